@@ -1,0 +1,1 @@
+"""Trimtab: streaming ranking workers. Data flows decode -> assemble -> score -> combine -> rank -> publish."""

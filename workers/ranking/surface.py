@@ -1,0 +1,37 @@
+"""Surfaces: what is ranked where, by which objectives, until when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workers.ranking.features import FeatureSet
+from workers.ranking.weights import WeightRules
+
+
+@dataclass(frozen=True)
+class Surface:
+    """One surface; its objectives stand in the order in which final scores are summed.
+
+    `deadline_ms` counts from a request's first event; `horizon_ms` is how long after `requested_at` an unknown
+    request may still open; `top_k` 0 publishes every candidate. Raises ValueError naming the key.
+    """
+
+    name: str
+    feature_set: FeatureSet
+    objectives: tuple[str, ...]
+    weight_rules: WeightRules
+    deadline_ms: int = 2000
+    horizon_ms: int = 30_000
+    max_candidates: int = 1000
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.objectives or len(set(self.objectives)) != len(self.objectives):
+            raise ValueError(f"objectives: got {list(self.objectives)}, expected at least one, each once")
+        if tuple(self.weight_rules.defaults) != self.objectives:
+            raise ValueError(f"weights: got {list(self.weight_rules.defaults)}, expected {list(self.objectives)}")
+        for key, low in (("deadline_ms", 1), ("horizon_ms", 1), ("max_candidates", 1), ("top_k", 0)):
+            if getattr(self, key) < low:
+                raise ValueError(f"{key}: got {getattr(self, key)}, expected at least {low}")
+
+
+Surfaces = Mapping[str, Surface]
