@@ -1,1 +1,1 @@
-"""streaming"""
+"""Kafka: consume, transact, restore, dead letters, and the worker's loop."""

@@ -1,0 +1,58 @@
+"""Settings as options: each has its flag and its variable, and both are named in `--help`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from workers.settings import SETTINGS, ConfigurationError, Setting, need, read_properties
+from workers.streaming.clients import Cluster, KafkaConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+KAFKA = ("kafka", "kafka_config")
+
+
+def settings(*names: str) -> Callable[[F], F]:
+    """Give a command the options of these settings."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(names):
+            command = _option(SETTINGS[name])(command)
+        return command
+
+    return decorate
+
+
+def _option(setting: Setting) -> Callable[[F], F]:
+    kind: Any = click.Choice(setting.choices) if setting.choices else type(setting.default)
+    if setting.name == "slot":
+        kind = click.IntRange(0)
+    elif isinstance(setting.default, int):
+        kind = click.IntRange(1)
+    elif setting.default is None:
+        kind = str
+    return click.option(
+        setting.flag,
+        setting.name,
+        envvar=setting.variable,
+        show_envvar=True,
+        default=setting.default,
+        show_default=setting.default is not None,
+        type=kind,
+        help=setting.help,
+    )
+
+
+def cluster_of(kafka: str | None, kafka_config: str | None) -> Cluster:
+    """The cluster that the settings name. Raises ConfigurationError."""
+    path = None if kafka_config is None else Path(kafka_config)
+    try:
+        return Cluster(need("kafka", kafka), read_properties(path))
+    except KafkaConfigError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def example(*lines: str) -> str:
+    """The example at the end of a command's help, kept as it is written."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

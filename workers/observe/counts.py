@@ -1,0 +1,17 @@
+"""What a worker counts; every name of a counter stands here and nowhere else."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Counts:
+    """Totals since the worker started."""
+
+    events: int = 0
+    candidates: int = 0
+    feeds: int = 0
+    dead_letters: int = 0
+    evicted: int = 0
+    missing_features: int = 0
+    unknown_features: int = 0
+    clipped_features: int = 0

@@ -1,0 +1,109 @@
+"""How every Kafka client of the project is configured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+OWNED = frozenset(
+    {
+        "bootstrap.servers",
+        "group.id",
+        "group.protocol",
+        "group.instance.id",
+        "transactional.id",
+        "enable.idempotence",
+        "enable.auto.commit",
+        "enable.partition.eof",
+        "isolation.level",
+        "auto.offset.reset",
+        "partition.assignment.strategy",
+        "acks",
+    }
+)
+"""Properties that the guarantees rest on: a properties file may not set them."""
+
+
+class KafkaConfigError(ValueError):
+    """The properties file sets something that the guarantees rest on."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Kafka is, and the librdkafka properties that every client passes on (SASL, TLS, timeouts)."""
+
+    bootstrap: str
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        owned = sorted(OWNED & set(self.properties))
+        if owned:
+            raise KafkaConfigError(f"{owned[0]}: set by the worker itself, expected it not to be in the file")
+
+    def admin(self) -> AdminClient:
+        """A client for topics, offsets and configurations."""
+        return AdminClient(self._with({}))
+
+    def reader(self, **more: object) -> Consumer:
+        """A consumer without a group that reads committed records only, at offsets it is told."""
+        settings = {
+            "group.id": "trimtab-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "queued.max.messages.kbytes": 16_384,
+        }
+        return Consumer(self._with(settings | more))
+
+    def member(self, group: str, protocol: str) -> Consumer:
+        """The worker's consumer: a member of `group` that never commits by itself."""
+        settings: dict[str, object] = {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            # An offset that is gone stops its partition, loudly: nothing is skipped.
+            "auto.offset.reset": "error",
+            # What is fetched ahead counts towards the worker's memory.
+            "queued.max.messages.kbytes": 16_384,
+            "fetch.wait.max.ms": 100,
+        }
+        if protocol == "consumer":
+            settings["group.protocol"] = "consumer"
+        else:
+            # A killed worker's partitions move on after this long; the broker's default is 45 s.
+            classic = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 1500}
+            settings |= {"partition.assignment.strategy": protocol} | classic
+        return Consumer(self._with(settings))
+
+    def transactional(self, transactional_id: str) -> Producer:
+        """The worker's producer: everything it writes belongs to a transaction."""
+        settings = {
+            "transactional.id": transactional_id,
+            # A dead worker's transaction holds back readers for this long at most.
+            "transaction.timeout.ms": 10_000,
+            # At the default of 100 ms back-to-back transactions wait out CONCURRENT_TRANSACTIONS.
+            "retry.backoff.ms": 10,
+            "linger.ms": 2,
+            # The topic's limit is on a batch, which the client does not split; one record may be larger.
+            "batch.size": 500_000,
+            "message.max.bytes": 10_000_000,
+        }
+        return Producer(self._with(settings))
+
+    def producer(self) -> Producer:
+        """The producer of `trimtab produce`: the partitioner that equals Java's default."""
+        settings = {
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "message.max.bytes": 10_000_000,
+        }
+        return Producer(self._with(settings))
+
+    def _with(self, settings: Mapping[str, object]) -> dict[str, object]:
+        quiet = {"log_level": 3}
+        return quiet | dict(settings) | dict(self.properties) | {"bootstrap.servers": self.bootstrap}

@@ -1,0 +1,67 @@
+"""One partition that this worker owns: its assembler, and what is ready to go out."""
+
+from confluent_kafka import TopicPartition
+
+from workers.assembly.assembler import Assembler, Mark
+from workers.codec.pointer import Pointer, write_pointer
+from workers.streaming.publisher import Output
+
+_MOST_IDLE_MS = 100.0
+
+
+class Partition:
+    """Lives from a completed restore to the revocation. What is in `outbox` goes out with the next transaction.
+
+    Deadlines of a partition that is read to its end run on: its stream time plus the time for which this worker has
+    been seen to poll in vain. No clock of another machine is compared with ours, and a worker that was stopped for a
+    while does not take the pause for silence.
+    """
+
+    def __init__(self, number: int, assembler: Assembler) -> None:
+        self.number = number
+        self.assembler = assembler
+        self.outbox: list[Output] = []
+        self._committed: Mark | None = None
+        self._end: int | None = None
+        self._idle_ms = 0.0
+
+    def reached_end(self, offset: int) -> None:
+        """The client has read everything below `offset`."""
+        self._end = offset
+        self._idle_ms = 0.0
+
+    def read_on(self) -> None:
+        """A record came: this is not the end any more."""
+        self._end = None
+
+    def pass_idle(self, elapsed_ms: float) -> None:
+        """A poll brought nothing for this partition."""
+        if self._end is not None:
+            self._idle_ms += min(elapsed_ms, _MOST_IDLE_MS)
+
+    def due_at_end(self) -> int | None:
+        """The offset up to which the log must be read, if by the idle clock a deadline has passed; else None."""
+        due = self.assembler.next_due()
+        if self._end is None or due is None or due >= self._idle_now():
+            return None
+        return self._end
+
+    def close_idle(self) -> None:
+        """Close what the idle clock has made due."""
+        self.assembler.close_due(self._idle_now())
+
+    def _idle_now(self) -> int:
+        return int(self.assembler.stream_time + self._idle_ms)
+
+    def commit_position(self, topic: str) -> tuple[TopicPartition, Mark] | None:
+        """The offset and the pointer to commit; None where nothing has changed since the last commit."""
+        mark = self.assembler.mark()
+        if mark == self._committed:
+            return None
+        metadata = write_pointer(Pointer(scan=mark.scan, time=mark.time, next=mark.next))
+        return TopicPartition(topic, self.number, mark.low_water, metadata), mark
+
+    def committed(self, mark: Mark) -> None:
+        """The transaction went through: the outbox is out and the mark is written."""
+        self.outbox.clear()
+        self._committed = mark

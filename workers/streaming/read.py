@@ -1,0 +1,61 @@
+"""Reading a topic as a downstream consumer would: committed records only."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from workers.streaming.clients import Cluster
+from workers.streaming.records import Record, is_end, read_record
+
+
+class TopicMissing(Exception):
+    """The topic is not there; the message names it and what to do."""
+
+
+class Reader:
+    """Reads all partitions of a topic, from the beginning or from the end as it is at construction."""
+
+    def __init__(self, cluster: Cluster, topic: str, from_beginning: bool) -> None:
+        self._consumer = cluster.reader()
+        self._topic = topic
+        self._left = self._assign(from_beginning)
+
+    def _assign(self, from_beginning: bool) -> set[int]:
+        found: dict[int, Any] = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
+        if not found:
+            self._consumer.close()
+            raise TopicMissing(f"topic {self._topic!r} is not there, expected it to be created beforehand")
+        places = [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in found]
+        if not from_beginning:
+            for place in places:
+                place.offset = self._consumer.get_watermark_offsets(place, timeout=10)[1]
+        self._consumer.assign(places)
+        return set(found)
+
+    @property
+    def consumer(self) -> Consumer:
+        """The consumer itself."""
+        return self._consumer
+
+    def records(self, follow: bool, timeout: float | None = None) -> Iterator[Record]:
+        """Records as they become readable; ends at the end of the topic, or after `timeout` seconds of silence."""
+        heard = time.monotonic()
+        while follow or self._left:
+            message = self._consumer.poll(0.1)
+            if message is None:
+                if timeout is not None and time.monotonic() - heard > timeout:
+                    return
+            elif is_end(message):
+                self._left.discard(message.partition())
+            elif message.error() is not None:
+                if message.error().fatal():
+                    raise KafkaException(message.error())
+            else:
+                heard = time.monotonic()
+                yield read_record(message)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._consumer.close()
