@@ -111,7 +111,9 @@ def undisturbed(records: list[tuple[Event, int]]) -> Logs:
 @settings(max_examples=600, deadline=None)
 @given(
     records=record_logs(),
-    acts=st.lists(st.sampled_from(["take", "take", "take", "commit", "commit one", "crash"]), min_size=60, max_size=120),
+    acts=st.lists(
+        st.sampled_from(["take", "take", "take", "commit", "commit one", "crash"]), min_size=60, max_size=120
+    ),
 )
 def test_crashes_lose_nothing_double_nothing_and_change_nothing(
     records: list[tuple[Event, int]], acts: list[str]

@@ -218,7 +218,8 @@ class Worker:
         if not requests:
             return
         parts, ranked_at = self._parts, _now_ms()
-        feeds = iter(rank_requests(requests, parts.scorer(), parts.weights, lambda _: ranked_at))
+        ranked = rank_requests(requests, parts.scorer(), parts.weights, lambda _: ranked_at)
+        feeds = iter(ranked.feeds)
         headers = feed_headers(parts.route.feeds_format)
         for partition, taken in chunk:
             for request in taken:
@@ -227,6 +228,7 @@ class Worker:
                 partition.outbox.append(Output(parts.route.feeds, partition.number, key, value, headers))
             partition.assembler.publish(taken)
         parts.counts.feeds += len(requests)
+        parts.counts.clipped_features += ranked.clipped
 
     def _transact(self, urgent: bool) -> bool:
         """Publish every outbox with the marks of all partitions; whether a transaction went through."""

@@ -1,0 +1,64 @@
+"""Laws of ranking that hold for every request."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import request
+from workers.ranking.feed import Feed
+from workers.ranking.rank import rank
+from workers.ranking.weights import Weights
+
+numbers = st.floats(-1.0, 1.0, width=32)
+anything = st.one_of(numbers, st.sampled_from([float("nan"), float("inf"), float("-inf")]))
+mixes = st.tuples(st.floats(-2, 2), st.floats(-2, 2)).map(
+    lambda pair: Weights.of({"quality": pair[0], "engagement": pair[1]})
+)
+
+
+def tables(score: Any) -> st.SearchStrategy[dict[str, tuple[float, float]]]:
+    return st.dictionaries(st.text(min_size=1, max_size=5), st.tuples(score, score), max_size=20)
+
+
+def feed_of(table: dict[str, tuple[float, float]], mix: Weights) -> Feed:
+    scores = np.array(list(table.values()), np.float32).reshape(-1, 2)
+    return rank(request(list(table)), scores, mix, {"quality": 1, "engagement": 1}, 0)
+
+
+@given(tables(numbers), mixes, st.randoms())
+def test_ranking_does_not_depend_on_arrival_order(table: Any, mix: Weights, random: Any) -> None:
+    shuffled = list(table.items())
+    random.shuffle(shuffled)
+    assert feed_of(dict(shuffled), mix).items == feed_of(table, mix).items
+
+
+@given(tables(numbers), mixes, st.data())
+def test_removing_an_item_keeps_the_order_of_the_rest(table: Any, mix: Weights, data: Any) -> None:
+    gone = data.draw(st.sampled_from(sorted(table))) if table else None
+    rest = {item: pair for item, pair in table.items() if item != gone}
+    before = [item for item in feed_of(table, mix).items if item.item_id != gone]
+    assert feed_of(rest, mix).items == before
+
+
+@given(tables(anything), mixes)
+def test_kept_and_removed_are_the_input(table: Any, mix: Weights) -> None:
+    feed = feed_of(table, mix)
+    assert sorted([i.item_id for i in feed.items] + [r.item_id for r in feed.removed]) == sorted(table)
+
+
+@given(tables(anything), mixes)
+def test_a_score_that_is_not_finite_never_ranks(table: Any, mix: Weights) -> None:
+    assert all(np.isfinite(item.scores).all() and np.isfinite(item.final_score) for item in feed_of(table, mix).items)
+
+
+@given(tables(numbers), mixes)
+def test_contributions_sum_to_the_final_score_and_order_is_as_published(table: Any, mix: Weights) -> None:
+    items = feed_of(table, mix).items
+    for item in items:
+        total = 0.0
+        for weight, score in zip(mix.values.values(), item.scores, strict=True):
+            total += weight * score
+        assert item.final_score == total
+    assert items == sorted(items, key=lambda item: (-item.final_score, item.item_id.encode("utf-8", "surrogatepass")))

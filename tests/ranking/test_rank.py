@@ -1,0 +1,57 @@
+"""Combine and rank."""
+
+import numpy as np
+import pytest
+
+from tests.builders import request, surface
+from workers.ranking.rank import combine, rank
+from workers.ranking.weights import Weights
+
+MIX = Weights.of({"quality": 0.7, "engagement": 0.3})
+MODELS = {"quality": 1, "engagement": 2}
+
+
+def scores(*rows: tuple[float, float]) -> np.ndarray:
+    return np.array(rows, np.float32).reshape(-1, 2)
+
+
+def test_the_final_score_is_the_weighted_sum_in_float64_in_the_order_of_objectives() -> None:
+    given = scores((0.1, 0.2), (0.3, 0.9))
+    expected = [0.7 * float(q) + 0.3 * float(e) for q, e in given]
+    assert combine(given, MIX).tolist() == expected
+
+
+def test_items_stand_by_final_score_and_carry_every_score_as_the_model_gave_it() -> None:
+    feed = rank(request(["low", "high"]), scores((0.1, 0.1), (0.9, 0.2)), MIX, MODELS, 5000)
+    assert [item.item_id for item in feed.items] == ["high", "low"]
+    assert feed.items[0].scores == (float(np.float32(0.9)), float(np.float32(0.2)))
+    assert (feed.weights, feed.models, feed.ranked_at, feed.arm) == (MIX, MODELS, 5000, "control")
+
+
+def test_ties_break_by_the_bytes_of_the_item_id() -> None:
+    ids = ["b", "a", "é", "z", "A", "\U0001d4b3", "\uffff"]
+    feed = rank(request(ids), np.full((7, 2), 0.5, np.float32), MIX, MODELS, 0)
+    assert [item.item_id for item in feed.items] == sorted(ids, key=lambda i: i.encode())
+
+
+def test_equal_and_negative_zero_final_scores_are_ties() -> None:
+    feed = rank(request(["b", "a"]), scores((0.0, 0.0), (-0.0, -0.0)), MIX, MODELS, 0)
+    assert [(i.item_id, str(i.final_score)) for i in feed.items] == [("a", "0.0"), ("b", "0.0")]
+
+
+def test_top_k_keeps_the_best() -> None:
+    asked = request(["a", "b", "c"], surface=surface(top_k=2))
+    feed = rank(asked, scores((0.1, 0), (0.3, 0), (0.2, 0)), MIX, MODELS, 0)
+    assert [item.item_id for item in feed.items] == ["b", "c"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_removes_its_candidate_with_the_reason(bad: float) -> None:
+    feed = rank(request(["a", "b", "c"]), scores((0.1, 0.1), (bad, 0.1), (0.2, 0.1)), MIX, MODELS, 0)
+    assert [item.item_id for item in feed.items] == ["c", "a"]
+    assert [tuple(removal) for removal in feed.removed] == [("b", "score-not-finite")]
+
+
+def test_an_empty_request_gives_an_empty_feed() -> None:
+    feed = rank(request([], refused=3), np.empty((0, 2), np.float32), MIX, MODELS, 0)
+    assert (feed.items, feed.removed, feed.refused) == ([], [], 3)
