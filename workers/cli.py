@@ -6,6 +6,7 @@
 import sys
 
 import click
+from confluent_kafka import KafkaException
 
 from workers.commands.dead_letters import dead_letters
 from workers.commands.demo import demo

@@ -29,10 +29,8 @@ def rank_requests(
     """
     weights = {name: weights_of(name) for name in {request.surface.name for request in requests}}
     batch = scorer.score(requests)
-    return [
-        rank(
-            request, scores, weights[request.surface.name], batch.models[request.surface.name], ranked_at(request)
-        )
+    feeds = [
+        rank(request, scores, weights[request.surface.name], batch.models[request.surface.name], ranked_at(request))
         for request, scores in zip(requests, batch.scores, strict=True)
     ]
     return Ranked(feeds, batch.clipped)

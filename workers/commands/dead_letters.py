@@ -36,7 +36,7 @@ def list_(
     try:
         for record in reader.records(follow=False):
             letter = read_dead_letter(record.key, record.value, record.headers)
-            if reason is not None and letter.reason != reason:
+            if letter is None or reason not in (None, letter.reason):
                 continue
             found[letter.reason] += 1
             click.echo(_json(letter) if as_json else _line(letter))

@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from workers.codec.feeds import decode_feed, feed_json
+from workers.codec.feeds import decode_feed, encode_feed
+from workers.codec.formats import Format
 from workers.commands.options import KAFKA, cluster_of, example, settings
 from workers.ranking.feed import Feed
 from workers.streaming.read import Reader
@@ -40,10 +41,8 @@ def tail(
     shown = 0
     try:
         for record in reader.records(follow=True, timeout=timeout):
-            if record.value is None:
-                continue
             feed = decode_feed(record.value, record.headers)
-            click.echo(feed_json(feed) if as_json else table(feed, top))
+            click.echo(encode_feed(feed, Format.JSON, sys.maxsize) if as_json else table(feed, top))
             shown += 1
             if shown == count:
                 return

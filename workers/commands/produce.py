@@ -53,9 +53,7 @@ class Pace:
             self._next += self._interval
 
 
-@click.command(
-    epilog=example("trimtab produce events.jsonl --rate 1000", "make_events.py ... | trimtab produce -")
-)
+@click.command(epilog=example("trimtab produce events.jsonl --rate 1000", "make_events.py ... | trimtab produce -"))
 @settings(*KAFKA, "topic_candidates")
 @click.argument("file", type=click.File("rb"))
 @click.option("--as-is", is_flag=True, help="Keep each requested_at; otherwise a request gets the time of sending.")

@@ -92,7 +92,7 @@ def _closed(assembly: OfflineAssembly, file: BinaryIO, form: str | None) -> Iter
 
 def complaint(name: str, taken: Taken) -> str:
     """One refused event for people: file, place, code and message."""
-    return f"{name}:{taken.raw.number}: {taken.reason}: {taken.message}"
+    return f"{name}:{taken.raw.line}: {taken.reason}: {taken.message}"
 
 
 def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -101,10 +101,14 @@ class _Started:
         return {} if self.worker is None else self.worker.report()
 
 
+def _say(event: str, /, **fields: object) -> None:
+    log.info(event, **fields)
+
+
 def _steering(values: Mapping[str, Any], surfaces: Surfaces, name: str, home: Path, started: _Started) -> Steering:
     address = need("redis", values["redis"])
     try:
-        return Steering(address, values["redis_prefix"], surfaces, name, home, log.info, report=started.report)
+        return Steering(address, values["redis_prefix"], surfaces, name, home, _say, report=started.report)
     except ValueError as error:
         raise ConfigurationError(f"redis: {error}") from None
 
@@ -173,5 +177,3 @@ def _give_up_after(seconds: float) -> None:
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
     timer.start()
-
-

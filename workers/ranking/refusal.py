@@ -71,5 +71,18 @@ _NAMED_IN_FULL = 20
 def candidates_message(refused: list[RefusedCandidate]) -> str:
     """Name each refused candidate; past the first twenty by code and place only, so that a header stays small."""
     full = [f"candidates[{r.place}] {r.reason}: {r.message}" for r in refused[:_NAMED_IN_FULL]]
-    rest = [f"{r.place} {r.reason}" for r in refused[_NAMED_IN_FULL:]]
-    return "; ".join(full) + (f"; and candidates at {', '.join(rest)}" if rest else "")
+    rest: dict[CandidateReason, list[int]] = {}
+    for candidate in refused[_NAMED_IN_FULL:]:
+        rest.setdefault(candidate.reason, []).append(candidate.place)
+    return "; ".join(full + [f"{reason} at candidates {_spans(places)}" for reason, places in rest.items()])
+
+
+def _spans(places: list[int]) -> str:
+    """`[4, 5, 6, 9]` as `4-6, 9`."""
+    spans: list[list[int]] = []
+    for place in sorted(places):
+        if spans and place == spans[-1][1] + 1:
+            spans[-1][1] = place
+        else:
+            spans.append([place, place])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
@@ -45,9 +46,9 @@ class Cluster:
         """A client for topics, offsets and configurations."""
         return AdminClient(self._with({}))
 
-    def reader(self, **more: object) -> Consumer:
+    def reader(self) -> Consumer:
         """A consumer without a group that reads committed records only, at offsets it is told."""
-        settings = {
+        settings: dict[str, object] = {
             "group.id": "trimtab-reader",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -55,7 +56,7 @@ class Cluster:
             "auto.offset.reset": "earliest",
             "queued.max.messages.kbytes": 16_384,
         }
-        return Consumer(self._with(settings | more))
+        return Consumer(self._with(settings))
 
     def member(self, group: str, protocol: str) -> Consumer:
         """The worker's consumer: a member of `group` that never commits by itself."""
@@ -75,8 +76,8 @@ class Cluster:
             settings["group.protocol"] = "consumer"
         else:
             # A killed worker's partitions move on after this long; the broker's default is 45 s.
-            classic = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 1500}
-            settings |= {"partition.assignment.strategy": protocol} | classic
+            classic: dict[str, object] = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 1500}
+            settings |= classic | {"partition.assignment.strategy": protocol}
         return Consumer(self._with(settings))
 
     def transactional(self, transactional_id: str) -> Producer:
@@ -104,6 +105,6 @@ class Cluster:
         }
         return Producer(self._with(settings))
 
-    def _with(self, settings: Mapping[str, object]) -> dict[str, object]:
-        quiet = {"log_level": 3}
+    def _with(self, settings: Mapping[str, object]) -> dict[str, Any]:
+        quiet: dict[str, Any] = {"log_level": 3}
         return quiet | dict(settings) | dict(self.properties) | {"bootstrap.servers": self.bootstrap}

@@ -1,13 +1,21 @@
-"""Moving a committed offset by hand: only where the log no longer holds it."""
+"""Offsets as the broker knows them: what a group has committed, and where a partition begins and ends."""
 
-from typing import NamedTuple
+from concurrent.futures import Future
+from typing import Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+
+# The package exports this for use, only not in the form that strict typing asks for.
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from workers.streaming.clients import Cluster
 
-_SECONDS = 15.0
+SECONDS = 10.0
+"""How long the broker has to answer."""
+
+
+class OffsetNotMoved(Exception):
+    """The broker did not take the new offset."""
 
 
 class Moved(NamedTuple):
@@ -17,24 +25,38 @@ class Moved(NamedTuple):
     after: int
 
 
+def ask_committed(admin: AdminClient, group: str, where: TopicPartition) -> "Future[Any]":
+    """What the group has committed there; the broker refuses while a transaction on it is undecided."""
+    query = ConsumerGroupTopicPartitions(group, [where])
+    return admin.list_consumer_group_offsets([query], require_stable=True, request_timeout=SECONDS)[group]
+
+
+def ask_earliest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
+    """The first offset that is left."""
+    return admin.list_offsets({where: _spec("earliest")}, request_timeout=SECONDS)[where]
+
+
+def ask_latest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
+    """The high watermark: under read_committed the broker would answer with the last stable offset."""
+    level = IsolationLevel.READ_UNCOMMITTED
+    return admin.list_offsets({where: _spec("latest")}, isolation_level=level, request_timeout=SECONDS)[where]
+
+
+def _spec(which: str) -> Any:
+    return getattr(OffsetSpec, which)()
+
+
 def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: int) -> Moved:
     """Commit the earliest offset that is left, without a pointer: the next restore reads the whole output.
 
-    Raises KafkaException where the group still has members, or the broker does not answer.
+    Raises OffsetNotMoved where the group still has members, KafkaException where the broker does not answer.
     """
     admin, where = cluster.admin(), TopicPartition(topic, partition)
-    answer = admin.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group, [where])], require_stable=True, request_timeout=_SECONDS
-    )[group].result()
-    earliest = admin.list_offsets({where: OffsetSpec.earliest()}, request_timeout=_SECONDS)[where].result().offset
-    target = TopicPartition(topic, partition, earliest)
-    request = ConsumerGroupTopicPartitions(group, [target])
-    result = admin.alter_consumer_group_offsets([request], request_timeout=_SECONDS)[group].result()
-    failure = result.topic_partitions[0].error
+    before = ask_committed(admin, group, where).result().topic_partitions[0].offset
+    earliest = ask_earliest(admin, where).result().offset
+    request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, earliest)])
+    moved = admin.alter_consumer_group_offsets([request], request_timeout=SECONDS)[group].result()
+    failure = moved.topic_partitions[0].error
     if failure is not None:
         raise OffsetNotMoved(f"partition {partition}: {failure.str()}; are the group's workers stopped?")
-    return Moved(answer.topic_partitions[0].offset, earliest)
-
-
-class OffsetNotMoved(Exception):
-    """The broker did not take the new offset."""
+    return Moved(before, earliest)

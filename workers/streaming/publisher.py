@@ -7,9 +7,9 @@ What a failure means is decided here, by who is at fault:
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from workers.observe.log import log
 from workers.streaming.clients import Cluster
@@ -88,14 +88,14 @@ class Publisher:
                     output.key,
                     output.partition,
                     on_delivery=self._delivered,
-                    headers=output.headers,
+                    headers=list(output.headers),
                 )
             except BufferError:
                 producer.poll(0.05)
             else:
                 return
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
             self._failure = self._failure or error
         elif message.topic() == self._feeds_topic:

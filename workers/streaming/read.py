@@ -7,7 +7,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from workers.streaming.clients import Cluster
-from workers.streaming.records import Record, is_end, read_record
+from workers.streaming.records import Record, fetched, is_end, read_record
 
 
 class TopicMissing(Exception):
@@ -43,18 +43,20 @@ class Reader:
         """Records as they become readable; ends at the end of the topic, or after `timeout` seconds of silence."""
         heard = time.monotonic()
         while follow or self._left:
-            message = self._consumer.poll(0.1)
-            if message is None:
+            messages = fetched(self._consumer.consume(1, 0.1))
+            if not messages:
                 if timeout is not None and time.monotonic() - heard > timeout:
                     return
-            elif is_end(message):
-                self._left.discard(message.partition())
-            elif message.error() is not None:
-                if message.error().fatal():
-                    raise KafkaException(message.error())
-            else:
+                continue
+            message = messages[0]
+            error = message.error()
+            if error is None:
                 heard = time.monotonic()
                 yield read_record(message)
+            elif is_end(message):
+                self._left.discard(message.partition())
+            elif error.fatal():
+                raise KafkaException(error)
 
     def close(self) -> None:
         """Give the connection back."""

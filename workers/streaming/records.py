@@ -1,10 +1,29 @@
 """Kafka messages as plain values, for everything that is not the hot path."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, Message
 
 Headers = list[tuple[str, bytes | None]]
+
+
+class Fetched(Protocol):
+    """A message as a consumer gets it: all of its places are known. Its methods are the client's own."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> Headers | None: ...
+    def error(self) -> KafkaError | None: ...
+
+
+def fetched(messages: Iterable[Message]) -> list[Fetched]:
+    """What a consumer returned, typed as what it is."""
+    return cast(list[Fetched], messages)
 
 
 class Record(NamedTuple):
@@ -19,7 +38,7 @@ class Record(NamedTuple):
     headers: Headers
 
 
-def read_record(message: Message) -> Record:
+def read_record(message: Fetched) -> Record:
     """Copy a message out of the client."""
     return Record(
         message.topic(),
@@ -32,12 +51,12 @@ def read_record(message: Message) -> Record:
     )
 
 
-def is_end(message: Message) -> bool:
+def is_end(message: Fetched) -> bool:
     """Whether this says that the partition is read to its end."""
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
-def is_create_time(message: Message) -> bool:
+def is_create_time(message: Fetched) -> bool:
     """Whether the producer, not the broker, set the timestamp."""
-    return bool(message.timestamp()[0] == TIMESTAMP_CREATE_TIME)
+    return message.timestamp()[0] == TIMESTAMP_CREATE_TIME

@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from workers.assembly.assembler import NO_TIME, Mark
 from workers.codec.feeds import Published, read_published
@@ -23,11 +22,11 @@ from workers.codec.pointer import Pointer, read_pointer
 from workers.observe.log import log
 from workers.ranking.surface import Surfaces
 from workers.streaming.clients import Cluster
-from workers.streaming.records import Record, is_end, read_record
+from workers.streaming.offsets import ask_committed, ask_earliest, ask_latest
+from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
 
 T = TypeVar("T")
 _RETRY_SECONDS = 0.25
-_REQUEST_SECONDS = 10.0
 
 
 class Remembered(NamedTuple):
@@ -82,7 +81,7 @@ class Restorer:
         self._longest = max(self._horizons.values())
         self._admin = cluster.admin()
         self._reader: Consumer | None = None
-        self._inbox: dict[int, deque[Any]] = {}
+        self._inbox: dict[int, deque[Fetched]] = {}
         self._running: dict[int, Step[Restored | OffsetsLost]] = {}
 
     def begin(self, partitions: Iterable[int]) -> None:
@@ -140,30 +139,16 @@ class Restorer:
         return Restored(partition, mark, outputs.latest, published)
 
     def _committed(self, source: TopicPartition) -> Step[TopicPartition]:
-        query = ConsumerGroupTopicPartitions(self._topics.group, [source])
-
-        def ask() -> Future[ConsumerGroupTopicPartitions]:
-            futures = self._admin.list_consumer_group_offsets(
-                [query], require_stable=True, request_timeout=_REQUEST_SECONDS
-            )
-            future: Future[ConsumerGroupTopicPartitions] = futures[self._topics.group]
-            return future
-
         while True:
-            answer = yield from self._wait(ask)
+            answer = yield from self._wait(lambda: ask_committed(self._admin, self._topics.group, source))
             found: TopicPartition = answer.topic_partitions[0]
             if found.error is None:
                 return found
             yield from _pause()
 
     def _watermarks(self, where: TopicPartition) -> Step[_Watermarks]:
-        def ask(spec: OffsetSpec) -> Callable[[], Future[Any]]:
-            # The true end: under read_committed the broker would answer with the last stable offset.
-            uncommitted = {"isolation_level": IsolationLevel.READ_UNCOMMITTED, "request_timeout": _REQUEST_SECONDS}
-            return lambda: self._admin.list_offsets({where: spec}, **uncommitted)[where]
-
-        earliest = yield from self._wait(ask(OffsetSpec.earliest()))
-        latest = yield from self._wait(ask(OffsetSpec.latest()))
+        earliest = yield from self._wait(lambda: ask_earliest(self._admin, where))
+        latest = yield from self._wait(lambda: ask_latest(self._admin, where))
         return _Watermarks(earliest.offset, latest.offset)
 
     def _wait(self, ask: Callable[[], Future[T]]) -> Step[T]:
@@ -219,7 +204,7 @@ class Restorer:
     def _fill_inboxes(self) -> None:
         if self._reader is None:
             return
-        for message in self._reader.consume(5000, 0):
+        for message in fetched(self._reader.consume(5000, 0)):
             inbox = self._inbox.get(message.partition())
             if inbox is not None:
                 inbox.append(message)

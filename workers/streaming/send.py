@@ -32,7 +32,7 @@ class Sender:
         """Queue one record; waits while the client's queue is full."""
         while True:
             try:
-                self.producer.produce(self.topic, value, key, on_delivery=self._delivered, headers=headers)
+                self.producer.produce(self.topic, value, key, on_delivery=self._delivered, headers=list(headers))
             except BufferError:
                 self.producer.poll(0.1)
             except KafkaException as error:

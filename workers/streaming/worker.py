@@ -5,10 +5,10 @@ what is not committed, and the next owner replays that from the log.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from workers.assembly.assembler import Assembler
 from workers.assembly.budget import Budget
@@ -25,7 +25,7 @@ from workers.ranking.weights import Weights
 from workers.scoring.scorer import Scorer
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Fenced, Output, ProducerLost, Publisher, TransactionAborted
-from workers.streaming.records import is_create_time, is_end
+from workers.streaming.records import Fetched, fetched, is_create_time, is_end
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
 
 _POLL_SECONDS = 0.05
@@ -98,6 +98,15 @@ class Worker:
         """The partitions that are owned and restored."""
         return sorted(self._partitions)
 
+    @property
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        return self._parts.counts
+
+    def report(self) -> Mapping[str, object]:
+        """What the worker adds to its status in Redis; called from another thread, so it only looks."""
+        return {"partitions": self.partitions, "models": self._parts.scorer().models, "counts": asdict(self.counts)}
+
     def step(self) -> None:
         """One turn of the loop."""
         self._consume()
@@ -109,7 +118,7 @@ class Worker:
 
     def _consume(self) -> None:
         first = self._parts.consumer.poll(0.001 if self._parts.restorer.busy else _POLL_SECONDS)
-        messages = [] if first is None else [first, *self._parts.consumer.consume(_MOST_MESSAGES, 0)]
+        messages = [] if first is None else fetched([first, *self._parts.consumer.consume(_MOST_MESSAGES, 0)])
         now = time.monotonic()
         for partition in self._partitions.values():
             partition.pass_idle((now - self._polled) * 1000)
@@ -117,11 +126,12 @@ class Worker:
         for message in messages:
             self._take(message)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Fetched) -> None:
         number = message.partition()
         partition = self._partitions.get(number)
-        if message.error() is not None:
-            self._note(message, partition)
+        error = message.error()
+        if error is not None:
+            self._note(message, error, partition)
             return
         if partition is None:
             return
@@ -149,7 +159,7 @@ class Worker:
         while self._parts.budget.exceeded:
             self._evict()
 
-    def _dead_letter(self, partition: Partition, message: Message, reason: Reason, why: str) -> None:
+    def _dead_letter(self, partition: Partition, message: Fetched, reason: Reason, why: str) -> None:
         if partition.assembler.replaying(message.offset()):
             return  # it went out with the commit that moved past it
         self._parts.counts.dead_letters += 1
@@ -164,8 +174,7 @@ class Worker:
         min(held, key=lambda assembler: assembler.oldest_opened_at).evict_oldest()
         self._parts.counts.evicted += 1
 
-    def _note(self, message: Message, partition: Partition | None) -> None:
-        error: KafkaError = message.error()
+    def _note(self, message: Fetched, error: KafkaError, partition: Partition | None) -> None:
         if is_end(message):
             if partition is not None:
                 partition.reached_end(message.offset())
