@@ -65,6 +65,9 @@ def worker(processes: int, with_parent: bool, **values: Any) -> None:
     left, and the exit code is 0.
     """
     configure_logs()
+    # Until there is something to drain, a signal just ends the process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     if processes > 1:
         if values["slot"] is not None:
             raise ConfigurationError(f"slot: got {values['slot']} with {processes} processes, expected none")
@@ -117,6 +120,8 @@ def _build(
     values: Mapping[str, Any], surfaces: Surfaces, cluster: Cluster, identity: str, steering: Steering, name: str
 ) -> Worker:
     scorer = load_models(Path(values["models"]), surfaces)
+    for refusal in scorer.refusals:
+        log.warning("model_refused", model=str(refusal))
     topics = check_topics(cluster, values["topic_candidates"], values["topic_feeds"], values["topic_dead_letters"])
     route = Route(
         candidates=values["topic_candidates"],

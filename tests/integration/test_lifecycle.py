@@ -1,0 +1,149 @@
+"""Starting, draining, refusing to start: what a worker's keeper sees."""
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from confluent_kafka import TopicPartition
+
+from tests.integration.harness import World, make_request, until
+from workers.local import Stack
+
+
+def test_sigterm_publishes_what_is_closed_and_leaves_with_zero(world: World) -> None:
+    worker = world.start_worker()
+    worker.wait_for("event=restored", times=4)
+    world.send(make_request("r", 5, random.Random(1)))
+    assert len(world.read_feeds(1, settle=0.1)) == 1
+    assert worker.terminate(within=5) == 0
+    assert "event=drained" in worker.said()
+
+
+def test_sigterm_with_a_dead_broker_ends_within_fifteen_seconds_and_says_so(world: World, stack: Stack) -> None:
+    worker = world.start_worker()
+    worker.wait_for("event=restored", times=4)
+    world.send(make_request("r", 5, random.Random(1))[:2])
+    stack.pause("kafka")
+    try:
+        assert worker.terminate(within=15) == 1
+    finally:
+        stack.resume("kafka")
+    assert "event=not_drained" in worker.said()
+
+
+def test_feeds_of_another_partition_count_are_refused_with_the_command_that_mends_it(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(environment={"TRIMTAB_TOPIC_FEEDS": "unfit"})
+    from workers.streaming.topics import TopicPlan, create_topics
+
+    name = f"{world.name}.unfit"
+    create_topics(world.kafka, [TopicPlan(name, 2)])
+    world.environment["TRIMTAB_TOPIC_FEEDS"] = name
+    refused = world.trimtab("worker")
+    assert refused.returncode == 1
+    assert f"has 2 partitions, expected 4 as '{world.candidates}'" in refused.stderr
+    assert f"kafka-topics.sh --bootstrap-server {world.kafka} --alter --topic {name} --partitions 4" in refused.stderr
+
+
+def test_a_topic_that_is_not_there_is_named_with_the_command_that_creates_it(world: World) -> None:
+    world.environment["TRIMTAB_TOPIC_DEAD_LETTERS"] = "nowhere"
+    refused = world.trimtab("worker")
+    assert refused.returncode == 1
+    assert "--create --topic nowhere --partitions 4" in refused.stderr
+
+
+def test_two_workers_of_one_host_take_two_slots_and_a_taken_slot_is_refused(world: World) -> None:
+    for _ in range(2):
+        world.start_worker().wait_for("event=restored")
+    slots = sorted(path.name for path in (world.folder / "home" / "slots" / world.name).iterdir())
+    assert slots == ["0", "1"]
+    refused = world.trimtab("worker", "--slot", "0")
+    assert refused.returncode == 2
+    assert "slot 0 of group" in refused.stderr
+
+
+def test_children_drain_when_their_parent_is_killed(world: World) -> None:
+    parent = world.start_worker("--processes", "2")
+    parent.wait_for("event=assigned", times=3)
+    parent.kill()
+    until(lambda: parent.said().count("event=drained") == 2, parent.said)
+
+
+def test_a_child_that_is_killed_is_started_again(world: World) -> None:
+    parent = world.start_worker("--processes", "2")
+    parent.wait_for("event=assigned", times=2)
+    listed = subprocess.run(["pgrep", "-P", str(parent.process.pid)], capture_output=True, text=True, check=True)
+    child = int(listed.stdout.split()[0])
+    subprocess.run(["kill", "-KILL", str(child)], check=True)
+    parent.wait_for("event=worker_ended")
+    parent.wait_for("event=starting", times=3)
+    assert parent.terminate() == 0
+
+
+def test_events_that_retention_removed_stop_their_partition_until_it_is_resumed(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(partitions=1)
+    first = world.start_worker()
+    first.wait_for("event=restored")
+    world.send(make_request("before", 3, random.Random(1)))
+    assert len(world.read_feeds(1, settle=0.1)) == 1
+    assert first.terminate() == 0
+    world.send(make_request("removed", 3, random.Random(2)))
+    world.cluster.admin().delete_records([TopicPartition(world.candidates, 0, 5)])[
+        TopicPartition(world.candidates, 0, 5)
+    ].result()
+    second = world.start_worker()
+    second.wait_for("event=offsets_lost")
+    assert "trimtab offsets resume --partition 0" in second.said()
+    assert second.terminate() == 0
+    resumed = world.trimtab("offsets", "resume", "--partition", "0")
+    assert resumed.returncode == 0, resumed.stderr
+    world.start_worker().wait_for("event=restored")
+    world.send(make_request("after", 3, random.Random(3)))
+    feeds = world.read_feeds(3)
+    assert [(f["request_id"], len(f["items"])) for f in feeds] == [("before", 3), ("removed", 1), ("after", 3)]
+
+
+def test_a_worker_without_a_model_for_an_objective_does_not_start(world: World) -> None:
+    (world.folder / "models" / "quality" / "1" / "model.onnx").write_bytes(b"no model")
+    refused = world.trimtab("worker")
+    assert refused.returncode == 1
+    assert "objective 'quality': no version verifies" in refused.stderr
+
+
+def test_wrong_configuration_ends_with_two_and_names_the_key(world: World) -> None:
+    surfaces = world.folder / "surfaces.toml"
+    surfaces.write_text(surfaces.read_text().replace("deadline_ms = 1500", 'deadline_ms = "soon"', 1))
+    refused = world.trimtab("worker")
+    assert refused.returncode == 2
+    assert "surfaces.home.deadline_ms: got 'soon', expected a whole number" in refused.stderr
+
+
+def test_past_the_bound_of_open_requests_the_oldest_is_evicted_and_said_on_its_feed(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(partitions=1, environment={"TRIMTAB_MAX_OPEN_REQUESTS": "3"})
+    world.start_worker().wait_for("event=restored")
+    draw = random.Random(5)
+    world.send([make_request(f"r{n}", 2, draw)[0] for n in range(5)])
+    feeds = {feed["request_id"]: feed["completion"] for feed in world.read_feeds(5)}
+    assert feeds == {"r0": "evicted", "r1": "evicted", "r2": "deadline", "r3": "deadline", "r4": "deadline"}
+
+
+def test_the_interrupt_of_a_terminal_drains_too(world: World) -> None:
+    worker = world.start_worker()
+    worker.wait_for("event=restored", times=4)
+    worker.signal(signal.SIGINT)
+    assert worker.process.wait(10) == 0
+
+
+def test_the_command_line_says_what_a_worker_needs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workers.cli", "worker", "--kafka", "", "--redis", "redis://x"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)})
+    assert refused.returncode == 2
+    assert "surfaces.toml" in refused.stderr or "kafka: not set" in refused.stderr

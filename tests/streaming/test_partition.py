@@ -1,0 +1,68 @@
+"""The idle clock of a partition, moved by hand."""
+
+from tests.builders import HOME, event
+from workers.assembly.assembler import NO_TIME, Assembler, Mark
+from workers.codec.pointer import read_pointer
+from workers.ranking.request import Completion
+from workers.streaming.partition import Partition
+
+
+def one_open_request() -> Partition:
+    assembler = Assembler(Mark(0, 0, NO_TIME, 0))
+    assembler.observe(0, 1000)
+    assembler.take(event("r", "a"), 0, 1000)
+    return Partition(3, assembler)
+
+
+def idle(partition: Partition, milliseconds: int) -> None:
+    for _ in range(milliseconds // 50):
+        partition.pass_idle(50.0)
+
+
+def test_a_partition_that_is_not_read_to_its_end_never_closes_by_the_clock() -> None:
+    partition = one_open_request()
+    idle(partition, 10 * HOME.deadline_ms)
+    assert partition.due_at_end() is None
+
+
+def test_at_its_end_a_deadline_passes_with_the_time_spent_polling_in_vain() -> None:
+    partition = one_open_request()
+    partition.reached_end(1)
+    idle(partition, HOME.deadline_ms)
+    assert partition.due_at_end() is None
+    idle(partition, 50)
+    assert partition.due_at_end() == 1
+    partition.close_idle()
+    assert [r.completion for r in partition.assembler.take_closed()] == [Completion.DEADLINE]
+
+
+def test_a_worker_that_was_stopped_does_not_take_the_pause_for_silence() -> None:
+    partition = one_open_request()
+    partition.reached_end(1)
+    partition.pass_idle(60_000.0)
+    assert partition.due_at_end() is None
+
+
+def test_a_record_ends_the_idleness() -> None:
+    partition = one_open_request()
+    partition.reached_end(1)
+    idle(partition, 2 * HOME.deadline_ms)
+    partition.read_on()
+    assert partition.due_at_end() is None
+    partition.reached_end(2)
+    assert partition.due_at_end() is None
+
+
+def test_a_position_is_committed_once_and_again_only_when_it_changes() -> None:
+    partition = one_open_request()
+    where, mark = partition.commit_position("candidates") or (None, None)
+    assert where is not None
+    assert mark is not None
+    assert (where.topic, where.partition, where.offset) == ("candidates", 3, 0)
+    pointer = read_pointer(where.metadata)
+    assert pointer is not None
+    assert (pointer.scan, pointer.time, pointer.next) == (0, -1, 1)
+    partition.committed(mark)
+    assert partition.commit_position("candidates") is None
+    partition.assembler.observe(1, 1001)
+    assert partition.commit_position("candidates") is not None
