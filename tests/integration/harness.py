@@ -18,11 +18,11 @@ from tests.scoring.building import FEATURES, add_model, mlp
 from workers.codec.dead_letters import DeadLetter, read_dead_letter
 from workers.streaming.clients import Cluster
 from workers.streaming.read import Reader
-from workers.streaming.records import Record
+from workers.streaming.records import Headers, Record
 from workers.streaming.send import Sender
 from workers.streaming.topics import TopicPlan, create_topics
 
-JSON = [("content-type", b"application/json")]
+JSON: Headers = [("content-type", b"application/json")]
 PATIENCE = 90.0
 
 SURFACES = f"""
@@ -84,19 +84,23 @@ class World:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {
-            "TRIMTAB_KAFKA": self.kafka,
-            "TRIMTAB_REDIS": self.redis,
-            "TRIMTAB_REDIS_PREFIX": f"{self.name}:",
-            "TRIMTAB_SURFACES": str(self.folder / "surfaces.toml"),
-            "TRIMTAB_MODELS": str(self.folder / "models"),
-            "TRIMTAB_TOPIC_CANDIDATES": self.candidates,
-            "TRIMTAB_TOPIC_FEEDS": self.feeds,
-            "TRIMTAB_TOPIC_DEAD_LETTERS": self.letters,
-            "TRIMTAB_GROUP": self.name,
-            "TRIMTAB_GROUP_PROTOCOL": self.protocol,
-            "TRIMTAB_HOME": str(self.folder / "home"),
-        } | self._quick_sessions() | self.environment
+        return (
+            {
+                "TRIMTAB_KAFKA": self.kafka,
+                "TRIMTAB_REDIS": self.redis,
+                "TRIMTAB_REDIS_PREFIX": f"{self.name}:",
+                "TRIMTAB_SURFACES": str(self.folder / "surfaces.toml"),
+                "TRIMTAB_MODELS": str(self.folder / "models"),
+                "TRIMTAB_TOPIC_CANDIDATES": self.candidates,
+                "TRIMTAB_TOPIC_FEEDS": self.feeds,
+                "TRIMTAB_TOPIC_DEAD_LETTERS": self.letters,
+                "TRIMTAB_GROUP": self.name,
+                "TRIMTAB_GROUP_PROTOCOL": self.protocol,
+                "TRIMTAB_HOME": str(self.folder / "home"),
+            }
+            | self._quick_sessions()
+            | self.environment
+        )
 
     def _quick_sessions(self) -> dict[str, str]:
         """Under the `consumer` protocol the broker holds the session, and the client may not set it."""

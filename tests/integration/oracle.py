@@ -46,7 +46,7 @@ class Oracle:
             assert feed[key] == first[key], key
         for key, value in expected.items():
             assert feed[key] == value, (key, feed[key], value)
-        items = {}
+        items: dict[str, Sequence[float]] = {}
         for event in events:
             for candidate in event["candidates"]:
                 items.setdefault(candidate["item_id"], candidate["features"])

@@ -1,5 +1,6 @@
 """Events in, feeds out: each against the oracle."""
 
+import json
 import random
 import struct
 from collections import defaultdict
@@ -8,8 +9,10 @@ from typing import Any
 from tests.integration.harness import World, interleave, make_request, now_ms, send_json
 from tests.integration.oracle import Oracle
 from workers.codec.generated.candidate_pb2 import CandidateEvent
+from workers.streaming.records import Headers
+from workers.streaming.topics import TopicPlan, create_topics
 
-PROTOBUF = [("content-type", b"application/x-protobuf")]
+PROTOBUF: Headers = [("content-type", b"application/x-protobuf")]
 
 
 def by_request(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -178,6 +181,36 @@ def test_feeds_in_protobuf_are_read_back_as_the_same_feed(make_world: Any) -> No
     world.send(events)
     shown = world.trimtab("feeds", "tail", "--from-beginning", "--count", "1", "--timeout", "60", "--json")
     assert shown.returncode == 0, shown.stderr
-    import json
 
     Oracle(world.folder / "models").check(json.loads(shown.stdout), events, completion="full")
+
+
+def test_a_feed_too_large_for_its_topic_is_cut_to_the_best_items_and_stops_nothing(make_world: Any) -> None:
+    world = make_world(partitions=1)
+    small = f"{world.name}.small"
+    create_topics(world.kafka, [TopicPlan(small, 1, {"max.message.bytes": "5000"})])
+    world.environment["TRIMTAB_TOPIC_FEEDS"] = world.feeds = small
+    draw = random.Random(15)
+    world.start_worker()
+    world.send(event for n in range(20) for event in make_request(f"r{n}", 50, draw, batch=50))
+    feeds = world.read_feeds(20)
+    assert len({feed["request_id"] for feed in feeds}) == len(feeds) == 20
+    for feed in feeds:
+        assert feed["truncated"] == 50 - len(feed["items"]) > 0
+        assert [item["position"] for item in feed["items"]] == list(range(len(feed["items"])))
+
+
+def test_a_dead_letter_too_large_for_its_topic_is_cut_and_stops_nothing(make_world: Any) -> None:
+    world = make_world(partitions=1)
+    small = f"{world.name}.small"
+    create_topics(world.kafka, [TopicPlan(small, 1, {"max.message.bytes": "5000"})])
+    world.environment["TRIMTAB_TOPIC_DEAD_LETTERS"] = world.letters = small
+    world.start_worker().wait_for("event=dead_letters_small")
+    sender = world.sender()
+    sender.send(b"bad", b"x" * 100_000, [("case", b"large")])
+    sender.finish()
+    world.send(make_request("r", 5, random.Random(16)))
+    assert len(world.read_feeds(1)) == 1
+    (letter,) = world.read_letters(1)
+    assert (letter.reason, letter.key) == ("malformed", b"bad")
+    assert (letter.value or b"") + b"x" * (100_000 - len(letter.value or b"")) == b"x" * 100_000

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from tests.integration.harness import World, interleave, make_request, send_json, until
 from tests.integration.oracle import Oracle
@@ -76,13 +76,17 @@ def streaming(world: World, seed: int) -> Iterator[Stream]:
 
 
 def fed(world: World) -> int:
-    """The sum of the output's high watermarks: how far publishing has come."""
+    """The sum of the output's high watermarks: how far publishing has come; -1 while a leader is chosen."""
     admin = world.cluster.admin()
     asked = [ask_latest(admin, TopicPartition(world.feeds, p)) for p in range(world.partitions)]
-    return sum(future.result().offset for future in asked)
+    try:
+        return sum(future.result().offset for future in asked)
+    except KafkaException:
+        return -1
 
 
 def wait_for_more(world: World) -> None:
+    until(lambda: fed(world) >= 0)
     before = fed(world)
     until(lambda: fed(world) > before, lambda: [worker.said() for worker in world.workers])
 

@@ -129,13 +129,14 @@ def _build(
         dead_letters=values["topic_dead_letters"],
         feeds_format=Format(values["feeds_format"]),
         most_feed_bytes=topics.most_feed_bytes,
+        most_letter_bytes=topics.most_letter_bytes,
     )
     group, protocol = values["group"], values["group_protocol"]
     log.info("starting", worker=name, group=group, protocol=protocol, models=dict(scorer.models))
     return Worker(
         Parts(
             consumer=cluster.member(group, protocol),
-            publisher=Publisher(cluster, identity, route.feeds),
+            publisher=Publisher(cluster, identity, route.feeds, topics.batch_bytes),
             restorer=Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces),
             decoder=Decoder(surfaces, Format(values["candidates_format"])),
             scorer=lambda: scorer,

@@ -25,6 +25,8 @@ class Surface:
     top_k: int = 0
 
     def __post_init__(self) -> None:
+        if not self.name or ":" in self.name:
+            raise ValueError(f"name: got {self.name!r}, expected one without ':', which parts the keys in Redis")
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise ValueError(f"objectives: got {list(self.objectives)}, expected at least one, each once")
         if tuple(self.weight_rules.defaults) != self.objectives:

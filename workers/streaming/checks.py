@@ -7,6 +7,8 @@ from workers.streaming.clients import Cluster
 from workers.streaming.topics import BrokerUnreachable, describe_topics, topic_config
 
 _RECORD_OVERHEAD = 1024  # batch and record headers, the key (256 bytes at most) and the content type
+_LETTER_OVERHEAD = 32_768  # the headers that say why, beside the event's own key, value and headers
+_MOST_BATCH_BYTES = 500_000
 _WAIT_SECONDS = 5.0
 
 
@@ -15,9 +17,11 @@ class TopicsUnfit(Exception):
 
 
 class TopicFacts(NamedTuple):
-    """What the topics allow: how many bytes a feed's value may have."""
+    """What the topics allow, in bytes: a feed's value, a whole dead letter, and a batch of the producer."""
 
     most_feed_bytes: int
+    most_letter_bytes: int
+    batch_bytes: int
 
 
 def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: str) -> TopicFacts:
@@ -32,17 +36,25 @@ def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: st
     for name in (feeds, dead_letters):
         if partitions[name] != partitions[candidates]:
             raise TopicsUnfit(_mismatch(where, candidates, name, partitions))
-    timestamps = topic_config(where, candidates, cluster.properties).get("message.timestamp.type")
-    if timestamps != "LogAppendTime":
-        log.warning(
-            "timestamps_by_producers",
-            topic=candidates,
-            got=timestamps,
-            expected="LogAppendTime",
-            risk="a producer with a fast clock closes other requests early",
-        )
-    limit = int(topic_config(where, feeds, cluster.properties)["max.message.bytes"])
-    return TopicFacts(limit - _RECORD_OVERHEAD)
+    configs = {name: topic_config(where, name, cluster.properties) for name in (candidates, feeds, dead_letters)}
+    limits = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
+    _warn_of_timestamps(candidates, configs[candidates]["message.timestamp.type"])
+    _warn_of_small_letters(dead_letters, limits[dead_letters], limits[candidates] + _LETTER_OVERHEAD)
+    # The limit is on a batch, which the client does not split: one too large would abort for ever.
+    batch = min(_MOST_BATCH_BYTES, limits[feeds], limits[dead_letters]) - _RECORD_OVERHEAD
+    return TopicFacts(limits[feeds] - _RECORD_OVERHEAD, limits[dead_letters] - _RECORD_OVERHEAD, batch)
+
+
+def _warn_of_timestamps(topic: str, got: str) -> None:
+    if got != "LogAppendTime":
+        risk = "a producer with a fast clock closes other requests early"
+        log.warning("timestamps_by_producers", topic=topic, got=got, expected="LogAppendTime", risk=risk)
+
+
+def _warn_of_small_letters(topic: str, got: int, expected: int) -> None:
+    if got < expected:
+        risk = "the largest events would be cut in their dead letters"
+        log.warning("dead_letters_small", topic=topic, max_message_bytes=got, expected=expected, risk=risk)
 
 
 def _wait_for_partitions(cluster: Cluster, *names: str) -> dict[str, int]:

@@ -80,7 +80,7 @@ class Cluster:
             settings |= classic | {"partition.assignment.strategy": protocol}
         return Consumer(self._with(settings))
 
-    def transactional(self, transactional_id: str) -> Producer:
+    def transactional(self, transactional_id: str, batch_bytes: int) -> Producer:
         """The worker's producer: everything it writes belongs to a transaction."""
         settings = {
             "transactional.id": transactional_id,
@@ -89,8 +89,7 @@ class Cluster:
             # At the default of 100 ms back-to-back transactions wait out CONCURRENT_TRANSACTIONS.
             "retry.backoff.ms": 10,
             "linger.ms": 2,
-            # The topic's limit is on a batch, which the client does not split; one record may be larger.
-            "batch.size": 500_000,
+            "batch.size": batch_bytes,
             "message.max.bytes": 10_000_000,
         }
         return Producer(self._with(settings))

@@ -44,15 +44,16 @@ class Output(NamedTuple):
 class Publisher:
     """One transactional producer. `ends` holds, by output partition, the offset after our last feed there."""
 
-    def __init__(self, cluster: Cluster, transactional_id: str, feeds_topic: str) -> None:
+    def __init__(self, cluster: Cluster, transactional_id: str, feeds_topic: str, batch_bytes: int) -> None:
         self._cluster, self._transactional_id, self._feeds_topic = cluster, transactional_id, feeds_topic
+        self._batch_bytes = batch_bytes
         self._producer: Producer | None = None
         self._failure: KafkaError | None = None
         self.ends: dict[int, int] = {}
 
     def start(self) -> bool:
         """Fence whoever used our transactional id before. False while the broker cannot be reached."""
-        producer = self._cluster.transactional(self._transactional_id)
+        producer = self._cluster.transactional(self._transactional_id, self._batch_bytes)
         try:
             producer.init_transactions(CALL_SECONDS)
         except KafkaException as error:

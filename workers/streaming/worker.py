@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from workers.assembly.assembler import Assembler
 from workers.assembly.budget import Budget
-from workers.codec.dead_letters import dead_letter_headers
+from workers.codec.dead_letters import dead_letter_headers, fit_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.feeds import encode_feed, feed_headers
 from workers.codec.formats import Format
@@ -37,13 +37,14 @@ _FENCED_AGAIN_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Route:
-    """Between which topics, in which format, and how large a feed may be."""
+    """Between which topics, in which format, and how large a feed's value and a dead letter may be."""
 
     candidates: str
     feeds: str
     dead_letters: str
     feeds_format: Format
     most_feed_bytes: int
+    most_letter_bytes: int
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ class Worker:
         headers = dead_letter_headers(
             message.headers() or [], reason, why, message.topic(), message.partition(), message.offset()
         )
-        topic = self._parts.route.dead_letters
-        partition.outbox.append(Output(topic, partition.number, message.key(), message.value(), headers))
+        route = self._parts.route
+        value, headers = fit_dead_letter(message.key(), message.value(), headers, route.most_letter_bytes)
+        partition.outbox.append(Output(route.dead_letters, partition.number, message.key(), value, headers))
 
     def _evict(self) -> None:
         held = [p.assembler for p in self._partitions.values() if p.assembler.open_requests]
@@ -179,7 +181,8 @@ class Worker:
             if partition is not None:
                 partition.reached_end(message.offset())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._stand_still(message.partition(), error.str())
+            if partition is not None:
+                self._stand_still(partition.number, error.str())
         elif error.fatal():
             raise KafkaException(error)
         else:
@@ -275,7 +278,7 @@ class Worker:
         numbers = [where.partition for where in assigned]
         log.info("assigned", partitions=numbers)
         # Paused until the restore has said where to begin; the offset here is only a place to stand.
-        start = [TopicPartition(where.topic, where.partition, 0) for where in assigned]
+        start = [TopicPartition(where.topic, where.partition, OFFSET_END) for where in assigned]
         if self._parts.cooperative:
             consumer.incremental_assign(start)
         else:
@@ -310,13 +313,18 @@ class Worker:
                 self._begin(found)
 
     def _begin(self, restored: Restored) -> None:
+        where = TopicPartition(self._parts.route.candidates, restored.partition, restored.mark.low_water)
+        try:
+            self._parts.consumer.seek(where)
+        except KafkaException as error:
+            log.info("restoring_again", partition=restored.partition, error=str(error))
+            self._parts.restorer.begin([restored.partition])
+            return
         assembler = Assembler(restored.mark, self._parts.budget)
         for request_id, expires, ledger in restored.published:
             assembler.remember(request_id, expires, ledger)
         assembler.ledger_end = restored.end
         self._partitions[restored.partition] = Partition(restored.partition, assembler)
-        where = TopicPartition(self._parts.route.candidates, restored.partition, restored.mark.low_water)
-        self._parts.consumer.seek(where)
         self._parts.consumer.resume([where])
         log.info(
             "restored",

@@ -1,0 +1,155 @@
+"""Small ONNX models, and folders of versions whose manifests are true unless a test changes them."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from workers.ranking.features import FeatureSet
+
+Floats = NDArray[np.float32]
+Node = onnx.NodeProto
+FEATURES = tuple(f"f{i}" for i in range(32))
+WIDE = FeatureSet("wide", FEATURES)
+
+
+def random_rows(count: int, width: int = 32, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+def model(
+    nodes: Sequence[Node],
+    constants: Mapping[str, NDArray[Any]] | None = None,
+    *,
+    width: int = 32,
+    output: Sequence[int | None] = (None, 1),
+    **changes: Any,
+) -> onnx.ModelProto:
+    """A graph from `features` to `score`."""
+    graph = helper.make_graph(
+        nodes,
+        "model",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, width])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, output)],
+        [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8, **changes)
+
+
+def mlp(width: int = 32, hidden: Sequence[int] = (32, 16), seed: int = 0, gemm: bool = True) -> onnx.ModelProto:
+    """Gemm (or MatMul and Add) with Relu between and a Sigmoid at the end."""
+    random = np.random.default_rng(seed)
+    constants: dict[str, NDArray[Any]] = {}
+    nodes: list[Node] = []
+    value, sizes = "features", (width, *hidden, 1)
+    for layer, (rows, columns) in enumerate(pairwise(sizes)):
+        constants[f"w{layer}"] = (random.normal(size=(rows, columns)) / np.sqrt(rows)).astype(np.float32)
+        constants[f"b{layer}"] = random.normal(size=columns).astype(np.float32)
+        nodes += _layer(value, layer, gemm)
+        last = layer == len(sizes) - 2
+        value = "score" if last else f"a{layer}"
+        nodes.append(helper.make_node("Sigmoid" if last else "Relu", [f"y{layer}"], [value]))
+    return model(nodes, constants, width=width)
+
+
+def _layer(value: str, layer: int, gemm: bool) -> list[Node]:
+    if gemm:
+        return [helper.make_node("Gemm", [value, f"w{layer}", f"b{layer}"], [f"y{layer}"])]
+    return [
+        helper.make_node("MatMul", [value, f"w{layer}"], [f"m{layer}"]),
+        helper.make_node("Add", [f"m{layer}", f"b{layer}"], [f"y{layer}"]),
+    ]
+
+
+def trees(count: int = 100, depth: int = 4, width: int = 32, seed: int = 0) -> onnx.ModelProto:
+    """An ensemble of complete trees with random splits."""
+    random = np.random.default_rng(seed)
+    inner, nodes = 2**depth - 1, 2 ** (depth + 1) - 1
+    split = np.tile(np.arange(nodes) < inner, count)
+    ids, places = np.repeat(np.arange(count), nodes), np.tile(np.arange(nodes), count)
+    leaves = int((~split).sum())
+    node = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["features"],
+        ["score"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=ids,
+        nodes_nodeids=places,
+        nodes_featureids=random.integers(0, width, len(ids)),
+        nodes_values=random.normal(size=len(ids)).astype(np.float32),
+        nodes_modes=np.where(split, "BRANCH_LEQ", "LEAF").tolist(),
+        nodes_truenodeids=np.where(split, 2 * places + 1, 0),
+        nodes_falsenodeids=np.where(split, 2 * places + 2, 0),
+        target_treeids=ids[~split],
+        target_nodeids=places[~split],
+        target_ids=np.zeros(leaves, np.int64),
+        target_weights=random.normal(size=leaves).astype(np.float32),
+    )
+    return model([node], width=width)
+
+
+def linear_then(operator: str, columns: int = 1, **attributes: Any) -> onnx.ModelProto:
+    """The absolute value of a matrix product, `operator`, and the sum of each row's columns."""
+    weights = random_rows(32, columns, seed=1) / np.float32(4)
+    nodes = [
+        helper.make_node("MatMul", ["features", "w"], ["product"]),
+        helper.make_node("Abs", ["product"], ["positive"]),
+        helper.make_node(operator, ["positive"], ["changed"], **attributes),
+        helper.make_node("ReduceSum", ["changed", "axis"], ["score"], keepdims=1),
+    ]
+    return model(nodes, {"w": weights, "axis": np.array([1], np.int64)})
+
+
+def run(built: onnx.ModelProto, rows: Floats) -> list[float]:
+    """What plain onnxruntime gives, on one thread (on several it sums the trees of an ensemble in another order)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(built.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    scores: list[float] = session.run(["score"], {"features": rows})[0].reshape(-1).tolist()
+    return scores
+
+
+def golden_of(built: onnx.ModelProto, width: int = 32, count: int = 5) -> list[dict[str, Any]]:
+    rows = random_rows(count, width, seed=7)
+    return [{"features": row.tolist(), "score": s} for row, s in zip(rows, run(built, rows), strict=True)]
+
+
+def manifest_of(raw: bytes, width: int = 32, **changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "objective": "quality",
+        "version": 1,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "input": {"name": "features", "dtype": "float32", "shape": [None, width]},
+        "output": {"name": "score", "dtype": "float32", "shape": [None, 1]},
+        "features": [f"f{i}" for i in range(width)],
+        "golden": [{"features": [0.5] * width, "score": 0.0}],
+        "licence": "CC0-1.0",
+    }
+    return values | changes
+
+
+def write_version(root: Path, raw: bytes, manifest: Mapping[str, Any]) -> Path:
+    """Write `<root>/<objective>/<version>/` with any bytes and any manifest; returns the folder."""
+    folder = root / str(manifest["objective"]) / str(manifest["version"])
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(raw)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def add_model(root: Path, built: onnx.ModelProto, objective: str = "quality", version: int = 1, **changes: Any) -> Path:
+    """Write a version that verifies, but for what `changes` breaks."""
+    raw, width = built.SerializeToString(), built.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    if "golden" not in changes:
+        changes["golden"] = golden_of(built, width)
+    return write_version(root, raw, manifest_of(raw, width, objective=objective, version=version, **changes))

@@ -1,0 +1,152 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.builders import request, surface
+from tests.scoring.building import WIDE, Floats, add_model, mlp, random_rows, trees
+from workers.ranking.features import FeatureSet
+from workers.ranking.request import Request
+from workers.ranking.surface import Surface
+from workers.ranking.weights import WeightRules
+from workers.scoring.model import ROWS_PER_CALL, Model
+from workers.scoring.scorer import Scorer
+from workers.scoring.verify import verify
+
+SHUFFLED = FeatureSet("shuffled", ("extra", *reversed(WIDE.names)), bounds={"extra": (0.0, 1.0), "f0": (-1.0, 1.0)})
+HOME = surface(feature_set=WIDE)
+SEARCH = surface(
+    "search",
+    feature_set=SHUFFLED,
+    objectives=("engagement", "quality", "virality"),
+    weight_rules=WeightRules({"engagement": 1.0, "quality": 1.0, "virality": 1.0}, {}),
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    root = tmp_path_factory.mktemp("models")
+    folders = {
+        "quality": add_model(root, mlp(), "quality", 3),
+        "engagement": add_model(root, trees(), "engagement", 1),
+        "virality": add_model(root, mlp(width=2), "virality", 2, features=["f5", "extra"]),
+    }
+    return {objective: verify(folder) for objective, folder in folders.items()}
+
+
+@pytest.fixture
+def scorer(models: dict[str, Model]) -> Scorer:
+    return Scorer({"home": HOME, "search": SEARCH}, models)
+
+
+def asking(where: Surface, rows: Floats) -> Request:
+    return request([f"i{n}" for n in range(len(rows))], surface=where, rows=rows.tobytes())
+
+
+def home(count: int, seed: int = 0) -> Request:
+    return asking(HOME, random_rows(count, 32, seed))
+
+
+def search(count: int, seed: int = 0) -> Request:
+    return asking(SEARCH, random_rows(count, 33, seed))
+
+
+def bytes_of(scores: Sequence[Floats]) -> list[bytes]:
+    return [part.tobytes() for part in scores]
+
+
+def test_scores_stand_in_the_order_of_the_requests_and_of_the_surfaces_objectives(
+    scorer: Scorer, models: dict[str, Model]
+) -> None:
+    requests = [home(3, 1), search(2, 2), home(5, 3), search(4, 4)]
+    batch = scorer.score(requests)
+    assert [part.shape for part in batch.scores] == [(3, 2), (2, 3), (5, 2), (4, 3)]
+    assert all(part.dtype == np.float32 for part in batch.scores)
+    rows = random_rows(5, 32, 3)
+    assert batch.scores[2][:, 0].tobytes() == models["quality"].score(rows).tobytes()
+    assert batch.scores[2][:, 1].tobytes() == models["engagement"].score(rows).tobytes()
+    assert batch.models == {
+        "home": {"quality": 3, "engagement": 1},
+        "search": {"engagement": 1, "quality": 3, "virality": 2},
+    }
+
+
+def test_columns_are_picked_by_name_from_a_larger_set_in_another_order(
+    scorer: Scorer, models: dict[str, Model]
+) -> None:
+    rows = random_rows(6, 33) * np.float32(0.1) + np.float32(0.5)
+    scores = scorer.score([asking(SEARCH, rows)]).scores[0]
+    assert scores[:, 1].tobytes() == models["quality"].score(rows[:, :0:-1]).tobytes()
+    place = SHUFFLED.names.index("f5")
+    assert scores[:, 2].tobytes() == models["virality"].score(rows[:, [place, 0]]).tobytes()
+
+
+def test_a_request_scores_the_same_bytes_whatever_it_is_batched_with(scorer: Scorer) -> None:
+    requests = [home(1, 1), search(7, 2), home(50, 3), home(2, 4), search(1, 5), home(13, 6)]
+    together = bytes_of(scorer.score(requests).scores)
+    assert bytes_of(scorer.score(requests[::-1]).scores)[::-1] == together
+    assert [scorer.score([alone]).scores[0].tobytes() for alone in requests] == together
+
+
+def test_features_outside_their_bounds_are_clipped_and_counted(scorer: Scorer) -> None:
+    rows = np.full((4, 33), 0.5, np.float32)
+    rows[1, 0], rows[2, 32], rows[3, 5] = 7, -9, 100
+    inside = rows.copy()
+    inside[1, 0], inside[2, 32] = 1, -1
+    batch, same = (scorer.score([home(2), asking(SEARCH, r)]) for r in (rows, inside))
+    assert (batch.clipped, same.clipped) == (2, 0)
+    assert bytes_of(batch.scores) == bytes_of(same.scores)
+
+
+def test_a_request_without_candidates_gets_no_rows_and_every_objective(scorer: Scorer) -> None:
+    batch = scorer.score([home(0), search(0), home(2)])
+    assert [part.shape for part in batch.scores] == [(0, 2), (0, 3), (2, 2)]
+    assert [part.shape for part in scorer.score([home(0)]).scores] == [(0, 2)]
+
+
+def test_an_empty_micro_batch_is_scored_to_nothing(scorer: Scorer) -> None:
+    batch = scorer.score([])
+    assert (batch.scores, batch.clipped) == ([], 0)
+
+
+class CountingSession:
+    """A session that notes the rows of each call."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.calls: list[int] = []
+
+    def run(self, outputs: list[str], inputs: dict[str, Floats]) -> Any:
+        self.calls.append(len(inputs["features"]))
+        return self._session.run(outputs, inputs)
+
+
+def counting(models: dict[str, Model]) -> tuple[Scorer, dict[str, CountingSession]]:
+    sessions = {objective: CountingSession(model.session) for objective, model in models.items()}
+    watched = {objective: replace(models[objective], session=s) for objective, s in sessions.items()}
+    return Scorer({"home": HOME, "search": SEARCH}, watched), sessions
+
+
+def test_a_micro_batch_is_one_call_for_each_objective_of_a_surface(models: dict[str, Model]) -> None:
+    scorer, sessions = counting(models)
+    scorer.score([home(3), search(5), home(0), home(20), search(10), home(50)])
+    assert sessions["quality"].calls == [80, 16]
+    assert sessions["engagement"].calls == [80, 16]
+    assert sessions["virality"].calls == [16]
+
+
+def test_no_call_is_made_for_requests_without_candidates(models: dict[str, Model]) -> None:
+    scorer, sessions = counting(models)
+    scorer.score([home(0), search(0)])
+    assert [session.calls for session in sessions.values()] == [[], [], []]
+
+
+def test_a_large_micro_batch_is_cut_into_bounded_calls_that_change_no_score(models: dict[str, Model]) -> None:
+    scorer, sessions = counting(models)
+    half = ROWS_PER_CALL // 2
+    requests = [home(half, 1), search(3, 2), home(half, 3), home(1, 4), home(ROWS_PER_CALL + 5, 5), home(0)]
+    batch = scorer.score(requests)
+    assert sorted(sessions["quality"].calls) == sorted([ROWS_PER_CALL, 16, ROWS_PER_CALL, 16, 16])
+    assert bytes_of(batch.scores) == [scorer.score([alone]).scores[0].tobytes() for alone in requests]

@@ -1,0 +1,59 @@
+"""The link to Redis, against a peer whose every byte is known."""
+
+import pytest
+
+from tests.steering.peers import Peer
+from workers.steering.connection import Denied, Link, RedisLost
+
+HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
+OK = b"+OK\r\n"
+PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$12\r\nweights:home\r\n"
+QUESTION = ("HGETALL", "weights:home")
+
+
+def test_a_push_between_two_replies_is_news() -> None:
+    with Peer(HELLO, OK + PUSH + OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
+        assert link.has_news(0)
+        link.ask(QUESTION)
+
+
+def test_a_push_before_the_first_reply_is_older_than_the_question() -> None:
+    with Peer(HELLO, PUSH + PUSH + OK + OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
+        assert not link.has_news(0)
+        link.ask(QUESTION)
+
+
+def test_a_push_after_the_last_reply_is_news_until_asked_about() -> None:
+    with Peer(HELLO, OK + PUSH, OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        link.ask(QUESTION)
+        assert link.has_news(1.0)
+        link.ask(QUESTION)
+        assert not link.has_news(0)
+        link.ask(QUESTION)
+
+
+def test_an_error_is_the_reply_to_its_own_command_only() -> None:
+    with Peer(HELLO, b"-WRONGTYPE no hash\r\n" + OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        assert link.ask(QUESTION, QUESTION) == [Denied("WRONGTYPE no hash"), b"OK"]
+
+
+@pytest.mark.parametrize("answer", [OK, b":x\r\n", b"%1\r\n*0\r\n:3\r\n", b"-LOADING the dataset\r\n"])
+def test_after_a_handshake_that_failed_the_next_begins_anew(answer: bytes) -> None:
+    with Peer(answer) as peer:
+        link = Link(f"redis://127.0.0.1:{peer.port}")
+        for _ in range(2):
+            with pytest.raises(RedisLost), link:
+                link.ask(QUESTION)
+            assert peer.calls.acquire(timeout=15.0)
+
+
+def test_a_peer_that_stops_in_mid_reply_is_lost() -> None:
+    with Peer(HELLO, b"$9\r\nhalf") as peer, pytest.raises(RedisLost), Link(f"redis://127.0.0.1:{peer.port}") as link:
+        link.ask(QUESTION)
+
+
+def test_the_address_shows_no_password() -> None:
+    assert Link("redis://user:pa@ss:word@host:1/2?password=x&db=3").address == "redis:***@host:1/2?password=***&db=3"
+    assert Link("redis://localhost:6379/0").address == "redis://localhost:6379/0"

@@ -1,0 +1,123 @@
+"""The last good set on disk: kept for each surface, ignored where it cannot be trusted."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.builders import HOME
+from tests.steering.conftest import Events, RedisServer
+from workers.ranking.weights import WeightRules, Weights
+from workers.steering import Steering, last_good
+from workers.steering.last_good import LastGoodIgnored
+from workers.steering.standing import Applied, Source
+
+Steer = Callable[..., Steering]
+RULES = HOME.weight_rules
+KEY = "weights:home"
+DEFAULT = RULES.default()
+GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
+KEPT = Applied(GOOD, Source.REDIS, 1000)
+
+
+def test_what_was_kept_is_read_back_exactly(tmp_path: Path) -> None:
+    exact = Weights.of({"quality": 0.1 + 0.2, "engagement": 1e-17})
+    last_good.save(tmp_path / "new" / "home", KEY, Applied(exact, Source.REDIS, 1000))
+    assert last_good.load(tmp_path / "new" / "home", KEY, RULES) == exact
+
+
+def test_nothing_kept_is_nothing_wrong(tmp_path: Path) -> None:
+    assert last_good.load(tmp_path, KEY, RULES) is None
+
+
+def test_two_prefixes_and_odd_names_of_surfaces_do_not_meet(tmp_path: Path) -> None:
+    keys = ["weights:home", "prod:weights:home", "weights:../home", "weights:a/b", "weights:é"]
+    sets = [Weights.of({"quality": n / 10, "engagement": 0.5}) for n in range(len(keys))]
+    for key, weights in zip(keys, sets, strict=True):
+        last_good.save(tmp_path, key, Applied(weights, Source.REDIS, 1000))
+    assert [last_good.load(tmp_path, key, RULES) for key in keys] == sets
+
+
+def test_nothing_unfinished_stays_behind(tmp_path: Path) -> None:
+    last_good.save(tmp_path, KEY, KEPT)
+    assert list(tmp_path.iterdir()) == [last_good.path_of(tmp_path, KEY)]
+
+
+def test_a_set_that_the_surface_no_longer_allows_is_ignored(tmp_path: Path) -> None:
+    last_good.save(tmp_path, KEY, KEPT)
+    with pytest.raises(LastGoodIgnored, match="engagement: not an objective"):
+        last_good.load(tmp_path, KEY, WeightRules({"quality": 0.5}, {}))
+    with pytest.raises(LastGoodIgnored, match=r"quality: got 0\.7"):
+        last_good.load(tmp_path, KEY, WeightRules({"quality": 0.1, "engagement": 0.3}, {"quality": (0.0, 0.5)}))
+
+
+def test_an_objective_added_since_takes_its_default(tmp_path: Path) -> None:
+    last_good.save(tmp_path, KEY, KEPT)
+    rules = WeightRules({"quality": 0.5, "engagement": 0.5, "freshness": 0.1}, {})
+    weights = last_good.load(tmp_path, KEY, rules)
+    assert weights == Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1})
+
+
+SOUND = {"key": KEY, "version": GOOD.version, "applied_at": 1000, "values": dict(GOOD.values)}
+SPOILT = {
+    "empty": b"",
+    "cut short": json.dumps(SOUND).encode()[:40],
+    "not text": b"\xff\xfe\x00",
+    "another shape": b'{"weights": [1, 2]}',
+    "nested without end": b"[" * 100_000,
+    "another's key": json.dumps(SOUND | {"key": "staging:weights:home"}).encode(),
+    "values changed by hand": json.dumps(SOUND | {"values": {"quality": 0.9, "engagement": 0.3}}).encode(),
+    "a weight as text": json.dumps(SOUND | {"values": {"quality": "0.7", "engagement": 0.3}}).encode(),
+}
+
+
+@pytest.mark.parametrize("content", SPOILT.values(), ids=SPOILT)
+def test_a_spoilt_file_is_ignored_and_said(
+    content: bytes, stopped_server: RedisServer, steer: Steer, events: Events, tmp_path: Path
+) -> None:
+    path = last_good.path_of(tmp_path / "home", KEY)
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert steer().weights("home") == DEFAULT
+    (said,) = events.all("last_good_ignored", surface="home")
+    assert str(path) in said["reason"]
+
+
+def test_a_folder_in_the_files_place_is_ignored(tmp_path: Path) -> None:
+    last_good.path_of(tmp_path, KEY).mkdir()
+    with pytest.raises(LastGoodIgnored):
+        last_good.load(tmp_path, KEY, RULES)
+
+
+def test_a_home_that_cannot_be_written_is_said_once_and_stops_nothing(
+    server: RedisServer, steer: Steer, events: Events, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    steering = steer(home=tmp_path / "file" / "home")
+    for n in range(1, 4):
+        server.set("home", quality=n / 10)
+        events.wait("weights_applied", n, surface="home")
+    assert steering.weights("home").values["quality"] == 0.3
+    steering.stop()
+    assert len(events.all("last_good_unwritable")) == 1
+
+
+def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
+    sets = [Weights.of({"quality": n / 8, "engagement": 1 - n / 8}) for n in range(8)]
+    read: list[Weights | None] = []
+    last_good.save(tmp_path, KEY, KEPT)
+
+    def write(weights: Weights) -> None:
+        for _ in range(50):
+            last_good.save(tmp_path, KEY, Applied(weights, Source.REDIS, 1000))
+            read.append(last_good.load(tmp_path, KEY, RULES))
+
+    writers = [threading.Thread(target=write, args=(weights,)) for weights in sets]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(read) == 400
+    assert all(weights in sets for weights in read)

@@ -1,0 +1,163 @@
+"""What a worker says of itself in Redis: by its schema, right after each change, gone when it stops."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.steering.conftest import PATIENCE_S, Events, RedisServer
+from workers.ranking.weights import Weights
+from workers.steering import Steering
+
+Steer = Callable[..., Steering]
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "worker-status.schema.json").read_text())
+KEY = "workers:status:w-1"
+NEVER = 3600.0
+GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
+
+
+class Statuses:
+    """Each status written since, told by Redis's own keyspace notifications."""
+
+    def __init__(self, server: RedisServer) -> None:
+        server.client.config_set("notify-keyspace-events", "K$gx")
+        self._server = server
+        self._told: Any = server.client.pubsub(  # type: ignore[no-untyped-call]  # typed so by the client
+            ignore_subscribe_messages=True
+        )
+        self._told.subscribe(f"__keyspace@0__:{KEY}")
+        assert self._told.get_message(timeout=PATIENCE_S) is None  # the subscription itself
+
+    def next(self) -> dict[str, Any]:
+        while True:
+            told = self._told.get_message(timeout=PATIENCE_S)
+            assert told is not None, "no status was written"
+            if told["data"] == "set":
+                return self.now()
+
+    def until(self, surface: str, **fields: object) -> dict[str, Any]:
+        """The surface's part of the next status in which these fields are so."""
+        while True:
+            found: dict[str, Any] = self.next()["surfaces"][surface]
+            if fields.items() <= found.items():
+                return found
+
+    def until_refused(self, surface: str) -> dict[str, Any]:
+        """What is refused, in the next status in which something is."""
+        while True:
+            refused: dict[str, Any] | None = self.next()["surfaces"][surface]["refused"]
+            if refused:
+                return refused
+
+    def now(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads(str(self._server.client.get(KEY)))
+        Draft202012Validator(SCHEMA).validate(status)
+        return status
+
+    def close(self) -> None:
+        self._told.close()
+
+
+@pytest.fixture
+def statuses(server: RedisServer) -> Iterator[Statuses]:
+    watch = Statuses(server)
+    yield watch
+    watch.close()
+
+
+def test_the_status_says_what_is_applied_and_from_where(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    server.set("home", quality=0.7, engagement=0.3)
+    steer(now=lambda: 1_700_000_000_123)
+    assert statuses.until("home", source="redis") == {
+        "version": GOOD.version,
+        "values": {"quality": 0.7, "engagement": 0.3},
+        "source": "redis",
+        "applied_at": 1_700_000_000_123,
+        "refused": None,
+    }
+    status = statuses.next()
+    assert status["worker"] == "w-1"
+    assert status["at"] == 1_700_000_000_123
+    assert status["pushes"] is True
+    assert status["surfaces"]["other"]["source"] == "default"
+
+
+def test_a_change_is_acknowledged_before_the_next_poll(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    steer(poll_seconds=NEVER)
+    server.set("home", quality=0.7, engagement=0.3)
+    assert statuses.until("home", version=GOOD.version)["source"] == "redis"
+
+
+def test_a_refusal_is_told_with_its_reason_and_forgotten_with_the_hash(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
+    server.set("home", quality=0.7, engagement=0.3)
+    steer(poll_seconds=NEVER)
+    server.set("home", quality="much")
+    refused = statuses.until_refused("home")
+    assert refused["reason"] == "quality: got 'much', expected a finite number such as 0.7"
+    # printf '{"engagement":"0.3","quality":"much"}' | sha256sum
+    assert refused["content"] == "0e2c5fe8cd28"
+    server.client.delete("weights:home")
+    assert statuses.until("home", refused=None)["version"] == GOOD.version
+
+
+def test_a_key_that_is_no_hash_has_no_content(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    server.client.set("weights:home", "x")
+    steer(poll_seconds=NEVER)
+    refused = statuses.until_refused("home")
+    assert refused["content"] is None
+    assert "WRONGTYPE" in refused["reason"]
+
+
+def test_a_reason_stays_short_whatever_was_written(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    server.client.hset("weights:home", "x" * 100_000, "1")
+    steer(poll_seconds=NEVER)
+    assert len(statuses.until_refused("home")["reason"]) == 300
+
+
+def test_the_status_is_written_anew_with_each_poll_and_expires(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
+    times = iter(range(1000))
+    steer(now=lambda: next(times))
+    first, second = statuses.next(), statuses.next()
+    assert first["at"] < second["at"]
+    assert 0 < int(str(server.client.pttl(KEY))) <= 1000
+
+
+def test_the_workers_own_report_stands_beside(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    steer(report=lambda: {"models": {"quality": 3}, "partitions": [0, 2], "counts": {"feeds": 17}})
+    status = statuses.next()
+    assert (status["models"], status["partitions"], status["counts"]) == ({"quality": 3}, [0, 2], {"feeds": 17})
+
+
+def test_pushes_that_are_allowed_later_are_taken_up_with_the_next_poll(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
+    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+set", "+del"])
+    steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0")
+    assert statuses.next()["pushes"] is False
+    server.client.acl_setuser("w", enabled=True, commands=["+client"])
+    assert any(statuses.next()["pushes"] for _ in range(20))
+
+
+def test_a_worker_that_stops_takes_its_status_back(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    steering = steer()
+    statuses.next()
+    steering.stop()
+    assert server.client.exists(KEY) == 0
+
+
+def test_a_user_who_may_not_write_the_status_still_gets_weights(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
+    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+client"])
+    steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0", poll_seconds=NEVER)
+    events.wait("status_denied")
+    server.set("home", quality=0.7, engagement=0.3)
+    events.wait("weights_applied", surface="home")
+    assert steering.weights("home") == GOOD

@@ -1,0 +1,126 @@
+"""One connection to Redis; the only place that knows the client library.
+
+RESP3 (Redis 6 and later), so that pushes come on the connection that asks and tracking lives and dies with it. No
+wait for the server is longer than TIMEOUT_S and nothing is retried: what is lost is closed, its owner opens it anew.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from redis.backoff import NoBackoff
+from redis.connection import Connection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+TIMEOUT_S: Final = 0.25
+Command = tuple[str | bytes | int, ...]
+
+_EXPECTED = "redis://[user:password@]host[:port][/db], rediss://... or unix:///path"
+_SECRETS = re.compile(r"(?<=:).*(?=@)|(?<=password=)[^&]*")
+_PUSH = object()
+_options_of: Callable[[str], dict[str, Any]] = parse_url
+
+
+class RedisLost(Exception):
+    """The connection cannot be made or is of no further use; the message says why and holds no password."""
+
+
+@dataclass(frozen=True)
+class Denied:
+    """Redis's own error as the reply to one command, such as WRONGTYPE; the connection is sound."""
+
+    message: str
+
+
+class Link:
+    """One connection to the Redis of a redis://, rediss:// (TLS) or unix:// URL; `with` opens and closes it.
+
+    The URL gives user, password, database and the client's options; timeouts and retries stay as they are here.
+    Raises ValueError for a URL that cannot be right; entering and every method raise RedisLost, then it is closed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address = _SECRETS.sub("***", url)
+        try:
+            self._connection = _connection(url)
+        except (ValueError, TypeError, RedisError):
+            # The client's own message may quote a piece of the password.
+            raise ValueError(f"redis: got {self.address!r}, expected {_EXPECTED}") from None
+        self._pushed = False
+        # Without it the client reads pushes recursively: a thousand of them before a reply end in RecursionError.
+        self._connection._parser.set_invalidation_push_handler(lambda _: _PUSH)
+
+    def __enter__(self) -> Self:
+        with self._lost_on_error():
+            self._connection.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.disconnect()
+
+    def ask(self, *commands: Command) -> list[object]:
+        """Send the commands in one round trip; one reply each, an error being a `Denied`.
+
+        What was pushed before the first reply is older than the commands: it is no news any more.
+        """
+        with self._lost_on_error():
+            packed = self._connection.pack_commands(commands)
+            self._connection.send_packed_command(packed, check_health=False)
+            first = self._reply()
+            self._pushed = False
+            return [first, *(self._reply() for _ in commands[1:])]
+
+    def has_news(self, timeout_s: float) -> bool:
+        """Wait until something was pushed since the last `ask`, at most `timeout_s`."""
+        with self._lost_on_error():
+            return self._pushed or bool(self._connection.can_read(timeout_s))
+
+    def _reply(self) -> object:
+        while True:
+            try:
+                reply = self._connection.read_response(push_request=True)
+            except ResponseError as error:
+                return Denied(str(error))
+            if reply is not _PUSH:
+                return reply
+            self._pushed = True
+
+    @contextmanager
+    def _lost_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # A server that speaks another protocol shows as ValueError, AttributeError...: all mean the same here.
+            self._connection.disconnect()
+            _forget_frames(error)
+            raise RedisLost(str(error) or repr(error)) from error
+
+
+def _connection(url: str) -> Any:
+    options = _options_of(url) | {
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),  # the client's own default repeats a lost call for up to a minute
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "decode_responses": False,
+        "protocol": 3,
+        "driver_info": None,  # two round trips and, for a user with few rights, two entries in the ACL log
+    }
+    kind = options.pop("connection_class", Connection)
+    # The client takes database 0 for a path that it cannot read.
+    if kind is not UnixDomainSocketConnection and not re.fullmatch(r"(/\d*)?", urlsplit(url).path):
+        raise ValueError("the path is not a database number")
+    return kind(**options)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Break the client's cycles of exceptions and frames: a worker runs without the cyclic garbage collector."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__

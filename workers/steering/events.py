@@ -1,0 +1,28 @@
+"""What steering says, as structured log events: each state once, not each second.
+
+weights_applied, weights_refused (surface, version...), weights_fallback (at start: what a surface stands on that Redis
+has nothing for), redis_connected, redis_lost, pushes_denied (the poll goes on alone), status_denied,
+last_good_ignored, last_good_unwritable, steering_failed (a bug: the thread has ended).
+"""
+
+from typing import Protocol
+
+
+class OnEvent(Protocol):
+    """Takes one log event by name with its fields, as structlog's `log.info` does; called from two threads."""
+
+    def __call__(self, event: str, /, **fields: object) -> None: ...
+
+
+class Events:
+    """Passes events on, and keeps a trouble that lasts from being said again and again."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self.say = on_event
+        self._reasons: dict[str, str | None] = {}
+
+    def trouble(self, event: str, reason: str | None) -> None:
+        """Say `event` where its reason is another than the last; None: the trouble is over."""
+        if reason is not None and reason != self._reasons.get(event):
+            self.say(event, reason=reason)
+        self._reasons[event] = reason
