@@ -4,48 +4,35 @@
 """
 
 import sys
+from importlib import import_module
 
 import click
 from confluent_kafka import KafkaException
 
-from workers.commands.dead_letters import dead_letters
-from workers.commands.demo import demo
-from workers.commands.feeds import feeds
-from workers.commands.models import models
-from workers.commands.offsets import offsets
-from workers.commands.produce import produce
-from workers.commands.rank import rank
-from workers.commands.stack import stack
-from workers.commands.validate import validate
-from workers.commands.worker import worker
-from workers.local.errors import StackError
-from workers.scoring.store import NoVerifiedModel
+from workers.observe.failure import Failure
 from workers.settings import ConfigurationError
-from workers.streaming.checks import TopicsUnfit
-from workers.streaming.read import TopicMissing
-from workers.streaming.send import SendFailed
-from workers.streaming.topics import BrokerUnreachable, TopicError
-
-_NEGATIVE = (
-    BrokerUnreachable,
-    KafkaException,
-    NoVerifiedModel,
-    SendFailed,
-    StackError,
-    TopicError,
-    TopicMissing,
-    TopicsUnfit,
-)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Each command's module is imported when it is asked for: `stack` needs no models, `rank` no Kafka."""
+
+    names = ("demo", "stack", "worker", "produce", "feeds", "rank", "validate", "models", "dead-letters", "offsets")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.names:
+            return None
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"workers.commands.{name}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="trimtab")
 def trimtab() -> None:
     """Streaming ranking workers: candidates in, ranked feeds out, exactly once, with weights turned live in Redis."""
-
-
-for command in (demo, stack, worker, produce, feeds, rank, validate, models, dead_letters, offsets):
-    trimtab.add_command(command)
 
 
 def main() -> None:
@@ -54,12 +41,10 @@ def main() -> None:
         trimtab()
     except ConfigurationError as error:
         _end(str(error), 2)
-    except _NEGATIVE as error:
-        _end(_text(error), 1)
-
-
-def _text(error: Exception) -> str:
-    return f"Kafka: {error.args[0].str()}" if isinstance(error, KafkaException) else str(error)
+    except Failure as error:
+        _end(str(error), 1)
+    except KafkaException as error:
+        _end(f"Kafka: {error.args[0].str()}", 1)
 
 
 def _end(message: str, code: int) -> None:

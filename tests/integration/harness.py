@@ -65,6 +65,7 @@ class World:
     def __post_init__(self) -> None:
         self.name = f"t{uuid.uuid4().hex[:8]}"
         self.cluster = Cluster(self.kafka)
+        self.admin = self.cluster.admin()
         self.candidates, self.feeds, self.letters = (f"{self.name}.{n}" for n in ("candidates", "feeds", "letters"))
         (self.folder / "surfaces.toml").write_text(SURFACES)
         # A killed member leaves its group sooner than by the default of 6 s: these tests kill often.

@@ -94,7 +94,7 @@ def test_events_that_retention_removed_stop_their_partition_until_it_is_resumed(
     assert len(world.read_feeds(1, settle=0.1)) == 1
     assert first.terminate() == 0
     world.send(make_request("removed", 3, random.Random(2)))
-    world.cluster.admin().delete_records([TopicPartition(world.candidates, 0, 5)])[
+    world.admin.delete_records([TopicPartition(world.candidates, 0, 5)])[
         TopicPartition(world.candidates, 0, 5)
     ].result()
     second = world.start_worker()

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.local.pipes import make_pipe, read_line
 from workers.local.jars import kafka_jars
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -21,7 +22,7 @@ STACK = (sys.executable, "-m", "workers.cli", "stack")
 # Formats at once; as a server it says its pid and never answers.
 SILENT_JAVA = """#!/bin/sh
 case "$*" in *StorageTool*) exit 0;; esac
-echo $$ > {fifo}
+echo $$ > {pipe}
 exec /usr/bin/env sleep 600
 """
 
@@ -80,11 +81,11 @@ def test_an_up_that_is_interrupted_ends_what_it_started(
     programs: Path, places: tuple[str, ...], tmp_path: Path, cache: Path
 ) -> None:
     kafka_jars(cache, lambda _: None)
-    os.mkfifo(programs / "pid")
-    (programs / "java").write_text(SILENT_JAVA.format(fifo=programs / "pid"))
+    pipe = make_pipe(programs / "pipe")
+    (programs / "java").write_text(SILENT_JAVA.format(pipe=programs / "pipe"))
     (programs / "java").chmod(0o755)
     up = subprocess.Popen((*STACK, "up", *places), env=os.environ | {"PATH": str(programs)}, stderr=subprocess.DEVNULL)
-    server = int((programs / "pid").read_text())  # waits until it is started
+    server = int(read_line(pipe))
     up.send_signal(signal.SIGINT)
     assert up.wait(60) == 1
     assert not psutil.pid_exists(server)

@@ -9,12 +9,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.local.pipes import make_pipe, read_line
 from workers.local import processes
 from workers.local.processes import ProcessMark
 
 Start = Callable[[str], ProcessMark]
 
-STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); open({fifo!r}, 'w').close(); signal.pause()"
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open({pipe!r}, "w") as pipe:
+    pipe.write("ready")
+signal.pause()
+"""
 
 
 @pytest.fixture
@@ -51,10 +58,9 @@ def test_ending_waits_until_the_process_is_gone(start: Start) -> None:
 
 
 def test_a_process_that_ignores_the_request_to_end_is_killed(start: Start, tmp_path: Path) -> None:
-    fifo = tmp_path / "ready"
-    os.mkfifo(fifo)
-    mark = start(STUBBORN.format(fifo=str(fifo)))
-    fifo.read_text()  # waits until the script ignores the signal
+    pipe = make_pipe(tmp_path / "pipe")
+    mark = start(STUBBORN.format(pipe=str(tmp_path / "pipe")))
+    assert read_line(pipe) == "ready"
     processes.end(mark, grace=0.05)
     assert not psutil.pid_exists(mark.pid)
 

@@ -28,6 +28,7 @@ from workers.steering.steering import Steering
 from workers.streaming.checks import check_topics
 from workers.streaming.clients import Cluster
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
+from workers.streaming.reach import Reach
 from workers.streaming.restore import Restorer, RestoreTopics
 from workers.streaming.slots import SlotTaken, take_slot
 from workers.streaming.worker import Parts, Route, Worker
@@ -131,11 +132,12 @@ def _build(
         most_feed_bytes=topics.most_feed_bytes,
         most_letter_bytes=topics.most_letter_bytes,
     )
-    group, protocol = values["group"], values["group_protocol"]
+    group, protocol, reach = values["group"], values["group_protocol"], Reach()
     log.info("starting", worker=name, group=group, protocol=protocol, models=dict(scorer.models))
     return Worker(
         Parts(
-            consumer=cluster.member(group, protocol),
+            consumer=cluster.member(group, protocol, reach.error),
+            reach=reach,
             publisher=Publisher(cluster, identity, route.feeds, topics.batch_bytes),
             restorer=Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces),
             decoder=Decoder(surfaces, Format(values["candidates_format"])),

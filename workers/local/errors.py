@@ -2,11 +2,13 @@
 
 import re
 
+from workers.observe.failure import Failure
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _JAVA_FRAME = re.compile(r"\s+(at \S+\(.*\)|\.\.\. \d+ more)")
 
 
-class StackError(Exception):
+class StackError(Failure):
     """The stack cannot do what was asked; the message says why and what helps."""
 
 

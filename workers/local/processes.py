@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -48,6 +49,23 @@ def spawn(command: Sequence[str], folder: Path, log: Path) -> ProcessMark:
     # It is followed by its mark from here on: this object must not complain that it goes before the process.
     child.returncode = 0
     return ProcessMark(child.pid, _start_ticks(child.pid))
+
+
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM take effect at the end of this, not in its middle. Only the main thread is interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for deferred, action in before.items():
+            signal.signal(deferred, action)
+        for number in caught:
+            signal.raise_signal(number)
 
 
 def run(command: Sequence[str], folder: Path) -> tuple[int, str]:

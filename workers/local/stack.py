@@ -186,13 +186,14 @@ class Stack:
         return prepare_kafka(folder, ports[name], free_port(besides), self._cache, self._say)
 
     def _launch(self, name: ServerName, port: int, server: Server) -> ProcessMark:
-        process = server.start()
-        try:
-            self._save(name, ServerState(port, process))
-        except BaseException:
-            processes.kill(process)  # it would be nobody's
-            raise
-        return process
+        with processes.signals_deferred():  # no process may be started and not be written down
+            process = server.start()
+            try:
+                self._save(name, ServerState(port, process))
+            except OSError:
+                processes.kill(process)
+                raise
+            return process
 
     def _start_again(self, name: ServerName) -> None:
         with self._locked():

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from workers.observe.failure import Failure
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surfaces
 from workers.scoring.model import Model
@@ -14,7 +15,7 @@ from workers.scoring.verify import SIZE_LIMIT, verify
 _NUMBER = re.compile("[0-9]+")
 
 
-class NoVerifiedModel(Exception):
+class NoVerifiedModel(Failure):
     """An objective that a surface needs has no version that verifies: the worker must not start."""
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from workers.observe.failure import Failure
 from workers.observe.log import log
 from workers.streaming.clients import Cluster
 from workers.streaming.topics import BrokerUnreachable, describe_topics, topic_config
@@ -12,7 +13,7 @@ _MOST_BATCH_BYTES = 500_000
 _WAIT_SECONDS = 5.0
 
 
-class TopicsUnfit(Exception):
+class TopicsUnfit(Failure):
     """The topics are not as the guarantees need them; the message says which command mends it."""
 
 

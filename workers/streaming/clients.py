@@ -1,10 +1,10 @@
 """How every Kafka client of the project is configured."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
 OWNED = frozenset(
@@ -58,7 +58,7 @@ class Cluster:
         }
         return Consumer(self._with(settings))
 
-    def member(self, group: str, protocol: str) -> Consumer:
+    def member(self, group: str, protocol: str, on_error: Callable[[KafkaError], None]) -> Consumer:
         """The worker's consumer: a member of `group` that never commits by itself."""
         settings: dict[str, object] = {
             "group.id": group,
@@ -71,6 +71,7 @@ class Cluster:
             # What is fetched ahead counts towards the worker's memory.
             "queued.max.messages.kbytes": 16_384,
             "fetch.wait.max.ms": 100,
+            "error_cb": on_error,
         }
         if protocol == "consumer":
             settings["group.protocol"] = "consumer"
@@ -105,5 +106,5 @@ class Cluster:
         return Producer(self._with(settings))
 
     def _with(self, settings: Mapping[str, object]) -> dict[str, Any]:
-        quiet: dict[str, Any] = {"log_level": 3}
+        quiet: dict[str, Any] = {"log_level": 2}
         return quiet | dict(settings) | dict(self.properties) | {"bootstrap.servers": self.bootstrap}

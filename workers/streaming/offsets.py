@@ -8,13 +8,14 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicP
 # The package exports this for use, only not in the form that strict typing asks for.
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from workers.observe.failure import Failure
 from workers.streaming.clients import Cluster
 
-SECONDS = 10.0
+SECONDS = 5.0
 """How long the broker has to answer."""
 
 
-class OffsetNotMoved(Exception):
+class OffsetNotMoved(Failure):
     """The broker did not take the new offset."""
 
 

@@ -105,7 +105,7 @@ class Publisher:
     def _recover(self, producer: Producer, cause: KafkaError) -> None:
         """Turn a failed call into what is to be done about it; always raises."""
         if cause.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED):
-            self._producer = None
+            self._discard(producer)
             raise Fenced(cause.str())
         if not cause.fatal() and cause.txn_requires_abort():
             try:
@@ -114,8 +114,13 @@ class Publisher:
                 cause = error.args[0]
             else:
                 raise TransactionAborted(f"{cause.str()}{self._delivery_failure()}")
-        self._producer = None
+        self._discard(producer)
         raise ProducerLost(cause.str())
+
+    def _discard(self, producer: Producer) -> None:
+        """Give up the producer with all that it still holds: nothing of it may be sent later."""
+        self._producer = None
+        producer.purge()
 
     def _delivery_failure(self) -> str:
         return f"; a delivery failed: {self._failure.str()}" if self._failure is not None else ""

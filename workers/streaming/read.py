@@ -6,11 +6,12 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
+from workers.observe.failure import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Record, fetched, is_end, read_record
 
 
-class TopicMissing(Exception):
+class TopicMissing(Failure):
     """The topic is not there; the message names it and what to do."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from workers.assembly.assembler import NO_TIME, Mark
 from workers.codec.feeds import Published, read_published
@@ -79,7 +80,7 @@ class Restorer:
         self._cluster, self._topics = cluster, topics
         self._horizons = {surface.name: surface.horizon_ms for surface in surfaces.values()}
         self._longest = max(self._horizons.values())
-        self._admin = cluster.admin()
+        self._admin: AdminClient | None = None
         self._reader: Consumer | None = None
         self._inbox: dict[int, deque[Fetched]] = {}
         self._running: dict[int, Step[Restored | OffsetsLost]] = {}
@@ -111,14 +112,14 @@ class Restorer:
             except StopIteration as stop:
                 del self._running[partition]
                 complete.append(stop.value)
-        if not self._running and self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if not self._running:
+            self.close()
         return complete
 
     def close(self) -> None:
-        """Drop everything under way."""
+        """Drop everything under way, and the connections with it."""
         self.cancel(list(self._running))
+        self._admin = None
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -140,27 +141,32 @@ class Restorer:
 
     def _committed(self, source: TopicPartition) -> Step[TopicPartition]:
         while True:
-            answer = yield from self._wait(lambda: ask_committed(self._admin, self._topics.group, source))
+            answer = yield from self._wait(lambda admin: ask_committed(admin, self._topics.group, source))
             found: TopicPartition = answer.topic_partitions[0]
             if found.error is None:
                 return found
             yield from _pause()
 
     def _watermarks(self, where: TopicPartition) -> Step[_Watermarks]:
-        earliest = yield from self._wait(lambda: ask_earliest(self._admin, where))
-        latest = yield from self._wait(lambda: ask_latest(self._admin, where))
+        earliest = yield from self._wait(lambda admin: ask_earliest(admin, where))
+        latest = yield from self._wait(lambda admin: ask_latest(admin, where))
         return _Watermarks(earliest.offset, latest.offset)
 
-    def _wait(self, ask: Callable[[], Future[T]]) -> Step[T]:
+    def _wait(self, ask: Callable[[AdminClient], Future[T]]) -> Step[T]:
         """Ask, and ask again after an error that passes: the broker is away, or an offset is undecided."""
         while True:
-            future = ask()
+            # Held until the answer: a client that is collected answers nothing any more.
+            admin = self._admin = self._admin or self._cluster.admin()
+            future = ask(admin)
             while not future.done():
                 yield
             try:
                 return future.result()
             except KafkaException as error:
                 log.debug("restore_waits", error=str(error))
+            # After a broker's crash a client may wait for ever for its coordinator: seen on librdkafka 2.16.
+            if self._admin is admin:
+                self._admin = None
             yield from _pause()
 
     def _read_ledger(self, target: TopicPartition, scan: int, end: int) -> Step[list[Remembered]]:

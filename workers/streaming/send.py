@@ -5,11 +5,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from workers.observe.failure import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Headers
 
 
-class SendFailed(Exception):
+class SendFailed(Failure):
     """Some events were not taken by the broker; the message says how many and why."""
 
 

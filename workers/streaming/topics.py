@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
+from workers.observe.failure import Failure
 from workers.streaming.clients import Cluster
 
 _NO_CONFIG: Mapping[str, str] = {}
@@ -28,11 +29,11 @@ _NO_CONFIG: Mapping[str, str] = {}
 _EAGER = {"reconnect.backoff.ms": "20", "reconnect.backoff.max.ms": "200", "log_level": "0"}
 
 
-class TopicError(Exception):
+class TopicError(Failure):
     """A topic is not as it was asked for, or Kafka refused the request; the message names the topic."""
 
 
-class BrokerUnreachable(Exception):
+class BrokerUnreachable(Failure):
     """No broker answered in time."""
 
 

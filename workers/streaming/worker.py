@@ -25,6 +25,7 @@ from workers.ranking.weights import Weights
 from workers.scoring.scorer import Scorer
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Fenced, Output, ProducerLost, Publisher, TransactionAborted
+from workers.streaming.reach import Reach
 from workers.streaming.records import Fetched, fetched, is_create_time, is_end
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
 
@@ -52,6 +53,7 @@ class Parts:
     """What the loop is made of."""
 
     consumer: Consumer
+    reach: Reach
     publisher: Publisher
     restorer: Restorer
     decoder: Decoder
@@ -126,6 +128,8 @@ class Worker:
         self._polled = now
         for message in messages:
             self._take(message)
+        if messages and messages[-1].error() is None:
+            self._parts.reach.heard()
 
     def _take(self, message: Fetched) -> None:
         number = message.partition()
@@ -186,7 +190,7 @@ class Worker:
         elif error.fatal():
             raise KafkaException(error)
         else:
-            log.warning("kafka_error", error=error.str())
+            self._parts.reach.error(error)
 
     # Close
 
@@ -260,6 +264,7 @@ class Worker:
         except (ProducerLost, Fenced) as lost:
             self._start_anew(lost)
             return False
+        self._parts.reach.heard()
         for partition, (_, mark) in found.items():
             partition.committed(mark)
             partition.assembler.ledger_end = max(

@@ -1,0 +1,81 @@
+"""What became of the requests that were sent, judged from the feeds alone. Pure.
+
+Lost: a request without a feed. Doubled: a request with more than one. Torn: a feed that no single, whole set of
+weights explains, or that is not what its own numbers say.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from workers.ranking.feed import Feed, FeedItem
+from workers.ranking.request import Completion
+from workers.ranking.weights import Weights
+
+Sent = Mapping[str, Collection[str]]
+"""Request id to the ids of its posts."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """`lost` and `doubled` hold request ids; `torn` request id and reason; `partial` feeds lack some of their posts."""
+
+    requests: int
+    feeds: int
+    lost: list[str]
+    doubled: list[str]
+    torn: list[tuple[str, str]]
+    partial: list[str]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is lost, doubled or torn."""
+        return not (self.lost or self.doubled or self.torn)
+
+
+def audit(sent: Sent, feeds: Iterable[Feed], written: Collection[Weights]) -> Audit:
+    """Hold every feed against the requests that were sent and the sets of weights that were in force."""
+    seen: Counter[str] = Counter()
+    torn, partial = [], []
+    for feed in feeds:
+        seen[feed.request_id] += 1
+        why = tear(feed, sent.get(feed.request_id, ()), written)
+        if why is not None:
+            torn.append((feed.request_id, why))
+        if feed.completion is not Completion.FULL or feed.refused:
+            partial.append(feed.request_id)
+    return Audit(
+        requests=len(sent),
+        feeds=seen.total(),
+        lost=[request_id for request_id in sent if request_id not in seen],
+        doubled=[request_id for request_id, times in seen.items() if times > 1],
+        torn=torn,
+        partial=partial,
+    )
+
+
+def tear(feed: Feed, posts: Collection[str], written: Collection[Weights]) -> str | None:
+    """Why a feed is torn, or None where it is whole."""
+    if feed.weights not in written:
+        return f"its weights {dict(feed.weights.values)} ({feed.weights.version}) are no set that was in force"
+    item_ids = [item.item_id for item in feed.items]
+    if len(set(item_ids)) < len(item_ids) or not set(item_ids) <= set(posts):
+        return "its items are not the posts that were sent with its request"
+    for item in feed.items:
+        if item.final_score != _weighted_sum(feed.weights, item):
+            return f"the final score of {item.item_id} is not the weighted sum of its scores"
+    if item_ids != [item.item_id for item in sorted(feed.items, key=_place)]:
+        return "its items are not in the order of their final scores"
+    return None
+
+
+def _weighted_sum(weights: Weights, item: FeedItem) -> float:
+    """Bit for bit as a worker sums: in float64, one objective after the other."""
+    total = 0.0
+    for weight, score in zip(weights.values.values(), item.scores, strict=True):
+        total += weight * score
+    return total
+
+
+def _place(item: FeedItem) -> tuple[float, bytes]:
+    return -item.final_score, item.item_id.encode()

@@ -1,0 +1,93 @@
+"""Watches the feeds as a downstream consumer does, under read_committed, and the worker's process meanwhile."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from workers.codec.feeds import FeedUnreadable, decode_feed
+from workers.local import processes
+from workers.local.processes import ProcessMark
+from workers.observe.failure import Failure
+from workers.ranking.feed import Feed
+from workers.streaming.clients import Cluster
+from workers.streaming.read import Reader
+from workers.streaming.records import Record
+
+_SILENCE_SECONDS = 0.1
+_END_SECONDS = 10.0
+
+
+class StandStill(Failure):
+    """What should have come did not; the message says what."""
+
+
+class Seen(NamedTuple):
+    """A feed, and when it was read, in ms since the epoch."""
+
+    feed: Feed
+    readable_at: int
+
+
+class Watch:
+    """Reads feeds in the calling thread, from the beginning of the topic.
+
+    `feeds` holds the first of each request, `first_under` the first of each weights version; `each` is told of every
+    one.
+    """
+
+    def __init__(self, cluster: Cluster, topic: str, worker: ProcessMark, each: Callable[[], None]) -> None:
+        self.feeds: dict[str, Feed] = {}
+        self.first_under: dict[str, Seen] = {}
+        self._reader = Reader(cluster, topic, from_beginning=True)
+        self._worker = worker
+        self._each = each
+
+    def until(self, condition: Callable[[], bool], what: str, patience: float) -> None:
+        """Read on until the condition holds.
+
+        Raises StandStill, naming `what` should have come, where the worker has ended or `patience` seconds passed.
+        """
+        deadline = time.monotonic() + patience
+        while not condition():
+            if not self._read_one():
+                self._check_worker(what)
+            if time.monotonic() > deadline:
+                raise StandStill(f"{what}: not seen within {patience:.0f} s")
+
+    def _read_one(self) -> bool:
+        record = next(self._reader.records(follow=True, timeout=_SILENCE_SECONDS), None)
+        if record is None:
+            return False
+        seen = Seen(_decode(record), time.time_ns() // 1_000_000)
+        self.feeds.setdefault(seen.feed.request_id, seen.feed)
+        self.first_under.setdefault(seen.feed.weights.version, seen)
+        self._each()
+        return True
+
+    def _check_worker(self, what: str) -> None:
+        if processes.has_ended(self._worker):
+            raise StandStill(f"{what}: will not come, the worker (pid {self._worker.pid}) has ended")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._reader.close()
+
+
+def read_topic(cluster: Cluster, topic: str) -> Iterator[Feed]:
+    """Every feed that is in the topic now, from its beginning, under read_committed.
+
+    Raises StandStill where a record is no feed.
+    """
+    reader = Reader(cluster, topic, from_beginning=True)
+    try:
+        for record in reader.records(follow=False, timeout=_END_SECONDS):
+            yield _decode(record)
+    finally:
+        reader.close()
+
+
+def _decode(record: Record) -> Feed:
+    try:
+        return decode_feed(record.value, record.headers)
+    except FeedUnreadable as error:
+        raise StandStill(f"{record.topic}/{record.partition}@{record.offset}: {error}") from None
