@@ -138,7 +138,7 @@ def _build(
         Parts(
             consumer=cluster.member(group, protocol, reach.error),
             reach=reach,
-            publisher=Publisher(cluster, identity, route.feeds, topics.batch_bytes),
+            publisher=Publisher(cluster, identity, route.feeds, topics.batch_bytes, reach),
             restorer=Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces),
             decoder=Decoder(surfaces, Format(values["candidates_format"])),
             scorer=lambda: scorer,

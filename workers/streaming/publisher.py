@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from workers.observe.log import log
 from workers.streaming.clients import Cluster
+from workers.streaming.reach import Reach
 from workers.streaming.records import Headers
 
 CALL_SECONDS = 5.0
@@ -44,9 +44,11 @@ class Output(NamedTuple):
 class Publisher:
     """One transactional producer. `ends` holds, by output partition, the offset after our last feed there."""
 
-    def __init__(self, cluster: Cluster, transactional_id: str, feeds_topic: str, batch_bytes: int) -> None:
+    def __init__(
+        self, cluster: Cluster, transactional_id: str, feeds_topic: str, batch_bytes: int, reach: Reach
+    ) -> None:
         self._cluster, self._transactional_id, self._feeds_topic = cluster, transactional_id, feeds_topic
-        self._batch_bytes = batch_bytes
+        self._batch_bytes, self._reach = batch_bytes, reach
         self._producer: Producer | None = None
         self._failure: KafkaError | None = None
         self.ends: dict[int, int] = {}
@@ -59,9 +61,10 @@ class Publisher:
         except KafkaException as error:
             cause = error.args[0]
             if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
-                log.warning("kafka_unreachable", doing="waiting to begin transactions", error=cause.str())
+                self._reach.lost(cause)
                 return False
             raise
+        self._reach.heard()
         self._producer = producer
         return True
 

@@ -15,9 +15,14 @@ class Reach:
 
     def error(self, error: KafkaError) -> None:
         """Take an error of a client: librdkafka repeats it while it goes on trying."""
-        if error.code() not in _GONE:
+        if error.code() in _GONE:
+            self.lost(error)
+        else:
             log.warning("kafka_error", error=error.str())
-        elif not self._lost:
+
+    def lost(self, error: KafkaError) -> None:
+        """The broker does not answer."""
+        if not self._lost:
             self._lost = True
             log.warning("kafka_lost", error=error.str(), doing="waiting for it; nothing is given up")
 
