@@ -1,0 +1,1 @@
+{"request_id":"r-1","surface":"home","user_id":"u-42","requested_at":1763900000000,"candidates":[{"item_id":"t3_a","features":[1.5,8,0]}]}

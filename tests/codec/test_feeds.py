@@ -1,0 +1,191 @@
+"""Feeds come back as they went out, in both formats, and fit into their topic."""
+
+import json
+import math
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed, feed_headers, read_published
+from workers.codec.formats import Format, Headers
+from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.request import Completion
+from workers.ranking.weights import Weights
+
+ROOMY = 1_000_000
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+_FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+_FLOAT64 = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def feeds(draw: st.DrawFn) -> Feed:
+    objectives = draw(st.lists(_TEXTS, min_size=1, max_size=3, unique=True))
+    items = st.builds(FeedItem, _TEXTS, _FLOAT64, st.tuples(*(_FLOAT32 for _ in objectives)))
+    values = {name: draw(_FLOAT64) for name in objectives}
+    return Feed(
+        request_id=draw(_TEXTS),
+        surface=draw(_TEXTS),
+        user_id=draw(_TEXTS),
+        requested_at=draw(st.integers(0, 2**50)),
+        ranked_at=draw(st.integers(0, 2**50)),
+        completion=draw(st.sampled_from(Completion)),
+        refused=draw(st.integers(0, 1000)),
+        arm=draw(_TEXTS),
+        weights=Weights.of(values),
+        models={name: draw(st.integers(1, 99)) for name in objectives},
+        items=draw(st.lists(items, max_size=4)),
+        removed=draw(st.lists(st.builds(Removal, _TEXTS, _TEXTS), max_size=3)),
+        truncated=draw(st.integers(0, 3)),
+    )
+
+
+def _feed(items: int, removed: int = 0) -> Feed:
+    score = struct.unpack("<f", struct.pack("<f", 0.3))[0]
+    return Feed(
+        request_id="r-1",
+        surface="home",
+        user_id="u",
+        requested_at=1000,
+        ranked_at=1057,
+        completion=Completion.FULL,
+        refused=0,
+        arm="control",
+        weights=Weights.of({"quality": 0.5, "engagement": 0.25}),
+        models={"quality": 1, "engagement": 7},
+        items=[FeedItem(f"item-{place}", 0.75 * score, (score, score)) for place in range(items)],
+        removed=[Removal(f"gone-{place}", "score-not-finite") for place in range(removed)],
+    )
+
+
+@pytest.mark.parametrize("form", Format)
+@given(feed=feeds())
+def test_a_feed_comes_back_as_it_went_out(form: Format, feed: Feed) -> None:
+    value = encode_feed(feed, form, ROOMY)
+    assert repr(decode_feed(value, feed_headers(form))) == repr(feed)
+    assert decode_feed(value) == feed
+    assert read_published(value, feed_headers(form)) == (feed.requested_at, feed.surface, feed.request_id)
+    assert read_published(value) == (feed.requested_at, feed.surface, feed.request_id)
+
+
+@pytest.mark.parametrize("length", [9, 10, 13, 32, 123])
+def test_a_feed_in_protobuf_that_looks_like_json_after_whitespace_is_read_as_what_it_is(length: int) -> None:
+    feed = replace(_feed(2), request_id="{".ljust(length, "}"))
+    value = encode_feed(feed, Format.PROTOBUF, ROOMY)
+    assert value.lstrip()[:1] == b"{"
+    assert decode_feed(value) == feed
+
+
+def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
+    record = json.loads(encode_feed(_feed(1), Format.JSON, ROOMY))
+    contract = "request_id surface user_id requested_at ranked_at completion refused arm weights models items"
+    assert list(record) == contract.split()
+    assert record["weights"] == {"version": _feed(1).weights.version, "values": {"quality": 0.5, "engagement": 0.25}}
+    assert list(record["items"][0]) == ["item_id", "position", "final_score", "scores"]
+    full = json.loads(encode_feed(replace(_feed(1, removed=1), truncated=2), Format.JSON, ROOMY))
+    assert list(full) == [*contract.split(), "removed", "truncated"]
+    assert full["removed"] == [{"item_id": "gone-0", "reason": "score-not-finite"}]
+
+
+def test_numbers_are_written_in_full_precision() -> None:
+    record = json.loads(encode_feed(_feed(3), Format.JSON, ROOMY))
+    assert record["items"][2] == {
+        "item_id": "item-2",
+        "position": 2,
+        "final_score": 0.75 * 0.30000001192092896,
+        "scores": {"quality": 0.30000001192092896, "engagement": 0.30000001192092896},
+    }
+
+
+@pytest.mark.parametrize("form", Format)
+@given(count=st.integers(0, 40), removed=st.integers(0, 5), limit=st.integers(400, 6000))
+def test_a_feed_too_large_keeps_as_many_of_its_best_items_as_fit(
+    form: Format, count: int, removed: int, limit: int
+) -> None:
+    feed = _feed(count, removed)
+    value = encode_feed(feed, form, limit)
+    cut = decode_feed(value)
+    kept = len(cut.items)
+    assert len(value) <= limit
+    assert cut.items == feed.items[:kept]
+    assert cut.truncated == count - kept
+    if kept < count and cut.removed == feed.removed:
+        one_more = replace(feed, items=feed.items[: kept + 1], truncated=count - kept - 1)
+        assert len(encode_feed(one_more, form, ROOMY)) > limit
+
+
+@pytest.mark.parametrize("form", Format)
+def test_removed_items_that_leave_no_room_are_left_out_before_the_feed_is_lost(form: Format) -> None:
+    feed = _feed(5, removed=500)
+    assert decode_feed(encode_feed(feed, form, 2000)) == replace(feed, removed=[])
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_limit_too_small_for_a_feed_without_items_is_named(form: Format) -> None:
+    with pytest.raises(ValueError, match=r"^limit_bytes: got 20, expected room"):
+        encode_feed(_feed(3), form, 20)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (None, None),
+        (b"", None),
+        (b"not a feed", None),
+        (b"[]", None),
+        (b"{}", None),
+        (b'{"request_id":"r","surface":"home"}', None),
+        (b"{" * 5000, None),
+        (b'{"x":' + b"[" * 5000, None),
+        (b'{"request_id":"\xff","surface":"home","requested_at":1}', None),
+        (b'{"request_id":"r","surface":"home","requested_at":1}', [("content-type", b"text/csv")]),
+        (b"\x0a\x05", [("content-type", b"application/x-protobuf")]),
+    ],
+)
+def test_a_foreign_record_is_no_feed(value: bytes | None, headers: Headers | None) -> None:
+    assert read_published(value, headers) is None
+    with pytest.raises(FeedUnreadable, match=r"^feed: "):
+        decode_feed(value, headers)
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken"),
+    [
+        (b'"completion":"full"', b'"completion":"sideways"'),
+        (b'"scores":{"quality"', b'"scores":{"beauty"'),
+        (b'"position":0', b'"position":"first"'),
+    ],
+)
+def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_published(
+    sound: bytes, broken: bytes
+) -> None:
+    value = encode_feed(_feed(1), Format.JSON, ROOMY).replace(sound, broken)
+    with pytest.raises(FeedUnreadable):
+        decode_feed(value)
+    assert read_published(value) == (1000, "home", "r-1")
+
+
+def test_scores_that_do_not_match_their_objectives_are_unreadable() -> None:
+    feed = replace(_feed(0), items=[FeedItem("x", 0.0, (0.5,))])
+    with pytest.raises(FeedUnreadable, match="got 1 scores, expected 2"):
+        decode_feed(encode_feed(feed, Format.PROTOBUF, ROOMY))
+
+
+def test_a_key_that_a_later_version_adds_is_ignored() -> None:
+    value = encode_feed(_feed(1), Format.JSON, ROOMY).replace(b'{"item_id"', b'{"adjustments":[],"item_id"')
+    assert decode_feed(value) == _feed(1)
+
+
+@given(st.lists(_FLOAT32, min_size=2, max_size=2))
+def test_anyone_can_recompute_the_final_score_from_the_json_record(scores: list[float]) -> None:
+    weights = Weights.of({"quality": 0.1, "engagement": 0.7})
+    final = 0.0
+    for weight, score in zip(weights.values.values(), scores, strict=True):
+        final += weight * score
+    feed = replace(_feed(0), weights=weights, items=[FeedItem("x", final, (scores[0], scores[1]))])
+    (item,) = json.loads(encode_feed(feed, Format.JSON, ROOMY))["items"]
+    assert 0.0 + 0.1 * item["scores"]["quality"] + 0.7 * item["scores"]["engagement"] == item["final_score"]
+    assert math.isfinite(item["final_score"])

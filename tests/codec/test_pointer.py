@@ -1,0 +1,68 @@
+"""The pointer fits into an offset's metadata, and anything else there is no pointer."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.codec.pointer import Pointer, read_pointer, write_pointer
+
+_OFFSETS = st.integers(0, 2**63 - 1)
+
+
+@given(_OFFSETS, st.integers(-1, 2**63 - 1), _OFFSETS)
+def test_a_pointer_comes_back_from_short_ascii(scan: int, time: int, next: int) -> None:  # noqa: A002
+    pointer = Pointer(scan=scan, time=time, next=next)
+    metadata = write_pointer(pointer)
+    assert metadata.isascii()
+    assert len(metadata) < 4096
+    assert read_pointer(metadata) == pointer
+
+
+def test_the_metadata_is_what_the_contract_says() -> None:
+    assert write_pointer(Pointer(scan=3, time=-1, next=7)) == '{"v":1,"scan":3,"time":-1,"next":7}'
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        "",
+        "consumer-1",
+        "{",
+        "[]",
+        "{}",
+        '{"v":2,"scan":0,"time":0,"next":0}',
+        '{"v":1,"scan":0,"time":0}',
+        '{"scan":0,"time":0,"next":0}',
+        '{"v":"1","scan":0,"time":0,"next":0}',
+        '{"v":1,"scan":-1,"time":0,"next":0}',
+        '{"v":1,"scan":0,"time":-2,"next":0}',
+        '{"v":1,"scan":0,"time":0,"next":-1}',
+        '{"v":1,"scan":0.0,"time":0,"next":0}',
+        '{"v":1,"scan":"0","time":0,"next":0}',
+        '{"v":1,"scan":true,"time":0,"next":0}',
+        '{"v":1,"scan":9223372036854775808,"time":0,"next":0}',
+        '{"v":1,"scan":0,"time":0,"next":0} x',
+        '{"v":1,"scan":0,"time":0,"next":0,"x":"\ud800"}',
+        "[" * 100_000,
+        '{"x":' * 100_000,
+    ],
+)
+def test_metadata_that_is_not_ours_is_no_pointer(metadata: str | None) -> None:
+    assert read_pointer(metadata) is None
+
+
+@given(st.text())
+def test_reading_never_raises(metadata: str) -> None:
+    assert read_pointer(metadata) is None
+
+
+def test_a_key_that_a_later_version_adds_is_ignored() -> None:
+    assert read_pointer('{"v":1,"scan":1,"time":2,"next":3,"more":[]}') == Pointer(scan=1, time=2, next=3)
+
+
+@pytest.mark.parametrize("wrong", [{"scan": -1}, {"time": -2}, {"next": -1}, {"next": 2**63}])
+def test_a_pointer_that_cannot_be_is_not_made(wrong: dict[str, int]) -> None:
+    (field,) = wrong
+    with pytest.raises(ValueError, match=f"^{field}: got "):
+        Pointer(**({"scan": 0, "time": 0, "next": 0} | wrong))

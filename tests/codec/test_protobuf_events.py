@@ -1,0 +1,118 @@
+"""Protobuf events: the fast path agrees with the truth, and both with JSON."""
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import event as note
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.codec.wire import AT, KEY, SURFACES, TRIO, encoded, protobuf_values
+from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
+from workers.codec.json_events import JsonEvents
+from workers.codec.protobuf_events import ProtobufEvents
+from workers.codec.sources import Sources
+from workers.ranking.event import Event
+from workers.ranking.refusal import CandidateReason, EventRefused, Reason
+
+EVENTS = ProtobufEvents(SURFACES, Sources())
+
+
+def _value(*candidates: Candidate, **changes: Any) -> bytes:
+    fields: dict[str, Any] = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT} | changes
+    value: bytes = CandidateEvent(candidates=candidates, **fields).SerializeToString()
+    return value
+
+
+def _fast(value: bytes) -> Event | None:
+    try:
+        return EVENTS.fast(value, KEY)
+    except EventRefused:  # malformed: the truth says so too
+        return None
+
+
+def _outcome(value: bytes) -> Event | EventRefused:
+    try:
+        return EVENTS.truth(value, KEY)
+    except EventRefused as refusal:
+        return refusal
+
+
+@settings(max_examples=300)
+@given(protobuf_values())
+def test_what_the_fast_path_takes_the_truth_takes_with_an_equal_event(value: bytes) -> None:
+    event = _fast(value)
+    note("fast" if event else "truth")
+    if event is not None:
+        assert repr(EVENTS.truth(value, KEY)) == repr(event)
+
+
+@settings(max_examples=300)
+@given(protobuf_values())
+def test_the_truth_answers_with_an_event_or_a_refusal_and_nothing_else(value: bytes) -> None:
+    outcome = _outcome(value)
+    if isinstance(outcome, EventRefused):
+        note(outcome.reason)
+        assert _fast(value) is None
+        assert len(outcome.message.encode()) < 500
+        return
+    assert all(len(c.row) == 12 for c in outcome.candidates)
+
+
+_NUMBERS = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=3, max_size=3)
+
+
+@given(_NUMBERS, st.sampled_from([None, "", "s"]), st.none() | st.integers(0, 9), st.none() | st.booleans())
+def test_each_of_the_three_fields_decodes_as_json_does(
+    numbers: list[float], source: str | None, expected: int | None, last: bool | None
+) -> None:
+    row = struct.pack("<3f", *numbers)
+    by_name = dict(zip(TRIO.names, numbers, strict=True))
+    messages = [
+        Candidate(item_id="x", source=source, features=numbers),
+        Candidate(item_id="y", source=source, features_f32=row),
+        Candidate(item_id="z", source=source, features_by_name=by_name),
+    ]
+    listed = [
+        {"item_id": i, "source": source, "features": f} for i, f in zip("xyz", [numbers, numbers, by_name], strict=True)
+    ]
+    fields = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}
+    optional = {"expected": expected, "last": last}
+    in_json = JsonEvents(SURFACES, Sources()).fast(encoded(fields | optional | {"candidates": listed}), KEY)
+    in_protobuf = EVENTS.fast(_value(*messages, **optional), KEY)
+    assert in_json is not None
+    assert in_protobuf == in_json
+
+
+def test_the_bytes_of_the_fast_lane_are_kept_as_they_are() -> None:
+    row = struct.pack("<3f", 0.1, -0.0, 1e-45)
+    event = EVENTS.fast(_value(Candidate(item_id="x", features_f32=row)), KEY)
+    assert event is not None
+    assert event.candidates == [("x", None, row)]
+
+
+def test_features_given_in_two_ways_refuse_the_candidate() -> None:
+    both = Candidate(item_id="x", features=[1, 2, 3], features_by_name={"a": 1})
+    (refused,) = EVENTS.truth(_value(both), KEY).refused
+    assert (refused.identity, refused.reason) == ("x", CandidateReason.FEATURE_TYPE)
+    assert "'features', 'features_by_name'" in refused.message
+
+
+def test_no_features_are_too_few() -> None:
+    (refused,) = EVENTS.truth(_value(Candidate(item_id="x")), KEY).refused
+    assert refused.reason == CandidateReason.FEATURE_COUNT
+
+
+@pytest.mark.parametrize("field", ["request_id", "surface", "user_id", "requested_at"])
+def test_a_required_field_that_is_not_given_is_named(field: str) -> None:
+    value = _value(Candidate(item_id="x", features=[1, 2, 3]), **{field: None})
+    assert EVENTS.fast(value, KEY) is None
+    with pytest.raises(EventRefused, match=f"^{field}: not given, expected ") as refusal:
+        EVENTS.truth(value, KEY)
+    assert refusal.value.reason == Reason.INVALID
+
+
+def test_time_zero_is_a_time_where_it_is_given() -> None:
+    value = _value(Candidate(item_id="x", features=[1, 2, 3]), requested_at=0)
+    assert EVENTS.truth(value, KEY).requested_at == 0

@@ -1,0 +1,34 @@
+"""From a record to a candidate event: find its format, take its framing off, decode it.
+
+What is wrong with a record is judged in this order: no value, its content type, its bytes, the envelope's fields, the
+surface, the key. The first that is wrong refuses the event.
+"""
+
+from workers.codec.formats import Format, Headers, stated_format, unframe
+from workers.codec.json_events import JsonEvents
+from workers.codec.protobuf_events import ProtobufEvents
+from workers.codec.sources import Sources
+from workers.ranking.event import Event
+from workers.ranking.refusal import EventRefused, Reason
+from workers.ranking.surface import Surfaces
+
+
+class Decoder:
+    """Decodes the events of one topic; `default` is the format of a record that states none."""
+
+    def __init__(self, surfaces: Surfaces, default: Format = Format.JSON) -> None:
+        sources = Sources()
+        in_json, in_protobuf = JsonEvents(surfaces, sources), ProtobufEvents(surfaces, sources)
+        self._events: dict[Format, JsonEvents | ProtobufEvents] = {Format.JSON: in_json, Format.PROTOBUF: in_protobuf}
+        self._default = self._events[default]
+
+    def decode(self, value: bytes | None, key: bytes | None, headers: Headers | None = None) -> Event:
+        """Decode one record. Raises EventRefused with the reason and a message for its producer."""
+        if value is None:
+            raise EventRefused(Reason.NULL_VALUE, "value: got null, expected a candidate event")
+        stated = stated_format(headers) if headers else None
+        if value[:1] == b"\0":
+            stated, value = unframe(value, stated)
+        events = self._default if stated is None else self._events[stated]
+        event = events.fast(value, key)
+        return events.truth(value, key) if event is None else event

@@ -1,0 +1,1 @@
+"""Made by `python schemas/generate.py` from schemas/*.proto; never edited by hand."""

@@ -1,0 +1,114 @@
+"""Ranked feeds in JSON: the record as schemas/feed.schema.json describes it.
+
+Numbers are written in the shortest form that reads back as the same float64.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.request import Completion
+from workers.ranking.weights import Weights
+
+
+class _Item(Struct, gc=False):
+    item_id: str
+    position: int
+    final_score: float
+    scores: dict[str, float]
+
+
+class _Removal(Struct, gc=False):
+    item_id: str
+    reason: str
+
+
+class _Weights(Struct, gc=False):
+    version: str
+    values: dict[str, float]
+
+
+class _Feed(Struct, gc=False, omit_defaults=True):
+    request_id: str
+    surface: str
+    user_id: str
+    requested_at: int
+    ranked_at: int
+    completion: str
+    refused: int
+    arm: str
+    weights: _Weights
+    models: dict[str, int]
+    items: list[_Item]
+    removed: list[_Removal] = []
+    truncated: int = 0
+
+
+class _Identity(Struct, gc=False):
+    requested_at: int
+    surface: str
+    request_id: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Feed).decode
+_decode_identity = msgspec.json.Decoder(_Identity).decode
+
+
+def encode(feed: Feed) -> bytes:
+    """The whole record."""
+    objectives = tuple(feed.weights.values)
+    return _encode(
+        _Feed(
+            feed.request_id,
+            feed.surface,
+            feed.user_id,
+            feed.requested_at,
+            feed.ranked_at,
+            feed.completion,
+            feed.refused,
+            feed.arm,
+            _Weights(feed.weights.version, dict(feed.weights.values)),
+            dict(feed.models),
+            [
+                _Item(item_id, position, final_score, dict(zip(objectives, scores, strict=True)))
+                for position, (item_id, final_score, scores) in enumerate(feed.items)
+            ],
+            [_Removal(item_id, reason) for item_id, reason in feed.removed],
+            feed.truncated,
+        )
+    )
+
+
+def decode(value: bytes) -> Feed:
+    """Raises ValueError where the record is no feed."""
+    wire = _decode(value)
+    objectives = tuple(wire.weights.values)
+    return Feed(
+        request_id=wire.request_id,
+        surface=wire.surface,
+        user_id=wire.user_id,
+        requested_at=wire.requested_at,
+        ranked_at=wire.ranked_at,
+        completion=Completion(wire.completion),
+        refused=wire.refused,
+        arm=wire.arm,
+        weights=Weights(wire.weights.values, wire.weights.version),
+        models=wire.models,
+        items=[FeedItem(i.item_id, i.final_score, _scores(i, objectives)) for i in wire.items],
+        removed=[Removal(r.item_id, r.reason) for r in wire.removed],
+        truncated=wire.truncated,
+    )
+
+
+def _scores(item: _Item, objectives: tuple[str, ...]) -> tuple[float, ...]:
+    try:
+        return tuple(item.scores[objective] for objective in objectives)
+    except KeyError as missing:
+        raise ValueError(f"item {item.item_id!r}: scores.{missing.args[0]}: not given") from None
+
+
+def identity(value: bytes) -> tuple[int, str, str]:
+    """`(requested_at, surface, request_id)`. Raises ValueError where the record is no feed."""
+    wire = _decode_identity(value)
+    return wire.requested_at, wire.surface, wire.request_id

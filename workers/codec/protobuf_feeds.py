@@ -1,0 +1,74 @@
+"""Ranked feeds in Protobuf: `trimtab.v1.RankedFeed` of schemas/feed.proto."""
+
+from google.protobuf.message import DecodeError
+
+from workers.codec.generated.feed_pb2 import RankedFeed
+from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.request import Completion
+from workers.ranking.weights import Weights
+
+
+def encode(feed: Feed) -> bytes:
+    """The whole record. Objectives stand in the order in which they are summed; items' scores run in parallel."""
+    wire = RankedFeed(
+        request_id=feed.request_id,
+        surface=feed.surface,
+        user_id=feed.user_id,
+        requested_at=feed.requested_at,
+        ranked_at=feed.ranked_at,
+        completion=feed.completion,
+        refused=feed.refused,
+        arm=feed.arm,
+        weights_version=feed.weights.version,
+        truncated=feed.truncated,
+    )
+    for name, weight in feed.weights.values.items():
+        wire.objectives.add(name=name, weight=weight, model_version=feed.models.get(name))
+    for position, (item_id, final_score, scores) in enumerate(feed.items):
+        wire.items.add(item_id=item_id, position=position, final_score=final_score, scores=scores)
+    for item_id, reason in feed.removed:
+        wire.removed.add(item_id=item_id, reason=reason)
+    value: bytes = wire.SerializeToString()
+    return value
+
+
+def decode(value: bytes) -> Feed:
+    """Raises ValueError where the record is no feed."""
+    wire = _parse(value)
+    return Feed(
+        request_id=wire.request_id,
+        surface=wire.surface,
+        user_id=wire.user_id,
+        requested_at=wire.requested_at,
+        ranked_at=wire.ranked_at,
+        completion=Completion(wire.completion),
+        refused=wire.refused,
+        arm=wire.arm,
+        weights=Weights({o.name: o.weight for o in wire.objectives}, wire.weights_version),
+        models={o.name: o.model_version for o in wire.objectives if o.HasField("model_version")},
+        items=[_item(i, len(wire.objectives)) for i in wire.items],
+        removed=[Removal(r.item_id, r.reason) for r in wire.removed],
+        truncated=wire.truncated,
+    )
+
+
+def _item(wire: RankedFeed.Item, objectives: int) -> FeedItem:
+    if len(wire.scores) != objectives:
+        raise ValueError(f"item {wire.item_id!r}: got {len(wire.scores)} scores, expected {objectives}")
+    return FeedItem(wire.item_id, wire.final_score, tuple(wire.scores))
+
+
+def identity(value: bytes) -> tuple[int, str, str]:
+    """`(requested_at, surface, request_id)`. Raises ValueError where the record is no feed."""
+    wire = _parse(value)
+    return wire.requested_at, wire.surface, wire.request_id
+
+
+def _parse(value: bytes) -> RankedFeed:
+    try:
+        wire = RankedFeed.FromString(value)
+    except DecodeError as error:
+        raise ValueError(f"{error}, expected trimtab.v1.RankedFeed") from None
+    if not wire.request_id:
+        raise ValueError("request_id: not given")
+    return wire
