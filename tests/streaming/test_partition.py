@@ -5,6 +5,7 @@ from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.pointer import read_pointer
 from workers.ranking.request import Completion
 from workers.streaming.partition import Partition
+from workers.streaming.publisher import Output
 
 
 def one_open_request() -> Partition:
@@ -64,5 +65,9 @@ def test_a_position_is_committed_once_and_again_only_when_it_changes() -> None:
     assert (pointer.scan, pointer.time, pointer.next) == (0, -1, 1)
     partition.committed(mark)
     assert partition.commit_position("candidates") is None
+    partition.outbox.append(Output("feeds", 3, b"r", b"{}", []))
+    assert partition.commit_position("candidates") is not None, "what goes out must be cleared by its commit"
+    partition.committed(mark)
+    assert partition.outbox == []
     partition.assembler.observe(1, 1001)
     assert partition.commit_position("candidates") is not None

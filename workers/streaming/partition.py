@@ -54,9 +54,12 @@ class Partition:
         return int(self.assembler.stream_time + self._idle_ms)
 
     def commit_position(self, topic: str) -> tuple[TopicPartition, Mark] | None:
-        """The offset and the pointer to commit; None where nothing has changed since the last commit."""
+        """The offset and the pointer to commit; None where there is nothing to say since the last commit.
+
+        What goes out always goes out with its partition's mark, also where a replay has left that as it was.
+        """
         mark = self.assembler.mark()
-        if mark == self._committed:
+        if mark == self._committed and not self.outbox:
             return None
         metadata = write_pointer(Pointer(scan=mark.scan, time=mark.time, next=mark.next))
         return TopicPartition(topic, self.number, mark.low_water, metadata), mark

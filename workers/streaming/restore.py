@@ -154,6 +154,7 @@ class Restorer:
 
     def _wait(self, ask: Callable[[AdminClient], Future[T]]) -> Step[T]:
         """Ask, and ask again after an error that passes: the broker is away, or an offset is undecided."""
+        said = False
         while True:
             # Held until the answer: a client that is collected answers nothing any more.
             admin = self._admin = self._admin or self._cluster.admin()
@@ -163,7 +164,9 @@ class Restorer:
             try:
                 return future.result()
             except KafkaException as error:
-                log.debug("restore_waits", error=str(error))
+                if not said:
+                    log.warning("restore_waits", error=error.args[0].str())
+                said = True
             # After a broker's crash a client may wait for ever for its coordinator: seen on librdkafka 2.16.
             if self._admin is admin:
                 self._admin = None
