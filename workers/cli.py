@@ -7,10 +7,10 @@ import sys
 from importlib import import_module
 
 import click
-from confluent_kafka import KafkaException
 
 from workers.observe.failure import Failure
 from workers.settings import ConfigurationError
+from workers.streaming.clients import KafkaException
 
 
 class _Commands(click.Group):

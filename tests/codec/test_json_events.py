@@ -198,3 +198,12 @@ def test_a_large_event_is_decoded_at_once() -> None:
     event = EVENTS.fast(value, KEY)
     assert event is not None
     assert len(event.candidates) == 14_000
+
+
+@pytest.mark.parametrize(("field", "most"), [("requested_at", 253_402_300_799_999), ("expected", 1_000_000)])
+def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) -> None:
+    for within in (0, most):
+        value = encoded(sound(**{field: within}))
+        assert EVENTS.fast(value, KEY) == _truth(value)
+    for beyond in (-1, most + 1):
+        assert _refusal(encoded(sound(**{field: beyond}))).message.startswith(f"{field}: got {beyond}, expected ")

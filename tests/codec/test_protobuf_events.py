@@ -116,3 +116,14 @@ def test_a_required_field_that_is_not_given_is_named(field: str) -> None:
 def test_time_zero_is_a_time_where_it_is_given() -> None:
     value = _value(Candidate(item_id="x", features=[1, 2, 3]), requested_at=0)
     assert EVENTS.truth(value, KEY).requested_at == 0
+
+
+@pytest.mark.parametrize(("field", "most"), [("requested_at", 253_402_300_799_999), ("expected", 1_000_000)])
+def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) -> None:
+    features = Candidate(item_id="x", features=[1, 2, 3])
+    assert EVENTS.fast(_value(features, **{field: most}), KEY) == EVENTS.truth(_value(features, **{field: most}), KEY)
+    for beyond in (-1, most + 1):
+        value = _value(features, **{field: beyond})
+        assert EVENTS.fast(value, KEY) is None
+        with pytest.raises(EventRefused, match=rf"^{field}: got {beyond}, expected "):
+            EVENTS.truth(value, KEY)

@@ -16,6 +16,7 @@ from workers.codec.generated.candidate_pb2 import CandidateEvent
 from workers.codec.json_events import parse as parse_json
 from workers.codec.protobuf_events import parse as parse_protobuf
 from workers.codec.protobuf_events import plain
+from workers.observe.failure import Failure
 from workers.ranking.refusal import EventRefused, Reason
 
 MESSAGE_BYTES = 64 * 1024 * 1024
@@ -23,7 +24,7 @@ MESSAGE_BYTES = 64 * 1024 * 1024
 _VARINT_BYTES = 5
 
 
-class EventFileBroken(ValueError):
+class EventFileBroken(Failure):
     """The file ends within a message, or is no file of messages: nothing after this place can be read."""
 
 

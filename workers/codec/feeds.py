@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from workers.codec import json_feeds, protobuf_feeds
 from workers.codec.formats import Format, Headers, stated_format
+from workers.observe.failure import Failure
 from workers.ranking.feed import Feed
 from workers.ranking.refusal import EventRefused
 
 
-class FeedUnreadable(ValueError):
+class FeedUnreadable(Failure):
     """The record is no ranked feed: something else writes to this topic."""
 
 
@@ -76,7 +77,7 @@ def read_published(value: bytes | None, headers: Headers | None = None) -> Publi
         form, payload = _format_of(value, headers)
         read = json_feeds.identity if form is Format.JSON else protobuf_feeds.identity
         return Published(*read(payload))
-    except (ValueError, RecursionError):
+    except (FeedUnreadable, ValueError, RecursionError):
         return None
 
 

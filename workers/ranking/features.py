@@ -5,7 +5,7 @@ Values are packed at once to little-endian float32, so that no float object outl
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
@@ -32,6 +32,7 @@ class FeatureSet:
     _low: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _high: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _filled: Mapping[str, float] = field(init=False, repr=False, compare=False)
+    _pick: Callable[[Mapping[str, float]], tuple[float, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -41,6 +42,9 @@ class FeatureSet:
         object.__setattr__(self, "_low", np.array([low for low, _ in limits], np.float32))
         object.__setattr__(self, "_high", np.array([high for _, high in limits], np.float32))
         object.__setattr__(self, "_filled", {n: float(self.defaults.get(n, 0.0)) for n in self.names})
+        # A getter of one name gives a value, of several a tuple: the first name stands twice, and is cut off.
+        getter = itemgetter(self.names[0], *self.names)
+        object.__setattr__(self, "_pick", lambda values: getter(values)[1:])
 
     def _check_names(self) -> None:
         if not self.names:
@@ -81,8 +85,7 @@ class FeatureSet:
     def pack_named(self, values: Mapping[str, float]) -> tuple[bytes, int, int]:
         """Numbers by name to (float32 bytes, how many were missing, how many names were unknown)."""
         try:
-            row = itemgetter(*self.names)(values) if self.width > 1 else (values[self.names[0]],)
-            missing = 0
+            row, missing = self._pick(values), 0
         except KeyError:
             row = tuple(values.get(n, default) for n, default in self._filled.items())
             missing = sum(n not in values for n in self.names)
