@@ -3,6 +3,7 @@
 The two logs are lists here; everything else is the assembler that the worker runs.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -61,8 +62,8 @@ class Run:
         if not self.assembler.replaying(offset):
             self.letters.append((offset, reason))
 
-    def commit(self, most: int | None = None) -> None:
-        closed = self.assembler.take_closed(most)
+    def commit(self, room: float = math.inf) -> None:
+        closed = self.assembler.take_closed(room)
         self.assembler.publish(closed)
         mark = self.assembler.mark()
         self.logs.ledger += [(r.request_id, r.item_ids, r.completion, r.requested_at) for r in closed]

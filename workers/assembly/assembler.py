@@ -10,7 +10,8 @@ The rules that make a feed exactly one:
   any event of it is late by the horizon alone, in a replay too.
 """
 
-from collections import OrderedDict
+import math
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -57,7 +58,7 @@ class Assembler:
         self._opening_time = start.time
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
         self._due: list[tuple[int, int, str]] = []
-        self._closed: list[Request] = []
+        self._closed: deque[Request] = deque()
         self._unpublished: dict[str, Request] = {}
         self._published: OrderedDict[str, _Published] = OrderedDict()
         self._expiries: list[tuple[int, str]] = []
@@ -153,10 +154,15 @@ class Assembler:
             self._due = [(r.due, r.first_offset, r.request_id) for r in self._open.values()]
             heapify(self._due)
 
-    def take_closed(self, most: int | None = None) -> list[Request]:
-        """Hand over closed requests, oldest closing first. Each stays unpublished until `publish` names it."""
-        taken = self._closed[:most]
-        del self._closed[: len(taken)]
+    def take_closed(self, room: float = math.inf) -> list[Request]:
+        """Hand over closed requests, oldest closing first, until their candidates fill `room`.
+
+        An empty request takes the room of one candidate. Each stays unpublished until `publish` names it.
+        """
+        taken: list[Request] = []
+        while self._closed and room > 0:
+            taken.append(self._closed.popleft())
+            room -= max(1, len(taken[-1].item_ids))
         return taken
 
     # What is published

@@ -27,11 +27,15 @@ from workers.settings import ConfigurationError, load_surfaces, need
 from workers.steering.steering import Steering
 from workers.streaming.checks import check_topics
 from workers.streaming.clients import Cluster
+from workers.streaming.intake import Intake
+from workers.streaming.outlet import Outlet
+from workers.streaming.ownership import Ownership
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reach import Reach
 from workers.streaming.restore import Restorer, RestoreTopics
+from workers.streaming.route import Route
 from workers.streaming.slots import SlotTaken, take_slot
-from workers.streaming.worker import Parts, Route, Worker
+from workers.streaming.worker import Parts, Worker
 
 DRAIN_SECONDS = 8.0
 """How long a drain may take; with a transactional call under way that is 13 s at most after SIGTERM."""
@@ -134,19 +138,21 @@ def _build(
     )
     group, protocol, reach = values["group"], values["group_protocol"], Reach()
     log.info("starting", worker=name, group=group, protocol=protocol, models=dict(scorer.models))
+    consumer, counts = cluster.member(group, protocol, reach.error), Counts()
+    publisher = Publisher(cluster, identity, route.feeds, topics.batch_bytes, reach)
+    restorer = Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces)
+    budget = Budget(values["max_open_requests"], values["max_open_mb"] * 1024 * 1024)
+    decoder = Decoder(surfaces, Format(values["candidates_format"]))
     return Worker(
         Parts(
-            consumer=cluster.member(group, protocol, reach.error),
-            reach=reach,
-            publisher=Publisher(cluster, identity, route.feeds, topics.batch_bytes, reach),
-            restorer=Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces),
-            decoder=Decoder(surfaces, Format(values["candidates_format"])),
-            scorer=lambda: scorer,
-            weights=steering.weights,
+            consumer=consumer,
+            publisher=publisher,
+            ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
+            intake=Intake(decoder, budget, counts, route),
+            outlet=Outlet(publisher, consumer, lambda: scorer, steering.weights, route, counts),
             route=route,
-            budget=Budget(values["max_open_requests"], values["max_open_mb"] * 1024 * 1024),
-            counts=Counts(),
-            cooperative=protocol != "range",
+            counts=counts,
+            reach=reach,
         )
     )
 

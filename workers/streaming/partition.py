@@ -64,7 +64,8 @@ class Partition:
         metadata = write_pointer(Pointer(scan=mark.scan, time=mark.time, next=mark.next))
         return TopicPartition(topic, self.number, mark.low_water, metadata), mark
 
-    def committed(self, mark: Mark) -> None:
-        """The transaction went through: the outbox is out and the mark is written."""
+    def committed(self, mark: Mark, ledger_end: int = 0) -> None:
+        """The transaction went through: the outbox is out, the mark is written, feeds stand below `ledger_end`."""
         self.outbox.clear()
         self._committed = mark
+        self.assembler.ledger_end = max(self.assembler.ledger_end, ledger_end)
