@@ -56,7 +56,8 @@ class Stream:
         feeds = self.world.read_feeds(len(self.sent), settle=3.0)
         counts = Counter(feed["request_id"] for feed in feeds)
         assert [r for r, n in counts.items() if n > 1] == [], "doubled"
-        assert [r for r in self.sent if r not in counts] == [], "lost"
+        lost = [r for r in self.sent if r not in counts]
+        assert lost == [], "\n".join(["lost", *(worker.said() for worker in self.world.workers)])
         oracle = Oracle(self.world.folder / "models")
         for feed in feeds:
             oracle.check(feed, self.sent[feed["request_id"]], completion="full")

@@ -92,6 +92,8 @@ def run_worker(values: Mapping[str, Any]) -> int:
         slot = take_slot(home, values["group"], wanted)
     except SlotTaken as taken:
         raise ConfigurationError(f"slot: {taken}") from None
+    except OSError as error:
+        raise ConfigurationError(f"home: got {str(home)!r}, expected a folder to write to: {error.strerror}") from None
     name = f"{socket.gethostname()}-{slot.number}"
     started = _Started()
     with _steering(values, surfaces, name, home, started) as steering:

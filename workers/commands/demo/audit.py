@@ -18,7 +18,10 @@ Sent = Mapping[str, Collection[str]]
 
 @dataclass(frozen=True)
 class Audit:
-    """`lost` and `doubled` hold request ids; `torn` request id and reason; `partial` feeds lack some of their posts."""
+    """`lost`, `doubled` and `partial` hold request ids, `torn` request id and reason, `under` feeds by weights version.
+
+    A partial feed lacks posts that came too late for it or were refused.
+    """
 
     requests: int
     feeds: int
@@ -26,6 +29,7 @@ class Audit:
     doubled: list[str]
     torn: list[tuple[str, str]]
     partial: list[str]
+    under: Mapping[str, int]
 
     @property
     def clean(self) -> bool:
@@ -36,9 +40,11 @@ class Audit:
 def audit(sent: Sent, feeds: Iterable[Feed], written: Collection[Weights]) -> Audit:
     """Hold every feed against the requests that were sent and the sets of weights that were in force."""
     seen: Counter[str] = Counter()
+    under: Counter[str] = Counter()
     torn, partial = [], []
     for feed in feeds:
         seen[feed.request_id] += 1
+        under[feed.weights.version] += 1
         why = tear(feed, sent.get(feed.request_id, ()), written)
         if why is not None:
             torn.append((feed.request_id, why))
@@ -51,6 +57,7 @@ def audit(sent: Sent, feeds: Iterable[Feed], written: Collection[Weights]) -> Au
         doubled=[request_id for request_id, times in seen.items() if times > 1],
         torn=torn,
         partial=partial,
+        under=under,
     )
 
 

@@ -37,8 +37,12 @@ class Scene:
         """The stack's Kafka."""
         return Cluster(self.addresses.kafka)
 
+    def titles(self) -> Mapping[str, str]:
+        """Item id to title."""
+        return {post.item_id: post.title for post in self.posts}
+
     def labels(self) -> Mapping[str, str]:
-        """Item id to what people read of a post."""
+        """Item id to community and title."""
         return {post.item_id: f"[{post.community}] {post.title}" for post in self.posts}
 
     def hset(self, weights: Mapping[str, float]) -> list[str]:
@@ -62,7 +66,7 @@ def set_scene(stage: Stage, seed: int, narrator: Narrator) -> Scene:
 def _verify_models(narrator: Narrator) -> WeightRules:
     with narrator.step("models") as tell:
         surfaces = load_surfaces(SURFACES)
-        models = load_models(MODELS, surfaces).models
+        models = load_models(MODELS, surfaces).models[SURFACE]
         tell(" and ".join(f"{objective}/{version}" for objective, version in models.items()) + ": verified")
     return surfaces[SURFACE].weight_rules
 

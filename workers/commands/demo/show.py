@@ -4,18 +4,20 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from workers.commands.demo.audit import Audit
+from workers.local import StackAddresses
 from workers.ranking.feed import Feed
 from workers.ranking.weights import Weights
+from workers.settings import SETTINGS
 
 Labels = Mapping[str, str]
-"""Item id to what people read of a post: community and title."""
+"""Item id to what people read of a post."""
 
 WIDTH = 100
 _ROWS = 10
@@ -23,7 +25,7 @@ _NAMED = 3
 
 
 class Narrator:
-    """Prints to standard output, or beside it where that is for `--json`; what it prints again and again, on a terminal."""
+    """Prints to standard output, or beside it where that is for `--json`."""
 
     def __init__(self, beside: bool) -> None:
         self._beside = beside
@@ -57,8 +59,9 @@ class Narrator:
 
 
 def typed(program: Path) -> str:
-    """A program as it is typed here: its name where PATH finds it, else its path, from this folder where it is below."""
-    if shutil.which(program.name):
+    """A program as it is typed here: its name where PATH leads to it, else its path, from this folder if below it."""
+    found = shutil.which(program.name)
+    if found is not None and Path(found).resolve() == program.resolve():
         return program.name
     folder = Path.cwd()
     return str(program.relative_to(folder) if program.is_relative_to(folder) else program)
@@ -66,8 +69,8 @@ def typed(program: Path) -> str:
 
 def trimtab() -> str:
     """This command as it is typed here."""
-    beside = Path(sys.executable).with_name("trimtab")
-    return typed(beside) if beside.exists() else f"{shlex.quote(sys.executable)} -m workers.cli"
+    script = Path(sys.executable).with_name("trimtab")
+    return shlex.quote(typed(script)) if script.exists() else f"{shlex.quote(sys.executable)} -m workers.cli"
 
 
 def command_lines(command: Sequence[str], prompt: str = "  $ ") -> list[str]:
@@ -81,7 +84,12 @@ def command_lines(command: Sequence[str], prompt: str = "  $ ") -> list[str]:
 
 def mix(weights: Weights) -> str:
     """A set of weights in words."""
-    return ", ".join(f"{objective} {weight:g}" for objective, weight in weights.values.items())
+    return " ".join(f"{objective} {weight:g}" for objective, weight in weights.values.items())
+
+
+def formula(weights: Weights) -> str:
+    """The final score in words."""
+    return "final score = " + " + ".join(f"{weight:g} x {objective}" for objective, weight in weights.values.items())
 
 
 def clip(text: str, width: int) -> str:
@@ -109,7 +117,7 @@ def moves(before: Feed, after: Feed) -> Mapping[str, int]:
 
 def side_by_side(before: Feed, after: Feed, labels: Labels) -> list[str]:
     """The top of both orders of the same candidates, row by row; `moved` says by how many positions, + being up."""
-    moved, half = moves(before, after), (WIDTH - 30) // 2
+    moved, half = moves(before, after), (WIDTH - 32) // 2
     lines = [
         f"       {clip(mix(before.weights), half + 8)}  {mix(after.weights)}",
         f"  pos   final  {'post':<{half}}   final  moved  post",
@@ -130,16 +138,39 @@ def turn_lines(ranked_ms: int, readable_ms: int, command_ms: int) -> list[str]:
     ]
 
 
-def audit_lines(audit: Audit) -> list[str]:
-    """The counts, and the first of what is wrong."""
+def audit_lines(audit: Audit, written: Iterable[Weights]) -> list[str]:
+    """The counts, how many feeds each set of weights ranked, and the first of what is wrong."""
     good = "green" if audit.clean else "red"
+    shares = ", ".join(f"{audit.under.get(weights.version, 0):,} under {mix(weights)}" for weights in written)
     wrong = f"{len(audit.lost)} lost, {len(audit.doubled)} doubled, {len(audit.torn)} torn"
     lines = [
         f"  {audit.requests:,} requests sent, {audit.feeds:,} feeds read under read_committed: "
-        + click.style(wrong, fg=good, bold=True)
+        + click.style(wrong, fg=good, bold=True),
+        f"  of the feeds {shares}",
     ]
     if audit.partial:
         lines.append(f"  {len(audit.partial):,} feeds closed without some of their posts, as at a deadline")
     for what, found in (("lost", audit.lost), ("doubled", audit.doubled)):
         lines += [f"    {what}: {request_id}" for request_id in found[:_NAMED]]
     return lines + [f"    torn: {request_id}: {why}" for request_id, why in audit.torn[:_NAMED]]
+
+
+def kept_lines(addresses: StackAddresses, hset: Sequence[str], log: Path, home: Path) -> list[str]:
+    """What to try while all of it goes on, and how to end it."""
+    usual = home == Path(str(SETTINGS["home"].default)).expanduser()
+    place = "" if usual else f" --home {shlex.quote(str(home))}"
+    kafka, redis = SETTINGS["kafka"].variable, SETTINGS["redis"].variable
+    return [
+        "  # the feeds, as a downstream consumer reads them",
+        f"  export {kafka}={addresses.kafka} {redis}={addresses.redis}",
+        f"  {trimtab()} feeds tail --top 5",
+        "",
+        "  # other weights, while you watch",
+        *command_lines(hset, prompt="  "),
+        "",
+        "  # what the worker says",
+        f"  tail -f {shlex.quote(str(log))}",
+        "",
+        "  # end it all",
+        f"  {trimtab()} demo --stop{place}",
+    ]

@@ -7,7 +7,7 @@ ended by the next. The folder is deleted at the end, and only ever a folder that
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Stage:
                 signal.signal(number, action)
 
     def _refuse(self) -> None:
-        raise StackError(f"another demo runs in {self.home}: wait for its end, or give this one another --home")
+        raise StackError(f"another demo runs in {self.home}; wait for its end, or give this one another --home")
 
     def clear(self) -> None:
         """Make room: end what a killed demo left behind. Raises StackError where one is kept running."""
@@ -57,7 +57,9 @@ class Stage:
             return
         started = self._started()
         if started.kept and any(processes.is_alive(mark) for mark in started.processes.values()):
-            raise StackError(f"a demo is kept running in {self.home}: end it with trimtab demo --stop")
+            raise StackError(
+                f"a demo is kept running in {self.home}; end it: trimtab demo --stop --home {self.home.parent}"
+            )
         self._say("ending what an earlier demo left behind")
         self.end()
 
@@ -115,7 +117,7 @@ class Stage:
             return msgspec.json.decode(self._file.read_bytes(), type=_Started)
         except (OSError, msgspec.DecodeError) as error:
             raise StackError(
-                f"{self.home}: is there, and is not a demo's: {error}. Give another --home, or delete it by hand."
+                f"{self.home}: no demo made this folder ({error}). Give another --home, or delete it by hand."
             ) from None
 
     def _write(self, started: _Started) -> None:

@@ -6,6 +6,7 @@ The first feed; a steady stream; HSET in its middle; the first request once more
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from onnx_models.home_requests import Request
@@ -17,7 +18,7 @@ from workers.commands.demo.show import (
     audit_lines,
     command_lines,
     feed_table,
-    mix,
+    formula,
     moves,
     side_by_side,
     turn_lines,
@@ -68,6 +69,23 @@ class Outcome:
         """Whether all of it was shown, and nothing is lost, doubled or torn."""
         return self.audit.clean and self.trouble is None
 
+    def document(self) -> dict[str, object]:
+        """The outcome as `--json` prints it; an order is a list of item ids, the best first."""
+        found = self.audit
+        return {
+            "requests": found.requests,
+            "feeds": found.feeds,
+            "lost": len(found.lost),
+            "doubled": len(found.doubled),
+            "torn": len(found.torn),
+            "partial": len(found.partial),
+            "ranked_ms": self.turn and self.turn.ranked_ms,
+            "readable_ms": self.turn and self.turn.readable_ms,
+            "before": self.before and _order(self.before),
+            "after": self.after and _order(self.after),
+            "trouble": self.trouble,
+        }
+
 
 class Story:
     """One performance on a scene that is set."""
@@ -76,7 +94,6 @@ class Story:
         self._scene = scene
         self._requests = requests
         self._narrator = narrator
-        self._labels = scene.labels()
         sender = Sender.to(scene.cluster, TOPIC_CANDIDATES)
         self._stream = Stream(sender, draw_requests(scene.posts, seed), RATE, 1, seed)
         self._watch = Watch(scene.cluster, TOPIC_FEEDS, scene.worker, self._count)
@@ -86,82 +103,89 @@ class Story:
 
     def play(self, drain: Callable[[], None]) -> Outcome:
         """Play it to its end; `drain` is called before the audit, when no more is to come. Raises SendFailed."""
-        trouble = None
-        try:
-            first = self._first_feed()
-            self._stream.start()
-            self._turn_weights()
-            self._same_again(first)
-            self._to_the_end()
-        except StandStill as cause:
-            trouble = str(cause)
-        finally:
-            self._watch.close()
-            self._stream.stop()
+        with closing(self._watch):
+            with self._stream:
+                trouble = self._play_acts()
+            with suppress(StandStill):  # the audit says what is missing
+                self._until(self._all_answered, "a feed for every request")
         drain()
         return self._audit(trouble)
 
+    def _play_acts(self) -> str | None:
+        """Returns why they were cut short, if they were."""
+        try:
+            first, self._before = self._first_feed()
+            self._stream.start()
+            self._turn = self._turn_weights()
+            self._after = self._same_again(first, self._before)
+            self._to_the_end()
+        except StandStill as cause:
+            self._narrator.say("", f"  {cause}", "")
+            return str(cause)
+        return None
+
     def _count(self) -> None:
-        self._narrator.count(f"{len(self._stream.sent):,} requests sent, {len(self._watch.feeds):,} feeds read")
+        self._narrator.count(f"{len(self._stream.sent):,} requests sent, {len(self._watch.answered):,} feeds read")
+
+    def _all_answered(self) -> bool:
+        return len(self._watch.answered) >= len(self._stream.sent)
 
     def _until(self, condition: Callable[[], bool], what: str, streaming_seconds: float = 0.0) -> None:
         self._watch.until(condition, what, streaming_seconds + _PATIENCE_SECONDS)
 
-    def _first_feed(self) -> Request:
+    def _first_feed(self) -> tuple[Request, Feed]:
         with self._narrator.step("worker") as tell:
             first = self._stream.send_alone()
-            self._watch.until(lambda: first.request_id in self._watch.feeds, "the first feed", _START_SECONDS)
+            feed = self._watch.feed_of(first.request_id, "the first feed", _START_SECONDS)
             tell(f"pid {self._scene.worker.pid}, and the first feed is there")
-        self._before = self._watch.feeds[first.request_id]
-        self._narrator.head(f"A feed: the best of {POSTS} posts under {mix(self._before.weights)}")
-        self._narrator.say(*feed_table(self._before, self._labels))
-        return first
+        self._narrator.head(f"The best of its {POSTS} posts: {formula(feed.weights)}")
+        self._narrator.say(*feed_table(feed, self._scene.labels()))
+        return first, feed
 
-    def _turn_weights(self) -> None:
+    def _turn_weights(self) -> Turn:
         self._narrator.head(
             f"{RATE:.0f} requests a second, {POSTS} posts each, every post an event. In mid-stream, other weights:"
         )
-        half = round(self._requests * _TURN_AT)
-        self._until(lambda: len(self._watch.feeds) >= half, f"{half} feeds", half / RATE)
+        enough = round(self._requests * _TURN_AT)
+        self._until(lambda: len(self._watch.answered) >= enough, f"{enough} feeds", enough / RATE)
         command, version = self._scene.hset(self._scene.after.values), self._scene.after.version
         self._narrator.say(*command_lines(command), "")
         began = _now_ms()
         _run(command)
         returned = _now_ms()
         self._until(lambda: version in self._watch.first_under, "a feed under the new weights")
-        self._turn = Turn(began, returned, self._watch.first_under[version])
-        self._narrator.say(*turn_lines(self._turn.ranked_ms, self._turn.readable_ms, returned - began))
+        turn = Turn(began, returned, self._watch.first_under[version])
+        self._narrator.say(*turn_lines(turn.ranked_ms, turn.readable_ms, returned - began))
+        return turn
 
-    def _same_again(self, first: Request) -> None:
+    def _same_again(self, first: Request, before: Feed) -> Feed:
         second = again(first)
         self._stream.send(second)
-        self._until(lambda: second.request_id in self._watch.feeds, "the same request again")
-        before, after = self._watch.feeds[first.request_id], self._watch.feeds[second.request_id]
-        self._after = after
+        after = self._watch.feed_of(second.request_id, "the same request again", _PATIENCE_SECONDS)
         self._narrator.head(f"The same {POSTS} posts, sent before and once more after")
-        self._narrator.say(*side_by_side(before, after, self._labels))
+        self._narrator.say(*side_by_side(before, after, self._scene.titles()))
         moved = sum(1 for places in moves(before, after).values() if places)
         self._narrator.say("", f"  {moved} of {len(after.items)} posts moved; +5 is five positions up.")
+        return after
 
     def _to_the_end(self) -> None:
         self._narrator.head("The stream goes on to its end")
         self._stream.finish(self._requests)
-        self._until(
-            lambda: self._stream.finished and len(self._watch.feeds) >= len(self._stream.sent),
-            "a feed for every request",
-            self._requests / RATE,
-        )
+        seconds = self._requests / RATE
+        self._until(lambda: self._stream.finished and self._all_answered(), "a feed for every request", seconds)
+        self._watch.check_worker("the demo")
 
     def _audit(self, trouble: str | None) -> Outcome:
         scene = self._scene
         sent = {r: {post.item_id for post in request.posts} for r, request in self._stream.sent.items()}
-        found = audit(sent, read_topic(scene.cluster, TOPIC_FEEDS), (scene.before, scene.after))
-        self._narrator.say(*audit_lines(found))
+        written = scene.before, scene.after
+        found = audit(sent, read_topic(scene.cluster, TOPIC_FEEDS), written)
+        self._narrator.say(*audit_lines(found, written))
         return Outcome(found, self._turn, self._before, self._after, trouble)
 
 
 def _run(command: list[str]) -> None:
-    """Run redis-cli. Raises StandStill where Redis did not take the write: redis-cli says so, and its exit code is 0."""
+    """Run redis-cli. Raises StandStill where it did not answer with a number: its exit code is 0 for an error too."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not done.stdout.strip().isdigit():
         raise StandStill(f"redis-cli (exit {done.returncode}): {done.stdout.strip()} {done.stderr.strip()}".rstrip())
@@ -169,3 +193,7 @@ def _run(command: list[str]) -> None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _order(feed: Feed) -> dict[str, object]:
+    return {"weights": dict(feed.weights.values), "items": [item.item_id for item in feed.items]}

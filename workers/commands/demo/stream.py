@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 from onnx_models.home_requests import Event, Request, interleaved
 from workers.codec.formats import Format
@@ -59,9 +60,11 @@ class Stream:
     def join(self) -> None:
         """Wait for its end."""
         self._thread.join()
-        self._sender.finish(_PATIENCE_SECONDS)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Begin no more, and wait until what was begun is sent and answered. Raises SendFailed."""
         self._stopping.set()
         if self._thread.is_alive():

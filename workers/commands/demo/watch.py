@@ -29,18 +29,23 @@ class Seen(NamedTuple):
 
 
 class Watch:
-    """Reads feeds in the calling thread, from the beginning of the topic.
+    """Reads feeds in the calling thread, from the beginning of the topic; `each` is called after every one.
 
-    `feeds` holds the first of each request, `first_under` the first of each weights version; `each` is told of every
-    one.
+    `answered` holds the ids of the requests that have a feed, `first_under` the first feed of each weights version.
     """
 
     def __init__(self, cluster: Cluster, topic: str, worker: ProcessMark, each: Callable[[], None]) -> None:
-        self.feeds: dict[str, Feed] = {}
+        self.answered: set[str] = set()
         self.first_under: dict[str, Seen] = {}
         self._reader = Reader(cluster, topic, from_beginning=True)
         self._worker = worker
         self._each = each
+        self._last: Feed
+
+    def feed_of(self, request_id: str, what: str, patience: float) -> Feed:
+        """Read on to the feed of a request that is just sent. Raises StandStill as `until` does."""
+        self.until(lambda: request_id in self.answered, what, patience)
+        return self._last  # the condition is looked at after each feed
 
     def until(self, condition: Callable[[], bool], what: str, patience: float) -> None:
         """Read on until the condition holds.
@@ -50,23 +55,25 @@ class Watch:
         deadline = time.monotonic() + patience
         while not condition():
             if not self._read_one():
-                self._check_worker(what)
+                self.check_worker(what)
             if time.monotonic() > deadline:
-                raise StandStill(f"{what}: not seen within {patience:.0f} s")
+                raise StandStill(f"Not seen within {patience:.0f} s: {what}")
 
     def _read_one(self) -> bool:
         record = next(self._reader.records(follow=True, timeout=_SILENCE_SECONDS), None)
         if record is None:
             return False
         seen = Seen(_decode(record), time.time_ns() // 1_000_000)
-        self.feeds.setdefault(seen.feed.request_id, seen.feed)
+        self._last = seen.feed
+        self.answered.add(seen.feed.request_id)
         self.first_under.setdefault(seen.feed.weights.version, seen)
         self._each()
         return True
 
-    def _check_worker(self, what: str) -> None:
+    def check_worker(self, what: str) -> None:
+        """Raise StandStill where the worker has ended, before `what`."""
         if processes.has_ended(self._worker):
-            raise StandStill(f"{what}: will not come, the worker (pid {self._worker.pid}) has ended")
+            raise StandStill(f"The worker (pid {self._worker.pid}) has ended before {what}")
 
     def close(self) -> None:
         """Give the connection back."""

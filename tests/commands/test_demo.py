@@ -1,0 +1,252 @@
+"""The demo: what it counts as lost, doubled and torn, what it leaves alone, and the whole of it on a real stack."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workers.commands.demo.audit import audit, tear
+from workers.commands.demo.show import clip, command_lines, moves, side_by_side
+from workers.commands.demo.stage import Stage
+from workers.local import StackError
+from workers.ranking.feed import Feed, FeedItem
+from workers.ranking.request import Completion
+from workers.ranking.weights import Weights
+
+EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
+TURNED = Weights.of({"quality": 0.1, "engagement": 0.9})
+SCORES = {"a": (0.9, 0.2), "b": (0.3, 0.7), "c": (0.1, 0.1)}
+
+
+def ranked(request_id: str, weights: Weights = EVEN) -> Feed:
+    """The posts a, b and c ranked as a worker does."""
+    quality, engagement = weights.values.values()
+    items = [FeedItem(item_id, quality * q + engagement * e, (q, e)) for item_id, (q, e) in SCORES.items()]
+    items.sort(key=lambda item: -item.final_score)
+    return Feed(request_id, "home", "u", 1, 2, Completion.FULL, 0, "control", weights, {"quality": 1}, items)
+
+
+def sent(*request_ids: str) -> dict[str, frozenset[str]]:
+    return {request_id: frozenset(SCORES) for request_id in request_ids}
+
+
+def test_one_whole_feed_a_request_is_clean() -> None:
+    found = audit(sent("r1", "r2"), [ranked("r1"), ranked("r2", TURNED)], (EVEN, TURNED))
+    assert (found.requests, found.feeds, found.clean) == (2, 2, True)
+    assert found.under == {EVEN.version: 1, TURNED.version: 1}
+
+
+def test_a_request_without_a_feed_is_lost() -> None:
+    found = audit(sent("r1", "r2"), [ranked("r2")], (EVEN,))
+    assert (found.lost, found.doubled, found.torn, found.clean) == (["r1"], [], [], False)
+
+
+def test_a_request_with_two_feeds_is_doubled() -> None:
+    found = audit(sent("r1"), [ranked("r1"), ranked("r1")], (EVEN,))
+    assert (found.lost, found.doubled, found.torn, found.clean) == ([], ["r1"], [], False)
+
+
+def test_a_feed_of_a_request_that_was_never_sent_is_torn() -> None:
+    found = audit(sent("r1"), [ranked("r1"), ranked("stranger")], (EVEN,))
+    assert [request_id for request_id, _ in found.torn] == ["stranger"]
+
+
+def test_a_feed_with_halves_of_two_sets_of_weights_is_torn() -> None:
+    half = Weights.of({"quality": 0.1, "engagement": 0.5})
+    assert "no set that was in force" in (tear(ranked("r", half), SCORES, (EVEN, TURNED)) or "")
+
+
+def test_a_feed_whose_version_is_not_that_of_its_weights_is_torn() -> None:
+    feed = ranked("r", Weights(EVEN.values, TURNED.version))
+    assert tear(feed, SCORES, (EVEN, TURNED)) is not None
+
+
+def test_a_feed_ranked_under_other_weights_than_it_says_is_torn() -> None:
+    feed = replace(ranked("r", TURNED), weights=EVEN)
+    assert "not the weighted sum" in (tear(feed, SCORES, (EVEN, TURNED)) or "")
+
+
+def test_a_feed_out_of_order_is_torn() -> None:
+    feed = ranked("r")
+    assert "order" in (tear(replace(feed, items=feed.items[::-1]), SCORES, (EVEN,)) or "")
+
+
+def test_equal_final_scores_stand_in_order_of_item_id() -> None:
+    items = [FeedItem(item_id, 0.5, (0.5, 0.5)) for item_id in ("a", "b")]
+    feed = replace(ranked("r"), items=items)
+    assert tear(feed, SCORES, (EVEN,)) is None
+    assert tear(replace(feed, items=items[::-1]), SCORES, (EVEN,)) is not None
+
+
+def test_a_feed_with_a_post_twice_is_torn() -> None:
+    feed = ranked("r")
+    assert tear(replace(feed, items=[feed.items[0], *feed.items]), SCORES, (EVEN,)) is not None
+
+
+def test_a_feed_closed_by_its_deadline_is_partial_and_not_torn() -> None:
+    feed = ranked("r1")
+    found = audit(sent("r1"), [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)], (EVEN,))
+    assert (found.partial, found.clean) == (["r1"], True)
+
+
+def test_moves_count_positions_and_up_is_positive() -> None:
+    before, after = ranked("r"), ranked("r", TURNED)
+    assert [item.item_id for item in after.items] == ["b", "a", "c"]
+    assert moves(before, after) == {"b": 1, "a": -1, "c": 0}
+
+
+def test_everything_fits_into_a_hundred_columns() -> None:
+    titles = dict.fromkeys(SCORES, "a title of\nmany words " * 20)
+    lines = side_by_side(ranked("r"), ranked("r", TURNED), titles)
+    assert max(map(len, lines)) == 100
+    command = [
+        "/a/long/way/" * 4 + "redis-cli",
+        "-u",
+        "redis://127.0.0.1:6379/0",
+        "HSET",
+        "weights:home",
+        "quality",
+        "1",
+    ]
+    broken = command_lines(command)
+    assert max(map(len, broken)) <= 100
+    assert shlex.split("".join(broken).removeprefix("  $ ").replace("\\", "")) == command
+
+
+def test_a_title_shows_nothing_that_a_terminal_would_act_on() -> None:
+    assert clip("a\x1b[31m\nb", 8) == "a [31m b"
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "mine").touch()
+    stage = Stage(tmp_path, tmp_path, lambda _: None)
+    with pytest.raises(StackError, match="no demo made this folder"):
+        stage.clear()
+    with pytest.raises(StackError, match="no demo made this folder"):
+        stage.end()
+    assert (tmp_path / "demo" / "mine").exists()
+
+
+COUNTS = re.compile(
+    r"(\d+) requests sent, (\d+) feeds read under read_committed: (\d+) lost, (\d+) doubled, (\d+) torn"
+)
+
+
+class Demo:
+    """`trimtab demo` in a process of its own, in a home of its own; a user's own settings must not reach it."""
+
+    def __init__(self, home: Path, cache: Path) -> None:
+        self.home = home
+        self._cache = cache
+        self._process: subprocess.Popen[str] | None = None
+        self.said = ""
+
+    def start(self, *words: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workers.cli", "demo", f"--home={self.home}", f"--cache={self._cache}", *words],
+            env=os.environ | {"TRIMTAB_KAFKA": "nowhere:1", "TRIMTAB_MODELS": "nowhere", "TRIMTAB_GROUP": "other"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        assert self._process is not None
+        return self._process
+
+    def read_to(self, text: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+            if text in line:
+                return
+        pytest.fail(self.said)
+
+    def end(self) -> int:
+        said, _ = self.process.communicate(timeout=90)
+        self.said += said
+        return self.process.returncode
+
+    def run(self, *words: str) -> int:
+        self.start(*words)
+        return self.end()
+
+    def counts(self) -> list[int]:
+        """Requests sent, feeds read, lost, doubled, torn."""
+        found = COUNTS.search(self.said)
+        assert found is not None, self.said
+        return [int(number) for number in found.groups()]
+
+    def started(self, name: str) -> int:
+        """The pid of a process that it has started."""
+        mark = json.loads((self.home / "demo" / "demo.json").read_text())["processes"][name]
+        return int(mark["pid"])
+
+    def left(self) -> list[str]:
+        """Files, and processes that work in its home or are told of it."""
+        about = [
+            f"{p.info['pid']} {p.info['cwd']} {' '.join(p.info['cmdline'] or ())}"
+            for p in psutil.process_iter(["pid", "cwd", "cmdline"])
+        ]
+        return [line for line in about if str(self.home) in line] + [str(path) for path in self.home.glob("demo/*")]
+
+
+@pytest.fixture
+def demo(tmp_path: Path, cache: Path) -> Iterator[Demo]:
+    running = Demo(tmp_path / "home", cache)
+    yield running
+    if running.process.poll() is None:
+        running.process.terminate()
+        running.process.communicate()
+    assert running.run("--stop") == 0
+
+
+def test_the_demo_loses_doubles_and_tears_nothing_and_leaves_nothing_running(demo: Demo) -> None:
+    assert demo.run("--requests=60") == 0, demo.said
+    requests, feeds, *wrong = demo.counts()
+    assert requests >= 60
+    assert (feeds, wrong) == (requests, [0, 0, 0])
+    assert "HSET weights:home quality 0.1 engagement 0.9" in demo.said
+    assert demo.left() == []
+
+
+def test_what_is_kept_goes_on_until_it_is_stopped(demo: Demo) -> None:
+    assert demo.run("--requests=10", "--keep") == 0, demo.said
+    assert f"demo --stop --home {demo.home}" in demo.said
+    assert all(psutil.pid_exists(demo.started(name)) for name in ("worker", "stream"))
+    assert demo.run("--requests=10") == 1
+    assert "kept running" in demo.said
+    assert demo.run("--stop") == 0
+    assert demo.left() == []
+
+
+def test_a_worker_that_dies_is_noticed_and_what_it_left_undone_counts_as_lost(demo: Demo) -> None:
+    demo.start("--requests=6000")
+    demo.read_to("In mid-stream")
+    worker = demo.started("worker")
+    os.kill(worker, signal.SIGKILL)
+    assert demo.end() == 1
+    _, _, lost, doubled, torn = demo.counts()
+    assert lost > 0
+    assert (doubled, torn) == (0, 0)
+    assert f"The worker (pid {worker}) has ended" in demo.said
+    assert demo.left() == []
+
+
+def test_a_demo_that_is_interrupted_leaves_nothing_running(demo: Demo) -> None:
+    demo.start()
+    demo.read_to("  stack  ")
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.end() == 1
+    assert demo.left() == []
