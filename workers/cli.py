@@ -29,7 +29,11 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    epilog="\b\nExample:\n  trimtab demo\n  trimtab worker --help",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="trimtab")
 def trimtab() -> None:
     """Streaming ranking workers: candidates in, ranked feeds out, exactly once, with weights turned live in Redis."""

@@ -12,7 +12,7 @@ from workers.ranking.refusal import Reason
 from workers.streaming.read import Reader
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", epilog=example("trimtab dead-letters list"))
 def dead_letters() -> None:
     """Refused events."""
 
@@ -65,6 +65,7 @@ def _json(letter: DeadLetter) -> str:
             "key": _base64(letter.key),
             "value": _base64(letter.value),
             "headers": [[name, _base64(value)] for name, value in letter.headers],
+            "value_bytes": letter.value_bytes,
         }
     )
 

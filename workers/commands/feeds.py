@@ -4,14 +4,14 @@ import sys
 
 import click
 
-from workers.codec.feeds import decode_feed, encode_feed
+from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.commands.options import KAFKA, cluster_of, example, settings
 from workers.ranking.feed import Feed
 from workers.streaming.read import Reader
 
 
-@click.group()
+@click.group(epilog=example("trimtab feeds tail --from-beginning"))
 def feeds() -> None:
     """Ranked feeds."""
 
@@ -41,7 +41,11 @@ def tail(
     shown = 0
     try:
         for record in reader.records(follow=True, timeout=timeout):
-            feed = decode_feed(record.value, record.headers)
+            try:
+                feed = decode_feed(record.value, record.headers)
+            except FeedUnreadable as foreign:
+                click.echo(f"{record.topic}/{record.partition}@{record.offset}: {foreign}", err=True)
+                continue
             click.echo(encode_feed(feed, Format.JSON, sys.maxsize) if as_json else table(feed, top))
             shown += 1
             if shown == count:

@@ -35,7 +35,7 @@ _surfaces = click.option(
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-@click.group()
+@click.group(epilog=example("trimtab models verify"))
 def models() -> None:
     """Objective models: <DIR>/<objective>/<version>/model.onnx and manifest.json."""
 

@@ -6,7 +6,7 @@ from workers.commands.options import KAFKA, cluster_of, example, settings
 from workers.streaming.offsets import resume_from_earliest
 
 
-@click.group()
+@click.group(epilog=example("trimtab offsets resume --partition 3"))
 def offsets() -> None:
     """Committed offsets of the workers' group."""
 

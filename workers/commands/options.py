@@ -48,9 +48,12 @@ def cluster_of(kafka: str | None, kafka_config: str | None) -> Cluster:
     """The cluster that the settings name. Raises ConfigurationError."""
     path = None if kafka_config is None else Path(kafka_config)
     try:
-        return Cluster(need("kafka", kafka), read_properties(path))
+        cluster = Cluster(need("kafka", kafka), read_properties(path))
+        if path is not None:
+            cluster.check()
     except KafkaConfigError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+    return cluster
 
 
 def example(*lines: str) -> str:

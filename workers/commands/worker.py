@@ -120,7 +120,7 @@ def _steering(values: Mapping[str, Any], surfaces: Surfaces, name: str, home: Pa
     try:
         return Steering(address, values["redis_prefix"], surfaces, name, home, _say, report=started.report)
     except ValueError as error:
-        raise ConfigurationError(f"redis: {error}") from None
+        raise ConfigurationError(str(error)) from None
 
 
 def _build(

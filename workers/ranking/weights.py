@@ -59,7 +59,10 @@ class WeightRules:
             if not (math.isfinite(low) and math.isfinite(high) and low <= high):
                 raise ValueError(f"weight_bounds.{objective}: got [{low}, {high}], expected finite [low, high]")
         for objective, value in self.defaults.items():
-            self._check_bounds(objective, value)
+            try:
+                self._check_bounds(objective, value)
+            except WeightsRefused as refused:
+                raise ValueError(f"weights.{refused}") from None
 
     def default(self) -> Weights:
         """The surface's own set."""

@@ -44,6 +44,13 @@ class Cluster:
         if owned:
             raise KafkaConfigError(f"{owned[0]}: set by the worker itself, expected it not to be in the file")
 
+    def check(self) -> None:
+        """Raises KafkaConfigError where the client does not know a property, or not such a value of it."""
+        try:
+            self.admin()
+        except KafkaException as error:
+            raise KafkaConfigError(error.args[0].str()) from None
+
     def admin(self) -> AdminClient:
         """A client for topics, offsets and configurations."""
         return AdminClient(self._with({}))

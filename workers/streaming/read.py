@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from workers.observe.failure import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Record, fetched, is_end, read_record
+from workers.streaming.topics import BrokerUnreachable
 
 
 class TopicMissing(Failure):
@@ -20,11 +21,11 @@ class Reader:
 
     def __init__(self, cluster: Cluster, topic: str, from_beginning: bool) -> None:
         self._consumer = cluster.reader()
-        self._topic = topic
+        self._topic, self._where = topic, cluster.bootstrap
         self._left = self._assign(from_beginning)
 
     def _assign(self, from_beginning: bool) -> set[int]:
-        found: dict[int, Any] = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
+        found = self._partitions()
         if not found:
             self._consumer.close()
             raise TopicMissing(f"topic {self._topic!r} is not there, expected it to be created beforehand")
@@ -34,6 +35,14 @@ class Reader:
                 place.offset = self._consumer.get_watermark_offsets(place, timeout=10)[1]
         self._consumer.assign(places)
         return set(found)
+
+    def _partitions(self) -> dict[int, Any]:
+        try:
+            found: dict[int, Any] = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
+        except KafkaException as error:
+            self._consumer.close()
+            raise BrokerUnreachable(f"no Kafka answers at {self._where}: {error.args[0].str()}") from None
+        return found
 
     @property
     def consumer(self) -> Consumer:

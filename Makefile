@@ -1,0 +1,54 @@
+# Every target sets up what it needs: a virtual environment in .venv with the packages of requirements.lock.
+# The local Kafka also needs Java 17 or later, and Maven the first time; `trimtab stack up` says so where they lack.
+# pip and Maven run as you have configured them: no index and no repository is named here.
+
+PYTHON ?= python3
+UV ?= uv
+BIN := .venv/bin
+READY := .venv/.ready
+COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
+
+.PHONY: help demo test lint models bench lock proto clean
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+
+demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights turned in mid-stream (ARGS=--keep leaves it running)
+	$(BIN)/trimtab demo $(ARGS)
+
+test: lint ## everything: lint, types, import rules, and every test on a real Kafka and a real Redis
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff, format, mypy --strict, imports only downward
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+models: $(READY) ## train both objectives anew from the data in onnx_models
+	$(BIN)/python onnx_models/train.py $(ARGS)
+
+bench: $(READY) ## CPU a candidate, latency and memory of one worker on a real Kafka
+	$(BIN)/python -m tests.bench $(ARGS)
+
+proto: $(READY) ## the generated Protobuf code, from schemas/*.proto
+	$(BIN)/python schemas/generate.py
+
+lock: ## requirements.lock and deploy/requirements.lock, from pyproject.toml (needs uv)
+	@command -v $(UV) >/dev/null || { echo "$(UV): not found. Install it: pip install uv" >&2; exit 1; }
+	$(UV) $(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(UV) $(COMPILE) pyproject.toml -c requirements.lock -o deploy/requirements.lock
+
+clean: ## delete the environment and every cache in this folder
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON): expected Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "setting up .venv, this once"
+	@$(PYTHON) -m venv .venv \
+	  || { echo "$(PYTHON) -m venv: failed; on Debian: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $(READY)

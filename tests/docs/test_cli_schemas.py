@@ -1,0 +1,157 @@
+"""What a command prints with --json is what schemas/cli says."""
+
+import copy
+import json
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
+from tests.docs.papers import ROOT
+from tests.integration.harness import World, make_request
+from workers.codec.feeds import decode_feed
+from workers.commands.demo.audit import audit
+from workers.commands.demo.story import Outcome, Turn
+from workers.commands.demo.watch import Seen
+from workers.local import Stack
+
+SCHEMAS = ROOT / "schemas"
+CLI = sorted((SCHEMAS / "cli").glob("*.schema.json"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema
+
+
+def closed(schema: Any) -> Any:
+    """The schema with no room for a key that it does not name: what is printed must be described."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: closed(value) for key, value in schema.items()}
+    if "properties" in schema and "object" in schema.get("type", ""):
+        inner.setdefault("additionalProperties", False)
+    return inner
+
+
+def validator(name: str) -> Draft202012Validator:
+    """A validator for one command's output."""
+    found = [read(path) for path in [*CLI, SCHEMAS / "feed.schema.json"]]
+    registry: Registry[Any] = Registry().with_resources(
+        (schema["$id"], Resource.from_contents(closed(copy.deepcopy(schema)))) for schema in found
+    )
+    return Draft202012Validator({"$ref": f"cli/{name}.schema.json"}, registry=registry)
+
+
+def check(name: str, *printed: Mapping[str, Any]) -> None:
+    """Fail unless there is something, and all of it is as the schema says."""
+    assert printed
+    errors = [f"{error.json_path}: {error.message}" for one in printed for error in validator(name).iter_errors(one)]
+    assert errors == []
+
+
+@pytest.mark.parametrize("path", CLI, ids=lambda path: path.name)
+def test_a_schema_is_valid_names_itself_and_its_command_and_describes_every_key(path: Path) -> None:
+    schema = read(path)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"cli/{path.name}"
+    command = path.name.removesuffix(".schema.json").replace("dead-letters-", "dead-letters ")
+    assert schema["title"].startswith(f"trimtab {command.replace('feeds-', 'feeds ').replace('models-', 'models ')}")
+    assert [key for key, value in _properties(schema) if not value.get("description")] == []
+
+
+def _properties(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {}).items()
+        for value in schema.values():
+            yield from _properties(value)
+
+
+def test_a_key_that_is_not_described_is_found() -> None:
+    with pytest.raises(AssertionError, match="'more' was unexpected"):
+        check("produce", {"events": 1, "requests": 1, "unreadable": 0, "seconds": 0, "events_per_second": 0, "more": 1})
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    surfaces, models = write_surfaces(tmp_path), write_models(tmp_path)
+    return {"TRIMTAB_SURFACES": str(surfaces), "TRIMTAB_MODELS": str(models)}
+
+
+def test_stack_status_of_a_stack_that_is_down(tmp_path: Path) -> None:
+    ended = trimtab("stack", "status", "--json", TRIMTAB_HOME=str(tmp_path))
+    assert ended.code == 1
+    check("stack", json.loads(ended.out))
+
+
+def test_stack_up_and_status_of_a_stack_that_is_up(stack: Stack, cache: Path) -> None:
+    home = Path(stack.status().kafka.folder).parents[1]
+    for command in ("up", "status"):
+        ended = trimtab("stack", command, "--json", TRIMTAB_HOME=str(home), TRIMTAB_CACHE=str(cache))
+        assert ended.code == 0
+        check("stack", json.loads(ended.out))
+        assert json.loads(ended.out)["up"] is True
+
+
+def test_rank(tmp_path: Path, settings: dict[str, str]) -> None:
+    (event,) = make_request("r", 5, random.Random(1), batch=5)
+    (short,) = make_request("short", 2, random.Random(1), batch=2, expected=3)
+    ended = trimtab("rank", write_lines(tmp_path / "events.jsonl", [event, short]), "--json", **settings)
+    check("rank", *json_lines(ended.out))
+
+
+def test_validate(tmp_path: Path, settings: dict[str, str]) -> None:
+    (event,) = make_request("r", 2, random.Random(1), batch=2)
+    event["candidates"][0]["features"] = {"f0": 1, "g0": 2}
+    (open_one,) = make_request("open", 1, random.Random(1), expected=2)
+    file = write_lines(tmp_path / "events.jsonl", [event, open_one, "nonsense"])
+    found = json.loads(trimtab("validate", file, "--json", **settings).out)
+    check("validate", found)
+    assert all(found[key] for key in ("refused", "unknown_features", "missing_features", "unfinished"))
+
+
+def test_models_list_and_verify(settings: dict[str, str]) -> None:
+    models = Path(settings["TRIMTAB_MODELS"])
+    for version in ("2", "3"):
+        (models / "quality" / version).mkdir()
+    (models / "quality" / "2" / "manifest.json").write_text((models / "quality" / "1" / "manifest.json").read_text())
+    for command in ("list", "verify"):
+        printed = json.loads(trimtab("models", command, "--json", **settings).out)
+        assert len(printed["models"]) == 4
+        check(f"models-{command}", printed)
+
+
+def test_the_models_that_come_with_the_checkout() -> None:
+    for command in ("list", "verify"):
+        ended = trimtab("models", command, ROOT / "onnx_models", "--json")
+        assert ended.code == 0
+        check(f"models-{command}", json.loads(ended.out))
+
+
+def test_demo() -> None:
+    feed = decode_feed((SCHEMAS / "golden" / "feeds" / "full.json").read_bytes())
+    nothing = audit({"r": ()}, [], ())
+    seen = Turn(1000, 1005, Seen(feed, 1010))
+    for outcome in (
+        Outcome(nothing, None, None, None, "the first feed: not there after 60 s"),
+        Outcome(nothing, seen, feed, feed, None),
+    ):
+        check("demo", json.loads(json.dumps(outcome.document())))
+
+
+def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:
+    events = make_request("r", 5, random.Random(1))
+    file = write_lines(world.folder / "events.jsonl", [*events, "nonsense"])
+    world.start_worker()
+    check("produce", json.loads(trimtab("produce", file, "--json", **world.settings).out))
+    tail = trimtab("feeds", "tail", "--from-beginning", "--count", 1, "--timeout", 60, "--json", **world.settings)
+    check("feeds-tail", *json_lines(tail.out))
+    assert len(world.read_letters(1, settle=0.1)) == 1
+    check("dead-letters-list", *json_lines(trimtab("dead-letters", "list", "--json", **world.settings).out))

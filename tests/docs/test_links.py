@@ -1,0 +1,82 @@
+"""Links lead somewhere, and nothing of the machine that a file was written on stays in it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.papers import ROOT, links, papers, tracked_files
+
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+# Where package indexes live, and how pip and Maven are pointed at one.
+_REGISTRY = re.compile(
+    r"https?://[^\s/\"']*(pypi|pythonhosted|nexus|artifactory|registry|mirror|repo1\.maven|repo\.maven)"
+    r"|(?<!no-emit-)index-url\s*[= ]\s*\S|--find-links[= ]\S|--trusted-host",
+    re.IGNORECASE,
+)
+_SOMEONES_FOLDER = re.compile(r"(?<![\w.$}~/-])/(home|Users|root|work|workspace|mnt)/[\w.-]+")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def anchors(paper: Path) -> set[str]:
+    """The anchors of a paper's headings, as GitHub makes them."""
+    headings = _HEADING.findall(paper.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("paper", papers(), ids=named)
+def test_every_link_between_papers_leads_somewhere(paper: Path) -> None:
+    for link in links(paper):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        path = (paper.parent / target).resolve() if target else paper
+        assert path.exists(), link
+        assert path.is_relative_to(ROOT), link
+        if path.is_dir():
+            path = path / "README.md"
+        assert not anchor or anchor in anchors(path), link
+
+
+def texts() -> list[tuple[Path, str]]:
+    """Every tracked file that is text."""
+    found = []
+    for path in tracked_files():
+        raw = path.read_bytes()
+        if b"\0" not in raw:
+            found.append((path, raw.decode("utf-8", "replace")))
+    return found
+
+
+def matches(pattern: re.Pattern[str]) -> list[str]:
+    """Where a pattern occurs in tracked files, other than in this one."""
+    here = Path(__file__).resolve()
+    return [
+        f"{named(path)}:{number}: {found[0]}"
+        for path, text in texts()
+        if path.resolve() != here
+        for number, line in enumerate(text.splitlines(), 1)
+        if (found := pattern.search(line))
+    ]
+
+
+def test_no_file_names_a_package_index() -> None:
+    assert matches(_REGISTRY) == []
+
+
+def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+    assert matches(_SOMEONES_FOLDER) == []
+
+
+def test_no_file_names_the_folder_of_this_checkout() -> None:
+    # A checkout in a folder like /app would be found in the paths of any container.
+    needle = ROOT if len(ROOT.parts) > 2 else ROOT / "workers"
+    assert matches(re.compile(re.escape(str(needle)) + r"(?![\w-])")) == []
+
+
+@pytest.mark.parametrize("word", ["TO" + "DO", "FIX" + "ME", "X" * 3])
+def test_nothing_is_left_for_later(word: str) -> None:
+    assert matches(re.compile(rf"\b{word}\b")) == []

@@ -1,0 +1,274 @@
+"""Configuration: every mistake is named with its file, its key, its value and what was expected."""
+
+from pathlib import Path
+
+import pytest
+
+from workers.settings import SETTINGS, ConfigurationError, load_surfaces, need, read_properties
+
+GOOD = """\
+[feature_sets.posts]
+names = ["age", "words"]
+defaults = { age = 1.5 }
+bounds = { words = [0, 300] }
+
+[surfaces.home]
+feature_set = "posts"
+objectives = ["quality", "engagement"]
+deadline_ms = 1500
+horizon_ms = 60000
+max_candidates = 200
+top_k = 20
+weights = { engagement = 0.25, quality = 1 }
+weight_bounds = { quality = [0.0, 1.0] }
+
+[surfaces.search]
+feature_set = "posts"
+objectives = ["engagement"]
+weights = { engagement = 1.0 }
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "surfaces.toml"
+
+
+def complaint(file: Path, text: str) -> str:
+    """What is said of a file, without its name, which is always said first."""
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        load_surfaces(file)
+    name, said = str(refused.value).split(": ", 1)
+    assert name == str(file)
+    return said
+
+
+def changed(old: str, new: str) -> str:
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+def test_every_key_of_the_file_stands_in_the_frozen_values(file: Path) -> None:
+    file.write_text(GOOD)
+    surfaces = load_surfaces(file)
+    home, search = surfaces["home"], surfaces["search"]
+    assert list(surfaces) == ["home", "search"]
+    assert home.feature_set is search.feature_set
+    assert home.feature_set.names == ("age", "words")
+    assert home.feature_set.defaults == {"age": 1.5}
+    assert home.feature_set.bounds == {"words": (0.0, 300.0)}
+    assert home.objectives == ("quality", "engagement")
+    assert (home.deadline_ms, home.horizon_ms, home.max_candidates, home.top_k) == (1500, 60_000, 200, 20)
+    assert home.weight_rules.bounds == {"quality": (0.0, 1.0)}
+
+
+def test_default_weights_stand_in_the_order_of_the_objectives_whatever_order_they_are_given_in(file: Path) -> None:
+    file.write_text(GOOD)
+    assert list(load_surfaces(file)["home"].weight_rules.defaults.items()) == [("quality", 1.0), ("engagement", 0.25)]
+
+
+def test_what_is_not_given_takes_its_default(file: Path) -> None:
+    file.write_text(GOOD)
+    search = load_surfaces(file)["search"]
+    assert (search.deadline_ms, search.horizon_ms, search.max_candidates, search.top_k) == (2000, 30_000, 1000, 0)
+
+
+MISTAKES = {
+    "a word for a number": (
+        changed("deadline_ms = 1500", 'deadline_ms = "soon"'),
+        "surfaces.home.deadline_ms: got 'soon', expected a whole number",
+    ),
+    "a fraction of a millisecond": (
+        changed("deadline_ms = 1500", "deadline_ms = 1500.5"),
+        "surfaces.home.deadline_ms: got 1500.5, expected a whole number",
+    ),
+    "true for a number": (
+        changed("top_k = 20", "top_k = true"),
+        "surfaces.home.top_k: got True, expected a whole number",
+    ),
+    "no deadline": (
+        changed("deadline_ms = 1500", "deadline_ms = 0"),
+        "surfaces.home.deadline_ms: got 0, expected at least 1",
+    ),
+    "a negative horizon": (
+        changed("horizon_ms = 60000", "horizon_ms = -1"),
+        "surfaces.home.horizon_ms: got -1, expected at least 1",
+    ),
+    "no candidate allowed": (
+        changed("max_candidates = 200", "max_candidates = 0"),
+        "surfaces.home.max_candidates: got 0, expected at least 1",
+    ),
+    "less than all": (changed("top_k = 20", "top_k = -1"), "surfaces.home.top_k: got -1, expected at least 0"),
+    "a key that is misspelt": (
+        changed("deadline_ms = 1500", "dead_line = 1500"),
+        "surfaces.home.dead_line: got 1500, expected one of the keys: deadline_ms, feature_set, horizon_ms, "
+        "max_candidates, objectives, top_k, weight_bounds, weights",
+    ),
+    "a key of a feature set that is misspelt": (
+        changed("defaults = {", "default = {"),
+        "feature_sets.posts.default: got {'age': 1.5}, expected one of the keys: bounds, defaults, names",
+    ),
+    "a table that is misspelt": (
+        GOOD + "\n[surface.more]\n",
+        "surface: got {'more': {}}, expected one of the keys: feature_sets, surfaces",
+    ),
+    "a feature set that is not described": (
+        GOOD.replace('"posts"', '"users"'),
+        "surfaces.home.feature_set: got 'users', expected one of: posts",
+    ),
+    "no feature set": (
+        GOOD.replace('feature_set = "posts"\n', "", 1),
+        "surfaces.home.feature_set: got nothing, expected a string",
+    ),
+    "no objectives": (
+        changed('objectives = ["engagement"]', "objectives = []").replace("weights = { engagement = 1.0 }", ""),
+        "surfaces.search.objectives: got [], expected at least one, each once",
+    ),
+    "an objective twice": (
+        changed('objectives = ["engagement"]', 'objectives = ["engagement", "engagement"]'),
+        "surfaces.search.objectives: got ['engagement', 'engagement'], expected at least one, each once",
+    ),
+    "objectives as one word": (
+        changed('objectives = ["engagement"]', 'objectives = "engagement"'),
+        "surfaces.search.objectives: got 'engagement', expected a list of strings",
+    ),
+    "a weight that is missing": (
+        changed("weights = { engagement = 0.25, quality = 1 }", "weights = { quality = 1 }"),
+        "surfaces.home.weights.engagement: got nothing, expected a weight for every objective",
+    ),
+    "a weight of no objective": (
+        changed("engagement = 0.25", "engagment = 0.25"),
+        "surfaces.home.weights.engagment: got 0.25, expected one of: quality, engagement",
+    ),
+    "a weight that is no number": (
+        changed("engagement = 0.25", "engagement = '0.25'"),
+        "surfaces.home.weights.engagement: got '0.25', expected a number",
+    ),
+    "a weight that is not finite": (
+        changed("engagement = 0.25", "engagement = nan"),
+        "surfaces.home.weights.engagement: got nan, expected a finite number",
+    ),
+    "a weight out of its bounds": (
+        changed("quality = 1 ", "quality = 1.5 "),
+        "surfaces.home.weights.quality: got 1.5, expected 0.0 to 1.0",
+    ),
+    "a weight no float can hold": (
+        changed("quality = 1 ", f"quality = 1{'0' * 400} "),
+        f"surfaces.home.weights.quality: got 1{'0' * 400}, expected a number",
+    ),
+    "bounds the wrong way round": (
+        changed("[0.0, 1.0]", "[1.0, 0.0]"),
+        "surfaces.home.weight_bounds.quality: got [1.0, 0.0], expected finite [low, high]",
+    ),
+    "bounds of no objective": (
+        changed("weight_bounds = { quality", "weight_bounds = { speed"),
+        "surfaces.home.weight_bounds.speed: not an objective of this surface",
+    ),
+    "bounds of one number": (
+        changed("[0.0, 1.0]", "[0.0]"),
+        "surfaces.home.weight_bounds.quality: got [0.0], expected [low, high]",
+    ),
+    "no feature": (
+        changed('names = ["age", "words"]', "names = []").replace("defaults = { age = 1.5 }", ""),
+        "feature_sets.posts.names: got no name, expected at least one",
+    ),
+    "a feature twice": (
+        changed('names = ["age", "words"]', 'names = ["age", "words", "age"]'),
+        "feature_sets.posts.names: 'age' stands more than once, expected each once",
+    ),
+    "a feature without a name": (
+        changed('names = ["age", "words"]', 'names = ["age", ""]'),
+        "feature_sets.posts.names: got ['age', ''], expected a list of strings",
+    ),
+    "a default of no feature": (
+        changed("defaults = { age", "defaults = { aeg"),
+        "feature_sets.posts.defaults.aeg: not a name of this feature set",
+    ),
+    "a default beyond float32": (
+        changed("age = 1.5", "age = 1e39"),
+        "feature_sets.posts.defaults.age: got 1e+39, expected a finite float32",
+    ),
+    "bounds of a feature the wrong way round": (
+        changed("words = [0, 300]", "words = [300, 0]"),
+        "feature_sets.posts.bounds.words: got [300.0, 0.0], expected finite [low, high]",
+    ),
+    "a name that would part the keys in Redis": (
+        GOOD.replace("[surfaces.search]", '[surfaces."a:b"]'),
+        "surfaces.a:b.name: got 'a:b', expected one without ':', which parts the keys in Redis",
+    ),
+    "no surface": ("[feature_sets]\n[surfaces]\n", "surfaces: none is described, expected at least one"),
+    "an empty file": ("", "feature_sets: got nothing, expected a table"),
+    "a list for a table": ("feature_sets = []\n", "feature_sets: got [], expected a table"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_named_with_file_key_value_and_what_was_expected(file: Path, text: str, said: str) -> None:
+    assert complaint(file, text) == said
+
+
+def test_what_is_no_toml_is_named_with_its_line(file: Path) -> None:
+    said = complaint(file, GOOD + "top_k == 3\n")
+    assert f"at line {GOOD.count(chr(10)) + 1}" in said
+    assert said.endswith("expected TOML")
+
+
+def test_a_file_that_is_not_there_or_is_no_text_is_named(file: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"surfaces\.toml: cannot be read: .*No such file"):
+        load_surfaces(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"surfaces\.toml: cannot be read: .*utf-8"):
+        load_surfaces(file)
+
+
+# librdkafka properties
+
+
+def test_properties_are_lines_of_key_and_value(tmp_path: Path) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text("# TLS\nsecurity.protocol = SSL\n\nssl.ca.location=ca.pem\nsasl.password=a=b # c\n")
+    assert read_properties(file) == {
+        "security.protocol": "SSL",
+        "ssl.ca.location": "ca.pem",
+        "sasl.password": "a=b # c",
+    }
+
+
+def test_without_a_properties_file_there_are_no_properties() -> None:
+    assert read_properties(None) == {}
+
+
+@pytest.mark.parametrize(("line", "shown"), [("acks", "'acks'"), ("=all", "'=all'")])
+def test_a_line_of_properties_that_is_no_pair_is_named_with_its_number(tmp_path: Path, line: str, shown: str) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text(f"# one\n{line}\n")
+    with pytest.raises(ConfigurationError) as refused:
+        read_properties(file)
+    assert str(refused.value) == f"{file}: line 2: got {shown}, expected key=value"
+
+
+def test_a_properties_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere: cannot be read"):
+        read_properties(tmp_path / "nowhere")
+
+
+# Settings
+
+
+def test_a_setting_has_one_flag_and_one_variable() -> None:
+    setting = SETTINGS["group_protocol"]
+    assert (setting.flag, setting.variable) == ("--group-protocol", "TRIMTAB_GROUP_PROTOCOL")
+    assert len({s.flag for s in SETTINGS.values()}) == len({s.variable for s in SETTINGS.values()}) == len(SETTINGS)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_setting_that_a_command_needs_is_named_with_what_helps(value: str | None) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        need("kafka", value)
+    for part in ("kafka: not set", "host:port", "trimtab stack up --export", "--kafka", "TRIMTAB_KAFKA"):
+        assert part in str(refused.value)
+
+
+def test_a_setting_that_is_given_is_passed_on() -> None:
+    assert need("redis", "redis://h/0") == "redis://h/0"
