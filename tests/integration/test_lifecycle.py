@@ -1,5 +1,6 @@
 """Starting, draining, refusing to start: what a worker's keeper sees."""
 
+import json
 import random
 import signal
 import subprocess
@@ -147,3 +148,22 @@ def test_the_command_line_says_what_a_worker_needs(tmp_path: Path) -> None:
     refused = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)})
     assert refused.returncode == 2
     assert "surfaces.toml" in refused.stderr or "kafka: not set" in refused.stderr
+
+
+def test_the_gaps_that_a_transactional_producer_leaves_are_not_mistaken_for_lost_events(
+    make_world: Callable[..., World],
+) -> None:
+    world, draw = make_world(partitions=1), random.Random(6)
+    producer = world.cluster.transactional(f"{world.name}-upstream", 100_000)
+    producer.init_transactions(30)
+    for turn in range(3):
+        worker = world.start_worker()
+        worker.wait_for("event=restored")
+        producer.begin_transaction()
+        for event in make_request(f"r{turn}", 4, draw):
+            producer.produce(world.candidates, json.dumps(event).encode(), event["request_id"].encode())
+        producer.commit_transaction(30)
+        assert len(world.read_feeds(turn + 1, settle=0.1)) == turn + 1
+        assert worker.terminate() == 0
+    assert "event=gap" in worker.said()
+    assert [len(feed["items"]) for feed in world.read_feeds(3)] == [4, 4, 4]

@@ -4,7 +4,7 @@ from tests.builders import HOME, event
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.pointer import read_pointer
 from workers.ranking.request import Completion
-from workers.streaming.partition import Partition
+from workers.streaming.partition import Beginning, Partition
 from workers.streaming.publisher import Output
 
 
@@ -52,6 +52,24 @@ def test_a_record_ends_the_idleness() -> None:
     assert partition.due_at_end() is None
     partition.reached_end(2)
     assert partition.due_at_end() is None
+
+
+def test_the_first_record_after_a_restore_is_where_reading_was_to_begin() -> None:
+    partition = Partition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
+    assert partition.begins_at(500) is Beginning.RIGHT
+    assert partition.begun
+
+
+def test_a_first_record_past_the_beginning_is_looked_at_again_and_others_wait() -> None:
+    partition = Partition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
+    answers = [partition.begins_at(offset) for offset in (1000, 1001, 1002, 500)]
+    assert answers == [Beginning.GAP, Beginning.WAITING, Beginning.WAITING, Beginning.RIGHT]
+
+
+def test_a_gap_that_is_there_a_second_time_is_real() -> None:
+    partition = Partition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
+    answers = [partition.begins_at(offset) for offset in (502, 503, 502)]
+    assert answers == [Beginning.GAP, Beginning.WAITING, Beginning.RIGHT]
 
 
 def test_a_position_is_committed_once_and_again_only_when_it_changes() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from workers.assembly.assembler import Assembler
 from workers.assembly.budget import Budget
@@ -68,8 +68,8 @@ class Ownership:
     def _assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         numbers = [where.partition for where in assigned]
         log.info("assigned", partitions=numbers)
-        # Paused until the restore has said where to begin; the end is only a place to stand.
-        start = [TopicPartition(where.topic, where.partition, OFFSET_END) for where in assigned]
+        # Paused until the restore has said where to begin; the offset is only a place to stand.
+        start = [TopicPartition(self._topic, number, self._end(number)) for number in numbers]
         if self._cooperative:
             consumer.incremental_assign(start)
         else:
@@ -87,20 +87,42 @@ class Ownership:
         else:
             consumer.unassign()
 
+    def _end(self, number: int) -> int:
+        """An offset to stand at, in numbers: the client looks a logical one up, and when the answer comes after the
+        seek to the low-water mark, the client goes there half a second later (librdkafka 2.16), past unread events.
+        """
+        try:
+            end: int = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=2.0)[1]
+        except KafkaException:
+            return 0
+        return end
+
     def _drop(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             partition = self.partitions.pop(number, None)
             if partition is not None:
                 partition.assembler.abandon()
 
-    def _begin(self, restored: Restored) -> None:
-        number, mark = restored.partition, restored.mark
-        where = TopicPartition(self._topic, number, mark.low_water)
+    def begin_again(self, partition: Partition) -> None:
+        """Go back to where the partition was to begin: its first record stands past that."""
+        where = TopicPartition(self._topic, partition.number, partition.assembler.next)
+        log.warning("gap", partition=partition.number, expected=where.offset, doing="looking again")
+        self._seek(where)
+
+    def _seek(self, where: TopicPartition) -> bool:
         try:
             self._consumer.seek(where)
         except KafkaException as error:
-            log.info("restoring_again", partition=number, error=str(error))
-            self._restorer.begin([number])
+            log.info("restoring_again", partition=where.partition, error=str(error))
+            self._drop([where.partition])
+            self._restorer.begin([where.partition])
+            return False
+        return True
+
+    def _begin(self, restored: Restored) -> None:
+        number, mark = restored.partition, restored.mark
+        where = TopicPartition(self._topic, number, mark.low_water)
+        if not self._seek(where):
             return
         assembler = Assembler(mark, self._budget)
         for request_id, expires, ledger in restored.published:

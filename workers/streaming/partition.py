@@ -1,5 +1,7 @@
 """One partition that this worker owns: its assembler, and what is ready to go out."""
 
+from enum import Enum
+
 from confluent_kafka import TopicPartition
 
 from workers.assembly.assembler import Assembler, Mark
@@ -7,6 +9,14 @@ from workers.codec.pointer import Pointer, write_pointer
 from workers.streaming.publisher import Output
 
 _MOST_IDLE_MS = 100.0
+
+
+class Beginning(Enum):
+    """Whether a partition is read from where it was to begin, is to be looked at again, or waits for that."""
+
+    RIGHT = "right"
+    GAP = "gap"
+    WAITING = "waiting"
 
 
 class Partition:
@@ -24,6 +34,21 @@ class Partition:
         self._committed: Mark | None = None
         self._end: int | None = None
         self._idle_ms = 0.0
+        self.begun = False
+        self._gap: int | None = None
+
+    def begins_at(self, offset: int) -> Beginning:
+        """Judge the first place that is heard of after the seek to where the partition begins.
+
+        A gap may be real: compaction, or the markers of a producer's transactions. Then it is there a second time.
+        """
+        if offset in (self.assembler.next, self._gap):
+            self.begun = True
+            return Beginning.RIGHT
+        if self._gap is None:
+            self._gap = offset
+            return Beginning.GAP
+        return Beginning.WAITING
 
     def reached_end(self, offset: int) -> None:
         """The client has read everything below `offset`."""

@@ -157,20 +157,25 @@ class Restorer:
         said = False
         while True:
             # Held until the answer: a client that is collected answers nothing any more.
-            admin = self._admin = self._admin or self._cluster.admin()
-            future = ask(admin)
-            while not future.done():
-                yield
             try:
+                admin = self._admin = self._admin or self._new_admin()
+                future = ask(admin)
+                while not future.done():
+                    yield
                 return future.result()
             except KafkaException as error:
                 if not said:
                     log.warning("restore_waits", error=error.args[0].str())
                 said = True
             # After a broker's crash a client may wait for ever for its coordinator: seen on librdkafka 2.16.
-            if self._admin is admin:
-                self._admin = None
+            self._admin = None
             yield from _pause()
+
+    def _new_admin(self) -> AdminClient:
+        admin = self._cluster.admin()
+        # Without metadata its first question about offsets now and then takes 1 or 3 s (librdkafka 2.16).
+        admin.list_topics(timeout=1.0)
+        return admin
 
     def _read_ledger(self, target: TopicPartition, scan: int, end: int) -> Step[list[Remembered]]:
         published: list[Remembered] = []

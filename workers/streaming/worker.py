@@ -15,7 +15,7 @@ from workers.observe.log import log
 from workers.streaming.intake import Intake
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
-from workers.streaming.partition import Partition
+from workers.streaming.partition import Beginning, Partition
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reach import Reach
 from workers.streaming.records import Fetched, fetched, is_create_time, is_end
@@ -114,7 +114,7 @@ class Worker:
         partition, error = self._parts.ownership.partitions.get(message.partition()), message.error()
         if error is not None:
             self._note(message, error, partition)
-        elif partition is not None and message.offset() >= partition.assembler.next:
+        elif partition is not None and self._is_to_be_taken(partition, message.offset()):
             partition.read_on()
             timestamp = message.timestamp()[1]
             if is_create_time(message):
@@ -123,9 +123,20 @@ class Worker:
             if self._parts.intake.budget.exceeded:
                 self._parts.intake.evict(self._partitions)
 
+    def _is_to_be_taken(self, partition: Partition, offset: int) -> bool:
+        """Whether a record or an end at `offset` counts: not one from before a seek, nor one past a gap after it."""
+        if offset < partition.assembler.next:
+            return False
+        if partition.begun:
+            return True
+        beginning = partition.begins_at(offset)
+        if beginning is Beginning.GAP:
+            self._parts.ownership.begin_again(partition)
+        return beginning is Beginning.RIGHT
+
     def _note(self, message: Fetched, error: KafkaError, partition: Partition | None) -> None:
         if is_end(message):
-            if partition is not None:
+            if partition is not None and self._is_to_be_taken(partition, message.offset()):
                 partition.reached_end(message.offset())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             if partition is not None:
