@@ -6,6 +6,7 @@ frozen here are valid: nothing downstream checks them again.
 
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -65,6 +66,34 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("max_open_mb", 1024, "Mebibytes of open requests a worker holds; past it the oldest is evicted."),
     )
 }
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker is told, by the names of SETTINGS."""
+
+    kafka: str | None
+    kafka_config: str | None
+    redis: str | None
+    redis_prefix: str
+    surfaces: str
+    models: str
+    topic_candidates: str
+    topic_feeds: str
+    topic_dead_letters: str
+    candidates_format: str
+    feeds_format: str
+    group: str
+    group_protocol: str
+    slot: int | None
+    home: str
+    max_open_requests: int
+    max_open_mb: int
+
+    @property
+    def home_folder(self) -> Path:
+        """The folder of local state."""
+        return Path(self.home).expanduser()
 
 
 def need(name: str, value: str | None) -> str:

@@ -46,7 +46,7 @@ class _Child:
         self._start()
 
     def _start(self) -> None:
-        arguments = [word for word in _without_processes(sys.argv[1:])]
+        arguments = _without_processes(sys.argv[1:])
         self._started = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "workers.cli", *arguments, "--with-parent"],

@@ -1,4 +1,4 @@
-"""`trimtab worker`: what a worker is made of, put together, and the processes that run it."""
+"""`trimtab worker`: one worker, or several processes of it, from the first signal handler to the exit code."""
 
 import gc
 import os
@@ -6,61 +6,29 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from workers.assembly.budget import Budget
-from workers.codec.decoder import Decoder
-from workers.codec.formats import Format
-from workers.commands.options import KAFKA, cluster_of, example, settings
+from workers.commands.compose import Started, build_steering, build_worker
+from workers.commands.options import cluster_of, example, settings
 from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
-from workers.observe.counts import Counts
 from workers.observe.log import configure_logs, log
-from workers.ranking.surface import Surfaces
-from workers.scoring.store import load_models
-from workers.settings import ConfigurationError, load_surfaces, need
-from workers.steering.steering import Steering
-from workers.streaming.checks import check_topics
-from workers.streaming.clients import Cluster
-from workers.streaming.intake import Intake
-from workers.streaming.outlet import Outlet
-from workers.streaming.ownership import Ownership
-from workers.streaming.publisher import Fenced, ProducerLost, Publisher
-from workers.streaming.reach import Reach
-from workers.streaming.restore import Restorer, RestoreTopics
-from workers.streaming.route import Route
-from workers.streaming.slots import SlotTaken, take_slot
-from workers.streaming.worker import Parts, Worker
+from workers.settings import ConfigurationError, WorkerSettings, load_surfaces
+from workers.streaming.publisher import Fenced, ProducerLost
+from workers.streaming.slots import Slot, SlotTaken, take_slot
+from workers.streaming.worker import Worker
 
 DRAIN_SECONDS = 8.0
 """How long a drain may take; with a transactional call under way that is 13 s at most after SIGTERM."""
-WORKER_SETTINGS = (
-    *KAFKA,
-    "redis",
-    "redis_prefix",
-    "surfaces",
-    "models",
-    "topic_candidates",
-    "topic_feeds",
-    "topic_dead_letters",
-    "candidates_format",
-    "feeds_format",
-    "group",
-    "group_protocol",
-    "slot",
-    "home",
-    "max_open_requests",
-    "max_open_mb",
-)
 
 
 @click.command(epilog=example("trimtab worker --processes 2", "TRIMTAB_GROUP_PROTOCOL=consumer trimtab worker"))
-@settings(*WORKER_SETTINGS)
+@settings(*(field.name for field in fields(WorkerSettings)))
 @click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends.")
 def worker(processes: int, with_parent: bool, **values: Any) -> None:
@@ -79,84 +47,28 @@ def worker(processes: int, with_parent: bool, **values: Any) -> None:
         sys.exit(supervise(processes))
     if with_parent:
         exit_with_parent()
-    sys.exit(run_worker(values))
+    sys.exit(run_worker(WorkerSettings(**values)))
 
 
-def run_worker(values: Mapping[str, Any]) -> int:
+def run_worker(settings: WorkerSettings) -> int:
     """Put a worker together and run it to its end; returns the exit code."""
-    surfaces = load_surfaces(Path(values["surfaces"]))
-    cluster = cluster_of(values["kafka"], values["kafka_config"])
-    home = Path(values["home"]).expanduser()
-    wanted = None if values["slot"] is None else int(values["slot"])
-    try:
-        slot = take_slot(home, values["group"], wanted)
-    except SlotTaken as taken:
-        raise ConfigurationError(f"slot: {taken}") from None
-    except OSError as error:
-        raise ConfigurationError(f"home: got {str(home)!r}, expected a folder to write to: {error.strerror}") from None
-    name = f"{socket.gethostname()}-{slot.number}"
-    started = _Started()
-    with _steering(values, surfaces, name, home, started) as steering:
-        running = _build(values, surfaces, cluster, slot.transactional_id(values["group"]), steering, name)
+    surfaces = load_surfaces(Path(settings.surfaces))
+    cluster = cluster_of(settings.kafka, settings.kafka_config)
+    slot, started = _take_slot(settings), Started()
+    with build_steering(settings, surfaces, f"{socket.gethostname()}-{slot.number}", started) as steering:
+        running = build_worker(settings, surfaces, cluster, slot.transactional_id(settings.group), steering)
         started.worker = running
         return _run(running)
 
 
-class _Started:
-    """The worker, once there is one: steering reports on it from its own thread."""
-
-    worker: Worker | None = None
-
-    def report(self) -> Mapping[str, object]:
-        return {} if self.worker is None else self.worker.report()
-
-
-def _say(event: str, /, **fields: object) -> None:
-    log.info(event, **fields)
-
-
-def _steering(values: Mapping[str, Any], surfaces: Surfaces, name: str, home: Path, started: _Started) -> Steering:
-    address = need("redis", values["redis"])
+def _take_slot(settings: WorkerSettings) -> Slot:
+    home = settings.home_folder
     try:
-        return Steering(address, values["redis_prefix"], surfaces, name, home, _say, report=started.report)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
-
-
-def _build(
-    values: Mapping[str, Any], surfaces: Surfaces, cluster: Cluster, identity: str, steering: Steering, name: str
-) -> Worker:
-    scorer = load_models(Path(values["models"]), surfaces)
-    for refusal in scorer.refusals:
-        log.warning("model_refused", model=str(refusal))
-    topics = check_topics(cluster, values["topic_candidates"], values["topic_feeds"], values["topic_dead_letters"])
-    route = Route(
-        candidates=values["topic_candidates"],
-        feeds=values["topic_feeds"],
-        dead_letters=values["topic_dead_letters"],
-        feeds_format=Format(values["feeds_format"]),
-        most_feed_bytes=topics.most_feed_bytes,
-        most_letter_bytes=topics.most_letter_bytes,
-    )
-    group, protocol, reach = values["group"], values["group_protocol"], Reach()
-    log.info("starting", worker=name, group=group, protocol=protocol, models=dict(scorer.models))
-    consumer, counts = cluster.member(group, protocol, reach.error), Counts()
-    publisher = Publisher(cluster, identity, route.feeds, topics.batch_bytes, reach)
-    restorer = Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces)
-    budget = Budget(values["max_open_requests"], values["max_open_mb"] * 1024 * 1024)
-    decoder = Decoder(surfaces, Format(values["candidates_format"]))
-    return Worker(
-        Parts(
-            consumer=consumer,
-            publisher=publisher,
-            ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
-            intake=Intake(decoder, budget, counts, route),
-            outlet=Outlet(publisher, consumer, lambda: scorer, steering.weights, route, counts),
-            route=route,
-            counts=counts,
-            reach=reach,
-        )
-    )
+        return take_slot(home, settings.group, settings.slot)
+    except SlotTaken as taken:
+        raise ConfigurationError(f"slot: {taken}") from None
+    except OSError as error:
+        raise ConfigurationError(f"home: got {str(home)!r}, expected a folder to write to: {error.strerror}") from None
 
 
 def _run(running: Worker) -> int:

@@ -68,7 +68,7 @@ class Cluster:
         return Consumer(self._with(settings))
 
     def member(self, group: str, protocol: str, on_error: Callable[[KafkaError], None]) -> Consumer:
-        """The worker's consumer: a member of `group` that never commits by itself."""
+        """The worker's consumer: a member of `group` that never commits by itself. Raises KafkaConfigError."""
         settings: dict[str, object] = {
             "group.id": group,
             "enable.auto.commit": False,
@@ -88,7 +88,10 @@ class Cluster:
             # A killed worker's partitions move on after this long; the broker's default is 45 s.
             classic: dict[str, object] = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 1500}
             settings |= classic | {"partition.assignment.strategy": protocol}
-        return Consumer(self._with(settings))
+        try:
+            return Consumer(self._with(settings))
+        except KafkaException as error:
+            raise KafkaConfigError(error.args[0].str()) from None
 
     def transactional(self, transactional_id: str, batch_bytes: int) -> Producer:
         """The worker's producer: everything it writes belongs to a transaction."""

@@ -1,0 +1,101 @@
+"""What a worker is made of, put together from its settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from workers.assembly.budget import Budget
+from workers.codec.decoder import Decoder
+from workers.codec.formats import Format
+from workers.observe.counts import Counts
+from workers.observe.log import log
+from workers.ranking.surface import Surfaces
+from workers.scoring.scorer import Scorer
+from workers.scoring.store import load_models
+from workers.settings import ConfigurationError, WorkerSettings, need
+from workers.steering.steering import Steering
+from workers.streaming.checks import check_topics
+from workers.streaming.clients import Cluster, KafkaConfigError
+from workers.streaming.intake import Intake
+from workers.streaming.outlet import Outlet
+from workers.streaming.ownership import Ownership
+from workers.streaming.publisher import Publisher
+from workers.streaming.reach import Reach
+from workers.streaming.restore import Restorer, RestoreTopics
+from workers.streaming.route import Route
+from workers.streaming.worker import Parts, Worker
+
+
+class Started:
+    """The worker, once there is one: steering reports on it from its own thread."""
+
+    worker: Worker | None = None
+
+    def report(self) -> Mapping[str, object]:
+        """What the worker adds to its status."""
+        return {} if self.worker is None else self.worker.report()
+
+
+def build_steering(settings: WorkerSettings, surfaces: Surfaces, name: str, started: Started) -> Steering:
+    """The thread that follows Redis. Raises ConfigurationError for a URL that cannot be right."""
+    address = need("redis", settings.redis)
+    try:
+        return Steering(
+            address, settings.redis_prefix, surfaces, name, settings.home_folder, _say, report=started.report
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def build_worker(
+    settings: WorkerSettings, surfaces: Surfaces, cluster: Cluster, transactional_id: str, steering: Steering
+) -> Worker:
+    """Load the models, check the topics, and put the loop together."""
+    scorer = _load(settings, surfaces)
+    route, batch_bytes = _route(settings, cluster)
+    group, protocol, reach, counts = settings.group, settings.group_protocol, Reach(), Counts()
+    log.info("starting", transactional_id=transactional_id, group=group, protocol=protocol, models=dict(scorer.models))
+    try:
+        consumer = cluster.member(group, protocol, reach.error)
+    except KafkaConfigError as error:
+        raise ConfigurationError(f"{settings.kafka_config}: {error} (group protocol {protocol!r})") from None
+    publisher = Publisher(cluster, transactional_id, route.feeds, batch_bytes, reach)
+    restorer = Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces)
+    budget = Budget(settings.max_open_requests, settings.max_open_mb * 1024 * 1024)
+    decoder = Decoder(surfaces, Format(settings.candidates_format))
+    return Worker(
+        Parts(
+            consumer=consumer,
+            publisher=publisher,
+            ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
+            intake=Intake(decoder, budget, counts, route),
+            outlet=Outlet(publisher, consumer, lambda: scorer, steering.weights, route, counts),
+            route=route,
+            counts=counts,
+            reach=reach,
+        )
+    )
+
+
+def _load(settings: WorkerSettings, surfaces: Surfaces) -> Scorer:
+    scorer = load_models(Path(settings.models), surfaces)
+    for refusal in scorer.refusals:
+        log.warning("model_refused", model=str(refusal))
+    return scorer
+
+
+def _route(settings: WorkerSettings, cluster: Cluster) -> tuple[Route, int]:
+    """Where the worker stands, and how large a batch of its producer may be."""
+    topics = check_topics(cluster, settings.topic_candidates, settings.topic_feeds, settings.topic_dead_letters)
+    route = Route(
+        candidates=settings.topic_candidates,
+        feeds=settings.topic_feeds,
+        dead_letters=settings.topic_dead_letters,
+        feeds_format=Format(settings.feeds_format),
+        most_feed_bytes=topics.most_feed_bytes,
+        most_letter_bytes=topics.most_letter_bytes,
+    )
+    return route, topics.batch_bytes
+
+
+def _say(event: str, /, **fields: object) -> None:
+    log.info(event, **fields)
