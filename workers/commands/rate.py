@@ -5,6 +5,7 @@ import threading
 from types import TracebackType
 
 from workers.observe.counts import Counts
+from workers.observe.log import LINE_START
 
 _SECONDS = 1.0
 
@@ -37,5 +38,5 @@ class RateLine:
                 f"{counts.feeds - feeds:,} feeds/s  {counts.feeds:,} feeds  {counts.dead_letters:,} dead letters"
             )
             events, candidates, feeds = counts.events, counts.candidates, counts.feeds
-            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.write(f"{LINE_START}{line}")
             sys.stderr.flush()

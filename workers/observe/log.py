@@ -7,12 +7,17 @@ import structlog
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
+LINE_START = "\r\x1b[K"
+"""What a terminal takes to begin its line anew: log lines and the rate line share it."""
+_render = structlog.dev.ConsoleRenderer()
+
+
 def configure_logs() -> None:
     """Write `key=value` lines to standard error; coloured and aligned on a terminal."""
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor
     if terminal:
-        renderer = structlog.dev.ConsoleRenderer()
+        renderer = _over_the_rate_line
     else:
         renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
     structlog.configure(
@@ -25,3 +30,7 @@ def configure_logs() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _over_the_rate_line(logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict) -> str:
+    return f"{LINE_START}{_render(logger, name, event)}"
