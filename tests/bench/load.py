@@ -1,0 +1,68 @@
+"""Candidate events of the bench: single, JSON, features by position, as upstream producers would send them.
+
+The features come from a pool: drawing 32 numbers costs more than the worker needs for a whole candidate, and no code
+of the worker or of a peer can tell.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.scoring.building import FEATURES
+from workers.streaming.records import Headers
+
+HEADERS: Headers = [("content-type", b"application/json")]
+_POOL = 4096
+
+
+class Message(NamedTuple):
+    """A record to send: its key is the request id."""
+
+    key: bytes
+    value: bytes
+
+
+class Load:
+    """Events of as many requests as are asked for, the same for the same seed but for their times."""
+
+    def __init__(self, seed: int, candidates: int) -> None:
+        self._draw = random.Random(seed)
+        self.candidates = candidates
+        self._features = [self._some_features() for _ in range(_POOL)]
+
+    def _some_features(self) -> bytes:
+        return json.dumps([round(self._draw.gauss(0, 1), 5) for _ in FEATURES], separators=(",", ":")).encode()
+
+    def message(self, request: int, place: int, requested_at: int, expected: int) -> Message:
+        """The event of one candidate; `requested_at` in ms since the epoch."""
+        features = self._features[(request * 31 + place * 7) % _POOL]
+        key = b"request-%06d" % request
+        return Message(
+            key,
+            b'{"request_id":"%b","surface":"home","user_id":"user-%d","requested_at":%d,"expected":%d,'
+            b'"candidates":[{"item_id":"item-%06d-%02d","source":"source-%d","features":%b}]}'
+            % (key, request % 5000, requested_at, expected, request, place, place % 8, features),
+        )
+
+    def request(self, request: int, requested_at: int) -> list[Message]:
+        """One request that closes with its last candidate."""
+        return [self.message(request, place, requested_at, self.candidates) for place in range(self.candidates)]
+
+    def interleaved(
+        self, requests: int, requested_at: int, open_at_once: int = 64, missing: int = 0
+    ) -> Iterator[Message]:
+        """Requests as many producers at once send them; each lacks `missing` candidates that it says to expect."""
+        expected, begun = self.candidates + missing, min(open_at_once, requests)
+        running = [[request, 0] for request in range(begun)]
+        while running:
+            at = self._draw.randrange(len(running))
+            request, place = running[at]
+            yield self.message(request, place, requested_at, expected)
+            running[at][1] += 1
+            if place + 1 < self.candidates:
+                continue
+            if begun < requests:
+                running[at], begun = [begun, 0], begun + 1
+            else:
+                running.pop(at)

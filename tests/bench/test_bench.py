@@ -1,0 +1,109 @@
+"""The bench measures what it says: tiny counts on the real stack, and nothing asserted of how fast anything is."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.cost import cost_of
+from tests.bench.load import Load, Message
+from tests.bench.measure import measure
+from tests.bench.report import Limits, Report
+from tests.bench.rig import SURFACES, Rig, check_keys
+from tests.bench.runner import PLAIN_LOOP
+from tests.bench.steady import Latency
+from workers.codec.decoder import Decoder
+from workers.settings import load_surfaces
+
+TINY = Limits(seed=3, candidates=10, backlog_requests=2000, steady_requests=60, rate=50, open_requests=50)
+
+
+@pytest.fixture(scope="module")
+def report(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    rig = Rig.furnish(kafka, redis_url, tmp_path_factory.mktemp("bench"))
+    return measure(rig, TINY, [PLAIN_LOOP], lambda _: None)
+
+
+def figures(value: object, path: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from figures(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from figures(inner, f"{path}[{place}]")
+    elif isinstance(value, int | float):
+        yield path, value
+
+
+def test_every_figure_of_a_report_is_finite_and_above_zero(report: Report) -> None:
+    wrong = {path: figure for path, figure in figures(report.as_json()) if not (math.isfinite(figure) and figure > 0)}
+    assert not {path for path in wrong if not path.startswith(".load")}
+
+
+def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(report: Report) -> None:
+    assert [result.name for result in report.results] == ["trimtab worker", "hand-written loop"]
+    for result in report.results:
+        assert (result.backlog.requests, result.backlog.candidates) == (2000, 20_000)
+        assert result.steady.requests == result.latency.requests == 30
+    assert (report.memory.requests, report.memory.candidates) == (50, 500)
+
+
+def test_a_page_says_on_what_from_which_seed_and_where_a_peer_wins(report: Report) -> None:
+    page = "\n".join(report.lines())
+    assert report.machine.cpu in page
+    assert "seed 3" in page
+    assert page.count("wins:") == 4
+
+
+def test_feeds_that_are_lost_or_doubled_are_no_figure() -> None:
+    check_keys([b"a", b"b"], 2)
+    for keys in ([b"a"], [b"a", b"a"], [b"a", b"b", b"b"]):
+        with pytest.raises(AssertionError):
+            check_keys(keys, 2)
+
+
+def test_interleaved_events_are_sound_and_make_whole_requests(tmp_path: Path) -> None:
+    (tmp_path / "surfaces.toml").write_text(SURFACES)
+    decoder = Decoder(load_surfaces(tmp_path / "surfaces.toml"))
+    load = Load(seed=1, candidates=5)
+    events = [decoder.decode(value, key) for key, value in load.interleaved(20, requested_at=1, open_at_once=7)]
+    assert not any(event.refused for event in events)
+    assert Counter(event.request_id for event in events) == {f"request-{n:06d}": 5 for n in range(20)}
+    assert len({event.candidates[0].item_id for event in events}) == 100
+
+
+def test_the_same_seed_gives_the_same_events() -> None:
+    def events(seed: int) -> list[Message]:
+        return list(Load(seed, candidates=3).interleaved(30, requested_at=1))
+
+    assert events(1) == events(1) != events(2)
+
+
+class EvenlyBusy:
+    """A process that uses half a core, always."""
+
+    peak = 2**20
+
+    def cpu_between(self, start: float, end: float) -> float:
+        return (end - start) / 2
+
+
+def test_feeds_of_the_first_transaction_are_not_counted_since_their_work_lies_before_it() -> None:
+    # Transactions of 100 feeds, one a second, for 2 candidates a feed: 5 ms of CPU a feed.
+    moments = [1000.0 + second + place / 1e6 for second in range(30) for place in range(100)]
+    cost = cost_of(EvenlyBusy(), moments, candidates=2)
+    assert cost.microseconds == pytest.approx(2500, rel=0.01)
+    assert cost.candidates_a_second == pytest.approx(200, rel=0.01)
+    assert cost.peak_resident_mib == 1.0
+
+
+def test_feeds_without_a_pause_between_them_are_parted_all_the_same() -> None:
+    cost = cost_of(EvenlyBusy(), [1000.0 + place / 1000 for place in range(1000)], candidates=1)
+    assert cost.segments == pytest.approx((500, 500, 500), rel=0.01)
+
+
+def test_percentiles_are_by_the_nearest_rank() -> None:
+    latency = Latency.of([float(number) for number in range(100, 0, -1)])
+    assert (latency.requests, latency.p50_ms, latency.p99_ms, latency.max_ms) == (100, 50.0, 99.0, 100.0)
