@@ -78,7 +78,7 @@ class Cluster:
             # An offset that is gone stops its partition, loudly: nothing is skipped.
             "auto.offset.reset": "error",
             # What is fetched ahead counts towards the worker's memory.
-            "queued.max.messages.kbytes": 16_384,
+            "queued.max.messages.kbytes": 8_192,
             "fetch.wait.max.ms": 100,
             "error_cb": on_error,
         }
