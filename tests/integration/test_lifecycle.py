@@ -35,6 +35,17 @@ def test_sigterm_with_a_dead_broker_ends_within_fifteen_seconds_and_says_so(worl
     assert "event=not_drained" in worker.said()
 
 
+def test_a_worker_with_nothing_to_publish_does_not_take_a_dead_broker_for_a_drain(world: World, stack: Stack) -> None:
+    worker = world.start_worker()
+    worker.wait_for("event=restored", times=4)
+    stack.pause("kafka")
+    try:
+        assert worker.terminate(within=15) == 1
+    finally:
+        stack.resume("kafka")
+    assert "event=not_drained" in worker.said()
+
+
 def test_feeds_of_another_partition_count_are_refused_with_the_command_that_mends_it(
     make_world: Callable[..., World],
 ) -> None:

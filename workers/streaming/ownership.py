@@ -69,7 +69,8 @@ class Ownership:
         numbers = [where.partition for where in assigned]
         log.info("assigned", partitions=numbers)
         # Paused until the restore has said where to begin; the offset is only a place to stand.
-        start = [TopicPartition(self._topic, number, self._end(number)) for number in numbers]
+        ends = self._ends(numbers)
+        start = [TopicPartition(self._topic, number, ends.get(number, 0)) for number in numbers]
         if self._cooperative:
             consumer.incremental_assign(start)
         else:
@@ -87,15 +88,18 @@ class Ownership:
         else:
             consumer.unassign()
 
-    def _end(self, number: int) -> int:
-        """An offset to stand at, in numbers: the client looks a logical one up, and when the answer comes after the
+    def _ends(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Offsets to stand at, in numbers: the client looks a logical one up, and when the answer comes after the
         seek to the low-water mark, the client goes there half a second later (librdkafka 2.16), past unread events.
         """
+        ends: dict[int, int] = {}
         try:
-            end: int = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=2.0)[1]
+            for number in numbers:
+                where = TopicPartition(self._topic, number)
+                ends[number] = self._consumer.get_watermark_offsets(where, timeout=2.0)[1]
         except KafkaException:
-            return 0
-        return end
+            log.info("ends_unknown", standing_at=0)
+        return ends
 
     def _drop(self, numbers: Iterable[int]) -> None:
         for number in numbers:

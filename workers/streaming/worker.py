@@ -25,6 +25,7 @@ _POLL_SECONDS = 0.05
 _RESTORING_POLL_SECONDS = 0.001
 _MOST_MESSAGES = 4000
 _FENCED_AGAIN_SECONDS = 60.0
+_LEAVE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,11 @@ class Worker:
 
     def _drain(self) -> None:
         self._parts.outlet.drain(self._partitions)
+        try:
+            # Where there was nothing to publish, nothing has yet shown that the broker hears of our leaving.
+            self._parts.consumer.list_topics(self._parts.route.candidates, timeout=_LEAVE_SECONDS)
+        except KafkaException as error:
+            raise ProducerLost(f"the group cannot be left: {error.args[0].str()}") from None
         log.info("drained", partitions=sorted(self._parts.ownership.partitions))
 
     def _start_anew(self, cause: ProducerLost | Fenced) -> None:
