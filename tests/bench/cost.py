@@ -10,7 +10,7 @@ from workers.streaming.records import Fetched
 
 MIB = 2**20
 _SEGMENTS = 3
-_BREATH_SECONDS = 0.0015
+_BREATH_SECONDS = 0.005
 
 
 class Metered(Protocol):
@@ -37,7 +37,7 @@ class Cost:
 
 
 def moments_of(feeds: Sequence[Fetched]) -> list[float]:
-    """When each feed was handed to its producer, in seconds since the epoch, in order."""
+    """When the broker took each feed, in seconds since the epoch, in order: its topic has LogAppendTime."""
     return sorted(feed.timestamp()[1] / 1000 for feed in feeds)
 
 

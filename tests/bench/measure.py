@@ -39,4 +39,4 @@ def _result(rig: Rig, runner: Runner, load: Load, limits: Limits, candidates: st
     backlog = measure_backlog(runner, rig.lane(candidates), load, limits.backlog_requests)
     say(f"{runner.name}: steady stream")
     steady, latency = measure_steady(runner, rig.lane(), Stream(load, limits.steady_requests, limits.rate))
-    return Result(runner.name, runner.delivery, backlog, steady, latency)
+    return Result(runner.name, runner.delivery, runner.lacks, backlog, steady, latency)

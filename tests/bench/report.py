@@ -28,6 +28,7 @@ class Result:
 
     name: str
     delivery: str
+    lacks: str
     backlog: Cost
     steady: Cost
     latency: Latency
@@ -103,7 +104,7 @@ class Report:
         if peers:
             yield f"\nBeside the peers ({worker.name} is {worker.delivery})"
         for peer in peers:
-            yield f"  {peer.name} ({peer.delivery}):"
+            yield f"  {peer.name} ({peer.delivery}; {peer.lacks}):"
             yield f"    backlog CPU   {_compare(worker.backlog.microseconds, peer.backlog.microseconds, 'cheaper')}"
             yield f"    steady CPU    {_compare(worker.steady.microseconds, peer.steady.microseconds, 'cheaper')}"
             yield f"    latency p50   {_compare(worker.latency.p50_ms, peer.latency.p50_ms, 'faster')}"

@@ -64,21 +64,25 @@ class Rig:
     def lane(self, candidates: str | None = None) -> "Lane":
         """A new group with its own topics; `candidates` names a topic of another lane to read again."""
         lane = Lane(self, f"bench-{uuid.uuid4().hex[:8]}", candidates)
-        outputs = [TopicPlan(lane.place.feeds, PARTITIONS), TopicPlan(lane.place.letters, PARTITIONS)]
+        names = [lane.place.feeds, lane.place.letters] + ([lane.place.candidates] if candidates is None else [])
+        # Also for the feeds: their producers' clocks say different things in different programs.
         log_append = {"message.timestamp.type": "LogAppendTime"}
-        inputs = [TopicPlan(lane.place.candidates, PARTITIONS, log_append)] if candidates is None else []
-        create_topics(self.kafka, inputs + outputs)
+        create_topics(self.kafka, [TopicPlan(name, PARTITIONS, log_append) for name in names])
         return lane
+
+
+def user_cache() -> Path:
+    """The user's own cache: what was downloaded once serves every run."""
+    setting = SETTINGS["cache"]
+    return Path(os.environ.get(setting.variable) or str(setting.default)).expanduser()
 
 
 @contextmanager
 def start_rig() -> Iterator[Rig]:
     """A stack of our own, ended and deleted in any case."""
-    setting = SETTINGS["cache"]
-    cache = Path(os.environ.get(setting.variable) or str(setting.default)).expanduser()
     with TemporaryDirectory(prefix="trimtab-bench-") as name:
         folder = Path(name)
-        stack = Stack(folder, cache)
+        stack = Stack(folder, user_cache())
         try:
             addresses = stack.up()
             yield Rig.furnish(addresses.kafka, addresses.redis, folder)

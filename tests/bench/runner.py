@@ -33,11 +33,13 @@ class Place:
 class Runner:
     """A program that ranks. It is `ready` once it has said that word as often as it has partitions.
 
-    `python` is None for our own interpreter. It ends by itself on SIGTERM.
+    `lacks` says what it does not do that the worker does; `python` is None for our own interpreter. It ends by itself
+    on SIGTERM.
     """
 
     name: str
     delivery: str
+    lacks: str
     words: Callable[[Place], list[str]]
     settings: Callable[[Place], Mapping[str, str]]
     ready: str
@@ -94,17 +96,23 @@ def _worker_settings(place: Place) -> Mapping[str, str]:
     }
 
 
-def peer(name: str, delivery: str, module: str, python: Path | None = None) -> Runner:
-    """A peer: a module of tests.bench.peers that takes its place as arguments and says `ready` for each partition."""
+def _peer(name: str, delivery: str, lacks: str, module: str, python: Path | None = None) -> Runner:
+    """A module of tests.bench.peers: it takes its place as arguments and says `ready` for each partition."""
     script = Path(__file__).parent / "peers" / f"{module}.py"
 
     def words(place: Place) -> list[str]:
         return [str(script), place.kafka, place.group, place.candidates, place.feeds, str(place.models)]
 
-    return Runner(name, delivery, words, lambda _: {}, "ready", python)
+    return Runner(name, delivery, lacks, words, lambda _: {}, "ready", python)
 
 
+def quix(python: Path) -> Runner:
+    """The application in Quix Streams, run by the interpreter that has it."""
+    return _peer("Quix Streams", "exactly-once", f"loses open requests in a crash; {_BARE}", "quix_app", python)
+
+
+_BARE = "no deadlines, validation, dead letters or live weights"
+PLAIN_LOOP = _peer("hand-written loop", "at-least-once", f"doubles feeds in a crash; {_BARE}", "plain_loop")
 WORKER = Runner(
-    "trimtab worker", "exactly-once", lambda _: ["-m", "workers.cli", "worker"], _worker_settings, "event=restored"
+    "trimtab worker", "exactly-once", "", lambda _: ["-m", "workers.cli", "worker"], _worker_settings, "event=restored"
 )
-PLAIN_LOOP = peer("hand-written loop", "at-least-once", "plain_loop")

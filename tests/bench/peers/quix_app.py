@@ -7,11 +7,12 @@ open then is lost, exactly-once notwithstanding. Otherwise it is as modest as th
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from quixstreams import Application
+from quixstreams import Application  # type: ignore[import-not-found]  # lives in the peers' environment
 
 WEIGHTS = {"quality": 0.5, "engagement": 0.5}
 # By the default of 5 s a feed would wait for as long.
@@ -48,7 +49,7 @@ class Ranking:
         return {"request_id": request["request_id"], "user_id": request["user_id"], "items": items}
 
 
-class App(Application):
+class App(Application):  # type: ignore[misc]  # see its import
     def _on_assign(self, consumer: Any, assigned: list[Any]) -> None:
         super()._on_assign(consumer, assigned)
         sys.stdout.write("ready\n" * len(assigned))
@@ -64,6 +65,7 @@ if __name__ == "__main__":
         processing_guarantee="exactly-once",
         commit_interval=COMMIT_SECONDS,
         auto_create_topics=False,
+        state_dir=Path(models).parent / f"{group}-state",
     )
     frame = app.dataframe(app.topic(candidates, value_deserializer="json"))
     frame = frame.apply(Ranking(models).take, expand=True)
