@@ -17,7 +17,7 @@ class Limits:
     seed: int = 1
     candidates: int = 50
     backlog_requests: int = 8000
-    steady_requests: int = 2000
+    steady_requests: int = 2500
     rate: float = 100.0
     open_requests: int = 10_000
 

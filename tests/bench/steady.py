@@ -23,7 +23,7 @@ from workers.streaming.clients import Cluster
 from workers.streaming.records import Fetched, fetched
 from workers.streaming.send import Sender
 
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 5.0
 _SILENCE_SECONDS = 30.0
 
 
@@ -46,7 +46,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Stream:
-    """How much is sent: requests, and how many of them a second. The first second's are not judged."""
+    """How much is sent: requests, and how many of them a second.
+
+    Those of the first seconds are not judged: the broker, too, is slow until it is warm.
+    """
 
     load: Load
     requests: int
