@@ -59,6 +59,7 @@ class World:
     folder: Path
     partitions: int = 4
     protocol: str = "cooperative-sticky"
+    deadline_ms: int = 1500
     environment: dict[str, str] = field(default_factory=dict)
     workers: list["WorkerProcess"] = field(default_factory=list)
 
@@ -67,7 +68,8 @@ class World:
         self.cluster = Cluster(self.kafka)
         self.admin = self.cluster.admin()
         self.candidates, self.feeds, self.letters = (f"{self.name}.{n}" for n in ("candidates", "feeds", "letters"))
-        (self.folder / "surfaces.toml").write_text(SURFACES)
+        surfaces = SURFACES.replace("deadline_ms = 1500", f"deadline_ms = {self.deadline_ms}")
+        (self.folder / "surfaces.toml").write_text(surfaces)
         # A killed member leaves its group sooner than by the default of 6 s: these tests kill often.
         (self.folder / "kafka.properties").write_text("session.timeout.ms=2000\nheartbeat.interval.ms=500\n")
         add_model(self.folder / "models", mlp(seed=1), "quality")

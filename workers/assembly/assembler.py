@@ -59,6 +59,7 @@ class Assembler:
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
         self._due: list[tuple[int, int, str]] = []
         self._closed: deque[Request] = deque()
+        self.closed_candidates = 0
         self._unpublished: dict[str, Request] = {}
         self._published: OrderedDict[str, _Published] = OrderedDict()
         self._expiries: list[tuple[int, str]] = []
@@ -149,6 +150,7 @@ class Assembler:
         self._budget.requests -= 1
         self._budget.bytes_held -= request.bytes_held
         self._closed.append(closed)
+        self.closed_candidates += len(closed.item_ids)
         self._unpublished[closed.request_id] = closed
         if len(self._due) > 64 and len(self._due) > 4 * len(self._open):
             self._due = [(r.due, r.first_offset, r.request_id) for r in self._open.values()]
@@ -163,6 +165,7 @@ class Assembler:
         while self._closed and room > 0:
             taken.append(self._closed.popleft())
             room -= max(1, len(taken[-1].item_ids))
+        self.closed_candidates -= sum(len(request.item_ids) for request in taken)
         return taken
 
     # What is published

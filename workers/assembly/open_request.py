@@ -5,6 +5,7 @@ from workers.ranking.refusal import CandidateReason, RefusedCandidate
 from workers.ranking.request import Completion, Request
 
 _REQUEST_BYTES = 1200  # measured: the object, its dicts and its strings, before the first candidate
+_LOOSE_ROWS = 8  # joined as soon as there are as many: a row of its own costs 50 bytes, a growing buffer its holes
 _CANDIDATE_BYTES = 110  # measured: an id's string object and its place in the dict, beside its characters
 
 
@@ -33,7 +34,7 @@ class OpenRequest:
         self.requested_at = event.requested_at
         self.expected: int | None = None
         self.sources: dict[str, str | None] = {}
-        self.rows = bytearray()
+        self.rows: list[bytes] = []
         self.refused: set[str | bytes] = set()
         self.first_offset = first_offset
         self.opened_at = opened_at
@@ -59,7 +60,7 @@ class OpenRequest:
         """
         if event.expected is not None:
             self.expected = event.expected
-        sources, limit = self.sources, self.surface.max_candidates
+        sources, rows, limit, held = self.sources, self.rows, self.surface.max_candidates, 0
         further: list[int] = []
         for index, (item_id, source, row) in enumerate(event.candidates):
             if item_id in sources:
@@ -68,11 +69,15 @@ class OpenRequest:
                 further.append(index)
                 continue
             sources[item_id] = source
-            self.rows += row
-            self.bytes_held += _CANDIDATE_BYTES + len(item_id) + len(row)
+            rows.append(row)
+            if len(sources) % _LOOSE_ROWS == 0:
+                rows[-_LOOSE_ROWS:] = [b"".join(rows[-_LOOSE_ROWS:])]
+            held += _CANDIDATE_BYTES + len(item_id) + len(row)
+        self.bytes_held += held
         refused = event.refused + _past_the_limit(event, further) if further else event.refused
-        for candidate in refused:
-            self._count_refused(candidate.identity)
+        if refused:
+            for candidate in refused:
+                self._count_refused(candidate.identity)
         return refused
 
     def _count_refused(self, identity: str | bytes) -> None:
@@ -82,15 +87,14 @@ class OpenRequest:
 
     def completion(self, event: Event) -> Completion | None:
         """Judge after an event whether the request is complete: `full` comes before `marker`."""
-        if self.expected is not None and self._distinct() >= self.expected:
-            return Completion.FULL
+        if self.expected is not None:
+            distinct = len(self.sources) + (self._refused_only() if self.refused else 0)
+            if distinct >= self.expected:
+                return Completion.FULL
         return Completion.MARKER if event.last else None
 
-    def _distinct(self) -> int:
-        return len(self.sources) + self._refused_only()
-
     def _refused_only(self) -> int:
-        return len(self.refused - self.sources.keys()) if self.refused else 0
+        return len(self.refused - self.sources.keys())
 
     def close(self, completion: Completion) -> Request:
         """The closed request. The open one is not to be used again."""
@@ -101,7 +105,7 @@ class OpenRequest:
             requested_at=self.requested_at,
             item_ids=tuple(self.sources),
             sources=tuple(self.sources.values()),
-            rows=bytes(self.rows),
+            rows=b"".join(self.rows),
             completion=completion,
             refused=self._refused_only(),
             first_offset=self.first_offset,

@@ -20,13 +20,14 @@ class Decoder:
         sources = Sources()
         in_json, in_protobuf = JsonEvents(surfaces, sources), ProtobufEvents(surfaces, sources)
         self._events: dict[Format, JsonEvents | ProtobufEvents] = {Format.JSON: in_json, Format.PROTOBUF: in_protobuf}
+        self._usual = [("content-type", default.content_type)]
         self._default = self._events[default]
 
     def decode(self, value: bytes | None, key: bytes | None, headers: Headers | None = None) -> Event:
         """Decode one record. Raises EventRefused with the reason and a message for its producer."""
         if value is None:
             raise EventRefused(Reason.NULL_VALUE, "value: got null, expected a candidate event")
-        stated = stated_format(headers) if headers else None
+        stated = None if not headers or headers == self._usual else stated_format(headers)
         if value[:1] == b"\0":
             stated, value = unframe(value, stated)
         events = self._default if stated is None else self._events[stated]

@@ -3,6 +3,10 @@
 Numbers are written in the shortest form that reads back as the same float64.
 """
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -57,7 +61,7 @@ _decode_identity = msgspec.json.Decoder(_Identity).decode
 
 def encode(feed: Feed) -> bytes:
     """The whole record."""
-    objectives = tuple(feed.weights.values)
+    scores_of = _scores_type(tuple(feed.weights.values))
     return _encode(
         _Feed(
             feed.request_id,
@@ -71,13 +75,23 @@ def encode(feed: Feed) -> bytes:
             _Weights(feed.weights.version, dict(feed.weights.values)),
             dict(feed.models),
             [
-                _Item(item_id, position, final_score, dict(zip(objectives, scores, strict=True)))
+                _Item(item_id, position, final_score, scores_of(*scores))
                 for position, (item_id, final_score, scores) in enumerate(feed.items)
             ],
             [_Removal(item_id, reason) for item_id, reason in feed.removed],
             feed.truncated,
         )
     )
+
+
+@lru_cache
+def _scores_type(objectives: tuple[str, ...]) -> Callable[..., Any]:
+    """Makes what is written like a dict of scores and costs a quarter of it."""
+    names = {f"score_{place}": objective for place, objective in enumerate(objectives)}
+    try:
+        return msgspec.defstruct("_Scores", [(name, float) for name in names], rename=names, gc=False)
+    except ValueError:  # a name that JSON has to escape
+        return lambda *scores: dict(zip(objectives, scores, strict=True))
 
 
 def decode(value: bytes) -> Feed:

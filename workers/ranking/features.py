@@ -78,7 +78,8 @@ class FeatureSet:
             raise self._out_of_range(values) from None
         except struct.error:
             raise self._wrong_count(len(values)) from None
-        if not _all_finite(values):
+        # Values in float32's range cannot overflow a float64 sum; nothing finite comes of a NaN or an infinity.
+        if not math.isfinite(sum(values)):
             raise self._out_of_range(values)
         return row
 

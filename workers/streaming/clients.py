@@ -63,7 +63,8 @@ class Cluster:
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
-            "queued.max.messages.kbytes": 16_384,
+            "queued.max.messages.kbytes": 4096,
+            "fetch.queue.backoff.ms": 10,  # see member()
         }
         return Consumer(self._with(settings))
 
@@ -78,7 +79,9 @@ class Cluster:
             # An offset that is gone stops its partition, loudly: nothing is skipped.
             "auto.offset.reset": "error",
             # What is fetched ahead counts towards the worker's memory.
-            "queued.max.messages.kbytes": 8_192,
+            "queued.max.messages.kbytes": 4096,
+            # How long fetching pauses once so much is waiting; by the default of 1 s the queue runs dry meanwhile.
+            "fetch.queue.backoff.ms": 10,
             "fetch.wait.max.ms": 100,
             "error_cb": on_error,
         }

@@ -35,8 +35,9 @@ class Intake:
             self._dead_letter(partition, message, refusal.reason, refusal.message)
             return
         counts.candidates += len(event.candidates)
-        counts.missing_features += event.missing
-        counts.unknown_features += event.unknown
+        if event.missing or event.unknown:
+            counts.missing_features += event.missing
+            counts.unknown_features += event.unknown
         if refused:
             self._dead_letter(partition, message, Reason.CANDIDATES, candidates_message(refused))
 

@@ -46,6 +46,10 @@ class Outlet:
             if not self._transact(partitions) or not chunk:
                 return
 
+    def has_room(self, partitions: Collection[Partition]) -> bool:
+        """Whether one transaction can take more than what is closed by now."""
+        return sum(partition.assembler.closed_candidates for partition in partitions) < _MOST_CANDIDATES
+
     def drain(self, partitions: Collection[Partition]) -> None:
         """Publish, and commit where a commit is not due yet."""
         self._committed = float("-inf")

@@ -81,7 +81,8 @@ class Partition:
     def commit_position(self, topic: str) -> tuple[TopicPartition, Mark] | None:
         """The offset and the pointer to commit; None where there is nothing to say since the last commit.
 
-        What goes out always goes out with its partition's mark, also where a replay has left that as it was.
+        What goes out always goes out with its partition's mark, also where that is as it was: while the oldest
+        request is unpublished, younger feeds change nothing of it.
         """
         mark = self.assembler.mark()
         if mark == self._committed and not self.outbox:

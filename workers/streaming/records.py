@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, cast
 
-from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, Message
+from confluent_kafka import KafkaError, Message
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -55,8 +55,3 @@ def is_end(message: Fetched) -> bool:
     """Whether this says that the partition is read to its end."""
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF
-
-
-def is_create_time(message: Fetched) -> bool:
-    """Whether the producer, not the broker, set the timestamp."""
-    return message.timestamp()[0] == TIMESTAMP_CREATE_TIME
