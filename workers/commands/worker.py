@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
@@ -38,16 +40,25 @@ def worker(processes: int, with_parent: bool, **values: Any) -> None:
     left, and the exit code is 0.
     """
     configure_logs()
-    # Until there is something to drain, a signal just ends the process.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    if processes > 1:
-        if values["slot"] is not None:
-            raise ConfigurationError(f"slot: got {values['slot']} with {processes} processes, expected none")
-        sys.exit(supervise(processes))
-    if with_parent:
-        exit_with_parent()
-    sys.exit(run_worker(WorkerSettings(**values)))
+    with _ended_by_signals():
+        if processes > 1:
+            if values["slot"] is not None:
+                raise ConfigurationError(f"slot: got {values['slot']} with {processes} processes, expected none")
+            sys.exit(supervise(processes))
+        if with_parent:
+            exit_with_parent()
+        sys.exit(run_worker(WorkerSettings(**values)))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Until there is something to drain, a signal just ends the process; afterwards signals mean what they did."""
+    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, meaning in before.items():
+            signal.signal(number, meaning)
 
 
 def run_worker(settings: WorkerSettings) -> int:
