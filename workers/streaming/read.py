@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from workers.observe.failure import Failure
 from workers.streaming.clients import Cluster
@@ -43,11 +43,6 @@ class Reader:
             self._consumer.close()
             raise BrokerUnreachable(f"no Kafka answers at {self._where}: {error.args[0].str()}") from None
         return found
-
-    @property
-    def consumer(self) -> Consumer:
-        """The consumer itself."""
-        return self._consumer
 
     def records(self, follow: bool, timeout: float | None = None) -> Iterator[Record]:
         """Records as they become readable; ends at the end of the topic, or after `timeout` seconds of silence."""
