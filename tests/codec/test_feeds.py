@@ -40,6 +40,7 @@ def feeds(draw: st.DrawFn) -> Feed:
         items=draw(st.lists(items, max_size=4)),
         removed=draw(st.lists(st.builds(Removal, _TEXTS, _TEXTS), max_size=3)),
         truncated=draw(st.integers(0, 3)),
+        below_top_k=draw(st.integers(0, 3)),
     )
 
 
@@ -85,8 +86,9 @@ def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
     assert list(record) == contract.split()
     assert record["weights"] == {"version": _feed(1).weights.version, "values": {"quality": 0.5, "engagement": 0.25}}
     assert list(record["items"][0]) == ["item_id", "position", "final_score", "scores"]
-    full = json.loads(encode_feed(replace(_feed(1, removed=1), truncated=2), Format.JSON, ROOMY))
-    assert list(full) == [*contract.split(), "removed", "truncated"]
+    full = json.loads(encode_feed(replace(_feed(1, removed=1), truncated=2, below_top_k=3), Format.JSON, ROOMY))
+    assert list(full) == [*contract.split(), "removed", "truncated", "below_top_k"]
+    assert (full["truncated"], full["below_top_k"]) == (2, 3)
     assert full["removed"] == [{"item_id": "gone-0", "reason": "score-not-finite"}]
 
 
@@ -115,6 +117,13 @@ def test_a_feed_too_large_keeps_as_many_of_its_best_items_as_fit(
     if kept < count and cut.removed == feed.removed:
         one_more = replace(feed, items=feed.items[: kept + 1], truncated=count - kept - 1)
         assert len(encode_feed(one_more, form, ROOMY)) > limit
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_feed_below_whose_top_k_items_fell_keeps_that_count_when_it_is_cut_for_its_size(form: Format) -> None:
+    cut = decode_feed(encode_feed(replace(_feed(40), below_top_k=7), form, 1000))
+    assert cut.truncated == 40 - len(cut.items) > 0
+    assert cut.below_top_k == 7
 
 
 @pytest.mark.parametrize("form", Format)

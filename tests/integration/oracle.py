@@ -61,6 +61,7 @@ class Oracle:
         whole = {i: sum(w * self.models[o].score(f) for o, w in weights.items()) for i, f in items.items()}
         kept = len(items) if not surface["top_k"] else min(surface["top_k"], len(items))
         assert len(feed["items"]) == kept
+        assert feed.get("below_top_k", 0) == len(items) - kept
         assert [item["position"] for item in feed["items"]] == list(range(kept))
         for item in feed["items"]:
             for objective, score in item["scores"].items():

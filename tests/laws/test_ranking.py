@@ -1,17 +1,22 @@
 """Laws of ranking that hold for every request."""
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.builders import request
+from tests.builders import request, surface
+from workers.codec.feeds import decode_feed, encode_feed
+from workers.codec.formats import Format
 from workers.ranking.feed import Feed
 from workers.ranking.rank import rank
 from workers.ranking.weights import Weights
 
 numbers = st.floats(-1.0, 1.0, width=32)
+ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 anything = st.one_of(numbers, st.sampled_from([float("nan"), float("inf"), float("-inf")]))
 mixes = st.tuples(st.floats(-2, 2), st.floats(-2, 2)).map(
     lambda pair: Weights.of({"quality": pair[0], "engagement": pair[1]})
@@ -19,12 +24,12 @@ mixes = st.tuples(st.floats(-2, 2), st.floats(-2, 2)).map(
 
 
 def tables(score: Any) -> st.SearchStrategy[dict[str, tuple[float, float]]]:
-    return st.dictionaries(st.text(min_size=1, max_size=5), st.tuples(score, score), max_size=20)
+    return st.dictionaries(ids, st.tuples(score, score), max_size=20)
 
 
-def feed_of(table: dict[str, tuple[float, float]], mix: Weights) -> Feed:
+def feed_of(table: dict[str, tuple[float, float]], mix: Weights, top_k: int = 0) -> Feed:
     scores = np.array(list(table.values()), np.float32).reshape(-1, 2)
-    return rank(request(list(table)), scores, mix, {"quality": 1, "engagement": 1}, 0)
+    return rank(request(list(table), surface=surface(top_k=top_k)), scores, mix, {"quality": 1, "engagement": 1}, 0)
 
 
 @given(tables(numbers), mixes, st.randoms())
@@ -46,6 +51,23 @@ def test_removing_an_item_keeps_the_order_of_the_rest(table: Any, mix: Weights, 
 def test_kept_and_removed_are_the_input(table: Any, mix: Weights) -> None:
     feed = feed_of(table, mix)
     assert sorted([i.item_id for i in feed.items] + [r.item_id for r in feed.removed]) == sorted(table)
+
+
+@given(tables(anything), mixes, st.integers(1, 25))
+def test_top_k_keeps_the_best_of_what_would_rank_and_counts_the_rest(table: Any, mix: Weights, top_k: int) -> None:
+    whole, feed = feed_of(table, mix), feed_of(table, mix, top_k)
+    assert feed.items == whole.items[:top_k]
+    assert (feed.below_top_k, feed.removed) == (len(whole.items) - len(feed.items), whole.removed)
+
+
+@given(tables(anything), mixes, st.integers(0, 25), st.sampled_from(Format), st.integers(0, 1500))
+def test_a_published_feed_accounts_for_every_candidate(
+    table: Any, mix: Weights, top_k: int, form: Format, room: int
+) -> None:
+    ranked = feed_of(table, mix, top_k)
+    without_items = encode_feed(replace(ranked, items=[], truncated=len(ranked.items)), form, sys.maxsize)
+    feed = decode_feed(encode_feed(ranked, form, len(without_items) + room))
+    assert len(feed.items) + feed.below_top_k + feed.truncated + len(feed.removed) == len(table)
 
 
 @given(tables(anything), mixes)

@@ -39,10 +39,24 @@ def test_equal_and_negative_zero_final_scores_are_ties() -> None:
     assert [(i.item_id, str(i.final_score)) for i in feed.items] == [("a", "0.0"), ("b", "0.0")]
 
 
-def test_top_k_keeps_the_best() -> None:
+def test_top_k_keeps_the_best_and_the_feed_counts_the_rest() -> None:
     asked = request(["a", "b", "c"], surface=surface(top_k=2))
     feed = rank(asked, scores((0.1, 0), (0.3, 0), (0.2, 0)), MIX, MODELS, 0)
     assert [item.item_id for item in feed.items] == ["b", "c"]
+    assert feed.below_top_k == 1
+
+
+@pytest.mark.parametrize("top_k", [0, 2, 3])
+def test_a_top_k_that_cuts_nothing_counts_nothing(top_k: int) -> None:
+    asked = request(["a", "b"], surface=surface(top_k=top_k))
+    feed = rank(asked, scores((0.1, 0), (0.3, 0)), MIX, MODELS, 0)
+    assert (len(feed.items), feed.below_top_k) == (2, 0)
+
+
+def test_a_removed_candidate_is_not_counted_below_top_k_too() -> None:
+    asked = request(["a", "b", "c"], surface=surface(top_k=1))
+    feed = rank(asked, scores((0.1, 0), (np.nan, 0), (0.2, 0)), MIX, MODELS, 0)
+    assert (len(feed.items), len(feed.removed), feed.below_top_k) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -46,6 +46,7 @@ class _Feed(Struct, gc=False, omit_defaults=True):
     items: list[_Item]
     removed: list[_Removal] = []
     truncated: int = 0
+    below_top_k: int = 0
 
 
 class _Identity(Struct, gc=False):
@@ -80,6 +81,7 @@ def encode(feed: Feed) -> bytes:
             ],
             [_Removal(item_id, reason) for item_id, reason in feed.removed],
             feed.truncated,
+            feed.below_top_k,
         )
     )
 
@@ -112,6 +114,7 @@ def decode(value: bytes) -> Feed:
         items=[FeedItem(i.item_id, i.final_score, _scores(i, objectives)) for i in wire.items],
         removed=[Removal(r.item_id, r.reason) for r in wire.removed],
         truncated=wire.truncated,
+        below_top_k=wire.below_top_k,
     )
 
 

@@ -21,6 +21,7 @@ def encode(feed: Feed) -> bytes:
         arm=feed.arm,
         weights_version=feed.weights.version,
         truncated=feed.truncated,
+        below_top_k=feed.below_top_k,
     )
     for name, weight in feed.weights.values.items():
         wire.objectives.add(name=name, weight=weight, model_version=feed.models.get(name))
@@ -49,6 +50,7 @@ def decode(value: bytes) -> Feed:
         items=[_item(i, len(wire.objectives)) for i in wire.items],
         removed=[Removal(r.item_id, r.reason) for r in wire.removed],
         truncated=wire.truncated,
+        below_top_k=wire.below_top_k,
     )
 
 

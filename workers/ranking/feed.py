@@ -27,7 +27,9 @@ class Removal(NamedTuple):
 class Feed:
     """A ranked feed; an item's position is its place in `items`, from 0. Times are ms since the epoch.
 
-    `truncated` counts the items cut from the end because the record would be too large for the topic.
+    `truncated` counts the items cut from the end because the record would be too large for the topic, `below_top_k`
+    those that ranked below the `top_k` of the surface; both stand where both cut. With `items` and `removed`, unless a
+    feed too large leaves that out, they account for every candidate of the request.
     """
 
     request_id: str
@@ -43,3 +45,4 @@ class Feed:
     items: list[FeedItem]
     removed: list[Removal] = field(default_factory=list)
     truncated: int = 0
+    below_top_k: int = 0

@@ -51,7 +51,8 @@ def rank(
 ) -> Feed:
     """Rank one closed request under exactly one set of weights.
 
-    A candidate whose score is not finite in some objective is removed, with that reason: it never ranks.
+    A candidate whose score is not finite in some objective is removed, with that reason: it never ranks. What ranks
+    below the surface's `top_k` is counted.
     """
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=1))
     removed: list[Removal] = []
@@ -62,8 +63,7 @@ def rank(
         scores = scores[finite]
     final = combine(scores, weights)
     ranked = order(final, item_ids)
-    if request.surface.top_k:
-        ranked = ranked[: request.surface.top_k]
+    kept = ranked[: request.surface.top_k or None]
     finals, rows = final.tolist(), scores.tolist()
     return Feed(
         request_id=request.request_id,
@@ -76,6 +76,7 @@ def rank(
         arm=arm,
         weights=weights,
         models=models,
-        items=[_new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]))) for i in ranked],
+        items=[_new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]))) for i in kept],
         removed=sorted(removed),
+        below_top_k=len(ranked) - len(kept),
     )

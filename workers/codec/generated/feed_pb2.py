@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trimtab/v1/feed.proto\x12\ntrimtab.v1\"\xb1\x04\n\nRankedFeed\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x14\n\x0crequested_at\x18\x04 \x01(\x03\x12\x11\n\tranked_at\x18\x05 \x01(\x03\x12\x12\n\ncompletion\x18\x06 \x01(\t\x12\x0f\n\x07refused\x18\x07 \x01(\x03\x12\x0b\n\x03\x61rm\x18\x08 \x01(\t\x12\x17\n\x0fweights_version\x18\t \x01(\t\x12\x34\n\nobjectives\x18\n \x03(\x0b\x32 .trimtab.v1.RankedFeed.Objective\x12*\n\x05items\x18\x0b \x03(\x0b\x32\x1b.trimtab.v1.RankedFeed.Item\x12/\n\x07removed\x18\x0c \x03(\x0b\x32\x1e.trimtab.v1.RankedFeed.Removal\x12\x11\n\ttruncated\x18\r \x01(\x03\x1aW\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x1a\n\rmodel_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_model_version\x1aN\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x13\n\x0b\x66inal_score\x18\x03 \x01(\x01\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x1a*\n\x07Removal\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trimtab/v1/feed.proto\x12\ntrimtab.v1\"\xc6\x04\n\nRankedFeed\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x14\n\x0crequested_at\x18\x04 \x01(\x03\x12\x11\n\tranked_at\x18\x05 \x01(\x03\x12\x12\n\ncompletion\x18\x06 \x01(\t\x12\x0f\n\x07refused\x18\x07 \x01(\x03\x12\x0b\n\x03\x61rm\x18\x08 \x01(\t\x12\x17\n\x0fweights_version\x18\t \x01(\t\x12\x34\n\nobjectives\x18\n \x03(\x0b\x32 .trimtab.v1.RankedFeed.Objective\x12*\n\x05items\x18\x0b \x03(\x0b\x32\x1b.trimtab.v1.RankedFeed.Item\x12/\n\x07removed\x18\x0c \x03(\x0b\x32\x1e.trimtab.v1.RankedFeed.Removal\x12\x11\n\ttruncated\x18\r \x01(\x03\x12\x13\n\x0b\x62\x65low_top_k\x18\x0e \x01(\x03\x1aW\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x1a\n\rmodel_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_model_version\x1aN\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x13\n\x0b\x66inal_score\x18\x03 \x01(\x01\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x1a*\n\x07Removal\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trimtab.v1.feed_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RANKEDFEED']._serialized_start=38
-  _globals['_RANKEDFEED']._serialized_end=599
-  _globals['_RANKEDFEED_OBJECTIVE']._serialized_start=388
-  _globals['_RANKEDFEED_OBJECTIVE']._serialized_end=475
-  _globals['_RANKEDFEED_ITEM']._serialized_start=477
-  _globals['_RANKEDFEED_ITEM']._serialized_end=555
-  _globals['_RANKEDFEED_REMOVAL']._serialized_start=557
-  _globals['_RANKEDFEED_REMOVAL']._serialized_end=599
+  _globals['_RANKEDFEED']._serialized_end=620
+  _globals['_RANKEDFEED_OBJECTIVE']._serialized_start=409
+  _globals['_RANKEDFEED_OBJECTIVE']._serialized_end=496
+  _globals['_RANKEDFEED_ITEM']._serialized_start=498
+  _globals['_RANKEDFEED_ITEM']._serialized_end=576
+  _globals['_RANKEDFEED_REMOVAL']._serialized_start=578
+  _globals['_RANKEDFEED_REMOVAL']._serialized_end=620
 # @@protoc_insertion_point(module_scope)

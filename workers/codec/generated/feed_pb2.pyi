@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RankedFeed(_message.Message):
-    __slots__ = ("request_id", "surface", "user_id", "requested_at", "ranked_at", "completion", "refused", "arm", "weights_version", "objectives", "items", "removed", "truncated")
+    __slots__ = ("request_id", "surface", "user_id", "requested_at", "ranked_at", "completion", "refused", "arm", "weights_version", "objectives", "items", "removed", "truncated", "below_top_k")
     class Objective(_message.Message):
         __slots__ = ("name", "weight", "model_version")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class RankedFeed(_message.Message):
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    BELOW_TOP_K_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     surface: str
     user_id: str
@@ -61,4 +62,5 @@ class RankedFeed(_message.Message):
     items: _containers.RepeatedCompositeFieldContainer[RankedFeed.Item]
     removed: _containers.RepeatedCompositeFieldContainer[RankedFeed.Removal]
     truncated: int
-    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user_id: _Optional[str] = ..., requested_at: _Optional[int] = ..., ranked_at: _Optional[int] = ..., completion: _Optional[str] = ..., refused: _Optional[int] = ..., arm: _Optional[str] = ..., weights_version: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[RankedFeed.Objective, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[RankedFeed.Item, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[RankedFeed.Removal, _Mapping]]] = ..., truncated: _Optional[int] = ...) -> None: ...
+    below_top_k: int
+    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user_id: _Optional[str] = ..., requested_at: _Optional[int] = ..., ranked_at: _Optional[int] = ..., completion: _Optional[str] = ..., refused: _Optional[int] = ..., arm: _Optional[str] = ..., weights_version: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[RankedFeed.Objective, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[RankedFeed.Item, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[RankedFeed.Removal, _Mapping]]] = ..., truncated: _Optional[int] = ..., below_top_k: _Optional[int] = ...) -> None: ...
