@@ -63,9 +63,10 @@ def table(feed: Feed, top: int) -> str:
     """A feed for people: position, final score, the score of each objective, item."""
     objectives = list(feed.weights.values)
     mix = ", ".join(f"{o} {w:g}" for o, w in feed.weights.values.items())
+    left_out = ((feed.refused, "refused"), (feed.below_top_k, "below top_k"))
     lines = [
         f"{feed.request_id}  {feed.surface}  {feed.completion}  {len(feed.items)} items"
-        f"{f', {feed.refused} refused' if feed.refused else ''}  weights {feed.weights.version} ({mix})",
+        f"{''.join(f', {count} {why}' for count, why in left_out if count)}  weights {feed.weights.version} ({mix})",
         "  ".join(["pos", "  final", *(f"{o[:10]:>10}" for o in objectives), "item"]),
     ]
     for position, item in enumerate(feed.items[:top]):
