@@ -1,12 +1,12 @@
 """Score, combine, rank: closed requests become feeds. The same path for the worker and for `trimtab rank`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from workers.ranking.feed import Feed
-from workers.ranking.rank import rank
+from workers.ranking.mix import Mix
+from workers.ranking.rank import Scores, rank
 from workers.ranking.request import Request
-from workers.ranking.weights import Weights
 from workers.scoring.scorer import Scorer
 
 
@@ -20,17 +20,22 @@ class Ranked(NamedTuple):
 def rank_requests(
     requests: Sequence[Request],
     scorer: Scorer,
-    weights_of: Callable[[str], Weights],
+    mix_of: Callable[[str], Mix],
     ranked_at: Callable[[Request], int],
 ) -> Ranked:
     """Rank a micro-batch.
 
-    `weights_of` is asked once for each surface, so that a feed is ranked under exactly one set.
+    `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked under one set.
     """
-    weights = {name: weights_of(name) for name in {request.surface.name for request in requests}}
+    mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
     batch = scorer.score(requests)
     feeds = [
-        rank(request, scores, weights[request.surface.name], batch.models[request.surface.name], ranked_at(request))
+        _rank(request, scores, mixes[request.surface.name], batch.models[request.surface.name], ranked_at(request))
         for request, scores in zip(requests, batch.scores, strict=True)
     ]
     return Ranked(feeds, batch.clipped)
+
+
+def _rank(request: Request, scores: Scores, mix: Mix, models: Mapping[str, int], ranked_at: int) -> Feed:
+    arm, weights = mix.draw(request.user_id)
+    return rank(request, scores, weights, models, ranked_at, arm)

@@ -12,7 +12,20 @@ WORKERS = ROOT / "workers"
 PAPER = ROOT / "ARCHITECTURE.md"
 # What a pure room may know of the world: values, numbers and containers.
 PURE = frozenset(
-    {"collections", "dataclasses", "enum", "hashlib", "heapq", "json", "math", "operator", "re", "struct", "typing"}
+    {
+        "collections",
+        "dataclasses",
+        "decimal",
+        "enum",
+        "hashlib",
+        "heapq",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "struct",
+        "typing",
+    }
 )
 VENDORS = {
     "click": {"cli", "commands"},

@@ -9,23 +9,23 @@ import pytest
 
 from tests.builders import HOME
 from tests.steering.conftest import Events, RedisServer
+from workers.ranking.mix import Mix
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering import Steering, last_good
 from workers.steering.last_good import LastGoodIgnored
-from workers.steering.standing import Applied, Source
 
 Steer = Callable[..., Steering]
 RULES = HOME.weight_rules
 KEY = "weights:home"
 DEFAULT = RULES.default()
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
-KEPT = Applied(GOOD, Source.REDIS, 1000)
+KEPT = Mix(GOOD)
 
 
 def test_what_was_kept_is_read_back_exactly(tmp_path: Path) -> None:
     exact = Weights.of({"quality": 0.1 + 0.2, "engagement": 1e-17})
-    last_good.save(tmp_path / "new" / "home", KEY, Applied(exact, Source.REDIS, 1000))
-    assert last_good.load(tmp_path / "new" / "home", KEY, RULES) == exact
+    last_good.save(tmp_path / "new" / "home", KEY, Mix(exact), DEFAULT)
+    assert last_good.load(tmp_path / "new" / "home", KEY, RULES) == Mix(exact)
 
 
 def test_nothing_kept_is_nothing_wrong(tmp_path: Path) -> None:
@@ -36,17 +36,17 @@ def test_two_prefixes_and_odd_names_of_surfaces_do_not_meet(tmp_path: Path) -> N
     keys = ["weights:home", "prod:weights:home", "weights:../home", "weights:a/b", "weights:é"]
     sets = [Weights.of({"quality": n / 10, "engagement": 0.5}) for n in range(len(keys))]
     for key, weights in zip(keys, sets, strict=True):
-        last_good.save(tmp_path, key, Applied(weights, Source.REDIS, 1000))
-    assert [last_good.load(tmp_path, key, RULES) for key in keys] == sets
+        last_good.save(tmp_path, key, Mix(weights), DEFAULT)
+    assert [last_good.load(tmp_path, key, RULES) for key in keys] == [Mix(weights) for weights in sets]
 
 
 def test_nothing_unfinished_stays_behind(tmp_path: Path) -> None:
-    last_good.save(tmp_path, KEY, KEPT)
+    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
     assert list(tmp_path.iterdir()) == [last_good.path_of(tmp_path, KEY)]
 
 
 def test_a_set_that_the_surface_no_longer_allows_is_ignored(tmp_path: Path) -> None:
-    last_good.save(tmp_path, KEY, KEPT)
+    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
     with pytest.raises(LastGoodIgnored, match="engagement: not an objective"):
         last_good.load(tmp_path, KEY, WeightRules({"quality": 0.5}, {}))
     with pytest.raises(LastGoodIgnored, match=r"quality: got 0\.7"):
@@ -54,13 +54,15 @@ def test_a_set_that_the_surface_no_longer_allows_is_ignored(tmp_path: Path) -> N
 
 
 def test_an_objective_added_since_takes_its_default(tmp_path: Path) -> None:
-    last_good.save(tmp_path, KEY, KEPT)
+    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
     rules = WeightRules({"quality": 0.5, "engagement": 0.5, "freshness": 0.1}, {})
-    weights = last_good.load(tmp_path, KEY, rules)
-    assert weights == Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1})
+    assert last_good.load(tmp_path, KEY, rules) == Mix(
+        Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1})
+    )
 
 
-SOUND = {"key": KEY, "version": GOOD.version, "applied_at": 1000, "values": dict(GOOD.values)}
+SET = {"version": GOOD.version, "values": dict(GOOD.values)}
+SOUND = {"key": KEY, "weights": SET, "experiment": None, "arms": {}}
 SPOILT = {
     "empty": b"",
     "cut short": json.dumps(SOUND).encode()[:40],
@@ -68,8 +70,14 @@ SPOILT = {
     "another shape": b'{"weights": [1, 2]}',
     "nested without end": b"[" * 100_000,
     "another's key": json.dumps(SOUND | {"key": "staging:weights:home"}).encode(),
-    "values changed by hand": json.dumps(SOUND | {"values": {"quality": 0.9, "engagement": 0.3}}).encode(),
-    "a weight as text": json.dumps(SOUND | {"values": {"quality": "0.7", "engagement": 0.3}}).encode(),
+    "values changed by hand": json.dumps(
+        SOUND | {"weights": SET | {"values": {"quality": 0.9, "engagement": 0.3}}}
+    ).encode(),
+    "an arm without a set": json.dumps(SOUND | {"experiment": {"salt": "s", "canary": "5"}}).encode(),
+    "an experiment of too much": json.dumps(SOUND | {"experiment": {"salt": "s", "canary": "101"}}).encode(),
+    "a weight as text": json.dumps(
+        SOUND | {"weights": SET | {"values": {"quality": "0.7", "engagement": 0.3}}}
+    ).encode(),
 }
 
 
@@ -80,7 +88,7 @@ def test_a_spoilt_file_is_ignored_and_said(
     path = last_good.path_of(tmp_path / "home", KEY)
     path.parent.mkdir()
     path.write_bytes(content)
-    assert steer().weights("home") == DEFAULT
+    assert steer().mix("home").weights == DEFAULT
     (said,) = events.all("last_good_ignored", surface="home")
     assert str(path) in said["reason"]
 
@@ -99,19 +107,19 @@ def test_a_home_that_cannot_be_written_is_said_once_and_stops_nothing(
     for n in range(1, 4):
         server.set("home", quality=n / 10)
         events.wait("weights_applied", n, surface="home")
-    assert steering.weights("home").values["quality"] == 0.3
+    assert steering.mix("home").weights.values["quality"] == 0.3
     steering.stop()
     assert len(events.all("last_good_unwritable")) == 1
 
 
 def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
     sets = [Weights.of({"quality": n / 8, "engagement": 1 - n / 8}) for n in range(8)]
-    read: list[Weights | None] = []
-    last_good.save(tmp_path, KEY, KEPT)
+    read: list[Mix | None] = []
+    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
 
     def write(weights: Weights) -> None:
         for _ in range(50):
-            last_good.save(tmp_path, KEY, Applied(weights, Source.REDIS, 1000))
+            last_good.save(tmp_path, KEY, Mix(weights), DEFAULT)
             read.append(last_good.load(tmp_path, KEY, RULES))
 
     writers = [threading.Thread(target=write, args=(weights,)) for weights in sets]
@@ -120,4 +128,4 @@ def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
     assert len(read) == 400
-    assert all(weights in sets for weights in read)
+    assert all(mix is not None and mix.weights in sets for mix in read)

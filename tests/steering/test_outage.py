@@ -7,6 +7,7 @@ import pytest
 
 from tests.steering.conftest import Events, RedisServer
 from tests.steering.peers import Peer
+from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Steering
 
@@ -20,7 +21,7 @@ NEXT = Weights.of({"quality": 0.1, "engagement": 0.9})
 def test_redis_absent_at_start_means_the_default_and_it_is_said(
     stopped_server: RedisServer, steer: Steer, events: Events
 ) -> None:
-    assert steer().weights("home") == DEFAULT
+    assert steer().mix("home").weights == DEFAULT
     assert events.all("weights_fallback", surface="home", source="default")
     assert events.all("redis_lost")
 
@@ -32,7 +33,7 @@ def test_redis_absent_at_start_means_the_last_good_set_where_one_was_kept(
     steer().stop()
     server.kill()
     steering = steer()
-    assert steering.snapshot() == {"home": GOOD, "other": DEFAULT}
+    assert steering.snapshot() == {"home": Mix(GOOD), "other": Mix(DEFAULT)}
     assert events.wait("weights_fallback", surface="home", source="last-good")["version"] == GOOD.version
 
 
@@ -42,7 +43,7 @@ def test_redis_that_comes_up_later_is_followed(stopped_server: RedisServer, stee
     events.wait("redis_connected")
     stopped_server.set("home", quality=0.7, engagement=0.3)
     events.wait("weights_applied", surface="home")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
 
 
 def test_redis_killed_and_back_empty_changes_nothing_until_a_set_is_written(
@@ -52,13 +53,13 @@ def test_redis_killed_and_back_empty_changes_nothing_until_a_set_is_written(
     steering = steer()
     server.kill()
     events.wait("redis_lost")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
     server.start()
     events.wait("redis_connected", 2)
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
     server.set("home", quality=0.1, engagement=0.9)
     events.wait("weights_applied", version=NEXT.version)
-    assert steering.weights("home") == NEXT
+    assert steering.mix("home").weights == NEXT
 
 
 def test_an_outage_is_said_once_not_at_each_attempt(stopped_server: RedisServer, steer: Steer, events: Events) -> None:
@@ -75,7 +76,7 @@ def test_a_frozen_redis_neither_holds_the_weights_nor_is_it_forgotten(
     steering = steer()
     server.freeze()
     assert "imeout" in events.wait("redis_lost")["reason"]
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
     server.thaw()
     events.wait("redis_connected", 2)
     server.set("home", quality=0.1, engagement=0.9)
@@ -85,7 +86,7 @@ def test_a_frozen_redis_neither_holds_the_weights_nor_is_it_forgotten(
 def test_a_redis_that_never_answers_holds_neither_start_nor_stop(server: RedisServer, steer: Steer) -> None:
     server.freeze()
     steering = steer()
-    assert steering.weights("home") == DEFAULT
+    assert steering.mix("home").weights == DEFAULT
     steering.stop()
     server.thaw()
 
@@ -102,7 +103,7 @@ def test_a_server_of_another_protocol_is_no_redis(steer: Steer, events: Events) 
     with Peer(HTTP) as stranger:
         steering = steer(redis_url=f"redis://127.0.0.1:{stranger.port}")
         assert "rotocol" in events.wait("redis_lost")["reason"]
-        assert steering.weights("home") == DEFAULT
+        assert steering.mix("home").weights == DEFAULT
 
 
 @pytest.mark.parametrize(

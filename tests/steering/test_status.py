@@ -76,7 +76,10 @@ def test_the_status_says_what_is_applied_and_from_where(server: RedisServer, ste
         "values": {"quality": 0.7, "engagement": 0.3},
         "source": "redis",
         "applied_at": 1_700_000_000_123,
+        "push_ms": None,
         "refused": None,
+        "experiment": dict.fromkeys(("salt", "arms", "source", "applied_at", "push_ms", "refused")),
+        "arms": {},
     }
     status = statuses.next()
     assert status["worker"] == "w-1"
@@ -160,4 +163,4 @@ def test_a_user_who_may_not_write_the_status_still_gets_weights(
     events.wait("status_denied")
     server.set("home", quality=0.7, engagement=0.3)
     events.wait("weights_applied", surface="home")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD

@@ -8,6 +8,7 @@ import pytest
 
 from tests.steering.conftest import Events, RedisServer
 from tests.steering.peers import DeafProxy
+from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Steering
 
@@ -35,12 +36,12 @@ def read_once_more(server: RedisServer, events: Events) -> None:
 
 def test_a_set_in_redis_is_applied_before_start_returns(server: RedisServer, steer: Steer) -> None:
     server.set("home", quality=0.7, engagement=0.3)
-    assert steer().weights("home") == GOOD
+    assert steer().mix("home").weights == GOOD
 
 
 def test_without_a_hash_the_default_is_used_and_said(server: RedisServer, steer: Steer, events: Events) -> None:
     steering = steer()
-    assert steering.snapshot() == {"home": DEFAULT, "other": DEFAULT}
+    assert steering.snapshot() == {"home": Mix(DEFAULT), "other": Mix(DEFAULT)}
     (said,) = events.all("weights_fallback", surface="home")
     assert said["source"] == "default"
     assert said["version"] == DEFAULT.version
@@ -50,7 +51,7 @@ def test_a_change_is_pushed_long_before_the_next_poll(server: RedisServer, steer
     steering = steer(poll_seconds=NEVER)
     server.set("home", quality=0.7, engagement=0.3)
     said = events.wait("weights_applied", surface="home")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
     assert said["previous"] == DEFAULT.version
     assert said["version"] == GOOD.version
     assert said["values"] == {"quality": 0.7, "engagement": 0.3}
@@ -61,7 +62,7 @@ def test_every_change_is_pushed_not_only_the_first(server: RedisServer, steer: S
     for count in range(1, 21):
         server.set("home", quality=count / 100)
         events.wait("weights_applied", count, surface="home")
-        assert steering.weights("home").values["quality"] == count / 100
+        assert steering.mix("home").weights.values["quality"] == count / 100
 
 
 def test_a_user_who_may_not_track_polls_and_it_is_said(server: RedisServer, steer: Steer, events: Events) -> None:
@@ -70,7 +71,7 @@ def test_a_user_who_may_not_track_polls_and_it_is_said(server: RedisServer, stee
     assert "'client'" in events.wait("pushes_denied")["reason"]
     server.set("home", quality=0.7, engagement=0.3)
     events.wait("weights_applied", surface="home")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
     assert len(events.all("pushes_denied")) == 1
 
 
@@ -79,7 +80,7 @@ def test_the_poll_finds_what_a_push_did_not_bring(server: RedisServer, steer: St
         steering = steer(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
         server.set("home", quality=0.7, engagement=0.3)
         events.wait("weights_applied", surface="home")
-        assert steering.weights("home") == GOOD
+        assert steering.mix("home").weights == GOOD
         assert proxy.swallowed.wait(15.0)
 
 
@@ -96,8 +97,8 @@ def test_pushes_go_on_over_a_killed_connection(server: RedisServer, steer: Steer
 def test_a_password_and_a_unix_socket_are_taken_from_the_url(server: RedisServer, steer: Steer) -> None:
     server.client.hset("weights:home", mapping={"quality": "0.7", "engagement": "0.3"})
     server.client.config_set("requirepass", "p@ss/word")
-    assert steer(redis_url=f"redis://:p%40ss%2Fword@127.0.0.1:{server.port}").weights("home") == GOOD
-    assert steer(redis_url=f"unix://:p%40ss%2Fword@{server.socket}").weights("home") == GOOD
+    assert steer(redis_url=f"redis://:p%40ss%2Fword@127.0.0.1:{server.port}").mix("home").weights == GOOD
+    assert steer(redis_url=f"unix://:p%40ss%2Fword@{server.socket}").mix("home").weights == GOOD
 
 
 def test_a_prefix_keeps_two_stacks_in_one_redis_apart(server: RedisServer, steer: Steer, events: Events) -> None:
@@ -105,12 +106,12 @@ def test_a_prefix_keeps_two_stacks_in_one_redis_apart(server: RedisServer, steer
     server.set("home", quality=0.1)
     server.client.hset("prod:weights:home", mapping={"quality": "0.7", "engagement": "0.3"})
     events.wait("weights_applied", surface="home")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
 
 
 def test_a_missing_field_takes_its_default(server: RedisServer, steer: Steer) -> None:
     server.set("home", quality=0.2)
-    assert steer().weights("home").values == {"quality": 0.2, "engagement": 0.5}
+    assert steer().mix("home").weights.values == {"quality": 0.2, "engagement": 0.5}
 
 
 REFUSED = {
@@ -137,7 +138,7 @@ def test_a_refused_set_changes_nothing(
     steering = steer(poll_seconds=NEVER)
     server.client.hset("weights:home", mapping=fields)  # type: ignore[arg-type]  # bytes are what is tested
     said = events.wait("weights_refused", surface="home")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
     assert named in said["reason"]
     assert said["version"] == GOOD.version
 
@@ -156,10 +157,10 @@ def test_the_same_refused_set_is_said_once_and_another_again(server: RedisServer
 def test_a_good_set_after_a_refused_one_is_applied(server: RedisServer, steer: Steer, events: Events) -> None:
     server.set("home", quality=7)
     steering = steer()
-    assert steering.weights("home") == DEFAULT
+    assert steering.mix("home").weights == DEFAULT
     server.set("home", quality=0.7, engagement=0.3)
     events.wait("weights_applied", surface="home")
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
 
 
 def test_a_key_that_is_no_hash_is_refused_and_disturbs_no_other_surface(
@@ -169,11 +170,11 @@ def test_a_key_that_is_no_hash_is_refused_and_disturbs_no_other_surface(
     server.set("other", quality=0.7, engagement=0.3)
     steering = steer()
     assert "WRONGTYPE" in events.wait("weights_refused", surface="home")["reason"]
-    assert steering.snapshot() == {"home": DEFAULT, "other": GOOD}
+    assert steering.snapshot() == {"home": Mix(DEFAULT), "other": Mix(GOOD)}
     server.client.delete("weights:home")
     server.client.rpush("weights:home", "0.7")
     read_once_more(server, events)
-    assert steering.weights("home") == DEFAULT
+    assert steering.mix("home").weights == DEFAULT
 
 
 def test_a_deleted_hash_changes_nothing(server: RedisServer, steer: Steer, events: Events) -> None:
@@ -181,7 +182,7 @@ def test_a_deleted_hash_changes_nothing(server: RedisServer, steer: Steer, event
     steering = steer()
     server.client.delete("weights:home")
     read_once_more(server, events)
-    assert steering.weights("home") == GOOD
+    assert steering.mix("home").weights == GOOD
 
 
 def test_hashes_of_unknown_surfaces_and_arms_are_left_alone(server: RedisServer, steer: Steer, events: Events) -> None:
@@ -189,10 +190,10 @@ def test_hashes_of_unknown_surfaces_and_arms_are_left_alone(server: RedisServer,
     server.set("nowhere", clicks=9)
     server.set("home:canary", quality=0.9)
     read_once_more(server, events)
-    assert steering.weights("home") == DEFAULT
+    assert steering.mix("home").weights == DEFAULT
     assert events.all("weights_refused") == []
     with pytest.raises(KeyError):
-        steering.weights("nowhere")
+        steering.mix("nowhere")
 
 
 def test_a_snapshot_that_was_read_never_changes(server: RedisServer, steer: Steer, events: Events) -> None:
@@ -200,8 +201,8 @@ def test_a_snapshot_that_was_read_never_changes(server: RedisServer, steer: Stee
     before = steering.snapshot()
     server.set("home", quality=0.7, engagement=0.3)
     events.wait("weights_applied", surface="home")
-    assert before["home"] == DEFAULT
-    assert steering.snapshot()["home"] == GOOD
+    assert before["home"].weights == DEFAULT
+    assert steering.snapshot()["home"].weights == GOOD
 
 
 def test_in_a_storm_of_writes_every_snapshot_is_one_set_written_whole(
@@ -211,7 +212,7 @@ def test_in_a_storm_of_writes_every_snapshot_is_one_set_written_whole(
     steering = steer(poll_seconds=NEVER)
     for weights in (written[0], *written[1:]):
         server.set("home", **weights.values)
-        assert steering.weights("home") == DEFAULT or steering.weights("home") in written
+        assert steering.mix("home").weights == DEFAULT or steering.mix("home").weights in written
     events.wait("weights_applied", surface="home", version=written[-1].version)
     applied = [said["version"] for said in events.all("weights_applied", surface="home")]
     order = [weights.version for weights in written]

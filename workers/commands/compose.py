@@ -68,7 +68,7 @@ def build_worker(
             publisher=publisher,
             ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
             intake=Intake(decoder, budget, counts, route),
-            outlet=Outlet(publisher, consumer, lambda: scorer, steering.weights, route, counts),
+            outlet=Outlet(publisher, consumer, lambda: scorer, steering.mix, route, counts),
             route=route,
             counts=counts,
             reach=reach,

@@ -12,9 +12,10 @@ from workers.codec.formats import Format
 from workers.commands.offline import OfflineAssembly, Taken
 from workers.commands.options import example, settings
 from workers.pipeline import rank_requests
+from workers.ranking.mix import Mix
 from workers.ranking.request import Request
 from workers.ranking.surface import Surfaces
-from workers.ranking.weights import Weights, WeightsRefused
+from workers.ranking.weights import WeightsRefused
 from workers.scoring.scorer import Scorer
 from workers.scoring.store import load_models
 from workers.settings import FORMATS, ConfigurationError, load_surfaces
@@ -39,12 +40,12 @@ def rank(
     closes as `deadline`. Refused events are named on standard error; exit code 1 where nothing could be ranked.
     """
     known = load_surfaces(Path(surfaces))
-    weights = weights_for(known, surface, given)
+    mix = mix_for(known, surface, given)
     scorer = load_models(Path(models), known)
     assembly = OfflineAssembly(known, surface)
     ranked = 0
     for batch in _batches(_closed(assembly, file, form)):
-        for line in _rank(batch, scorer, weights):
+        for line in _rank(batch, scorer, mix):
             click.echo(line)
             ranked += 1
     if assembly.refused:
@@ -52,17 +53,17 @@ def rank(
     sys.exit(1 if assembly.refused and not ranked else 0)
 
 
-def weights_for(known: Surfaces, surface: str | None, given: str | None) -> Callable[[str], Weights]:
+def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable[[str], Mix]:
     """The set to rank each surface under: the one given on the command line, else the surface's default."""
     if surface is not None and surface not in known:
         raise ConfigurationError(f"--surface: got {surface!r}, expected one of: {', '.join(known)}")
     if given is None:
-        return lambda name: known[name].weight_rules.default()
+        return lambda name: Mix(known[name].weight_rules.default())
     fields = _fields(given)
 
-    def of(name: str) -> Weights:
+    def of(name: str) -> Mix:
         try:
-            return known[name].weight_rules.validate(fields)
+            return Mix(known[name].weight_rules.validate(fields))
         except WeightsRefused as refused:
             several = "" if surface else f" (surface {name!r}; --surface picks one)"
             raise ConfigurationError(f"--weights: {refused}{several}") from None
@@ -106,6 +107,6 @@ def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield batch
 
 
-def _rank(batch: list[Request], scorer: Scorer, weights: Callable[[str], Weights]) -> Iterator[bytes]:
-    for feed in rank_requests(batch, scorer, weights, lambda request: request.requested_at).feeds:
+def _rank(batch: list[Request], scorer: Scorer, mix: Callable[[str], Mix]) -> Iterator[bytes]:
+    for feed in rank_requests(batch, scorer, mix, lambda request: request.requested_at).feeds:
         yield encode_feed(feed, Format.JSON, _NO_LIMIT)

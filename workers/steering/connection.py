@@ -5,7 +5,7 @@ wait for the server is longer than TIMEOUT_S and nothing is retried: what is los
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -86,7 +86,7 @@ class Link:
             except ResponseError as error:
                 return Denied(str(error))
             if reply is not _PUSH:
-                return reply
+                return _with_denials(reply)
             self._pushed = True
 
     @contextmanager
@@ -98,6 +98,26 @@ class Link:
             self._connection.disconnect()
             _forget_frames(error)
             raise RedisLost(str(error) or repr(error)) from error
+
+
+def together(*commands: Command) -> tuple[Command, ...]:
+    """The commands so that they see one instant; `replies_together` unwraps the replies."""
+    return (("MULTI",), *commands, ("EXEC",))
+
+
+def replies_together(replies: Sequence[object]) -> list[object]:
+    """The replies to the commands; for a user who may not MULTI, they were given one after the other."""
+    allowed, *single, executed = replies
+    if isinstance(executed, list):
+        return executed
+    return [reply if isinstance(allowed, Denied) or isinstance(reply, Denied) else executed for reply in single]
+
+
+def _with_denials(reply: object) -> object:
+    """A transaction's reply has errors among its elements."""
+    if not isinstance(reply, list):
+        return reply
+    return [Denied(str(one)) if isinstance(one, ResponseError) else one for one in reply]
 
 
 def _connection(url: str) -> Any:

@@ -1,4 +1,4 @@
-"""The last good set of each surface, kept on disk over restarts.
+"""The last good mix of each surface, kept on disk over restarts: its weights, its experiment, its arms' weights.
 
 One file a surface, replaced whole: workers of one host write it side by side, the latest wins. Not synced to the
 disk: what a power cut spoils does not read back and is ignored.
@@ -6,36 +6,57 @@ disk: what a power cut spoils does not read back and is ignored.
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import msgspec
 
+from workers.ranking.experiment import Experiment
+from workers.ranking.mix import Mix
 from workers.ranking.weights import WeightRules, Weights
-from workers.steering.standing import Applied
 
 
 class LastGoodIgnored(Exception):
     """A file that must not be used; the message names the path and says why."""
 
 
-class _LastGood(msgspec.Struct, frozen=True):
-    key: str
+class _Set(msgspec.Struct, frozen=True):
     version: str
-    applied_at: int
     values: dict[str, float]
+
+    @classmethod
+    def of(cls, weights: Weights) -> Self:
+        return cls(weights.version, dict(weights.values))
+
+    def read(self, rules: WeightRules) -> Weights:
+        if Weights.of(self.values).version != self.version:
+            raise ValueError(f"version: got {self.version!r}, which is not that of the values")
+        return rules.validate(self.values)
+
+
+class _LastGood(msgspec.Struct, frozen=True):
+    """`weights` is None where the surface's default is in force."""
+
+    key: str
+    weights: _Set | None
+    experiment: dict[str, str] | None
+    arms: dict[str, _Set]
 
 
 def path_of(home: Path, key: str) -> Path:
-    """The file for the set that Redis holds under `key`."""
+    """The file for the surface whose weights Redis holds under `key`."""
     return home / f"last-good-{quote(key, safe='')}.json"
 
 
-def save(home: Path, key: str, applied: Applied) -> None:
-    """Keep a set. Raises OSError."""
+def save(home: Path, key: str, mix: Mix, default: Weights) -> None:
+    """Keep a mix. Raises OSError."""
     path = path_of(home, key)
-    weights = applied.weights
-    raw = msgspec.json.encode(_LastGood(key, weights.version, applied.at, dict(weights.values)))
+    weights = None if mix.weights == default else _Set.of(mix.weights)
+    arms = {arm: _Set.of(weights) for arm, weights in mix.arms.items()}
+    experiment = None if mix.experiment is None else mix.experiment.fields()
+    raw = msgspec.json.encode(_LastGood(key, weights, experiment, arms))
     home.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -45,8 +66,8 @@ def save(home: Path, key: str, applied: Applied) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def load(home: Path, key: str, rules: WeightRules) -> Weights | None:
-    """The set kept for `key`, valid by `rules`; None where none was kept. Raises LastGoodIgnored."""
+def load(home: Path, key: str, rules: WeightRules) -> Mix | None:
+    """The mix kept for `key`, valid by `rules`; None where none was kept. Raises LastGoodIgnored."""
     path = path_of(home, key)
     try:
         return _read(path.read_bytes(), key, rules)
@@ -56,10 +77,18 @@ def load(home: Path, key: str, rules: WeightRules) -> Weights | None:
         raise LastGoodIgnored(f"{path}: {error}") from error
 
 
-def _read(raw: bytes, key: str, rules: WeightRules) -> Weights:
+def _read(raw: bytes, key: str, rules: WeightRules) -> Mix:
     kept = msgspec.json.decode(raw, type=_LastGood)
     if kept.key != key:
         raise ValueError(f"key: got {kept.key!r}, expected {key!r}")
-    if Weights.of(kept.values).version != kept.version:
-        raise ValueError(f"version: got {kept.version!r}, which is not that of the values")
-    return rules.validate(kept.values)
+    weights = kept.weights.read(rules) if kept.weights else rules.default()
+    arms = {arm: one.read(rules) for arm, one in kept.arms.items()}
+    return Mix(weights, _experiment(kept.experiment, arms), arms)
+
+
+def _experiment(fields: Mapping[str, str] | None, arms: Mapping[str, Weights]) -> Experiment | None:
+    experiment = None if fields is None else Experiment.read(fields)
+    for arm in experiment.running if experiment else ():
+        if arm not in arms:
+            raise ValueError(f"arms: {arm} of the experiment is not among them")
+    return experiment

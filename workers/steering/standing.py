@@ -1,21 +1,25 @@
-"""What one surface stands on, and the judgement of what Redis holds for it. Pure.
+"""What one document stands on, and the judgement of what Redis holds for it. Pure.
 
-A set is taken whole or refused whole; a refused set and a missing one leave the weights as they are.
+A document (a set of weights, an experiment) is taken whole or refused whole; a refused one and a missing one leave
+things as they are.
 """
 
-import hashlib
-import json
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
-from workers.ranking.weights import WeightRules, Weights, WeightsRefused
-from workers.steering.connection import Denied
+from workers.ranking.experiment import ExperimentRefused
+from workers.ranking.weights import WeightsRefused
+from workers.steering.content import NoContent, digest_of, texts_of
+
+T = TypeVar("T")
 
 _REASON_LENGTH = 300
 
 
 class Source(StrEnum):
-    """Where the applied set came from."""
+    """Where the applied document came from."""
 
     REDIS = "redis"
     LAST_GOOD = "last-good"
@@ -23,12 +27,16 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True)
-class Applied:
-    """The set that is ranked under, where it came from and since when (milliseconds since the epoch)."""
+class Applied(Generic[T]):
+    """What is in force, where it came from and since when (milliseconds since the epoch).
 
-    weights: Weights
+    `push_ms`: milliseconds from Redis's push to when it was applied; None where no push brought it.
+    """
+
+    value: T
     source: Source
     at: int
+    push_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,45 +53,38 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One surface: the set applied and what is refused now. `seen`, Redis's last reply, is not judged twice."""
+class Moment:
+    """When a reply is judged: `now` in milliseconds since the epoch, `push_ms` since the push that led to it."""
 
-    applied: Applied
+    now: int
+    push_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Standing(Generic[T]):
+    """One document: what is applied, if anything is, and what is refused now. `seen` is what was last judged."""
+
+    applied: Applied[T] | None = None
     refused: Refused | None = None
-    seen: object = field(default_factory=dict)
+    seen: object = None
 
-    def judge(self, reply: object, rules: WeightRules, now: int) -> "Standing":
-        """Weigh Redis's reply to HGETALL (a mapping of bytes, or `Denied`) at `now` (milliseconds)."""
-        if reply == self.seen:
+    def judge(
+        self, reply: object, read: Callable[[Mapping[str, str]], T], moment: Moment, beside: object = None
+    ) -> "Standing[T]":
+        """Weigh Redis's reply to HGETALL (a mapping of bytes, or `Denied`); the same one is not weighed twice.
+
+        `read` makes the value of the hash's fields, or refuses it; `beside` is what else its judgement depends on.
+        """
+        seen = reply, beside
+        if seen == self.seen:
             return self
         if reply == {}:
-            return Standing(self.applied, None, reply)
+            return Standing(self.applied, None, seen)
         try:
-            weights = rules.validate(_fields(reply))
-        except WeightsRefused as refusal:
-            return Standing(self.applied, Refused(str(refusal)[:_REASON_LENGTH], now, _digest(reply)), reply)
-        if self.applied.source is Source.REDIS and weights == self.applied.weights:
-            return Standing(self.applied, None, reply)
-        return Standing(Applied(weights, Source.REDIS, now), None, reply)
-
-
-def _fields(reply: object) -> dict[str, str]:
-    if not isinstance(reply, dict):
-        answer = reply.message if isinstance(reply, Denied) else repr(reply)
-        raise WeightsRefused(f"Redis answers {answer!r}, expected a hash of one field an objective")
-    return {_text(field, "field"): _text(value, repr(field)) for field, value in reply.items()}
-
-
-def _text(raw: bytes, name: str) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise WeightsRefused(f"{name}: got {raw[:80]!r}, expected UTF-8") from None
-
-
-def _digest(reply: object) -> str | None:
-    if not isinstance(reply, dict):
-        return None
-    texts = {f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace") for f, v in reply.items()}
-    canonical = json.dumps(texts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+            value = read(texts_of(reply))
+        except (WeightsRefused, ExperimentRefused, NoContent) as refusal:
+            refused = Refused(str(refusal)[:_REASON_LENGTH], moment.now, digest_of(reply))
+            return Standing(self.applied, refused, seen)
+        if self.applied is not None and self.applied.source is Source.REDIS and value == self.applied.value:
+            return Standing(self.applied, None, seen)
+        return Standing(Applied(value, Source.REDIS, moment.now, moment.push_ms), None, seen)

@@ -1,7 +1,7 @@
-"""Steering: keeps each surface's weights as Redis has them, in a thread of its own.
+"""Steering: keeps each surface's mix as Redis has it, in a thread of its own.
 
 The ranking thread reads one immutable snapshot and never waits: not for Redis, not for the disk, not for a lock.
-Pushes only hasten: each second everything is read anew, and that is the truth. Without Redis the last good set
+Pushes only hasten: each second everything is read anew, and that is the truth. Without Redis the last good mix
 goes on; at a start without Redis the one kept on disk, else the surface's default.
 """
 
@@ -12,24 +12,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
+from workers.ranking.mix import Mix
 from workers.ranking.surface import Surface
-from workers.ranking.weights import Weights
 from workers.steering import status
-from workers.steering.connection import Command, Denied, Link, RedisLost
+from workers.steering.connection import Command, Denied, Link, RedisLost, replies_together, together
 from workers.steering.events import Events, OnEvent
+from workers.steering.keys import Keys
 from workers.steering.standings import Standings
+from workers.steering.surface_standing import Replies
+from workers.steering.unrecorded import Unrecorded
 
 _PATIENCE_S = 1.0  # how long start() and stop() wait for the thread at most
 _PAUSE_S = 0.5  # between attempts to reach Redis
 _PACE_S = 0.005  # between two reads: a storm of writes costs at most 200 reads a second
 _SLICE_S = 0.1  # how soon stop() is noticed
 _STATUS_POLLS = 10  # the status of a worker that died is gone after so many polls
+_FORGOTTEN_MS = 86_400_000  # the id of a worker that died is gone after a day
+_MOST_LOOKS = 3  # for the arms that an experiment has got between two looks
 
 
 class Steering:
-    """Weights of `surfaces` from the hashes `{prefix}weights:{surface}`, and this worker's status in return.
+    """The mix of each of `surfaces` from Redis, and this worker's status in return; keys as schemas/ describes them.
 
-    `home` keeps the last good sets. `report` gives what the worker adds to its status: it is called in the steering
+    `home` keeps the last good mixes. `report` gives what the worker adds to its status: it is called in the steering
     thread and must neither block nor raise. `clock` is monotonic seconds, `now` milliseconds since the epoch.
     Raises ValueError for a URL that cannot be right.
     """
@@ -48,24 +53,22 @@ class Steering:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        keys = {name: f"{prefix}weights:{name}" for name in surfaces}
+        self._keys = Keys(prefix)
         self._link = Link(redis_url)
         self._events = Events(on_event)
-        self._standings = Standings(surfaces, keys, home, self._events, now)
-        self._hashes = [("HGETALL", key) for key in keys.values()]
+        self._standings = Standings(surfaces, self._keys, home, self._events, now)
+        self._unrecorded = Unrecorded(self._keys)
         # Turned on anew with each read: what a proxy or a failover has lost is back with the next poll.
-        self._tracking = (
-            ("CLIENT", "TRACKING", "OFF"),
-            ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{prefix}weights:"),
-        )
+        prefixes = [word for begin in self._keys.steered for word in ("PREFIX", begin)]
+        self._tracking = ("CLIENT", "TRACKING", "OFF"), ("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
         self._worker_id = worker_id
-        self._status_key = f"{prefix}workers:status:{worker_id}"
         self._report = report
         self._poll_s = poll_seconds
         self._clock = clock
         self._now = now
         self._connected = False
         self._pushes = False
+        self._pushed_at: float | None = None
         self._contact_at = -math.inf
         self._tried = threading.Event()
         self._stopping = threading.Event()
@@ -91,12 +94,12 @@ class Steering:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def weights(self, surface: str) -> Weights:
-        """The set to rank under now. Raises KeyError for an unknown surface."""
+    def mix(self, surface: str) -> Mix:
+        """What to rank under now. Raises KeyError for an unknown surface."""
         return self._standings.snapshot[surface]
 
-    def snapshot(self) -> Mapping[str, Weights]:
-        """The sets of all surfaces as one immutable mapping."""
+    def snapshot(self) -> Mapping[str, Mix]:
+        """The mixes of all surfaces as one immutable mapping."""
         return self._standings.snapshot
 
     def age_seconds(self) -> float:
@@ -130,37 +133,84 @@ class Steering:
             if not more_to_say:
                 self._standings.keep()
                 self._await_news()
-        self._link.ask(("DEL", self._status_key))
+        self._link.ask(("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id))
 
     def _read(self) -> bool:
-        """Say the status and read all surfaces in one round trip; True where there is more to say at once."""
-        first = not self._connected
-        _, tracking, written, *replies = self._link.ask(*self._tracking, self._status(), *self._hashes)
-        self._contact_at = self._clock()
-        self._say_connected(tracking, written)
-        changed = self._standings.take(replies)
-        self._tried.set()
-        return first or changed
+        """Say what there is to say and read all surfaces, in one round trip; True where there is more to say at once.
 
-    def _status(self) -> Command:
-        text = status.encode(self._worker_id, self._now(), self._pushes, self._standings.current, self._report())
-        return ("SET", self._status_key, text, "PX", round(_STATUS_POLLS * self._poll_s * 1000))
+        A read goes with everything that is said: a push that comes before the reply is then older than what was read.
+        """
+        first, pushed_at, self._pushed_at = not self._connected, self._pushed_at, None
+        said, replies = self._look((*self._tracking, *self._status(), *self._unrecorded.commands()))
+        self._contact_at = self._clock()
+        self._hear(said)
+        push_ms = None if pushed_at is None else round((self._contact_at - pushed_at) * 1000, 3)
+        changed = self._standings.take(replies, push_ms)
+        noted = self._unrecorded.note(self._standings.current, replies)
+        self._tried.set()
+        return first or bool(changed) or noted
+
+    def _look(self, saying: tuple[Command, ...]) -> tuple[list[object], dict[str, Replies]]:
+        """The replies to what is said, and to every document; where an experiment has new arms, it is read again."""
+        standings = self._standings.current
+        arms = {name: standing.arms_to_read(None) for name, standing in standings.items()}
+        replies = self._link.ask(*saying, *together(*self._documents(arms)))
+        said, found = replies[: len(saying)], _parted(arms, replies[len(saying) :])
+        for _ in range(_MOST_LOOKS):
+            needed = {name: standings[name].arms_to_read(one.experiment) for name, one in found.items()}
+            if needed == arms:
+                break
+            arms = needed
+            found = _parted(arms, self._link.ask(*together(*self._documents(arms))))
+        return said, found
+
+    def _documents(self, arms: Mapping[str, tuple[str, ...]]) -> list[Command]:
+        keys = self._keys
+        named = [
+            key
+            for name, of_surface in arms.items()
+            for key in (keys.weights(name), keys.experiment(name), *(keys.weights(name, arm) for arm in of_surface))
+        ]
+        return [("HGETALL", key) for key in named]
+
+    def _status(self) -> tuple[Command, ...]:
+        now, live = self._now(), self._keys.live
+        text = status.encode(self._worker_id, now, self._pushes, self._standings.current, self._report())
+        expiry = round(_STATUS_POLLS * self._poll_s * 1000)
+        return (
+            ("SET", self._keys.status(self._worker_id), text, "PX", expiry),
+            ("ZADD", live, now, self._worker_id),
+            ("ZREMRANGEBYSCORE", live, "-inf", now - _FORGOTTEN_MS),
+        )
 
     def _await_news(self) -> None:
         due = self._clock() + self._poll_s
         while self._clock() < due and not self._stopping.is_set():
             if self._link.has_news(_SLICE_S):
+                self._pushed_at = self._clock()
                 return
 
-    def _say_connected(self, tracking: object, written: object) -> None:
+    def _hear(self, said: list[object]) -> None:
+        """The replies to tracking, status and history, in this order."""
         if not self._connected:
             self._connected = True
             self._events.trouble("redis_lost", None)
             self._events.say("redis_connected", address=self._link.address)
+        (_, tracking), status_, history = said[:2], said[2:5], said[5:]
         self._pushes = not isinstance(tracking, Denied)
+        self._unrecorded.answered(history)
         self._events.trouble("pushes_denied", _denial(tracking))
-        self._events.trouble("status_denied", _denial(written))
+        self._events.trouble("status_denied", _denial(*status_))
+        self._events.trouble("history_denied", _denial(*history))
 
 
-def _denial(reply: object) -> str | None:
-    return reply.message if isinstance(reply, Denied) else None
+def _parted(arms: Mapping[str, tuple[str, ...]], replies: list[object]) -> dict[str, Replies]:
+    rest = iter(replies_together(replies))
+    return {
+        name: Replies(next(rest), next(rest), {arm: next(rest) for arm in of_surface})
+        for name, of_surface in arms.items()
+    }
+
+
+def _denial(*replies: object) -> str | None:
+    return next((reply.message for reply in replies if isinstance(reply, Denied)), None)

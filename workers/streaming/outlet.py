@@ -10,8 +10,8 @@ from workers.codec.feeds import encode_feed, feed_headers
 from workers.observe.counts import Counts
 from workers.observe.log import log
 from workers.pipeline import rank_requests
+from workers.ranking.mix import Mix
 from workers.ranking.request import Request
-from workers.ranking.weights import Weights
 from workers.scoring.scorer import Scorer
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output, Publisher, TransactionAborted
@@ -25,12 +25,12 @@ Chunk = Sequence[tuple[Partition, list[Request]]]
 
 @dataclass
 class Outlet:
-    """Ranks and publishes. `scorer` and `weights` give the snapshot in force, once for each micro-batch."""
+    """Ranks and publishes. `scorer` and `mix` give the snapshot in force, once for each micro-batch."""
 
     publisher: Publisher
     consumer: Consumer
     scorer: Callable[[], Scorer]
-    weights: Callable[[str], Weights]
+    mix: Callable[[str], Mix]
     route: Route
     counts: Counts
     _committed: float = field(default_factory=time.monotonic)
@@ -60,7 +60,7 @@ class Outlet:
         if not requests:
             return
         ranked_at = time.time_ns() // 1_000_000
-        ranked = rank_requests(requests, self.scorer(), self.weights, lambda _: ranked_at)
+        ranked = rank_requests(requests, self.scorer(), self.mix, lambda _: ranked_at)
         self.counts.feeds += len(requests)
         self.counts.clipped_features += ranked.clipped
         feeds, headers = iter(ranked.feeds), feed_headers(self.route.feeds_format)

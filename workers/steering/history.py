@@ -1,0 +1,134 @@
+"""The history of a surface: one entry a change, in a Redis stream of bounded length.
+
+Whoever changes a document, or first sees one that was changed by hand, records it in the same step on the server
+(changes.lua): so each change stands there once, however many workers see it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+
+from workers.steering.connection import Command, Denied
+from workers.steering.content import NOTHING, Fields, fields_of, text_of
+
+MOST_ENTRIES: Final = 1000
+"""What a surface's history keeps."""
+UNKNOWN: Final = "unknown"
+"""The actor of a change made by hand."""
+
+_SCRIPT = files("workers.steering").joinpath("changes.lua").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change. `at` in milliseconds since the epoch, by Redis's clock; `document` as `document_of` names it.
+
+    `before` and `after` are the fields of the hash, empty where there was none. `version` is that of the weights, None
+    for an experiment and for what workers refuse; `refused` says why they do.
+    """
+
+    revision: int
+    at: int
+    document: str
+    actor: str
+    reason: str
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+    version: str | None
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class Read:
+    """A document as it was read: Redis's fields, and what workers make of them."""
+
+    key: str
+    name: str
+    fields: Fields
+    version: str | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A document's new content."""
+
+    texts: Mapping[str, str]
+    version: str | None = None
+
+
+def record(history: str, *documents: Read) -> Command:
+    """The command that records what was changed by hand; it does nothing where that is recorded already."""
+    return _script(history, [(document, None) for document in documents], "", "", "")
+
+
+def write(history: str, changes: Sequence[tuple[Read, Written]], revision: int, actor: str, reason: str) -> Command:
+    """The command that writes new contents where nothing has changed since they were read, at `revision`."""
+    return _script(history, changes, str(revision), actor, reason)
+
+
+def was_done(reply: object) -> int | None:
+    """The revision that the history is at after the command; None where something had changed meanwhile."""
+    match reply:
+        case [b"done", int(revision)]:
+            return revision
+        case _:
+            return None
+
+
+def read_entries(reply: object) -> list[Entry]:
+    """The entries in Redis's reply to XRANGE or XREVRANGE, in its order; what is none of ours is passed over."""
+    found = [] if isinstance(reply, Denied) or not isinstance(reply, list) else reply
+    return [entry for one in found if (entry := _entry(one)) is not None]
+
+
+def _entry(one: Any) -> Entry | None:
+    identity, flat = one
+    fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    try:
+        return Entry(
+            revision=int(fields["revision"]),
+            at=int(identity.split(b"-")[0]),
+            document=fields["document"],
+            actor=fields["actor"],
+            reason=fields["reason"],
+            before=_texts(fields["before"]),
+            after=_texts(fields["after"]),
+            version=fields["version"] or None,
+            refused=fields["refused"] or None,
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _texts(text: str) -> dict[str, str]:
+    return msgspec.json.decode(text, type=dict[str, str])
+
+
+def _script(
+    history: str, changes: Sequence[tuple[Read, Written | None]], revision: str, actor: str, reason: str
+) -> Command:
+    keys = [history, *(read.key for read, _ in changes)]
+    words: list[str | bytes | int] = [MOST_ENTRIES, revision, actor, reason]
+    for read, written in changes:
+        words += _as_read(read) + _as_written(written)
+    return ("EVAL", _SCRIPT, len(keys), *keys, *words)
+
+
+def _as_read(read: Read) -> list[str | bytes | int]:
+    text = text_of(read.fields) or NOTHING
+    return [read.name, text, read.version or "", read.refused or "", len(read.fields), *_flat(read.fields)]
+
+
+def _as_written(written: Written | None) -> list[str | bytes | int]:
+    if written is None:
+        return [0]
+    fields = fields_of(written.texts)
+    return [len(fields), text_of(fields) or NOTHING, written.version or "", *_flat(fields)]
+
+
+def _flat(fields: Fields) -> list[bytes]:
+    return [word for field in fields.items() for word in field]

@@ -1,0 +1,36 @@
+"""The keys in Redis; `prefix` stands before each."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names of surfaces and arms hold no `:`, so that no two keys meet."""
+
+    prefix: str = ""
+
+    def weights(self, surface: str, arm: str | None = None) -> str:
+        """The hash with the weights of a surface, or of one of its arms."""
+        return f"{self.prefix}weights:{surface}" + (f":{arm}" if arm else "")
+
+    def experiment(self, surface: str) -> str:
+        """The hash with an experiment's salt and the percentage of each arm."""
+        return f"{self.prefix}experiment:{surface}"
+
+    def history(self, surface: str) -> str:
+        """The stream of all changes to the weights, arms and experiment of a surface."""
+        return f"{self.prefix}history:{surface}"
+
+    def status(self, worker: str) -> str:
+        """The string with a worker's status, which expires."""
+        return f"{self.prefix}workers:status:{worker}"
+
+    @property
+    def live(self) -> str:
+        """The sorted set of the workers' ids, by the time of their last status in milliseconds."""
+        return f"{self.prefix}workers:live"
+
+    @property
+    def steered(self) -> tuple[str, str]:
+        """What the keys of steering documents begin with."""
+        return f"{self.prefix}weights:", f"{self.prefix}experiment:"
