@@ -129,13 +129,15 @@ def test_the_status_is_written_anew_with_each_poll_and_expires(
     steer(now=lambda: next(times))
     first, second = statuses.next(), statuses.next()
     assert first["at"] < second["at"]
+    assert first["expiry_ms"] == 1000
     assert 0 < int(str(server.client.pttl(KEY))) <= 1000
 
 
 def test_the_workers_own_report_stands_beside(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
-    steer(report=lambda: {"models": {"quality": 3}, "partitions": [0, 2], "counts": {"feeds": 17}})
-    status = statuses.next()
-    assert (status["models"], status["partitions"], status["counts"]) == ({"quality": 3}, [0, 2], {"feeds": 17})
+    report = {"models": {"home": {"quality": 3}}, "partitions": [0, 2], "counts": {"feeds": 17}, "lag": {0: 4, 2: 0}}
+    steer(report=lambda: report)
+    told = statuses.next()
+    assert {key: told[key] for key in report} == report | {"lag": {"0": 4, "2": 0}}
 
 
 def test_pushes_that_are_allowed_later_are_taken_up_with_the_next_poll(

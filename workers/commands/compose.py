@@ -16,6 +16,7 @@ from workers.steering.steering import Steering
 from workers.streaming.checks import check_topics
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.intake import Intake
+from workers.streaming.lag import Lag
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.publisher import Publisher
@@ -64,6 +65,7 @@ def build_worker(
     decoder = Decoder(surfaces, Format(settings.candidates_format))
     return Worker(
         Parts(
+            group=group,
             consumer=consumer,
             publisher=publisher,
             ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
@@ -72,6 +74,7 @@ def build_worker(
             route=route,
             counts=counts,
             reach=reach,
+            lag=Lag(consumer, route.candidates),
         )
     )
 

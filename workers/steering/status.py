@@ -39,15 +39,55 @@ class SurfaceStatus(WeightsStatus, frozen=True):
     arms: Mapping[str, WeightsStatus]
 
 
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """The whole of it. What has a default here is the worker's own report, which comes once it has begun to work.
+
+    `at` in milliseconds since the epoch, by the worker's clock; `expiry_ms`: the time for which Redis was to keep the
+    status. `lag`: records to be read, by partition; one whose end is not known yet is not in it. `models`: objective to
+    version, by surface.
+    """
+
+    worker: str
+    at: int
+    expiry_ms: int
+    pushes: bool
+    surfaces: Mapping[str, SurfaceStatus]
+    group: str | None = None
+    partitions: tuple[int, ...] = ()
+    lag: Mapping[int, int] = {}
+    open_requests: int = 0
+    models: Mapping[str, Mapping[str, int]] = {}
+    counts: Mapping[str, int] = {}
+
+
+class StatusUnreadable(ValueError):
+    """Not the status of a worker of this version; the message says what was expected where."""
+
+
+def decode(raw: bytes) -> WorkerStatus:
+    """Read a status; keys that are not known are passed over. Raises StatusUnreadable."""
+    try:
+        return msgspec.json.decode(raw, type=WorkerStatus)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise StatusUnreadable(str(error)) from None
+
+
 def encode(
-    worker: str, at: int, pushes: bool, standings: Mapping[str, SurfaceStanding], report: Mapping[str, object]
+    worker: str,
+    at: int,
+    expiry_ms: int,
+    pushes: bool,
+    standings: Mapping[str, SurfaceStanding],
+    report: Mapping[str, object],
 ) -> bytes:
     """The status as JSON; `at` in milliseconds since the epoch, `pushes` False where only the poll brings changes.
 
-    The worker's own `report` (models, partitions, lag...) stands beside; it must be what JSON can carry.
+    `expiry_ms`: for how long it stands in Redis. The worker's own `report` (models, partitions, lag...) stands beside;
+    it must be what JSON can carry.
     """
     surfaces = {name: _surface(standing) for name, standing in standings.items()}
-    return msgspec.json.encode({**report, "worker": worker, "at": at, "pushes": pushes, "surfaces": surfaces})
+    own = {"worker": worker, "at": at, "expiry_ms": expiry_ms, "pushes": pushes, "surfaces": surfaces}
+    return msgspec.json.encode({**report, **own})
 
 
 def _surface(standing: SurfaceStanding) -> SurfaceStatus:

@@ -174,9 +174,9 @@ class Steering:
         return [("HGETALL", key) for key in named]
 
     def _status(self) -> tuple[Command, ...]:
-        now, live = self._now(), self._keys.live
-        text = status.encode(self._worker_id, now, self._pushes, self._standings.current, self._report())
+        now, live, standings = self._now(), self._keys.live, self._standings.current
         expiry = round(_STATUS_POLLS * self._poll_s * 1000)
+        text = status.encode(self._worker_id, now, expiry, self._pushes, standings, self._report())
         return (
             ("SET", self._keys.status(self._worker_id), text, "PX", expiry),
             ("ZADD", live, now, self._worker_id),

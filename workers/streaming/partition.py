@@ -59,6 +59,11 @@ class Partition:
         """A record came: this is not the end any more."""
         self._end = None
 
+    @property
+    def read_below(self) -> int:
+        """The offset below which everything is read; at the end that is past records which are none of ours to take."""
+        return max(self.assembler.next, self._end or 0)
+
     def pass_idle(self, elapsed_ms: float) -> None:
         """A poll brought nothing for this partition."""
         if self._end is not None:

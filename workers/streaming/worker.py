@@ -13,6 +13,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaEx
 from workers.observe.counts import Counts
 from workers.observe.log import log
 from workers.streaming.intake import Intake
+from workers.streaming.lag import Lag
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.partition import Beginning, Partition
@@ -33,6 +34,7 @@ _LEAVE_SECONDS = 5.0
 class Parts:
     """What the loop is made of."""
 
+    group: str
     consumer: Consumer
     publisher: Publisher
     ownership: Ownership
@@ -41,6 +43,7 @@ class Parts:
     route: Route
     counts: Counts
     reach: Reach
+    lag: Lag
 
 
 class Worker:
@@ -81,6 +84,7 @@ class Worker:
             self._parts.outlet.publish(self._partitions)
         except (ProducerLost, Fenced) as lost:
             self._start_anew(lost)
+        self._parts.lag.look(self._partitions, self._polled)
 
     @property
     def counts(self) -> Counts:
@@ -89,8 +93,16 @@ class Worker:
 
     def report(self) -> Mapping[str, object]:
         """What the worker adds to its status in Redis; called from another thread, so it only looks."""
-        partitions, models = sorted(self._parts.ownership.partitions), self._parts.outlet.scorer().models
-        return {"partitions": partitions, "models": models, "counts": asdict(self.counts)}
+        parts, lag = self._parts, self._parts.lag.records
+        partitions = sorted(parts.ownership.partitions)
+        return {
+            "group": parts.group,
+            "partitions": partitions,
+            "lag": {number: lag[number] for number in partitions if number in lag},
+            "open_requests": parts.intake.budget.requests,
+            "models": parts.outlet.scorer().models,
+            "counts": asdict(self.counts),
+        }
 
     @property
     def _partitions(self) -> Collection[Partition]:

@@ -1,0 +1,77 @@
+"""How far behind a partition is, from what the client knows of its log; on a real one: tests/integration.
+
+The consumer is a stand-in: the watermark that came with the last fetch cannot be had at will from a real one.
+"""
+
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from workers.assembly.assembler import NO_TIME, Assembler, Mark
+from workers.streaming.lag import Lag
+from workers.streaming.partition import Partition
+
+NOT_KNOWN = -1001
+
+
+class StandIn:
+    """Knows the watermark of some partitions, and counts how often it was asked."""
+
+    def __init__(self, ends: dict[int, int]) -> None:
+        self.ends = ends
+        self.asked = 0
+
+    def get_watermark_offsets(self, where: TopicPartition, cached: bool) -> tuple[int, int]:
+        assert cached, "the broker must not be asked"
+        assert where.topic == "candidates"
+        self.asked += 1
+        if where.partition not in self.ends:
+            raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
+        return 0, self.ends[where.partition]
+
+
+def partition(number: int, next_offset: int) -> Partition:
+    return Partition(number, Assembler(Mark(next_offset, 0, NO_TIME, next_offset)))
+
+
+def lag_of(stand_in: StandIn) -> Lag:
+    return Lag(cast(Consumer, stand_in), "candidates")
+
+
+def test_lag_is_what_lies_between_what_is_taken_in_and_the_high_watermark() -> None:
+    lag = lag_of(StandIn({0: 500, 3: 7}))
+    assert lag.records == {}
+    lag.look([partition(0, 480), partition(3, 7)], 1.0)
+    assert lag.records == {0: 20, 3: 0}
+
+
+def test_a_partition_whose_watermark_is_not_known_is_left_out() -> None:
+    lag = lag_of(StandIn({0: 500, 1: NOT_KNOWN}))
+    lag.look([partition(0, 480), partition(1, 0), partition(2, 0)], 1.0)
+    assert lag.records == {0: 20}
+
+
+def test_a_watermark_older_than_what_is_taken_in_is_no_lag() -> None:
+    lag = lag_of(StandIn({0: 500}))
+    lag.look([partition(0, 501)], 1.0)
+    assert lag.records == {0: 0}
+
+
+def test_markers_of_transactions_before_the_end_are_no_lag() -> None:
+    ended, lag = partition(0, 499), lag_of(StandIn({0: 500}))
+    ended.reached_end(500)
+    lag.look([ended], 1.0)
+    assert lag.records == {0: 0}
+    ended.read_on()
+    lag.look([ended], 2.0)
+    assert lag.records == {0: 1}
+
+
+def test_it_is_looked_at_once_a_second_and_a_lost_partition_goes_with_the_next_look() -> None:
+    stand_in = StandIn({0: 500})
+    lag = lag_of(stand_in)
+    for now in (10.0, 10.5, 10.99):
+        lag.look([partition(0, 480)], now)
+    assert stand_in.asked == 1
+    lag.look([], 11.0)
+    assert lag.records == {}
