@@ -13,6 +13,7 @@ PAPER = ROOT / "ARCHITECTURE.md"
 # What a pure room may know of the world: values, numbers and containers.
 PURE = frozenset(
     {
+        "bisect",
         "collections",
         "dataclasses",
         "decimal",

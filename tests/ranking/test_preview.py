@@ -1,0 +1,127 @@
+"""What a change of weights would do."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.ranking.building import feed_of, mix
+from workers.ranking.feed import Feed
+from workers.ranking.preview import Mover, Shift, kendall_tau, preview
+from workers.ranking.rerank import OtherObjectives
+from workers.ranking.weights import Weights
+
+QUALITY, ENGAGEMENT = mix(1, 0), mix(0, 1)
+
+
+def reversing(count: int, prefix: str = "i") -> Feed:
+    """Items whose engagement runs against their quality; published under a set that is not in force any more."""
+    table = {f"{prefix}{n:02}": (1 - n / 64, n / 64) for n in range(count)}
+    return feed_of(table, mix(0.3, 0.2))
+
+
+def test_both_orders_are_ranked_from_the_scores_whatever_set_the_feed_was_published_under() -> None:
+    found = preview([reversing(4)], QUALITY, ENGAGEMENT)
+    assert (found.before, found.after) == (QUALITY, ENGAGEMENT)
+    assert found.kendall_tau == -1
+    assert found.changed == (1, 1, 0, 1)
+
+
+def test_what_changes_is_counted_by_feed() -> None:
+    same = feed_of({"a": (0.9, 0.9), "b": (0.1, 0.1)}, QUALITY)
+    below = feed_of({f"i{n:02}": (1 - n / 64, 0.5 - (n if n < 11 else 23 - n) / 64) for n in range(13)}, QUALITY)
+    found = preview([same, below, reversing(20), reversing(10)], QUALITY, ENGAGEMENT)
+    assert found.feeds == 4
+    assert found.changed._asdict() == {"any": 3, "first_place": 2, "first_10_items": 1, "first_10_order": 2}
+
+
+def test_the_overlap_is_of_the_first_10_or_of_as_many_as_there_are() -> None:
+    assert preview([reversing(20)], QUALITY, ENGAGEMENT).overlap_at_10 == 0
+    assert preview([reversing(15)], QUALITY, ENGAGEMENT).overlap_at_10 == 0.5
+    assert preview([reversing(3)], QUALITY, ENGAGEMENT).overlap_at_10 == 1
+    found = preview([reversing(20), reversing(15), reversing(0)], QUALITY, ENGAGEMENT)
+    assert (found.overlap_at_10, found.churn) == (0.25, 0.75)
+
+
+def test_a_feed_of_one_item_has_no_tau_and_an_empty_one_no_overlap_either() -> None:
+    one = preview([reversing(1)], QUALITY, ENGAGEMENT)
+    assert (one.feeds, one.kendall_tau, one.overlap_at_10) == (1, None, 1)
+    none = preview([reversing(0)], QUALITY, ENGAGEMENT)
+    assert (none.feeds, none.kendall_tau, none.overlap_at_10, none.churn) == (1, None, None, None)
+    assert none.objectives == {"quality": Shift(None, None), "engagement": Shift(None, None)}
+
+
+def test_tau_is_the_mean_over_feeds() -> None:
+    same = feed_of({"a": (0.9, 0.9), "b": (0.1, 0.1)}, QUALITY)
+    assert preview([same, reversing(7), reversing(1)], QUALITY, ENGAGEMENT).kendall_tau == 0
+
+
+def test_one_swapped_pair_of_four_items_is_a_tau_of_two_thirds() -> None:
+    assert kendall_tau([0, 2, 1, 3]) == pytest.approx(2 / 3)
+
+
+def test_an_objectives_mean_is_over_the_items_of_all_first_10() -> None:
+    table = {f"i{n:02}": (1.0 if n < 10 else 0.0, 0.0 if n < 5 else 1.0) for n in range(15)}
+    one = feed_of({"only": (0.5, 0.25)}, QUALITY)
+    found = preview([feed_of(table, QUALITY), one], QUALITY, ENGAGEMENT)
+    assert found.objectives == {
+        "quality": Shift((10 + 0.5) / 11, (5 + 0.5) / 11),
+        "engagement": Shift((5 + 0.25) / 11, (10 + 0.25) / 11),
+    }
+
+
+def test_the_same_first_10_have_the_same_mean_in_whichever_order_they_stand() -> None:
+    tiny = feed_of({"a": (1.0, 0.0), "b": (1e-16, 0.5), "c": (1e-16, 1.0)}, QUALITY)  # their sum depends on its order
+    found = preview([tiny], QUALITY, ENGAGEMENT)
+    assert found.changed == (1, 1, 0, 1)
+    assert found.objectives["quality"].before == found.objectives["quality"].after
+
+
+def test_feeds_of_other_objectives_are_skipped_and_counted_and_the_rest_is_compared() -> None:
+    other = replace(reversing(2), weights=Weights.of({"quality": 1, "freshness": 1}))
+    found = preview([other, reversing(2), other], QUALITY, ENGAGEMENT)
+    assert (found.feeds, found.skipped, found.changed.any) == (1, 2, 1)
+
+
+def test_feeds_that_are_not_whole_are_compared_and_counted() -> None:
+    found = preview([replace(reversing(2), truncated=7), reversing(2)], QUALITY, ENGAGEMENT)
+    assert (found.feeds, found.incomplete) == (2, 1)
+
+
+def test_two_sets_of_other_objectives_are_refused() -> None:
+    with pytest.raises(OtherObjectives, match=r"got objectives \['quality'\], expected \['quality', 'engagement'\]"):
+        preview([], QUALITY, Weights.of({"quality": 1}))
+
+
+def test_the_items_that_move_most_come_first_with_up_as_positive() -> None:
+    found = preview([reversing(3), reversing(2)], QUALITY, ENGAGEMENT)
+    assert found.movers == (Mover("i02", 1, 2.0, 2), Mover("i00", 2, -1.5, -2), Mover("i01", 2, 0.5, 1))
+
+
+def test_items_that_never_move_are_not_among_the_movers_and_there_are_ten_at_most() -> None:
+    assert (
+        preview([reversing(3)], QUALITY, ENGAGEMENT).movers
+        == (Mover("i02", 1, 2.0, 2), Mover("i00", 1, -2.0, -2))[::-1]
+    )
+    assert len(preview([reversing(30)], QUALITY, ENGAGEMENT).movers) == 10
+
+
+def test_of_two_moves_as_large_the_largest_is_the_one_up_whichever_came_first() -> None:
+    up = feed_of({"a": (0.1, 0.9), "b": (0.9, 0.1)}, QUALITY)
+    down = feed_of({"a": (0.9, 0.1), "c": (0.1, 0.9)}, QUALITY)
+    for feeds in ([up, down], [down, up]):
+        (moved,) = [m for m in preview(feeds, QUALITY, ENGAGEMENT).movers if m.item_id == "a"]
+        assert moved == Mover("a", 2, 0.0, 1)
+
+
+def test_nothing_to_compare_is_a_preview_of_nothing() -> None:
+    found = preview([], QUALITY, ENGAGEMENT)
+    assert (found.feeds, found.skipped, found.changed, found.movers) == (0, 0, (0, 0, 0, 0), ())
+
+
+def test_feeds_are_taken_one_after_the_other_and_a_feed_of_a_thousand_items_is_no_trouble() -> None:
+    found = preview((reversing_many(n) for n in range(3)), QUALITY, ENGAGEMENT)
+    assert (found.feeds, found.kendall_tau, found.overlap_at_10) == (3, -1, 0)
+
+
+def reversing_many(number: int) -> Feed:
+    return feed_of({f"f{number}-{n:04}": (1 - n / 1024, n / 1024) for n in range(1000)}, QUALITY)
