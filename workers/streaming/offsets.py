@@ -43,6 +43,13 @@ def ask_latest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
     return admin.list_offsets({where: _spec("latest")}, isolation_level=level, request_timeout=SECONDS)[where]
 
 
+def ask_since(admin: AdminClient, where: TopicPartition, timestamp: int) -> "Future[Any]":
+    """The first offset whose record is not older than `timestamp` (ms since the epoch); -1 where there is none."""
+    level = IsolationLevel.READ_UNCOMMITTED
+    spec = OffsetSpec.for_timestamp(timestamp)
+    return admin.list_offsets({where: spec}, isolation_level=level, request_timeout=SECONDS)[where]
+
+
 def _spec(which: str) -> Any:
     return getattr(OffsetSpec, which)()
 

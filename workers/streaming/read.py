@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from workers.observe.failure import Failure
 from workers.streaming.clients import Cluster
@@ -16,6 +16,18 @@ class TopicMissing(Failure):
     """The topic is not there; the message names it and what to do."""
 
 
+def partitions_of(client: Consumer | AdminClient, topic: str, where: str) -> list[int]:
+    """The partitions of a topic on the Kafka at `where`. Raises TopicMissing and BrokerUnreachable."""
+    try:
+        # All topics are asked for: where brokers create topics that are asked for by name, this one stays missing.
+        found = client.list_topics(timeout=10).topics.get(topic)
+    except KafkaException as error:
+        raise BrokerUnreachable(f"no Kafka answers at {where}: {error.args[0].str()}") from None
+    if found is None or not found.partitions:
+        raise TopicMissing(f"topic {topic!r} is not there, expected it to be created beforehand")
+    return sorted(found.partitions)
+
+
 class Reader:
     """Reads all partitions of a topic, from the beginning or from the end as it is at construction."""
 
@@ -25,24 +37,17 @@ class Reader:
         self._left = self._assign(from_beginning)
 
     def _assign(self, from_beginning: bool) -> set[int]:
-        found = self._partitions()
-        if not found:
+        try:
+            found = partitions_of(self._consumer, self._topic, self._where)
+        except Failure:
             self._consumer.close()
-            raise TopicMissing(f"topic {self._topic!r} is not there, expected it to be created beforehand")
+            raise
         places = [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in found]
         if not from_beginning:
             for place in places:
                 place.offset = self._consumer.get_watermark_offsets(place, timeout=10)[1]
         self._consumer.assign(places)
         return set(found)
-
-    def _partitions(self) -> dict[int, Any]:
-        try:
-            found: dict[int, Any] = self._consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions
-        except KafkaException as error:
-            self._consumer.close()
-            raise BrokerUnreachable(f"no Kafka answers at {self._where}: {error.args[0].str()}") from None
-        return found
 
     def records(self, follow: bool, timeout: float | None = None) -> Iterator[Record]:
         """Records as they become readable; ends at the end of the topic, or after `timeout` seconds of silence."""
