@@ -14,11 +14,16 @@ from referencing import Registry, Resource
 from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
 from tests.docs.papers import ROOT
 from tests.integration.harness import World, make_request
+from tests.ranking.building import feed_of, mix
 from workers.codec.feeds import decode_feed
 from workers.commands.demo.audit import audit
 from workers.commands.demo.story import Outcome, Turn
 from workers.commands.demo.watch import Seen
+from workers.commands.preview_tables import margin_document, preview_document
 from workers.local import Stack
+from workers.ranking.feed import Feed
+from workers.ranking.margin import margins_of
+from workers.ranking.preview import preview
 
 SCHEMAS = ROOT / "schemas"
 CLI = sorted((SCHEMAS / "cli").glob("*.schema.json"))
@@ -57,13 +62,21 @@ def check(name: str, *printed: Mapping[str, Any]) -> None:
     assert errors == []
 
 
+def command_of(path: Path) -> str:
+    """The command whose output a schema describes; a group and its command are joined in the file's name."""
+    name = path.name.removesuffix(".schema.json")
+    for group in ("dead-letters", "experiment", "feeds", "models", "weights"):
+        if name.startswith(f"{group}-"):
+            return f"{group} {name.removeprefix(f'{group}-')}"
+    return name
+
+
 @pytest.mark.parametrize("path", CLI, ids=lambda path: path.name)
 def test_a_schema_is_valid_names_itself_and_its_command_and_describes_every_key(path: Path) -> None:
     schema = read(path)
     Draft202012Validator.check_schema(schema)
     assert schema["$id"] == f"cli/{path.name}"
-    command = path.name.removesuffix(".schema.json").replace("dead-letters-", "dead-letters ")
-    assert schema["title"].startswith(f"trimtab {command.replace('feeds-', 'feeds ').replace('models-', 'models ')}")
+    assert schema["title"].startswith(f"trimtab {command_of(path)}")
     assert [key for key, value in _properties(schema) if not value.get("description")] == []
 
 
@@ -144,6 +157,27 @@ def test_demo() -> None:
         Outcome(nothing, seen, feed, feed, None),
     ):
         check("demo", json.loads(json.dumps(outcome.document())))
+
+
+QUALITY, ENGAGEMENT = mix(1, 0), mix(0, 1)
+SEVERAL = [
+    feed_of({f"i{n:02}": (1 - n / 32, 0.5) for n in range(12)} | {"i11": (0.25, 1.0)}, QUALITY),
+    feed_of({"only": (0.5, 0.25)}, QUALITY),
+]
+
+
+@pytest.mark.parametrize("feeds", [SEVERAL, []], ids=["feeds", "no feed"])
+def test_weights_preview(feeds: list[Feed]) -> None:
+    found = preview_document(preview(feeds, QUALITY, ENGAGEMENT), "home", "control")
+    check("weights-preview", json.loads(json.dumps(found, allow_nan=False)))
+    assert bool(found["movers"]) == bool(feeds)
+
+
+@pytest.mark.parametrize("feeds", [SEVERAL, []], ids=["feeds", "no feed"])
+def test_weights_margin(feeds: list[Feed]) -> None:
+    found = margin_document(margins_of(feeds, QUALITY), "home", "control")
+    check("weights-margin", json.loads(json.dumps(found, allow_nan=False)))
+    assert found["feeds"] == len(feeds)
 
 
 def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:
