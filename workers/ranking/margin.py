@@ -105,7 +105,7 @@ class Margins:
 
     def _spreads(self, objective: str) -> ObjectiveSpreads:
         found = [feed.objectives[objective] for feed in self.feeds]
-        return ObjectiveSpreads(_spread([m.first_place for m in found]), _spread([m.first_10 for m in found]))
+        return ObjectiveSpreads(_spreads([m.first_place for m in found]), _spreads([m.first_10 for m in found]))
 
 
 def margins_of(feeds: Iterable[Feed], weights: Weights, bounds: Bounds = _NO_BOUNDS) -> Margins:
@@ -177,11 +177,11 @@ class _Lines(NamedTuple):
         return self.bounds is None or self.bounds[0] <= self.weight + move <= self.bounds[1]
 
 
-def _spread(margins: list[Margin]) -> Spreads:
-    return Spreads(*(_of_crossings([m[side] for m in margins if m[side] is not None]) for side in (0, 1)))
+def _spreads(margins: list[Margin]) -> Spreads:
+    return Spreads(_spread(margin.up for margin in margins), _spread(margin.down for margin in margins))
 
 
-def _of_crossings(crossings: list[Crossing | None]) -> Spread | None:
+def _spread(crossings: Iterable[Crossing | None]) -> Spread | None:
     found = [crossing for crossing in crossings if crossing is not None]
     if not found:
         return None
