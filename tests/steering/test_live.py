@@ -1,0 +1,128 @@
+"""The workers that live, read back from a real Redis."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.builders import surface
+from tests.steering.conftest import RedisServer, free_port
+from workers.observe.failure import Failure
+from workers.steering import Steering
+from workers.steering.keys import Keys
+from workers.steering.live import LiveWorker, read_workers, redis_at
+
+Steer = Callable[..., Steering]
+STATUS: dict[str, Any] = {"worker": "w", "at": 1, "expiry_ms": 10_000, "pushes": True, "surfaces": {}}
+
+
+def read(server: RedisServer, prefix: str = "") -> list[LiveWorker]:
+    with redis_at(server.url) as link:
+        return read_workers(link, Keys(prefix))
+
+
+def write(server: RedisServer, worker: str, status: str | dict[str, Any], expires_in_ms: int = 10_000) -> None:
+    text = status if isinstance(status, str) else json.dumps(status)
+    server.client.set(f"workers:status:{worker}", text, px=expires_in_ms)
+    server.client.zadd("workers:live", {worker: 1})
+
+
+def test_workers_are_read_as_they_wrote_by_their_ids_and_under_their_prefix(server: RedisServer, steer: Steer) -> None:
+    server.set("home", quality=0.7, engagement=0.3)
+    report = {"group": "g", "partitions": [0, 2], "lag": {0: 4}, "open_requests": 3, "counts": {"feeds": 17}}
+    for worker in ("w-2", "w-1"):
+        steer(worker_id=worker, report=lambda: report, surfaces={"home": surface("home")}, poll_seconds=60.0)
+    steer(worker_id="w-0", prefix="else:")
+    found = read(server)
+    assert [one.worker for one in found] == ["w-1", "w-2"]
+    assert [one.worker for one in read(server, "else:")] == ["w-0"]
+    said = found[0].status
+    assert said is not None
+    assert (said.worker, said.group, said.partitions, said.lag) == ("w-1", "g", (0, 2), {0: 4})
+    assert (said.open_requests, said.counts, said.expiry_ms) == (3, {"feeds": 17}, 600_000)
+    assert set(said.surfaces) == {"home"}
+
+
+def test_a_worker_that_stopped_and_one_whose_status_expired_are_not_among_them(
+    server: RedisServer, steer: Steer
+) -> None:
+    stopped = steer(worker_id="stopped")
+    steer(worker_id="lives")
+    write(server, "expired", STATUS)
+    stopped.stop()
+    server.client.pexpire("workers:status:expired", 0)
+    assert [one.worker for one in read(server)] == ["lives"]
+    assert sorted(str(one) for one in server.client.zrange("workers:live", 0, -1)) == ["expired", "lives"]
+
+
+def test_without_workers_there_is_nothing_to_read(server: RedisServer) -> None:
+    assert read(server) == []
+
+
+def test_the_age_is_what_redis_has_let_pass_of_the_expiry(server: RedisServer) -> None:
+    write(server, "w", STATUS | {"expiry_ms": 100_000}, expires_in_ms=70_000)
+    (found,) = read(server)
+    assert found.age_ms is not None
+    assert 30_000 <= found.age_ms < 100_000
+
+
+def test_a_status_that_never_expires_has_no_age(server: RedisServer) -> None:
+    write(server, "w", STATUS)
+    server.client.persist("workers:status:w")
+    (found,) = read(server)
+    assert (found.age_ms, found.unreadable) == (None, None)
+
+
+def test_unknown_keys_are_passed_over(server: RedisServer) -> None:
+    write(server, "w", STATUS | {"mood": "fine"})
+    (found,) = read(server)
+    assert (found.worker, found.unreadable) == ("w", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("nonsense", "malformed"),
+        ("{}", "missing required field"),
+        (json.dumps(STATUS | {"expiry_ms": "soon"}), "`$.expiry_ms`"),
+        (json.dumps(STATUS | {"surfaces": {"home": {}}}), "`$.surfaces[...]`"),
+        ('{"mood": ' + "[" * 100_000, "recursion"),
+    ],
+)
+def test_a_status_that_does_not_read_is_shown_as_such_beside_the_others(
+    server: RedisServer, text: str, why: str
+) -> None:
+    write(server, "other", STATUS)
+    write(server, "strange", text)
+    other, strange = read(server)
+    assert (other.worker, other.unreadable) == ("other", None)
+    assert (strange.worker, strange.status) == ("strange", None)
+    assert why in str(strange.unreadable)
+
+
+def test_a_status_that_is_no_string_is_shown_as_such(server: RedisServer) -> None:
+    server.client.hset("workers:status:w", "a", "b")
+    server.client.zadd("workers:live", {"w": 1})
+    (found,) = read(server)
+    assert "WRONGTYPE" in str(found.unreadable)
+
+
+def test_a_list_that_redis_denies_is_a_failure_that_names_the_key(server: RedisServer) -> None:
+    server.client.set("workers:live", "no list")
+    with pytest.raises(Failure, match=r"workers:live: Redis answers 'WRONGTYPE .*', expected the sorted set"):
+        read(server)
+
+
+def test_a_redis_that_does_not_answer_is_a_failure_without_its_password() -> None:
+    port = free_port()
+    with pytest.raises(Failure) as failed, redis_at(f"redis://user:secret@127.0.0.1:{port}/0"):
+        pass
+    assert str(failed.value).startswith(f"Redis at redis:***@127.0.0.1:{port}/0 does not answer: ")
+    assert "secret" not in str(failed.value)
+
+
+def test_a_redis_that_freezes_is_a_failure_too(server: RedisServer) -> None:
+    server.freeze()
+    with pytest.raises(Failure, match="does not answer"):
+        read(server)

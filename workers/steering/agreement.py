@@ -1,0 +1,131 @@
+"""What the workers stand on, put together: who agrees with whom, and on what. Pure."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from workers.steering.live import LiveWorker
+from workers.steering.standing import Source
+from workers.steering.status import ExperimentStatus, SurfaceStatus, WeightsStatus
+from workers.steering.surface_standing import EXPERIMENT, document_of
+
+T = TypeVar("T")
+Said = Sequence[tuple[str, T]]
+"""What each worker says, by its id."""
+
+
+class WeightsParty(msgspec.Struct, frozen=True):
+    """The workers that have one version of a set in force. Null: they have never had a valid set of the arm."""
+
+    version: str | None
+    values: Mapping[str, float] | None
+    sources: list[Source]
+    workers: list[str]
+
+
+class ExperimentParty(msgspec.Struct, frozen=True):
+    """The workers that draw by one experiment: a percentage an arm. Null: they have never had a valid one."""
+
+    salt: str | None
+    arms: Mapping[str, float] | None
+    sources: list[Source]
+    workers: list[str]
+
+
+class ModelParty(msgspec.Struct, frozen=True):
+    """The workers that score an objective with one version of its model."""
+
+    version: int
+    workers: list[str]
+
+
+class RefusedParty(msgspec.Struct, frozen=True):
+    """The workers that refuse what Redis holds for a document, for one reason."""
+
+    document: str
+    reason: str
+    workers: list[str]
+
+
+class SurfaceAgreement(msgspec.Struct, frozen=True):
+    """One surface: a party each where workers differ, the largest first."""
+
+    surface: str
+    workers: list[str]
+    weights: list[WeightsParty]
+    experiment: list[ExperimentParty]
+    arms: Mapping[str, list[WeightsParty]]
+    refused: list[RefusedParty]
+    models: Mapping[str, list[ModelParty]]
+
+
+def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
+    """Each surface that a worker has, by name; a worker whose status does not read is in no party."""
+    statuses = {one.worker: one.status for one in workers if one.status is not None}
+    names = sorted({name for status in statuses.values() for name in status.surfaces})
+    return [
+        _agreement(
+            name,
+            [(worker, status.surfaces[name]) for worker, status in statuses.items() if name in status.surfaces],
+            [(worker, status.models.get(name, {})) for worker, status in statuses.items()],
+        )
+        for name in names
+    ]
+
+
+def _agreement(name: str, said: Said[SurfaceStatus], models: Said[Mapping[str, int]]) -> SurfaceAgreement:
+    experiments = [(worker, surface.experiment) for worker, surface in said]
+    arms = _by_name([(worker, surface.arms) for worker, surface in said])
+    documents: dict[str, Said[WeightsStatus] | Said[ExperimentStatus]] = {document_of(): said, EXPERIMENT: experiments}
+    documents |= {document_of(arm): of_arm for arm, of_arm in arms.items()}
+    return SurfaceAgreement(
+        surface=name,
+        workers=_workers(said),
+        weights=_weights(said),
+        experiment=_experiment(experiments),
+        arms={arm: _weights(of_arm) for arm, of_arm in arms.items()},
+        refused=[party for document, of_document in documents.items() for party in _refused(document, of_document)],
+        models={objective: _models(versions) for objective, versions in _by_name(models).items()},
+    )
+
+
+def _weights(said: Said[WeightsStatus]) -> list[WeightsParty]:
+    parties = _parties(said, lambda weights: weights.version)
+    return [WeightsParty(p[0][1].version, p[0][1].values, _sources(p), _workers(p)) for p in parties]
+
+
+def _experiment(said: Said[ExperimentStatus]) -> list[ExperimentParty]:
+    parties = _parties(said, lambda one: (one.salt, tuple(sorted((one.arms or {}).items()))))
+    return [ExperimentParty(p[0][1].salt, p[0][1].arms, _sources(p), _workers(p)) for p in parties]
+
+
+def _refused(document: str, said: Said[WeightsStatus] | Said[ExperimentStatus]) -> list[RefusedParty]:
+    reasons = [(worker, one.refused.reason) for worker, one in said if one.refused is not None]
+    return [RefusedParty(document, p[0][1], _workers(p)) for p in _parties(reasons, str)]
+
+
+def _models(said: Said[int]) -> list[ModelParty]:
+    return [ModelParty(p[0][1], _workers(p)) for p in _parties(said, int)]
+
+
+def _parties(said: Said[T], key: Callable[[T], Hashable]) -> list[Said[T]]:
+    """Those that say the same, by `key`: the largest party first."""
+    parties: dict[Hashable, list[tuple[str, T]]] = {}
+    for worker, one in said:
+        parties.setdefault(key(one), []).append((worker, one))
+    return sorted(parties.values(), key=len, reverse=True)
+
+
+def _by_name(said: Said[Mapping[str, T]]) -> dict[str, Said[T]]:
+    """What is said of each name, by those that know it."""
+    names = sorted({name for _, named in said for name in named})
+    return {name: [(worker, named[name]) for worker, named in said if name in named] for name in names}
+
+
+def _workers(said: Said[object]) -> list[str]:
+    return [worker for worker, _ in said]
+
+
+def _sources(said: Said[WeightsStatus] | Said[ExperimentStatus]) -> list[Source]:
+    return sorted({one.source for _, one in said if one.source is not None})

@@ -1,0 +1,68 @@
+"""The workers that live, as Redis has them: for people and tools, not for workers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from workers.observe.failure import Failure
+from workers.steering.connection import Denied, Link, RedisLost, replies_together, together
+from workers.steering.keys import Keys
+from workers.steering.status import StatusUnreadable, WorkerStatus, decode
+
+
+@dataclass(frozen=True)
+class LiveWorker:
+    """A worker whose status has not expired. `status` is None where it does not read, and `unreadable` says why.
+
+    `age_ms`: milliseconds by Redis's clock since the worker wrote it; None where it does not say when it expires.
+    """
+
+    worker: str
+    status: WorkerStatus | None
+    age_ms: int | None = None
+    unreadable: str | None = None
+
+
+@contextmanager
+def redis_at(url: str) -> Iterator[Link]:
+    """A connection for a command. Raises ValueError for a URL that cannot be right, Failure where Redis is lost."""
+    link = Link(url)
+    try:
+        with link:
+            yield link
+    except RedisLost as lost:
+        raise _unreachable(link, lost) from None
+
+
+def read_workers(link: Link, keys: Keys) -> list[LiveWorker]:
+    """The live workers by their ids, in two round trips. Raises RedisLost, and Failure where Redis denies the list."""
+    (ids,) = link.ask(("ZRANGE", keys.live, 0, -1))
+    if not isinstance(ids, list):
+        raise Failure(f"{keys.live}: Redis answers {_answer(ids)!r}, expected the sorted set of the workers' ids")
+    workers = sorted(one.decode("utf-8", "replace") for one in ids)
+    if not workers:
+        return []
+    asked = [(command, keys.status(worker)) for worker in workers for command in ("GET", "PTTL")]
+    replies = iter(replies_together(link.ask(*together(*asked))))
+    found = [(worker, next(replies), next(replies)) for worker in workers]
+    return [_read(worker, text, ttl) for worker, text, ttl in found if text is not None]
+
+
+def _read(worker: str, text: object, ttl: object) -> LiveWorker:
+    if not isinstance(text, bytes):
+        return LiveWorker(worker, None, unreadable=f"Redis answers {_answer(text)!r}, expected a string")
+    try:
+        status = decode(text)
+    except StatusUnreadable as unreadable:
+        return LiveWorker(worker, None, unreadable=str(unreadable))
+    age = max(0, status.expiry_ms - ttl) if isinstance(ttl, int) and ttl >= 0 else None
+    return LiveWorker(worker, status, age)
+
+
+def _answer(reply: object) -> object:
+    return reply.message if isinstance(reply, Denied) else reply
+
+
+def _unreachable(link: Link, lost: RedisLost) -> Failure:
+    """What a command says of a Redis that is lost; neither the address nor the reason holds a password."""
+    return Failure(f"Redis at {link.address} does not answer: {lost}")
