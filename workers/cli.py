@@ -16,7 +16,19 @@ from workers.streaming.clients import KafkaException
 class _Commands(click.Group):
     """Each command's module is imported when it is asked for: `stack` needs no models, `rank` no Kafka."""
 
-    names = ("demo", "stack", "worker", "produce", "feeds", "rank", "validate", "models", "dead-letters", "offsets")
+    names = (
+        "demo",
+        "stack",
+        "worker",
+        "status",
+        "produce",
+        "feeds",
+        "rank",
+        "validate",
+        "models",
+        "dead-letters",
+        "offsets",
+    )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from redis import Redis
 from referencing import Registry, Resource
 
 from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
 from tests.docs.papers import ROOT
-from tests.integration.harness import World, make_request
+from tests.integration.harness import World, make_request, now_ms, until
 from tests.ranking.building import feed_of, mix
 from workers.codec.feeds import decode_feed
 from workers.commands.demo.audit import audit
@@ -178,6 +179,29 @@ def test_weights_margin(feeds: list[Feed]) -> None:
     found = margin_document(margins_of(feeds, QUALITY), "home", "control")
     check("weights-margin", json.loads(json.dumps(found, allow_nan=False)))
     assert found["feeds"] == len(feeds)
+
+
+def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version(world: World) -> None:
+    redis = Redis.from_url(world.redis)
+    prefix = f"{world.name}:"
+    assert trimtab("status", "--json", **world.settings).code == 1
+    redis.hset(f"{prefix}weights:home", "quality", "much")
+    redis.hset(f"{prefix}weights:home:b", "quality", "0.75")
+    redis.hset(f"{prefix}experiment:home", mapping={"salt": "autumn", "b": "25"})
+    redis.set(f"{prefix}workers:status:strange", "{}")
+    redis.zadd(f"{prefix}workers:live", {"strange": now_ms()})
+    world.start_worker().wait_for("event=restored")
+
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(trimtab("status", "--json", **world.settings).out)
+        return found
+
+    until(lambda: any(worker["lag"] for worker in shown()["workers"]), shown)
+    found = shown()
+    check("status", found)
+    assert {worker["unreadable"] is None for worker in found["workers"]} == {True, False}
+    home = found["surfaces"][0]
+    assert all(home[key] for key in ("weights", "experiment", "arms", "refused", "models"))
 
 
 def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:

@@ -1,0 +1,207 @@
+"""`trimtab status` beside real workers; and beside statuses that a test wrote, for what workers seldom come to."""
+
+import json
+import random
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from tests.commands.running import Ended, trimtab
+from tests.integration.harness import World, make_request, until
+from tests.steering.conftest import free_port
+from workers.ranking.weights import Weights
+
+EVEN, TURNED = Weights.of({"quality": 0.5, "engagement": 0.5}), Weights.of({"quality": 0.9, "engagement": 0.1})
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"t{uuid.uuid4().hex[:8]}:"
+
+
+@pytest.fixture
+def write(redis_url: str, prefix: str) -> Write:
+    """Write the status of a worker that does not exist."""
+    client = redis.Redis.from_url(redis_url)
+
+    def written(worker: str, status: dict[str, Any] | str) -> None:
+        text = status if isinstance(status, str) else json.dumps(status)
+        client.set(f"{prefix}workers:status:{worker}", text, px=60_000)
+        client.zadd(f"{prefix}workers:live", {worker: 1})
+
+    return written
+
+
+@pytest.fixture
+def run(redis_url: str, prefix: str) -> Callable[..., Ended]:
+    return lambda *words: trimtab("status", *words, TRIMTAB_REDIS=redis_url, TRIMTAB_REDIS_PREFIX=prefix)
+
+
+def weights(values: Weights, **changes: Any) -> dict[str, Any]:
+    said = {"version": values.version, "values": values.values, "source": "redis", "applied_at": 1, "push_ms": None}
+    return said | {"refused": None} | changes
+
+
+def experiment(**arms: float) -> dict[str, Any]:
+    said = {"salt": "autumn", "arms": arms, "source": "redis", "applied_at": 1, "push_ms": None, "refused": None}
+    return said if arms else dict.fromkeys(said)
+
+
+def status(home: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    home = {"experiment": experiment(), "arms": {}} | home
+    said = {"worker": "w", "at": 1, "expiry_ms": 60_000, "pushes": True, "surfaces": {"home": home}, "group": "g"}
+    said |= {"partitions": [0, 1, 2, 5], "lag": {"0": 3, "1": 40, "2": 0, "5": 0}, "open_requests": 7}
+    return said | {"models": {"home": {"quality": 3}}, "counts": {"feeds": 1234}} | changes
+
+
+def lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+# Real workers
+
+
+def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(world: World) -> None:
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(trimtab("status", "--json", **world.settings).out)
+        return found
+
+    def read() -> bool:
+        workers = shown()["workers"]
+        return sum(len(worker["lag"]) for worker in workers) == 4 and len(workers) == 2
+
+    for _ in range(2):
+        world.start_worker().wait_for("event=restored")
+    until(read, shown)
+    world.send(make_request("r", 5, random.Random(1)))
+    until(lambda: sum(worker["counts"]["feeds"] for worker in shown()["workers"]) == 1, shown)
+    found = shown()
+    assert sorted(number for worker in found["workers"] for number in worker["partitions"]) == [0, 1, 2, 3]
+    assert [worker["group"] for worker in found["workers"]] == [world.name, world.name]
+    assert all(worker["age_ms"] < 10_000 for worker in found["workers"])
+    ids = [worker["worker"] for worker in found["workers"]]
+    (home, search) = found["surfaces"]
+    assert home["weights"] == [
+        {"version": EVEN.version, "values": dict(EVEN.values), "sources": ["default"], "workers": ids}
+    ]
+    assert search["models"]["quality"] == [{"version": 1, "workers": ids}]
+    ended = trimtab("status", **world.settings)
+    assert ended.code == 0
+    assert [line.split()[0] for line in ended.out.splitlines()[:3]] == ["WORKER", *ids]
+    world.workers[0].kill()
+    until(lambda: len(shown()["workers"]) == 1, shown)
+    world.workers[1].terminate()
+    ended = trimtab("status", **world.settings)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("Error: no worker lives: ")
+    assert f"{world.name}:workers:status:*" in ended.err
+
+
+# What is shown
+
+
+def test_a_worker_is_one_line_with_its_lag_in_all_and_at_worst(write: Write, run: Callable[..., Ended]) -> None:
+    write("w-1", status(weights(EVEN)))
+    write("w-2", status(weights(EVEN), lag={"0": 0}, partitions=[]))
+    write("w-3", status(weights(EVEN), lag={}))
+    head, *rows = (line.split() for line in run().out.splitlines()[:4])
+    assert head == ["WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS"]
+    assert [[row[0], *row[3:]] for row in rows] == [
+        ["w-1", "0-2,5", "43", "40", "in", "1", "7", "1234"],
+        ["w-2", "none", "0", "-", "7", "1234"],
+        ["w-3", "0-2,5", "-", "-", "7", "1234"],
+    ]
+
+
+def test_where_all_agree_a_line_says_it_once(write: Write, run: Callable[..., Ended]) -> None:
+    for worker in ("w-1", "w-2"):
+        write(worker, status(weights(EVEN)))
+    assert lines(run().out)[3:] == [
+        "",
+        "home",
+        f"weights {EVEN.version} on 2 of 2 workers, from redis: quality 0.5, engagement 0.5",
+        "model quality 3 on 2 of 2 workers",
+    ]
+
+
+def test_where_workers_differ_each_version_has_a_line_that_names_its_workers(
+    write: Write, run: Callable[..., Ended]
+) -> None:
+    refused = {"reason": "quality: got 'a\x1b[2J'", "at": 1, "content": None}
+    drawn = {"experiment": experiment(b=12.5), "arms": {"b": weights(TURNED)}}
+    write("w-1", status(weights(EVEN, source="last-good", refused=refused) | drawn))
+    write("w-2", status(weights(TURNED), models={"home": {"quality": 4}}))
+    assert lines(run().out)[4:] == [
+        "home",
+        f"weights {EVEN.version} on 1 of 2 workers (w-1), from last-good: quality 0.5, engagement 0.5",
+        f"weights {TURNED.version} on 1 of 2 workers (w-2), from redis: quality 0.9, engagement 0.1",
+        "experiment b 12.5 %, control 87.5 %, from redis, salt 'autumn', on 1 of 2 workers (w-1)",
+        "experiment none, on 1 of 2 workers (w-2)",
+        f"arm b {TURNED.version} on 1 of 2 workers (w-1), from redis: quality 0.9, engagement 0.1",
+        r"refused weights on 1 of 2 workers (w-1): quality: got 'a\x1b[2J'",
+        "model quality 3 on 1 of 2 workers (w-1)",
+        "model quality 4 on 1 of 2 workers (w-2)",
+    ]
+
+
+def test_an_arm_that_never_had_a_valid_set_is_said_to_have_none(write: Write, run: Callable[..., Ended]) -> None:
+    none = weights(EVEN) | dict.fromkeys(("version", "values", "source", "applied_at"))
+    write("w-1", status(weights(EVEN) | {"experiment": experiment(b=0), "arms": {"b": none}}))
+    assert "arm b no valid set yet on 1 of 1 workers" in lines(run().out)
+
+
+def test_a_status_of_another_version_is_said_and_the_worker_counts_as_alive(
+    write: Write, run: Callable[..., Ended]
+) -> None:
+    write("w-1", '{"worker": "w-1"}')
+    ended = run()
+    assert ended.code == 0
+    assert lines(ended.out)[1:] == [
+        "w-1 - - - - - -",
+        "w-1: its status does not read, is it of another version? Object missing required field `at`",
+    ]
+
+
+def test_no_line_is_wider_than_a_hundred_columns(write: Write, run: Callable[..., Ended]) -> None:
+    numbers = list(range(0, 2000, 2))
+    many = {"partitions": numbers, "lag": {str(n): 1_000_000_000 + n for n in numbers}, "counts": {"feeds": 10**12}}
+    for number in range(3):
+        refused = {"reason": "x" * 300, "at": 1, "content": None}
+        write(f"{'pod-' * 15}{number}", status(weights(EVEN, refused=refused), **many))
+    shown = run().out.splitlines()
+    assert max(map(len, shown)) == 100
+    assert [row.split()[0][-5:] for row in shown[1:4]] == ["pod-0", "pod-1", "pod-2"]
+    assert shown[1].split()[3] == "0,2,4,6,8,10,…"
+
+
+# No worker, no Redis
+
+
+def test_without_a_worker_it_ends_with_1_and_as_json_says_so_too(run: Callable[..., Ended], prefix: str) -> None:
+    said = (
+        f"Error: no worker lives: Redis holds no status of a worker under '{prefix}workers:status:*'; "
+        "expected `trimtab worker` to run with this Redis and prefix\n"
+    )
+    assert run() == (1, "", said)
+    assert run("--json") == (1, '{"workers":[],"surfaces":[]}\n', said)
+
+
+def test_a_redis_that_does_not_answer_ends_with_1_without_its_password() -> None:
+    ended = trimtab("status", "--json", "--redis", f"redis://:secret@127.0.0.1:{free_port()}/0")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("Error: Redis at redis:***@127.0.0.1:")
+    assert "secret" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [((), "redis: not set"), (("--redis", "http://u:secret@h"), "expected redis://")]
+)
+def test_a_redis_that_is_not_given_or_cannot_be_right_is_wrong_configuration(words: tuple[str, ...], said: str) -> None:
+    ended = trimtab("status", *words)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+    assert "secret" not in ended.err
