@@ -23,6 +23,8 @@ class _Commands(click.Group):
         "status",
         "produce",
         "feeds",
+        "weights",
+        "experiment",
         "rank",
         "validate",
         "models",

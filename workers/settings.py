@@ -50,6 +50,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("kafka_config", None, "File of librdkafka properties (SASL, TLS, ...) for every Kafka client."),
         Setting("redis", None, "Redis URL: redis://, rediss:// or unix://."),
         Setting("redis_prefix", "", "Prefix of every Redis key."),
+        Setting("actor", None, "Who changes weights, for the history; none: the login name."),
         Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
         Setting("models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."),
         Setting("topic_candidates", "candidates", "Topic of candidate events."),

@@ -193,7 +193,7 @@ def test_without_a_worker_it_ends_with_1_and_as_json_says_so_too(run: Callable[.
 def test_a_redis_that_does_not_answer_ends_with_1_without_its_password() -> None:
     ended = trimtab("status", "--json", "--redis", f"redis://:secret@127.0.0.1:{free_port()}/0")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err.startswith("Error: Redis at redis:***@127.0.0.1:")
+    assert ended.err.startswith("Error: no Redis answers at redis:***@127.0.0.1:")
     assert "secret" not in ended.err
 
 

@@ -213,3 +213,29 @@ def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:
     check("feeds-tail", *json_lines(tail.out))
     assert len(world.read_letters(1, settle=0.1)) == 1
     check("dead-letters-list", *json_lines(trimtab("dead-letters", "list", "--json", **world.settings).out))
+
+
+def test_the_commands_that_steer(world: World) -> None:
+    def run(*words: str) -> dict[str, Any]:
+        ended = trimtab(*words, "--json", **world.settings)
+        assert ended.code == 0, ended.err
+        found = json_lines(ended.out)
+        check("-".join(words[:2]), *found)
+        return found[-1]
+
+    world.start_worker().wait_for("event=restored")
+    run("weights", "show")
+    run("weights", "set", "home", "quality=0.7", "--reason", "x")
+    run("weights", "set", "home", "--arm", "canary", "quality=0.2", "--reason", "x")
+    run("experiment", "show", "home")
+    for words in (("start", "home", "canary=5"), ("ramp", "home", "canary=10"), ("stop", "home")):
+        run("experiment", *words)
+    run("experiment", "start", "home", "canary=5")
+    run("weights", "show", "home")
+    run("experiment", "promote", "home", "canary")
+    run("weights", "rollback", "home")
+    run("weights", "unset", "home")
+    run("weights", "diff", "home", "1", "now")
+    run("weights", "wait", "home", "--timeout", "15")
+    assert run("weights", "history", "home")["document"] == "weights"
+    check("weights-watch", *json_lines(trimtab("weights", "history", "home", "--json", **world.settings).out))

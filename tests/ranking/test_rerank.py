@@ -49,3 +49,4 @@ def test_a_feed_is_whole_unless_items_were_cut_from_it() -> None:
     feed = feed_of(TABLE, mix(1, 1))
     assert is_whole(feed)
     assert not is_whole(replace(feed, truncated=1))
+    assert not is_whole(replace(feed, below_top_k=1))

@@ -10,16 +10,16 @@ from tests.builders import surface
 from tests.steering.conftest import RedisServer, free_port
 from workers.observe.failure import Failure
 from workers.steering import Steering
-from workers.steering.keys import Keys
-from workers.steering.live import LiveWorker, read_workers, redis_at
+from workers.steering.desk import Desk
+from workers.steering.live import LiveWorker
 
 Steer = Callable[..., Steering]
 STATUS: dict[str, Any] = {"worker": "w", "at": 1, "expiry_ms": 10_000, "pushes": True, "surfaces": {}}
 
 
 def read(server: RedisServer, prefix: str = "") -> list[LiveWorker]:
-    with redis_at(server.url) as link:
-        return read_workers(link, Keys(prefix))
+    with Desk(server.url, prefix) as desk:
+        return desk.workers()
 
 
 def write(server: RedisServer, worker: str, status: str | dict[str, Any], expires_in_ms: int = 10_000) -> None:
@@ -116,13 +116,13 @@ def test_a_list_that_redis_denies_is_a_failure_that_names_the_key(server: RedisS
 
 def test_a_redis_that_does_not_answer_is_a_failure_without_its_password() -> None:
     port = free_port()
-    with pytest.raises(Failure) as failed, redis_at(f"redis://user:secret@127.0.0.1:{port}/0"):
+    with pytest.raises(Failure) as failed, Desk(f"redis://user:secret@127.0.0.1:{port}/0", ""):
         pass
-    assert str(failed.value).startswith(f"Redis at redis:***@127.0.0.1:{port}/0 does not answer: ")
+    assert str(failed.value).startswith(f"no Redis answers at redis:***@127.0.0.1:{port}/0: ")
     assert "secret" not in str(failed.value)
 
 
 def test_a_redis_that_freezes_is_a_failure_too(server: RedisServer) -> None:
     server.freeze()
-    with pytest.raises(Failure, match="does not answer"):
+    with pytest.raises(Failure, match="no Redis answers"):
         read(server)

@@ -1,6 +1,6 @@
 """Settings as options: each has its flag and its variable, and both are named in `--help`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +54,17 @@ def cluster_of(kafka: str | None, kafka_config: str | None) -> Cluster:
     except KafkaConfigError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     return cluster
+
+
+def fields_of(parts: Iterable[str], option: str, expected: str = "objective=number") -> dict[str, str]:
+    """`name=value` words as a mapping. Raises ConfigurationError naming the option."""
+    fields = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise ConfigurationError(f"{option}: got {part!r}, expected {expected}")
+        fields[name.strip()] = value.strip()
+    return fields
 
 
 def example(*lines: str) -> str:

@@ -10,7 +10,7 @@ import click
 from workers.codec.feeds import encode_feed
 from workers.codec.formats import Format
 from workers.commands.offline import OfflineAssembly, Taken
-from workers.commands.options import example, settings
+from workers.commands.options import example, fields_of, settings
 from workers.pipeline import rank_requests
 from workers.ranking.mix import Mix
 from workers.ranking.request import Request
@@ -59,7 +59,7 @@ def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable
         raise ConfigurationError(f"--surface: got {surface!r}, expected one of: {', '.join(known)}")
     if given is None:
         return lambda name: Mix(known[name].weight_rules.default())
-    fields = _fields(given)
+    fields = fields_of(given.split(","), "--weights")
 
     def of(name: str) -> Mix:
         try:
@@ -71,16 +71,6 @@ def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable
     for name in known if surface is None and len(known) == 1 else [surface] if surface else []:
         of(name)
     return of
-
-
-def _fields(given: str) -> dict[str, str]:
-    fields = {}
-    for part in given.split(","):
-        objective, equals, value = part.partition("=")
-        if not equals or not objective.strip():
-            raise ConfigurationError(f"--weights: got {part!r}, expected objective=number")
-        fields[objective.strip()] = value.strip()
-    return fields
 
 
 def _closed(assembly: OfflineAssembly, file: BinaryIO, form: str | None) -> Iterator[Request]:

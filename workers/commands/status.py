@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 import msgspec
 
+from workers.commands.desk import open_desk
 from workers.commands.options import example, settings
 from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
-from workers.settings import ConfigurationError, need
 from workers.steering.agreement import ExperimentParty, SurfaceAgreement, WeightsParty, agreements
-from workers.steering.keys import Keys
-from workers.steering.live import LiveWorker, read_workers, redis_at
+from workers.steering.live import LiveWorker
 from workers.steering.standing import Source
 from workers.steering.status import WorkerStatus
 
@@ -30,24 +29,16 @@ def status(redis: str | None, redis_prefix: str, as_json: bool) -> None:
 
     LAG counts records, WORST is the partition with the most. Exit code 1 where no worker lives.
     """
-    keys = Keys(redis_prefix)
-    workers = _read(need("redis", redis), keys)
+    with open_desk(redis, redis_prefix) as desk:
+        workers = desk.workers()
     surfaces = agreements(workers)
     if as_json:
         click.echo(msgspec.json.encode({"workers": [_document(one) for one in workers], "surfaces": surfaces}))
     elif workers:
         click.echo("\n".join((*_table(workers), *_unreadable(workers), *_surfaces(surfaces))))
     if not workers:
-        where = f"Redis holds no status of a worker under {keys.status('*')!r}"
+        where = f"Redis holds no status of a worker under {desk.keys.status('*')!r}"
         raise Failure(f"no worker lives: {where}; expected `trimtab worker` to run with this Redis and prefix")
-
-
-def _read(url: str, keys: Keys) -> list[LiveWorker]:
-    try:
-        with redis_at(url) as link:
-            return read_workers(link, keys)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
 
 
 def _document(live: LiveWorker) -> dict[str, object]:

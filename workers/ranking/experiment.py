@@ -79,9 +79,14 @@ class Experiment:
         return self._arms[int.from_bytes(digest[:8], "big") % BUCKETS]
 
 
+def is_arm(name: str) -> bool:
+    """Whether it can be the name of an arm with weights of its own."""
+    return name not in (CONTROL, SALT) and _ARM.fullmatch(name) is not None
+
+
 def check_arm(arm: str) -> None:
     """Raises ExperimentRefused for what cannot be the name of an arm with weights of its own."""
-    if arm in (CONTROL, SALT) or not _ARM.fullmatch(arm):
+    if not is_arm(arm):
         expected = f"1 to 64 of A-Z, a-z, 0-9, _ and -, other than {CONTROL!r} and {SALT!r}"
         raise ExperimentRefused(f"arm: got {arm[:80]!r}, expected {expected}")
 

@@ -7,7 +7,8 @@
 --
 -- KEYS: the history's stream, then each document's hash.
 -- ARGV: the most entries that the stream keeps; the revision known, or ''; actor; reason; then for each document its
---   name; its content as read: text, version ('' where it is refused), refusal, count of fields, each field and value;
+--   name; its content as read: text, version ('' where it is refused), refusal, count of fields (-1: the key holds
+--   something other than a hash), each field and value;
 --   its new content: count of fields (0: leave it as it is), text, version, each field and value.
 local place = 0
 local function take()
@@ -33,9 +34,10 @@ if newest then
 end
 if known ~= '' and tonumber(known) ~= revision then return {'changed'} end
 
-local function holds(key, fields)
+local function holds(key, count, fields)
   local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' then return kind == 'none' and #fields == 0 end
+  if count == -1 then return kind ~= 'hash' and kind ~= 'none' end
+  if kind ~= 'hash' then return kind == 'none' and count == 0 end
   local now = redis.call('HGETALL', key)
   if #now ~= #fields then return false end
   local values = {}
@@ -49,13 +51,14 @@ end
 local documents = {}
 for i = 2, #KEYS do
   local document = {key = KEYS[i], name = take(), text = take(), version = take(), refused = take()}
-  document.fields = take_fields(tonumber(take()))
+  document.count = tonumber(take())
+  document.fields = take_fields(document.count)
   document.new_count = tonumber(take())
   if document.new_count > 0 then
     document.new_text, document.new_version = take(), take()
     document.new_fields = take_fields(document.new_count)
   end
-  if not holds(document.key, document.fields) then return {'changed'} end
+  if not holds(document.key, document.count, document.fields) then return {'changed'} end
   documents[#documents + 1] = document
 end
 

@@ -26,6 +26,11 @@ def texts_of(reply: object) -> dict[str, str]:
     return {_text(field, "field"): _text(value, repr(field)) for field, value in reply.items()}
 
 
+def is_no_hash(reply: object) -> bool:
+    """Whether the key holds something else."""
+    return isinstance(reply, Denied) and reply.message.startswith("WRONGTYPE")
+
+
 def fields_of(texts: Mapping[str, str]) -> dict[bytes, bytes]:
     """The other way round."""
     return {field.encode(): value.encode() for field, value in texts.items()}

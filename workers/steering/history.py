@@ -43,11 +43,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Read:
-    """A document as it was read: Redis's fields, and what workers make of them."""
+    """A document as it was read: Redis's fields (None: the key holds no hash), and what workers make of them."""
 
     key: str
     name: str
-    fields: Fields
+    fields: Fields | None
     version: str | None = None
     refused: str | None = None
 
@@ -120,7 +120,8 @@ def _script(
 
 def _as_read(read: Read) -> list[str | bytes | int]:
     text = text_of(read.fields) or NOTHING
-    return [read.name, text, read.version or "", read.refused or "", len(read.fields), *_flat(read.fields)]
+    count = -1 if read.fields is None else len(read.fields)
+    return [read.name, text, read.version or "", read.refused or "", count, *_flat(read.fields or {})]
 
 
 def _as_written(written: Written | None) -> list[str | bytes | int]:

@@ -1,11 +1,9 @@
 """The workers that live, as Redis has them: for people and tools, not for workers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from workers.observe.failure import Failure
-from workers.steering.connection import Denied, Link, RedisLost, replies_together, together
+from workers.steering.connection import Denied, Link, replies_together, together
 from workers.steering.keys import Keys
 from workers.steering.status import StatusUnreadable, WorkerStatus, decode
 
@@ -21,17 +19,6 @@ class LiveWorker:
     status: WorkerStatus | None
     age_ms: int | None = None
     unreadable: str | None = None
-
-
-@contextmanager
-def redis_at(url: str) -> Iterator[Link]:
-    """A connection for a command. Raises ValueError for a URL that cannot be right, Failure where Redis is lost."""
-    link = Link(url)
-    try:
-        with link:
-            yield link
-    except RedisLost as lost:
-        raise _unreachable(link, lost) from None
 
 
 def read_workers(link: Link, keys: Keys) -> list[LiveWorker]:
@@ -61,8 +48,3 @@ def _read(worker: str, text: object, ttl: object) -> LiveWorker:
 
 def _answer(reply: object) -> object:
     return reply.message if isinstance(reply, Denied) else reply
-
-
-def _unreachable(link: Link, lost: RedisLost) -> Failure:
-    """What a command says of a Redis that is lost; neither the address nor the reason holds a password."""
-    return Failure(f"Redis at {link.address} does not answer: {lost}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from workers.ranking.experiment import CONTROL, SALT, Experiment, ExperimentRefused, check_arm
+from workers.ranking.experiment import Experiment, ExperimentRefused, is_arm
 from workers.ranking.mix import Mix
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering.content import NoContent, texts_of
@@ -102,15 +102,7 @@ def _named_arms(reply: object) -> list[str]:
         named = texts_of(reply)
     except NoContent:
         return []
-    return [arm for arm in named if arm not in (SALT, CONTROL) and _can_be_an_arm(arm)]
-
-
-def _can_be_an_arm(name: str) -> bool:
-    try:
-        check_arm(name)
-    except ExperimentRefused:
-        return False
-    return True
+    return [name for name in named if is_arm(name)]
 
 
 def _same(one: SurfaceStanding, other: SurfaceStanding) -> bool:

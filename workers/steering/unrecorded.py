@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from workers.ranking.experiment import Experiment
 from workers.ranking.weights import Weights
 from workers.steering.connection import Command, Denied
-from workers.steering.content import Fields
+from workers.steering.content import is_no_hash
 from workers.steering.history import Read, record
 from workers.steering.keys import Keys
 from workers.steering.standing import Standing
@@ -33,7 +33,8 @@ class Unrecorded:
         for surface, found in replies.items():
             documents = standings[surface].documents
             for name, key, reply in self._documents(surface, found):
-                if isinstance(reply, dict) and self._seen.get((surface, name)) != reply:
+                known = isinstance(reply, dict) or is_no_hash(reply)
+                if known and self._seen.get((surface, name)) != reply:
                     self._seen[surface, name] = reply
                     self._pending[surface, name] = _read(key, name, reply, documents[name])
         return len(self._pending) > pending
@@ -56,8 +57,9 @@ class Unrecorded:
         return [*own, (EXPERIMENT, keys.experiment(surface), found.experiment), *arms]
 
 
-def _read(key: str, name: str, fields: Fields, standing: Standing[Weights] | Standing[Experiment]) -> Read:
+def _read(key: str, name: str, reply: object, standing: Standing[Weights] | Standing[Experiment]) -> Read:
     """The version is told only where the content is what is applied."""
+    fields = reply if isinstance(reply, dict) else None
     if standing.refused is not None:
         return Read(key, name, fields, refused=standing.refused.reason)
     value = standing.applied.value if standing.applied and fields else None

@@ -1,0 +1,174 @@
+"""The desk: where ops and tools look at the steering documents of a surface, and change them.
+
+Each change is a compare-and-set on what was looked at, in one atomic step on the server, with an actor and a reason.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from workers.observe.failure import Failure
+from workers.ranking.experiment import Experiment
+from workers.ranking.surface import Surface
+from workers.ranking.weights import Weights
+from workers.steering.connection import Command, Denied, Link, RedisLost, replies_together, together
+from workers.steering.history import Entry, Written, read_entries, was_done, write
+from workers.steering.keys import Keys
+from workers.steering.live import LiveWorker, read_workers
+from workers.steering.surface_standing import EXPERIMENT, document_of
+from workers.steering.view import Document, Found, View, arms_in, view_of
+
+AnyDocument = Document[Weights] | Document[Experiment]
+
+_TRIES = 10
+_BLOCK_MS = 100  # less than the connection's own patience
+
+
+class RedisUnreachable(Failure):
+    """Redis does not answer, or not to us; the message names the address, without a password."""
+
+
+class ChangedMeanwhile(Failure):
+    """Somebody else changed a document after it was looked at; nothing was written."""
+
+    def __init__(self, before: AnyDocument, now: AnyDocument) -> None:
+        who = f"by {now.last.actor}" if now.last and now.is_recorded else "by hand"
+        why = f" ({now.last.reason})" if now.last and now.is_recorded and now.last.reason else ""
+        change = difference(before.texts, now.texts) or "to what it was before"
+        super().__init__(f"{now.read.name}: changed meanwhile {who}, revision {now.revision}{why}: {change}")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A document as it was looked at, and what it is to hold."""
+
+    document: AnyDocument
+    value: Weights | Experiment
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it holds that already."""
+        return self.document.texts == texts_for(self.value)
+
+
+class Desk:
+    """One connection to Redis; `with` opens and closes it. Every method raises RedisUnreachable.
+
+    Raises ValueError for a URL that cannot be right.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.keys = Keys(prefix)
+        self._link = Link(url)
+
+    def __enter__(self) -> Self:
+        try:
+            self._link.__enter__()
+        except RedisLost as lost:
+            raise self._unreachable(lost) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link.__exit__()
+
+    def ask(self, *commands: Command) -> list[object]:
+        """Replies of one round trip."""
+        try:
+            replies = self._link.ask(*commands)
+        except RedisLost as lost:
+            raise self._unreachable(lost) from None
+        return replies
+
+    def look(self, surface: Surface, arm: str | None = None) -> View:
+        """The surface's documents and their history at one instant; `arm` is among them, heard of or not."""
+        keys, name = self.keys, surface.name
+        history: Command = ("XRANGE", keys.history(name), "-", "+")
+        experiment, entries = self.ask(("HGETALL", keys.experiment(name)), history)
+        found = Found({EXPERIMENT: experiment}, read_entries(entries), 0)
+        arms = {*arms_in(found), arm}
+        names = {document_of(): keys.weights(name), EXPERIMENT: keys.experiment(name)}
+        names |= {document_of(arm): keys.weights(name, arm) for arm in arms if arm}
+        *replies, entries, clock = replies_together(
+            self.ask(*together(*(("HGETALL", key) for key in names.values()), history, ("TIME",)))
+        )
+        self._check(entries, clock)
+        documents = dict(zip(names, replies, strict=True))
+        return view_of(surface, keys, Found(documents, read_entries(entries), _milliseconds(clock)))
+
+    def write(self, view: View, changes: Sequence[Change], actor: str, reason: str) -> int:
+        """Write all of the changes or none; returns the surface's new revision. Raises ChangedMeanwhile."""
+        for _ in range(_TRIES):
+            pairs = [(change.document.read, written(change.value)) for change in changes]
+            (reply,) = self.ask(write(self.keys.history(view.surface.name), pairs, view.revision, actor, reason))
+            self._check(reply)
+            revision = was_done(reply)
+            if revision is not None:
+                return revision
+            view = self.look(view.surface)
+            changes = [_renewed(change, view) for change in changes]
+        raise RedisUnreachable(f"redis: {self._link.address}: the history changed {_TRIES} times meanwhile: try again")
+
+    def follow(self, surface: Surface, after: int) -> Iterator[Entry]:
+        """Entries past a revision, then new ones as they come, without end."""
+        history, place = self.keys.history(surface.name), b"0"
+        while True:
+            (reply,) = self.ask(("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", history, place))
+            self._check(reply)
+            found = reply.get(history.encode(), []) if isinstance(reply, dict) else []
+            yield from (entry for entry in read_entries(found) if entry.revision > after)
+            place = found[-1][0] if found else place
+
+    def workers(self) -> list[LiveWorker]:
+        """What each live worker says of itself."""
+        try:
+            return read_workers(self._link, self.keys)
+        except RedisLost as lost:
+            raise self._unreachable(lost) from None
+
+    def _check(self, *replies: object) -> None:
+        for reply in replies:
+            if isinstance(reply, Denied):
+                raise RedisUnreachable(f"redis: {self._link.address}: {reply.message}")
+
+    def _unreachable(self, lost: RedisLost) -> RedisUnreachable:
+        return RedisUnreachable(f"no Redis answers at {self._link.address}: {lost}")
+
+
+def texts_for(value: Weights | Experiment) -> dict[str, str]:
+    """The fields of the hash that holds it; numbers in the shortest form that reads back the same."""
+    if isinstance(value, Experiment):
+        return value.fields()
+    return {objective: repr(weight) for objective, weight in value.values.items()}
+
+
+def written(value: Weights | Experiment) -> Written:
+    """What is to be written, with the version of weights."""
+    return Written(texts_for(value), value.version if isinstance(value, Weights) else None)
+
+
+def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """What differs between two contents, field by field; empty where nothing does."""
+    fields = dict.fromkeys([*before, *after])
+    return ", ".join(
+        f"{field} {before.get(field, 'none')} -> {after.get(field, 'none')}"
+        for field in fields
+        if before.get(field) != after.get(field)
+    )
+
+
+def _renewed(change: Change, view: View) -> Change:
+    """The change on the document as it is now, where that is as it was looked at."""
+    before = change.document
+    arm = before.read.name.partition(":")[2] or None
+    now = view.experiment if before.read.name == EXPERIMENT else view.weights_of(arm)
+    if now.read.fields != before.read.fields or now.revision != before.revision:
+        raise ChangedMeanwhile(before, now)
+    return Change(now, change.value)
+
+
+def _milliseconds(clock: object) -> int:
+    match clock:
+        case [bytes(seconds), bytes(microseconds)]:
+            return int(seconds) * 1000 + int(microseconds) // 1000
+        case _:
+            raise RedisUnreachable(f"redis: got {clock!r} as its time, expected seconds and microseconds")

@@ -1,0 +1,195 @@
+"""A surface's steering documents as Redis holds them, with their history: what tools look at. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from workers.ranking.experiment import CONTROL, Experiment, ExperimentRefused, is_arm
+from workers.ranking.surface import Surface
+from workers.ranking.weights import WeightRules, Weights, WeightsRefused
+from workers.steering.content import NoContent, texts_of
+from workers.steering.history import Entry, Read
+from workers.steering.keys import Keys
+from workers.steering.standing import Source
+from workers.steering.surface_standing import EXPERIMENT, document_of
+
+T = TypeVar("T", Weights, Experiment)
+
+
+class NoSuchSet(ValueError):
+    """A revision or version that the history does not have, or whose set is not valid; the message says which."""
+
+
+@dataclass(frozen=True)
+class Document(Generic[T]):
+    """One document: what Redis holds (`value` is None where that is nothing or refused) and its entries, oldest first.
+
+    `in_force` is what workers stand on by it: the value, else the newest valid one of the history, else the default;
+    None for an experiment or an arm that was never valid.
+    """
+
+    read: Read
+    value: T | None
+    entries: tuple[Entry, ...]
+    in_force: T | None
+    source: Source | None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The fields as text."""
+        fields = self.read.fields or {}
+        return {f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace") for f, v in fields.items()}
+
+    @property
+    def last(self) -> Entry | None:
+        """The last recorded change."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last recorded change; 0 where there is none."""
+        return self.last.revision if self.last else 0
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the history knows of what Redis holds; the next worker that looks records it otherwise."""
+        return self.texts == (dict(self.last.after) if self.last else {})
+
+
+@dataclass(frozen=True)
+class View:
+    """One surface at one instant. `now` is Redis's clock, in milliseconds since the epoch."""
+
+    surface: Surface
+    weights: Document[Weights]
+    experiment: Document[Experiment]
+    arms: Mapping[str, Document[Weights]]
+    entries: tuple[Entry, ...]
+    now: int
+
+    @property
+    def revision(self) -> int:
+        """The surface's revision: that of the last change to any of its documents."""
+        return self.entries[-1].revision if self.entries else 0
+
+    @property
+    def running(self) -> Experiment | None:
+        """The experiment that has users."""
+        experiment = self.experiment.in_force
+        return experiment if experiment and experiment.running else None
+
+    def weights_of(self, arm: str | None) -> Document[Weights]:
+        """The weights of the surface (None) or of an arm. Raises KeyError for an arm that was never heard of."""
+        return self.weights if arm in (None, CONTROL) else self.arms[str(arm)]
+
+    def base_of(self, arm: str | None) -> Weights:
+        """The set that a change starts from: what is in force, for an arm that has none the surface's own."""
+        base = self.weights_of(arm).in_force or self.weights.in_force
+        assert base is not None  # a surface's weights fall back on the default
+        return base
+
+
+@dataclass(frozen=True)
+class Found:
+    """Redis's replies for one surface: documents by name as HGETALL gives them, entries oldest first."""
+
+    documents: Mapping[str, object]
+    entries: Sequence[Entry]
+    now: int
+
+
+def view_of(surface: Surface, keys: Keys, found: Found) -> View:
+    """Put together what was found."""
+    rules = surface.weight_rules
+    weights = _document(keys.weights(surface.name), document_of(), found, rules.validate)
+    arms = {
+        arm: _document(keys.weights(surface.name, arm), document_of(arm), found, rules.validate)
+        for arm in sorted(name.partition(":")[2] for name in found.documents if ":" in name)
+    }
+    experiment = _document(keys.experiment(surface.name), EXPERIMENT, found, Experiment.read)
+    return View(surface, _or_default(weights, rules), experiment, arms, tuple(found.entries), found.now)
+
+
+def arms_in(found: Found) -> list[str]:
+    """Every arm that the experiment or the history names."""
+    named = {entry.document.partition(":")[2] for entry in found.entries}
+    with suppress(NoContent):  # what cannot be read names no arm
+        named.update(texts_of(found.documents[EXPERIMENT]))
+    return sorted(name for name in named if is_arm(name))
+
+
+def set_at(document: Document[Weights], rules: WeightRules, place: str) -> Weights:
+    """The set of a revision or a version; `now` is what is in force, `default` the surface's own. Raises NoSuchSet."""
+    if place == "now" and document.in_force is not None:
+        return document.in_force
+    if place == "default":
+        return rules.default()
+    for entry in reversed(document.entries):
+        if place in (str(entry.revision), entry.version):
+            return valid_set(entry, rules)
+    kept = f"{document.entries[0].revision} to {document.revision}" if document.entries else "none"
+    raise NoSuchSet(
+        f"{document.read.name}: got {place!r}, expected a version, a revision (kept are {kept}), 'now' or 'default'"
+    )
+
+
+def valid_set(entry: Entry, rules: WeightRules) -> Weights:
+    """The set that an entry wrote. Raises NoSuchSet where it was none, or is none by the rules of today."""
+    try:
+        if entry.after:
+            return rules.validate(entry.after)
+    except WeightsRefused as refused:
+        raise NoSuchSet(f"revision {entry.revision}: {refused}") from None
+    raise NoSuchSet(f"revision {entry.revision}: the hash was deleted, expected a set")
+
+
+def set_before(document: Document[Weights], rules: WeightRules) -> Weights:
+    """Where a rollback goes: the last set in force before another one was, or before what is refused now."""
+    current = document.value
+    for entry in reversed(document.entries):
+        try:
+            found = valid_set(entry, rules)
+        except NoSuchSet:
+            continue
+        if found != current:
+            return found
+    first = document.entries[0] if document.entries else None
+    try:
+        found = rules.validate(first.before) if first and first.before else rules.default()
+    except WeightsRefused:
+        found = rules.default()
+    if found != current:
+        return found
+    raise NoSuchSet(f"{document.read.name}: its history holds no other set to go back to")
+
+
+def _document(key: str, name: str, found: Found, read: Callable[[Mapping[str, str]], T]) -> Document[T]:
+    reply, refused, value = found.documents[name], None, None
+    try:
+        texts = texts_of(reply)
+        value = read(texts) if texts else None
+    except (WeightsRefused, ExperimentRefused, NoContent) as refusal:
+        refused = str(refusal)
+    version = value.version if isinstance(value, Weights) else None
+    fields = reply if isinstance(reply, dict) else None
+    entries = tuple(entry for entry in found.entries if entry.document == name)
+    in_force = value if value is not None else _newest_valid(entries, read)
+    source = None if in_force is None else Source.REDIS if in_force is value else Source.LAST_GOOD
+    return Document(Read(key, name, fields, version, refused), value, entries, in_force, source)
+
+
+def _newest_valid(entries: Sequence[Entry], read: Callable[[Mapping[str, str]], T]) -> T | None:
+    for entry in reversed(entries):
+        if entry.after and entry.refused is None:
+            try:
+                return read(entry.after)
+            except (WeightsRefused, ExperimentRefused):
+                continue  # valid when it was written, not by the rules of today
+    return None
+
+
+def _or_default(document: Document[Weights], rules: WeightRules) -> Document[Weights]:
+    if document.in_force is not None:
+        return document
+    return Document(document.read, None, document.entries, rules.default(), Source.DEFAULT)
