@@ -37,5 +37,5 @@ def rank_requests(
 
 
 def _rank(request: Request, scores: Scores, mix: Mix, models: Mapping[str, int], ranked_at: int) -> Feed:
-    arm, weights = mix.draw(request.user_id)
-    return rank(request, scores, weights, models, ranked_at, arm)
+    drawn = mix.draw(request.user_id)
+    return rank(request, scores, drawn.weights, models, ranked_at, drawn.arm)

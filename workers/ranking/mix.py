@@ -1,4 +1,7 @@
-"""The mix of a surface: its weights and those of an experiment's arms. What a feed is ranked under is drawn of it."""
+"""The mix of a surface: its weights and pinned models, and those of an experiment's arms.
+
+What a feed is ranked under is drawn of it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,23 +12,38 @@ from workers.ranking.weights import Weights
 
 _NO_ARMS: Mapping[str, Weights] = {}
 
+Pins = Mapping[str, int]
+"""Objective to the version of its model that is in force; the highest available one for those that are not named."""
+
+NO_PINS: Pins = {}
+_NO_ARM_PINS: Mapping[str, Pins] = {}
+
 
 class Drawn(NamedTuple):
     """What one feed is ranked under, and the arm that it is stamped with."""
 
     arm: str
     weights: Weights
+    pins: Pins = NO_PINS
 
 
 @dataclass(frozen=True)
 class Mix:
-    """One immutable whole. `arms` has a set for every arm of the experiment that has users."""
+    """One immutable whole. `arms` has a set for every arm of the experiment that has users.
+
+    `arm_pins` has the objectives whose models an arm pins otherwise than the surface's own `pins`.
+    """
 
     weights: Weights
     experiment: Experiment | None = None
     arms: Mapping[str, Weights] = field(default_factory=lambda: _NO_ARMS)
+    pins: Pins = field(default_factory=lambda: NO_PINS)
+    arm_pins: Mapping[str, Pins] = field(default_factory=lambda: _NO_ARM_PINS)
 
     def draw(self, user_id: str) -> Drawn:
-        """The user's arm and its weights; `control` and the surface's without an experiment."""
+        """The user's arm, its weights and its models; `control` and the surface's own without an experiment."""
         arm = CONTROL if self.experiment is None else self.experiment.draw(user_id)
-        return Drawn(arm, self.weights if arm == CONTROL else self.arms[arm])
+        if arm == CONTROL:
+            return Drawn(arm, self.weights, self.pins)
+        others = self.arm_pins.get(arm)
+        return Drawn(arm, self.arms[arm], {**self.pins, **others} if others else self.pins)

@@ -41,14 +41,14 @@ def test_a_canary_is_started_ramped_and_promoted_while_workers_follow(
     assert in_redis(server, "experiment:home") == {"salt": "s", "canary": "5"}
     events.wait("experiment_applied", canary="5")
     drawn = [steering.mix("home").draw(f"user-{number}") for number in range(2000)]
-    assert 60 < sum(one == ("canary", CANARY) for one in drawn) < 140
+    assert 60 < sum(one[:2] == ("canary", CANARY) for one in drawn) < 140
     assert run("experiment", "ramp", "home", "canary=20.5").code == 0
     events.wait("experiment_applied", canary="20.5")
     grown = [steering.mix("home").draw(f"user-{number}") for number in range(2000)]
     assert all(after.arm == "canary" for before, after in zip(drawn, grown, strict=True) if before.arm == "canary")
     run("experiment", "promote", "home", "canary")
     until(lambda: steering.mix("home").weights == CANARY)
-    assert all(steering.mix("home").draw(f"user-{number}") == ("control", CANARY) for number in range(2000))
+    assert all(steering.mix("home").draw(f"user-{number}")[:2] == ("control", CANARY) for number in range(2000))
 
 
 def test_a_promotion_is_one_step_with_two_entries(server: RedisServer, run: Run) -> None:
