@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.builders import surface
 from tests.ranking.building import feed_of, mix
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
@@ -49,4 +50,5 @@ def test_a_feed_is_whole_unless_items_were_cut_from_it() -> None:
     feed = feed_of(TABLE, mix(1, 1))
     assert is_whole(feed)
     assert not is_whole(replace(feed, truncated=1))
-    assert not is_whole(replace(feed, below_top_k=1))
+    assert not is_whole(feed_of(TABLE, mix(1, 1), surface=surface(top_k=1)))
+    assert is_whole(feed_of(TABLE, mix(1, 1), surface=surface(top_k=3)))

@@ -19,7 +19,7 @@ class OtherObjectives(ValueError):
 
 def is_whole(feed: Feed) -> bool:
     """Whether every ranked item is on the record; if not, another set might bring in an item that is not."""
-    return feed.truncated == feed.below_top_k == 0
+    return feed.truncated == 0 and feed.below_top_k == 0
 
 
 def scores_for(feed: Feed, weights: Weights) -> Scores:
