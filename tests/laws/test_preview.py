@@ -23,6 +23,9 @@ numbers = st.floats(-1.0, 1.0, width=32)
 coarse = st.integers(-8, 8).map(lambda eighths: eighths / 8)
 mixes = st.builds(mix, st.floats(-2, 2), st.floats(-2, 2))
 coarse_mixes = st.builds(mix, coarse, coarse)
+# Fine, yet never so near to each other that a sum rounds the difference away.
+fine = st.integers(-(2**21), 2**21).map(lambda steps: steps / 2**20)
+fine_mixes = st.builds(mix, fine, fine)
 
 Table = dict[str, tuple[float, float]]
 
@@ -126,7 +129,7 @@ def first_of(feed: Feed, weights: Weights, count: int) -> set[str]:
 @settings(max_examples=400, deadline=None)
 @given(
     feed=feeds,
-    weights=st.one_of(coarse_mixes, mixes),
+    weights=st.one_of(coarse_mixes, fine_mixes),
     objective=st.sampled_from(["quality", "engagement"]),
     count=st.sampled_from([1, 10]),
     side=st.sampled_from([1, -1]),

@@ -7,6 +7,9 @@ With final scores f and scores s, a move d of the weight of objective k makes th
 a line in d. Item j draws level with item i, which stands ahead of it, at d = (f_i - f_j) / (s_jk - s_ik), and two lines
 meet once: from there on j stays ahead. So the nearest of all pairs' meetings is the margin, no smaller move changes
 anything, and every larger one does. At the margin itself the order of the two is that of their item ids, as everywhere.
+
+This is so but for float64's rounding: final scores that differ by a few units in the last place may become level, and
+so change places by item id, under a move that is no crossing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +34,7 @@ _FIRST = 10
 class Crossing(NamedTuple):
     """A move of one weight past which `rising` stands ahead of `falling`, whose place it takes.
 
-    `move` is signed, and exact to float64's rounding; `within_bounds` says whether the weight so moved is.
+    `move` is signed; `within_bounds` says whether the weight so moved is.
     """
 
     move: float
