@@ -12,10 +12,12 @@ from jsonschema import Draft202012Validator
 from tests.contract.golden import GOLDEN, INDEX, SCHEMAS, Entry
 from workers.codec.dead_letters import MESSAGE_BYTES
 from workers.codec.judge import ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES
+from workers.ranking.experiment import MOST_ARMS, Experiment
 from workers.ranking.refusal import CandidateReason, Reason
+from workers.steering.history import MOST_ENTRIES
 
 GENERATED = SCHEMAS.parent / "workers" / "codec" / "generated"
-JSON_SCHEMAS = ["candidate", "feed", "dead-letter", "weights", "interaction"]
+JSON_SCHEMAS = ["candidate", "feed", "dead-letter", "weights", "experiment", "weights-history", "interaction"]
 
 
 def _schema(name: str) -> dict[str, Any]:
@@ -95,6 +97,21 @@ def test_a_set_of_weights_as_redis_holds_it_validates_and_nonsense_does_not() ->
     validator = _validator("weights")
     assert validator.is_valid({"quality": "0.7", "engagement": "-1e-3"})
     assert not any(validator.is_valid({"quality": bad}) for bad in ("nan", "inf", "", "0x1", "0.7 ", None, True))
+
+
+def test_an_experiment_as_redis_holds_it_validates_and_nonsense_does_not() -> None:
+    validator = _validator("experiment")
+    assert validator.is_valid(Experiment("s", {"a": 1, "b-_9": 1234, "c": 0}).fields() | {"control": "87.65"})
+    vectors = json.loads((GOLDEN / "arms.json").read_text(encoding="utf-8"))["experiments"]
+    assert all(validator.is_valid(vector["experiment"]) for vector in vectors)
+    assert not validator.is_valid({"canary": "5"})
+    assert not any(validator.is_valid({"salt": "s", "canary": bad}) for bad in ("101", "5%", "-1", "0.001", "", 5))
+    assert not any(validator.is_valid({"salt": "s", bad: "5"}) for bad in ("", "a b", "a:b", "é", "x" * 65))
+    assert _schema("experiment")["maxProperties"] == MOST_ARMS + len(("salt", "control"))
+
+
+def test_the_bound_of_the_history_is_the_one_that_is_told() -> None:
+    assert f"keeps the last {MOST_ENTRIES:,};" in _schema("weights-history")["description"]
 
 
 def test_the_limits_in_the_schemas_are_those_of_the_codec() -> None:

@@ -19,6 +19,8 @@ CONTROL = "control"
 """The arm of users who are in no other: ranked under the surface's own weights."""
 SALT = "salt"
 """The field beside the arms."""
+MOST_ARMS = 100
+"""Beside `control`: each costs every worker a read at each poll."""
 
 BUCKETS = 10_000
 _ARM = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -39,10 +41,14 @@ class Experiment:
     _arms: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.salt.encode("utf-8", "surrogatepass")) <= _MOST_SALT:
+        if not _is_salt(self.salt):
             raise ExperimentRefused(f"{SALT}: got {self.salt[:80]!r}, expected 1 to {_MOST_SALT} bytes of UTF-8")
-        for arm in self.shares:
+        if len(self.shares) > MOST_ARMS:
+            raise ExperimentRefused(f"arms: got {len(self.shares)} of them, expected at most {MOST_ARMS}")
+        for arm, share in self.shares.items():
             check_arm(arm)
+            if not 0 <= share <= BUCKETS:
+                raise ExperimentRefused(f"{arm}: got {_percent(share)} %, expected 0 to 100")
         total = sum(self.shares.values())
         if total > BUCKETS:
             raise ExperimentRefused(f"{', '.join(self.shares)}: add up to {_percent(total)} %, expected at most 100")
@@ -55,10 +61,10 @@ class Experiment:
             raise ExperimentRefused(f"{SALT}: not given, expected a text that parts this experiment from others")
         shares = {arm: _share(arm, percent) for arm, percent in fields.items() if arm != SALT}
         control = shares.pop(CONTROL, None)
-        if control is not None and control + sum(shares.values()) != BUCKETS:
-            rest = BUCKETS - sum(shares.values())
+        experiment, rest = cls(fields[SALT], shares), BUCKETS - sum(shares.values())
+        if control is not None and control != rest:
             raise ExperimentRefused(f"{CONTROL}: got {fields[CONTROL]!r}, expected the rest, {_percent(rest)}, or none")
-        return cls(fields[SALT], shares)
+        return experiment
 
     def fields(self) -> dict[str, str]:
         """The fields of the hash."""
@@ -91,6 +97,13 @@ def check_arm(arm: str) -> None:
         raise ExperimentRefused(f"arm: got {arm[:80]!r}, expected {expected}")
 
 
+def _is_salt(salt: str) -> bool:
+    try:
+        return 0 < len(salt.encode()) <= _MOST_SALT
+    except UnicodeEncodeError:  # half of a surrogate pair: no user could be drawn
+        return False
+
+
 def _share(arm: str, percent: str) -> int:
     if not _PERCENT.fullmatch(percent) or Decimal(percent) > 100:
         raise ExperimentRefused(f"{arm[:80]}: got {percent[:80]!r}, expected 0 to 100 percent, in hundredths")
@@ -105,16 +118,15 @@ def _laid_out(shares: Mapping[str, int]) -> tuple[str, ...]:
     """The arm of each bucket."""
     # UTF-8 bytes sort as code points do, and so do Python's strings.
     arms, buckets = sorted(shares), [CONTROL] * BUCKETS
+    beyond: dict[str, int] = {}
     for place, arm in enumerate(arms):
         first, end = BUCKETS * place // len(arms), BUCKETS * (place + 1) // len(arms)
         own = min(shares[arm], end - first)
         buckets[first : first + own] = [arm] * own
-    for place, arm in enumerate(arms):
-        own = BUCKETS * (place + 1) // len(arms) - BUCKETS * place // len(arms)
-        for bucket in _free(buckets)[: max(0, shares[arm] - own)]:
-            buckets[bucket] = arm
+        beyond[arm] = shares[arm] - own
+    for arm, count in beyond.items():
+        if count:
+            free = [bucket for bucket, taken in enumerate(buckets) if taken == CONTROL]
+            for bucket in free[:count]:
+                buckets[bucket] = arm
     return tuple(buckets)
-
-
-def _free(buckets: list[str]) -> list[int]:
-    return [bucket for bucket, arm in enumerate(buckets) if arm == CONTROL]

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from workers.ranking.experiment import Experiment, ExperimentRefused, is_arm
+from workers.ranking.experiment import CONTROL, MOST_ARMS, SALT, Experiment, ExperimentRefused, is_arm
 from workers.ranking.mix import Mix
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering.content import NoContent, texts_of
 from workers.steering.standing import Applied, Moment, Source, Standing
-
-_MOST_ARMS = 100  # that are read: each costs every worker a read at each poll
 
 
 class Replies(NamedTuple):
@@ -49,7 +47,7 @@ class SurfaceStanding:
 
     def arms_to_read(self, experiment: object) -> tuple[str, ...]:
         """The arms whose weights matter: those in force, and those that Redis's reply for the experiment names."""
-        return tuple(sorted({*self._arms_in_force(), *_named_arms(experiment)}))[:_MOST_ARMS]
+        return tuple(sorted({*self._arms_in_force(), *_named_arms(experiment)}))
 
     def judge(self, replies: Replies, rules: WeightRules, moment: Moment) -> "SurfaceStanding":
         """Weigh the replies; returns itself where there is nothing new."""
@@ -97,12 +95,12 @@ def _all_armed(experiment: Experiment, armed: frozenset[str]) -> Experiment:
 
 
 def _named_arms(reply: object) -> list[str]:
-    """The arms that the content of an experiment names, sound or not."""
+    """The arms that the content of an experiment names, sound or not; none of too many, which are refused unread."""
     try:
-        named = texts_of(reply)
+        named = [arm for arm in texts_of(reply) if arm not in (SALT, CONTROL)]
     except NoContent:
         return []
-    return [name for name in named if is_arm(name)]
+    return [name for name in named if is_arm(name)] if len(named) <= MOST_ARMS else []
 
 
 def _same(one: SurfaceStanding, other: SurfaceStanding) -> bool:
