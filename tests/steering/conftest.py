@@ -57,6 +57,9 @@ class RedisServer:
     def set(self, name: str, **weights: object) -> None:
         self.client.hset(f"weights:{name}", mapping={objective: str(value) for objective, value in weights.items()})
 
+    def experiment(self, name: str, **fields: str) -> None:
+        self.client.hset(f"experiment:{name}", mapping=fields)  # type: ignore[arg-type]  # typed too narrowly there
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._process
         self._process.send_signal(number)
@@ -85,6 +88,17 @@ class Events:
             came = self._news.wait_for(lambda: len(self.all(event, **fields)) >= count, PATIENCE_S)
             assert came, f"no {event} {fields} in {self._said}"
         return self.all(event, **fields)[count - 1]
+
+
+def read_once_more(server: RedisServer, *events: Events) -> None:
+    """Return when all of these have read every hash as it is now: surfaces are read together.
+
+    What was to be said of an earlier read, to the history too, has been said by then.
+    """
+    counts = [len(one.all("weights_applied", surface="other")) for one in events]
+    server.set("other", quality=(sum(counts) + 1) / 10_000)
+    for one, count in zip(events, counts, strict=True):
+        one.wait("weights_applied", count + 1, surface="other")
 
 
 def free_port() -> int:

@@ -52,6 +52,20 @@ class Statuses:
             if refused:
                 return refused
 
+    def until_experiment_refused(self, surface: str) -> dict[str, Any]:
+        """The surface's experiment, in the next status in which something of it is refused."""
+        while True:
+            experiment: dict[str, Any] = self.next()["surfaces"][surface]["experiment"]
+            if experiment["refused"]:
+                return experiment
+
+    def until_experiment(self, surface: str, **fields: object) -> dict[str, Any]:
+        """The surface's part of the next status in which its experiment is so."""
+        while True:
+            found: dict[str, Any] = self.next()["surfaces"][surface]
+            if fields.items() <= found["experiment"].items():
+                return found
+
     def now(self) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(str(self._server.client.get(KEY)))
         Draft202012Validator(SCHEMA).validate(status)
@@ -166,3 +180,58 @@ def test_a_user_who_may_not_write_the_status_still_gets_weights(
     server.set("home", quality=0.7, engagement=0.3)
     events.wait("weights_applied", surface="home")
     assert steering.mix("home").weights == GOOD
+
+
+def test_the_status_tells_the_experiment_its_arms_and_how_long_a_push_took(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
+    steer(poll_seconds=NEVER)
+    statuses.until("home", source="default")
+    server.set("home:canary", quality=0.7, engagement=0.3)
+    server.experiment("home", salt="s", canary="12.5", later="0")
+    told = statuses.until_experiment("home", salt="s")
+    assert told["experiment"] | {"applied_at": 0, "push_ms": 0} == {
+        "salt": "s",
+        "arms": {"canary": 12.5, "later": 0.0},
+        "source": "redis",
+        "applied_at": 0,
+        "push_ms": 0,
+        "refused": None,
+    }
+    assert told["experiment"]["push_ms"] > 0
+    assert (told["arms"]["canary"]["version"], told["arms"]["canary"]["refused"]) == (GOOD.version, None)
+    assert told["arms"]["later"] == dict.fromkeys(told["arms"]["later"])
+    assert told["push_ms"] is None
+
+
+def test_an_experiment_that_is_refused_is_told_beside_the_one_in_force(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
+    server.set("home:canary", quality=0.7, engagement=0.3)
+    server.experiment("home", salt="s", canary="5")
+    steer(poll_seconds=NEVER)
+    server.experiment("home", canary="101")
+    told = statuses.until_experiment_refused("home")
+    assert (told["salt"], told["arms"]) == ("s", {"canary": 5.0})
+    assert told["refused"]["reason"] == "canary: got '101', expected 0 to 100 percent, in hundredths"
+
+
+def test_what_no_push_brought_has_no_time_of_a_push(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    server.set("home", quality=0.7, engagement=0.3)
+    steer(poll_seconds=NEVER)
+    assert statuses.until("home", source="redis")["push_ms"] is None
+    server.set("home", quality=0.2)
+    assert statuses.until("home", values={"quality": 0.2, "engagement": 0.3})["push_ms"] > 0
+
+
+def test_a_push_between_two_reads_in_a_row_is_timed_too(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+    held = iter([GOOD.version])
+
+    def change_again(event: str, /, **fields: object) -> None:
+        # In the steering thread, between the read that has applied the set and the next one, which follows at once.
+        if event == "weights_applied" and fields["version"] == next(held, None):
+            server.set("home", quality=0.2)
+
+    steer(poll_seconds=NEVER, on_event=change_again)
+    server.set("home", quality=0.7, engagement=0.3)
+    assert statuses.until("home", values={"quality": 0.2, "engagement": 0.3})["push_ms"] is not None

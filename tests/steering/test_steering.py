@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.steering.conftest import Events, RedisServer
+from tests.steering.conftest import Events, RedisServer, read_once_more
 from tests.steering.peers import DeafProxy
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
@@ -25,13 +25,6 @@ class HandClock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def read_once_more(server: RedisServer, events: Events) -> None:
-    """Return when every hash as it is now has been read: surfaces are read together."""
-    count = len(events.all("weights_applied", surface="other"))
-    server.set("other", quality=(count + 1) / 1000)
-    events.wait("weights_applied", count + 1, surface="other")
 
 
 def test_a_set_in_redis_is_applied_before_start_returns(server: RedisServer, steer: Steer) -> None:

@@ -79,6 +79,10 @@ class Experiment:
         """An arm's share, `control`'s too."""
         return (self.shares[arm] if arm != CONTROL else BUCKETS - sum(self.shares.values())) / 100
 
+    def percents(self) -> dict[str, float]:
+        """The share of each arm but `control`."""
+        return {arm: self.percent(arm) for arm in self.shares}
+
     def draw(self, user_id: str) -> str:
         """The user's arm."""
         digest = hashlib.sha256(f"{self.salt}:{user_id}".encode()).digest()

@@ -27,9 +27,14 @@ local most, known, actor, reason = tonumber(take()), take(), take(), take()
 local revision, recorded = 0, {}
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if newest then
+  revision, recorded = nil, nil
   for i = 1, #newest[2], 2 do
     if newest[2][i] == 'revision' then revision = tonumber(newest[2][i + 1]) end
     if newest[2][i] == 'documents' then recorded = cjson.decode(newest[2][i + 1]) end
+  end
+  -- Counting anew from 1 would tell a history that never was.
+  if not (revision and recorded) then
+    return redis.error_reply('ERR ' .. newest[1] .. ' in ' .. KEYS[1] .. ' is no entry of a history: XDEL it')
   end
 end
 if known ~= '' and tonumber(known) ~= revision then return {'changed'} end
@@ -79,7 +84,10 @@ end
 for _, document in ipairs(documents) do
   if document.new_fields then
     redis.call('DEL', document.key)
-    redis.call('HSET', document.key, unpack(document.new_fields))
+    -- One at a time: unpack has a limit, and an error here would leave the hash deleted.
+    for i = 1, #document.new_fields, 2 do
+      redis.call('HSET', document.key, document.new_fields[i], document.new_fields[i + 1])
+    end
     record(document.name, actor, reason, document.new_text, document.new_version, '')
   end
 end

@@ -105,12 +105,15 @@ def together(*commands: Command) -> tuple[Command, ...]:
     return (("MULTI",), *commands, ("EXEC",))
 
 
-def replies_together(replies: Sequence[object]) -> list[object]:
-    """The replies to the commands; for a user who may not MULTI, they were given one after the other."""
+def replies_together(replies: Sequence[object]) -> list[object] | None:
+    """The replies to the commands; for a user who may not MULTI, they were given one after the other.
+
+    None where Redis has refused to run any, since it denies one of them: ask for each by itself.
+    """
     allowed, *single, executed = replies
     if isinstance(executed, list):
         return executed
-    return [reply if isinstance(allowed, Denied) or isinstance(reply, Denied) else executed for reply in single]
+    return single if isinstance(allowed, Denied) else None
 
 
 def _with_denials(reply: object) -> object:

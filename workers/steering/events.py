@@ -1,7 +1,8 @@
 """What steering says, as structured log events: each state once, not each second.
 
-weights_applied, weights_refused (surface, version...), weights_fallback (at start: what a surface stands on that Redis
-has nothing for), redis_connected, redis_lost, pushes_denied (the poll goes on alone), status_denied,
+weights_applied, weights_refused (surface, version, and arm where it is an arm's set), experiment_applied,
+experiment_refused, weights_fallback (at start: what a surface stands on that Redis has nothing for), redis_connected,
+redis_lost, pushes_denied (the poll goes on alone), status_denied, history_denied (changes by hand are not recorded),
 last_good_ignored, last_good_unwritable, steering_failed (a bug: the thread has ended).
 """
 

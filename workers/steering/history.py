@@ -54,10 +54,14 @@ class Read:
 
 @dataclass(frozen=True)
 class Written:
-    """A document's new content."""
+    """A document's new content: one field at least, since Redis has no empty hash. Raises ValueError."""
 
     texts: Mapping[str, str]
     version: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise ValueError("texts: got no field, expected at least one")
 
 
 def record(history: str, *documents: Read) -> Command:
@@ -87,8 +91,8 @@ def read_entries(reply: object) -> list[Entry]:
 
 def _entry(one: Any) -> Entry | None:
     identity, flat = one
-    fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
     try:
+        fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
         return Entry(
             revision=int(fields["revision"]),
             at=int(identity.split(b"-")[0]),

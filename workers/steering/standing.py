@@ -5,7 +5,7 @@ things as they are.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -83,8 +83,13 @@ class Standing(Generic[T]):
         try:
             value = read(texts_of(reply))
         except (WeightsRefused, ExperimentRefused, NoContent) as refusal:
-            refused = Refused(str(refusal)[:_REASON_LENGTH], moment.now, digest_of(reply))
-            return Standing(self.applied, refused, seen)
+            return Standing(self.applied, self._refusal(str(refusal), digest_of(reply), moment), seen)
         if self.applied is not None and self.applied.source is Source.REDIS and value == self.applied.value:
             return Standing(self.applied, None, seen)
         return Standing(Applied(value, Source.REDIS, moment.now, moment.push_ms), None, seen)
+
+    def _refusal(self, reason: str, content: str | None, moment: Moment) -> Refused:
+        """The refusal that stands already, where the same content is refused for the same reason."""
+        refused = Refused(reason[:_REASON_LENGTH], moment.now, content)
+        stands = self.refused
+        return stands if stands and replace(stands, at=moment.now) == refused else refused

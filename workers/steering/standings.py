@@ -89,13 +89,15 @@ class Standings:
         version = before.applied and before.applied.value.version
         if after.applied and after.applied is not before.applied:
             self._events.say("weights_applied", **whose, previous=version, **_described(after.applied))
-        elif after.refused and after is not before:
+        elif after.refused and after.refused is not before.refused:
             self._events.say("weights_refused", **whose, version=version, reason=after.refused.reason)
 
     def _say_experiment(self, name: str, before: Standing[Experiment], after: Standing[Experiment]) -> None:
         if after.applied and after.applied is not before.applied:
-            self._events.say("experiment_applied", surface=name, **after.applied.value.fields())
-        elif after.refused and after is not before:
+            # The arms stand apart: their names are anybody's, `event` and `surface` too.
+            salt, arms = after.applied.value.salt, after.applied.value.percents()
+            self._events.say("experiment_applied", surface=name, salt=salt, arms=arms)
+        elif after.refused and after.refused is not before.refused:
             self._events.say("experiment_refused", surface=name, reason=after.refused.reason)
 
 

@@ -109,5 +109,6 @@ def _experiment(standing: Standing[Experiment]) -> ExperimentStatus:
     if applied is None:
         return ExperimentStatus(None, None, None, None, None, refused)
     experiment = applied.value
-    arms = {arm: experiment.percent(arm) for arm in experiment.shares}
-    return ExperimentStatus(experiment.salt, arms, applied.source, applied.at, applied.push_ms, refused)
+    return ExperimentStatus(
+        experiment.salt, experiment.percents(), applied.source, applied.at, applied.push_ms, refused
+    )

@@ -132,7 +132,7 @@ class Steering:
             self._stopping.wait(_PACE_S)
             if not more_to_say:
                 self._standings.keep()
-                self._await_news()
+            self._await_news(0.0 if more_to_say else self._poll_s)
         self._link.ask(("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id))
 
     def _read(self) -> bool:
@@ -155,14 +155,23 @@ class Steering:
         standings = self._standings.current
         arms = {name: standing.arms_to_read(None) for name, standing in standings.items()}
         replies = self._link.ask(*saying, *together(*self._documents(arms)))
-        said, found = replies[: len(saying)], _parted(arms, replies[len(saying) :])
+        said, found = replies[: len(saying)], self._parted(arms, replies[len(saying) :])
         for _ in range(_MOST_LOOKS):
             needed = {name: standings[name].arms_to_read(one.experiment) for name, one in found.items()}
             if needed == arms:
                 break
             arms = needed
-            found = _parted(arms, self._link.ask(*together(*self._documents(arms))))
+            found = self._parted(arms, self._link.ask(*together(*self._documents(arms))))
         return said, found
+
+    def _parted(self, arms: Mapping[str, tuple[str, ...]], replies: list[object]) -> dict[str, Replies]:
+        """The replies by surface; where one document is denied to us, each is asked for by itself."""
+        found = replies_together(replies)
+        rest = iter(self._link.ask(*self._documents(arms)) if found is None else found)
+        return {
+            name: Replies(next(rest), next(rest), {arm: next(rest) for arm in of_surface})
+            for name, of_surface in arms.items()
+        }
 
     def _documents(self, arms: Mapping[str, tuple[str, ...]]) -> list[Command]:
         keys = self._keys
@@ -183,11 +192,13 @@ class Steering:
             ("ZREMRANGEBYSCORE", live, "-inf", now - _FORGOTTEN_MS),
         )
 
-    def _await_news(self) -> None:
-        due = self._clock() + self._poll_s
-        while self._clock() < due and not self._stopping.is_set():
-            if self._link.has_news(_SLICE_S):
+    def _await_news(self, seconds: float) -> None:
+        due = self._clock() + seconds
+        while not self._stopping.is_set():
+            if self._link.has_news(min(_SLICE_S, seconds)):
                 self._pushed_at = self._clock()
+                return
+            if self._clock() >= due:
                 return
 
     def _hear(self, said: list[object]) -> None:
@@ -202,14 +213,6 @@ class Steering:
         self._events.trouble("pushes_denied", _denial(tracking))
         self._events.trouble("status_denied", _denial(*status_))
         self._events.trouble("history_denied", _denial(*history))
-
-
-def _parted(arms: Mapping[str, tuple[str, ...]], replies: list[object]) -> dict[str, Replies]:
-    rest = iter(replies_together(replies))
-    return {
-        name: Replies(next(rest), next(rest), {arm: next(rest) for arm in of_surface})
-        for name, of_surface in arms.items()
-    }
 
 
 def _denial(*replies: object) -> str | None:
