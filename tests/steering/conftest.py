@@ -91,10 +91,7 @@ class Events:
 
 
 def read_once_more(server: RedisServer, *events: Events) -> None:
-    """Return when all of these have read every hash as it is now: surfaces are read together.
-
-    What was to be said of an earlier read, to the history too, has been said by then.
-    """
+    """Return when all of these have read every hash as it is now: surfaces are read together."""
     counts = [len(one.all("weights_applied", surface="other")) for one in events]
     server.set("other", quality=(sum(counts) + 1) / 10_000)
     for one, count in zip(events, counts, strict=True):

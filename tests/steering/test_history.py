@@ -1,0 +1,341 @@
+"""The history: each change once, whoever made it and however many workers see it."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.steering.conftest import Events, RedisServer, read_once_more
+from workers.ranking.weights import Weights
+from workers.steering import Steering
+from workers.steering.connection import Denied, Link
+from workers.steering.content import fields_of
+from workers.steering.history import MOST_ENTRIES, Entry, Read, Written, read_entries, record, was_done, write
+
+Steer = Callable[..., Steering]
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "weights-history.schema.json").read_text())
+NEVER = 3600.0
+GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
+SET = {"quality": "0.7", "engagement": "0.3"}
+
+
+@pytest.fixture
+def link(server: RedisServer) -> Iterator[Link]:
+    with Link(server.url) as link:
+        yield link
+
+
+@pytest.fixture
+def crowd(server: RedisServer, steer: Steer) -> list[Events]:
+    """What each of four workers says that follow one Redis by push."""
+    heard = [Events() for _ in range(4)]
+    for number, events in enumerate(heard):
+        steer(worker_id=f"w-{number}", on_event=events, poll_seconds=NEVER)
+    return heard
+
+
+def recorded(server: RedisServer, *events: Events) -> None:
+    """Return when what these have seen is recorded: it goes out with the read after the one that has seen it."""
+    read_once_more(server, *events)
+    read_once_more(server, *events)
+
+
+def entries(link: Link, surface: str = "home") -> list[Entry]:
+    """All entries, the oldest first; each of them by its schema."""
+    (reply,) = link.ask(("XRANGE", f"history:{surface}", "-", "+"))
+    assert isinstance(reply, list)
+    for _, flat in reply:
+        texts = [text.decode() for text in flat]
+        fields = dict(zip(texts[::2], texts[1::2], strict=True))
+        Draft202012Validator(SCHEMA).validate(fields)
+        assert json.loads(fields["documents"]).get(fields["document"], "{}") == fields["after"]
+    found = read_entries(reply)
+    assert len(found) == len(reply)
+    return found
+
+
+def told(entry: Entry) -> dict[str, Any]:
+    """An entry without its time."""
+    return {name: value for name, value in vars(entry).items() if name != "at"}
+
+
+def by_hand(revision: int, before: Mapping[str, str], after: Mapping[str, str], **fields: object) -> dict[str, Any]:
+    """A change made by hand, as the history tells it."""
+    entry = {"document": "weights", "actor": "unknown", "reason": "", "version": None, "refused": None}
+    return {"revision": revision, "before": before, "after": after} | entry | fields
+
+
+def test_changes_by_hand_stand_there_once_with_what_was_before_and_after(
+    server: RedisServer, crowd: list[Events], link: Link
+) -> None:
+    server.set("home", **SET)
+    recorded(server, *crowd)
+    server.client.hdel("weights:home", "engagement")
+    recorded(server, *crowd)
+    server.client.delete("weights:home")
+    recorded(server, *crowd)
+    rest, without = {"quality": "0.7"}, Weights.of({"quality": 0.7, "engagement": 0.5})
+    assert [told(entry) for entry in entries(link)] == [
+        by_hand(1, {}, SET, version=GOOD.version),
+        by_hand(2, SET, rest, version=without.version),
+        by_hand(3, rest, {}),
+    ]
+
+
+def test_an_experiment_and_its_arms_are_in_the_history_too(
+    server: RedisServer, crowd: list[Events], link: Link
+) -> None:
+    server.set("home:canary", **SET)
+    recorded(server, *crowd)
+    assert entries(link) == []  # nothing names it yet
+    server.experiment("home", salt="s", canary="5")
+    recorded(server, *crowd)
+    server.client.delete("experiment:home")
+    recorded(server, *crowd)
+    experiment = {"salt": "s", "canary": "5"}
+    *both, last = [told(entry) | {"revision": 0} for entry in entries(link)]
+    assert len(both) == 2
+    assert by_hand(0, {}, experiment, document="experiment") in both
+    assert by_hand(0, {}, SET, document="weights:canary", version=GOOD.version) in both
+    assert last == by_hand(0, experiment, {}, document="experiment")
+
+
+def test_what_workers_refuse_is_recorded_with_their_reason(
+    server: RedisServer, crowd: list[Events], link: Link
+) -> None:
+    server.client.hset("weights:home", "quality", "much")
+    recorded(server, *crowd)
+    server.experiment("home", canary="5")
+    recorded(server, *crowd)
+    no_number = "quality: got 'much', expected a finite number such as 0.7"
+    no_salt = "salt: not given, expected a text that parts this experiment from others"
+    assert [told(entry) for entry in entries(link)] == [
+        by_hand(1, {}, {"quality": "much"}, refused=no_number),
+        by_hand(2, {}, {"canary": "5"}, document="experiment", refused=no_salt),
+    ]
+
+
+def test_content_outside_utf_8_is_recorded_as_escapes(server: RedisServer, crowd: list[Events], link: Link) -> None:
+    server.client.hset("weights:home", mapping={b"\xfe": b"\xff\x00 \xc3\xa9"})
+    recorded(server, *crowd)
+    (entry,) = entries(link)
+    assert entry.after == {r"\xfe": "\\xff\x00 é"}
+    assert "expected UTF-8" in (entry.refused or "")
+
+
+def test_content_without_measure_is_recorded_by_its_digest(
+    server: RedisServer, crowd: list[Events], link: Link
+) -> None:
+    server.client.hset("weights:home", "x" * 100_000, "1")
+    recorded(server, *crowd)
+    server.client.hset("weights:home", "x" * 100_000, "2")
+    recorded(server, *crowd)
+    first, second = entries(link)
+    assert first.after[""].startswith("100008 characters, SHA-256 ")
+    assert second.before == first.after != second.after
+
+
+def test_a_change_while_no_worker_runs_is_recorded_when_the_next_one_starts(
+    server: RedisServer, steer: Steer, events: Events, link: Link
+) -> None:
+    server.set("home", **SET)
+    steering = steer()
+    recorded(server, events)
+    steering.stop()
+    server.client.delete("weights:home")
+    steer()
+    recorded(server, events)
+    assert told(entries(link)[-1]) == by_hand(2, SET, {})
+    recorded(server, events)
+    assert len(entries(link)) == 2
+
+
+def test_a_redis_that_comes_back_empty_has_no_history(server: RedisServer, steer: Steer, events: Events) -> None:
+    server.set("home", **SET)
+    steer()
+    recorded(server, events)
+    assert server.client.exists("history:home")
+    server.kill()
+    events.wait("redis_lost")
+    server.start()
+    events.wait("redis_connected", 2)
+    recorded(server, events)
+    assert server.client.exists("history:home") == 0
+
+
+def test_a_history_that_is_no_stream_is_said_once_and_hurts_nothing(
+    server: RedisServer, steer: Steer, events: Events, link: Link
+) -> None:
+    server.client.set("history:home", "x")
+    steering = steer()
+    server.set("home", **SET)
+    for _ in range(3):
+        recorded(server, events)
+    assert steering.mix("home").weights == GOOD
+    assert "WRONGTYPE" in events.wait("history_denied")["reason"]
+    assert len(events.all("history_denied")) == 1
+    assert server.client.xread({"history:other": "0"}, block=15_000)  # once no change follows at once
+    server.client.delete("history:home")
+    recorded(server, events)
+    assert [entry.after for entry in entries(link)] == [SET]
+
+
+def test_an_entry_that_is_none_of_ours_is_said_and_nothing_is_counted_anew(
+    server: RedisServer, steer: Steer, events: Events, link: Link
+) -> None:
+    server.set("home", **SET)
+    steer()
+    recorded(server, events)
+    mine = str(server.client.xadd("history:home", {"note": "hello"}))
+    server.client.delete("weights:home")
+    assert f"{mine} in history:home is no entry" in events.wait("history_denied")["reason"]
+    assert server.client.xlen("history:home") == 2
+    server.client.xdel("history:home", mine)
+    recorded(server, events)
+    assert told(entries(link)[-1]) == by_hand(2, SET, {})
+
+
+def test_a_user_who_may_not_eval_still_gets_weights(server: RedisServer, steer: Steer, events: Events) -> None:
+    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"])
+    steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0")
+    server.set("home", **SET)
+    for _ in range(3):
+        recorded(server, events)
+    assert steering.mix("home").weights == GOOD
+    assert "'eval'" in events.wait("history_denied")["reason"]
+    assert len(events.all("history_denied")) == 1
+    assert server.client.exists("history:home", "history:other") == 0
+
+
+WEIGHTS = Read("weights:home", "weights", {})
+EXPERIMENT = Read("experiment:home", "experiment", {})
+
+
+def ask(link: Link, *commands: Any) -> list[int | None]:
+    """The revisions after the commands, in one round trip."""
+    replies = link.ask(*commands)
+    assert [reply for reply in replies if isinstance(reply, Denied)] == []
+    return [was_done(reply) for reply in replies]
+
+
+def holding(texts: Mapping[str, str], read: Read = WEIGHTS) -> Read:
+    return Read(read.key, read.name, fields_of(texts))
+
+
+def put(texts: Mapping[str, str], read: Read, revision: int, version: str | None = None) -> Any:
+    return write("history:home", [(read, Written(texts, version))], revision, "ada", 'why: \xe9 \\ "quoted"')
+
+
+def test_a_tool_writes_content_and_entry_together(server: RedisServer, link: Link) -> None:
+    assert ask(link, put(SET, WEIGHTS, 0, GOOD.version)) == [1]
+    assert server.client.hgetall("weights:home") == SET
+    (entry,) = entries(link)
+    own = {"actor": "ada", "reason": 'why: \xe9 \\ "quoted"', "version": GOOD.version}
+    assert told(entry) == by_hand(1, {}, SET) | own
+    assert abs(entry.at - int(server.client.time()[0]) * 1000) < 60_000
+
+
+def test_new_content_replaces_the_old_whole(server: RedisServer, link: Link) -> None:
+    many = {f"objective-{n}": "0.5" for n in range(10_000)}
+    assert ask(link, put(SET, WEIGHTS, 0), put(many, holding(SET), 1)) == [1, 2]
+    assert server.client.hgetall("weights:home") == many
+    assert ask(link, put({"quality": "0.1"}, holding(many), 2)) == [3]
+    assert server.client.hgetall("weights:home") == {"quality": "0.1"}
+
+
+def test_content_that_was_written_is_no_change_by_hand(server: RedisServer, crowd: list[Events], link: Link) -> None:
+    assert ask(link, put(SET, WEIGHTS, 0, GOOD.version)) == [1]
+    recorded(server, *crowd)
+    assert ask(link, put({"quality": "0.1"}, holding(SET), 1)) == [2]
+    recorded(server, *crowd)
+    assert [entry.actor for entry in entries(link)] == ["ada", "ada"]
+
+
+CHANGED: dict[str, tuple[Mapping[str, str], int]] = {
+    "another value": (SET | {"quality": "0.8"}, 1),
+    "a field more": (SET | {"novelty": "0"}, 1),
+    "a field less": ({"quality": "0.7"}, 1),
+    "gone": ({}, 1),
+    "the revision has gone on": (SET, 0),
+    "the history began anew": (SET, 2),
+}
+
+
+@pytest.mark.parametrize(("read", "revision"), CHANGED.values(), ids=CHANGED)
+def test_nothing_is_written_where_something_has_changed_since_it_was_read(
+    server: RedisServer, link: Link, read: Mapping[str, str], revision: int
+) -> None:
+    assert ask(link, put(SET, WEIGHTS, 0)) == [1]
+    assert ask(link, put({"quality": "0.1"}, holding(read), revision)) == [None]
+    assert server.client.hgetall("weights:home") == SET
+    assert len(entries(link)) == 1
+
+
+def test_a_key_that_is_no_hash_is_never_overwritten(server: RedisServer, link: Link) -> None:
+    server.client.set("weights:home", "mine")
+    assert ask(link, put(SET, WEIGHTS, 0), record("history:home", WEIGHTS)) == [None, None]
+    assert server.client.get("weights:home") == "mine"
+
+
+def test_several_documents_are_written_in_one_step_or_none_of_them(server: RedisServer, link: Link) -> None:
+    experiment = {"salt": "s", "canary": "5"}
+    arm = Read("weights:home:canary", "weights:canary", {})
+    changes = [(arm, Written(SET, GOOD.version)), (EXPERIMENT, Written(experiment))]
+    stale = [*changes, (holding(SET), Written({"quality": "0.1"}))]
+    assert ask(link, write("history:home", stale, 0, "ada", "")) == [None]
+    assert server.client.keys() == []
+    assert ask(link, write("history:home", changes, 0, "ada", "")) == [2]
+    assert [(entry.revision, entry.document, entry.after) for entry in entries(link)] == [
+        (1, "weights:canary", SET),
+        (2, "experiment", experiment),
+    ]
+    assert server.client.hgetall("weights:home:canary") == SET
+    assert server.client.hgetall("experiment:home") == experiment
+
+
+def test_a_change_by_hand_is_recorded_before_the_one_that_follows_it(server: RedisServer, link: Link) -> None:
+    server.client.hset("weights:home", mapping={"quality": "0.2"})
+    after = {"quality": "0.1"}
+    assert ask(link, put(after, holding({"quality": "0.2"}), 0)) == [2]
+    first, second = entries(link)
+    assert told(first) == by_hand(1, {}, {"quality": "0.2"})
+    assert (second.actor, second.before, second.after) == ("ada", {"quality": "0.2"}, after)
+
+
+def test_a_document_beside_is_held_to_what_was_read_without_being_written(server: RedisServer, link: Link) -> None:
+    server.experiment("home", salt="s")
+    beside = holding({"salt": "s"}, EXPERIMENT)
+    twice = [record("history:home", beside)] * 2
+    assert ask(link, *twice) == [1, 1]
+    assert ask(link, record("history:home", EXPERIMENT)) == [None]
+    assert len(entries(link)) == 1
+
+
+def test_the_history_is_bounded_while_revisions_go_on_counting(server: RedisServer, link: Link) -> None:
+    read = WEIGHTS
+    for n in range(MOST_ENTRIES + 5):
+        texts = {"quality": str(n)}
+        assert ask(link, put(texts, read, n)) == [n + 1]
+        read = holding(texts)
+    kept = entries(link)
+    assert [entry.revision for entry in kept] == list(range(6, MOST_ENTRIES + 6))
+    assert kept[0].before == {"quality": "4"}
+
+
+def test_a_written_document_without_a_field_cannot_be_constructed() -> None:
+    with pytest.raises(ValueError, match="texts: got no field, expected at least one"):
+        Written({})
+
+
+def test_entries_that_are_none_of_ours_are_passed_over(server: RedisServer, link: Link) -> None:
+    server.client.xadd("history:home", {"note": "hello"})
+    server.client.xadd("history:home", {b"\xff": b"\xfe"})
+    (good,) = SCHEMA["examples"]
+    for spoilt in ({"revision": "x"}, {"before": "[]"}, {"after": '{"quality": 0.7}'}, {"before": "no JSON"}, {}):
+        server.client.xadd("history:home", good | spoilt)
+    (reply,) = link.ask(("XREVRANGE", "history:home", "+", "-"))
+    assert [entry.revision for entry in read_entries(reply)] == [2]
+    assert read_entries(Denied("NOPERM")) == []
