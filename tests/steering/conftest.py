@@ -23,8 +23,10 @@ SURFACES = {"home": surface("home"), "other": surface("other")}
 class RedisServer:
     """One redis-server process on a port (and a socket) of its own; keeps nothing on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str, binary: str | None = None) -> None:
         self._folder = folder
+        self._options = options
+        self._binary = binary
         self.port = free_port()
         self.socket = folder / "redis.sock"
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -33,9 +35,9 @@ class RedisServer:
     def start(self) -> None:
         """Start it empty; returns when it accepts connections."""
         arguments = f"--port {self.port} --bind 127.0.0.1 --save --appendonly no --dir {self._folder}".split()
-        arguments += ["--unixsocket", str(self.socket)]
+        arguments += ["--unixsocket", str(self.socket), *self._options]
         arguments.insert(arguments.index("--save") + 1, "")
-        self._process = subprocess.Popen([_binary(), *arguments], stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([self._binary or _binary(), *arguments], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         assert any("Ready to accept connections" in line for line in self._process.stdout), "redis-server did not start"
         self.client = Redis(port=self.port, decode_responses=True)

@@ -1,0 +1,227 @@
+"""The users of deploy/acl-redis*.conf: what each needs it may do, and no more."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.steering.conftest import Events, RedisServer, read_once_more
+from workers.ranking.mix import Mix
+from workers.ranking.weights import Weights
+from workers.steering import Steering
+from workers.steering.connection import Denied, Link, together
+from workers.steering.content import fields_of
+from workers.steering.history import Read, Written, read_entries, record, was_done, write
+
+Steer = Callable[..., Steering]
+DEPLOY = Path(__file__).parents[2] / "deploy"
+NEVER = 3600.0
+GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
+SET = {"quality": "0.7", "engagement": "0.3"}
+NOTHING = Read("weights:home", "weights", {})
+
+
+def _redis_7() -> str:
+    """A redis-server of version 7 or later, where there is one."""
+    found = shutil.which("redis-server")
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout if found else ""
+    version = re.search(r"v=(\d+)", told)
+    if found is None or version is None or int(version[1]) < 7:
+        pytest.skip("no redis-server of version 7 or later on PATH: its ACL file is not tested here")
+    return found
+
+
+@pytest.fixture(params=[6, 7])
+def stopped_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis with the users of its version's file."""
+    file = tmp_path / "users.acl"
+    shutil.copy(DEPLOY / f"acl-redis{request.param}.conf", file)
+    binary = _redis_7() if request.param == 7 else None
+    server = RedisServer(tmp_path, "--aclfile", str(file), binary=binary)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(stopped_server: RedisServer) -> RedisServer:
+    stopped_server.start()
+    for user in ("trimtab-worker", "trimtab-ops"):
+        stopped_server.client.execute_command("ACL SETUSER", user, ">pw")  # type: ignore[no-untyped-call]
+    return stopped_server
+
+
+def url(server: RedisServer, user: str, database: int = 0) -> str:
+    return f"redis://{user}:pw@127.0.0.1:{server.port}/{database}"
+
+
+def client(server: RedisServer, user: str) -> Any:
+    return Redis(port=server.port, username=user, password="pw", decode_responses=True)
+
+
+def log(server: RedisServer) -> list[Any]:
+    """Everything that Redis has denied to anybody."""
+    return list(server.client.execute_command("ACL LOG"))  # type: ignore[no-untyped-call]
+
+
+def read_only(server: RedisServer) -> bool:
+    """Whether this Redis knows keys that may be read and not written."""
+    return int(str(server.client.info("server")["redis_version"]).split(".", maxsplit=1)[0]) >= 7
+
+
+def allowed(server: RedisServer, user: str, *commands: str) -> list[str]:
+    """Those of the commands that Redis lets the user give."""
+    given = client(server, user)
+    return [command for command in commands if not _is_denied(given, command)]
+
+
+def _is_denied(given: Any, command: str) -> bool:
+    try:
+        given.execute_command(*command.split())
+    except RedisError as error:
+        return any(words in str(error) for words in ("no permission", "user executing the script can't"))
+    return False
+
+
+def test_nobody_logs_in_before_there_is_a_password(stopped_server: RedisServer) -> None:
+    stopped_server.start()
+    for user in ("trimtab-worker", "trimtab-ops"):
+        with pytest.raises(RedisError, match=r"WRONGPASS|invalid username-password"):
+            client(stopped_server, user).ping()
+
+
+def test_a_worker_does_all_that_it_does_and_nothing_is_denied(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
+    steering = steer(redis_url=url(server, "trimtab-worker"), poll_seconds=NEVER)
+    server.set("home", **SET)
+    server.set("home:canary", quality=0.1)
+    server.experiment("home", salt="s", canary="5")
+    events.wait("experiment_applied", surface="home")
+    for _ in range(2):
+        read_once_more(server, events)
+    assert steering.mix("home").weights == GOOD
+    assert server.client.xlen("history:home") == 3
+    assert server.client.exists("workers:status:w-1", "workers:live") == 2
+    steering.stop()
+    assert server.client.exists("workers:status:w-1", "workers:live") == 0
+    for event in ("pushes_denied", "status_denied", "history_denied", "weights_refused", "experiment_refused"):
+        assert events.all(event) == []
+    assert log(server) == []
+
+
+@pytest.mark.parametrize("user", ["trimtab-worker", "trimtab-ops"])
+def test_another_database_may_be_chosen(server: RedisServer, user: str) -> None:
+    with Link(url(server, user, 1)) as link:
+        assert link.ask(*together(("HGETALL", "weights:home"))) == [b"OK", b"QUEUED", [{}]]
+    assert log(server) == []
+
+
+def test_a_worker_steers_nothing(server: RedisServer) -> None:
+    server.set("home", **SET)
+    tried = [
+        "HSET weights:home quality 0.1",
+        "HDEL weights:home quality",
+        "HSET experiment:home salt s",
+        "EVAL return{redis.call('HSET',KEYS[1],'quality','0.1')} 1 weights:home",
+        "SET elsewhere 1",
+        "HGETALL elsewhere",
+        "KEYS *",
+        "FLUSHALL",
+        "CONFIG GET dir",
+        "ACL LIST",
+        "CLIENT LIST",
+        "SHUTDOWN",
+    ]
+    assert allowed(server, "trimtab-worker", *tried) == []
+    assert server.client.hgetall("weights:home") == SET
+
+
+def test_a_worker_can_overwrite_weights_only_where_redis_has_no_keys_to_be_read_alone(server: RedisServer) -> None:
+    server.set("home", **SET)
+    tried = [
+        "SET weights:home spoilt",
+        "EVAL return{redis.call('DEL',KEYS[1])} 1 weights:home",
+        "DEL weights:home",
+    ]
+    assert allowed(server, "trimtab-worker", *tried) == ([] if read_only(server) else tried)
+
+
+def test_a_worker_cannot_write_with_the_tools_script(server: RedisServer) -> None:
+    server.set("home", **SET)
+    read = Read("weights:home", "weights", fields_of(SET))
+    with Link(url(server, "trimtab-worker")) as link:
+        (reply,) = link.ask(write("history:home", [(read, Written({"quality": "0.1"}))], 0, "mallory", ""))
+    assert isinstance(reply, Denied)
+    assert server.client.hget("weights:home", "quality") != "0.1"
+    assert server.client.hexists("weights:home", "quality") == read_only(server)
+
+
+def test_the_tools_write_and_read_what_steers_and_read_what_workers_say(server: RedisServer) -> None:
+    server.client.set("workers:status:w-1", "{}", px=60_000)
+    server.client.zadd("workers:live", {"w-1": 1})
+    with Link(url(server, "trimtab-ops")) as link:
+        done, recorded, changes = link.ask(
+            write("history:home", [(NOTHING, Written(SET, GOOD.version))], 0, "ada", "why"),
+            record("history:home", Read("weights:home", "weights", fields_of(SET))),
+            ("XREVRANGE", "history:home", "+", "-", "COUNT", 10),
+        )
+    assert (was_done(done), was_done(recorded)) == (1, 1)
+    assert [entry.after for entry in read_entries(changes)] == [SET]
+    own = client(server, "trimtab-ops")
+    with own.pipeline() as pipeline:
+        pipeline.watch("weights:home")
+        assert pipeline.hgetall("weights:home") == SET
+        pipeline.multi()
+        pipeline.hset("weights:home", mapping={"quality": "0.2"})
+        pipeline.hset("experiment:home", mapping={"salt": "s"})
+        pipeline.execute()
+    assert own.hget("weights:home", "quality") == "0.2"
+    assert own.hdel("weights:home", "quality") == own.delete("experiment:home") == 1
+    assert own.exists("weights:home") == own.xlen("history:home") == 1
+    assert own.type("weights:home") == "hash"
+    assert len(own.xrange("history:home")) == len(own.xread({"history:home": "0"})[0][1]) == 1
+    assert own.get("workers:status:w-1") == "{}"
+    assert own.mget("workers:status:w-1") == ["{}"]
+    assert 0 < own.pttl("workers:status:w-1") <= 60_000
+    assert own.zrange("workers:live", 0, -1, withscores=True) == [("w-1", 1.0)]
+    assert own.client_id() > 0
+    assert own.ping()
+    # The Python client offers its name (CLIENT SETINFO), which not every Redis 7 knows: no file can allow it.
+    assert {entry["object"] for entry in log(server)} <= {"client"}
+
+
+def test_the_tools_do_nothing_else(server: RedisServer) -> None:
+    tried = [
+        "FLUSHALL",
+        "FLUSHDB",
+        "CONFIG GET dir",
+        "KEYS *",
+        "SHUTDOWN",
+        "ACL LIST",
+        "CLIENT LIST",
+        "CLIENT KILL ID 1",
+    ]
+    tried += [
+        "SCRIPT FLUSH",
+        "SET weights:home 1",
+        "HSET elsewhere a b",
+        "GET elsewhere",
+        "MONITOR",
+        "CLIENT KILL ID 1",
+    ]
+    assert allowed(server, "trimtab-ops", *tried) == []
+    status = ["DEL workers:status:w-1", "HSET workers:status:w-1 a b"]
+    assert allowed(server, "trimtab-ops", *status) == ([] if read_only(server) else status)
+
+
+def test_what_the_tools_change_reaches_a_worker(server: RedisServer, steer: Steer, events: Events) -> None:
+    steering = steer(redis_url=url(server, "trimtab-worker"), poll_seconds=NEVER)
+    client(server, "trimtab-ops").hset("weights:home", mapping=SET)
+    events.wait("weights_applied", surface="home")
+    assert steering.mix("home") == Mix(GOOD)
