@@ -1,6 +1,8 @@
-"""Peers that are not quite a Redis: a proxy that swallows pushes, and a server with fixed answers."""
+"""Peers that are not quite a Redis: proxies that swallow pushes or speak TLS, and a server with fixed answers."""
 
+import select
 import socket
+import ssl
 import threading
 from typing import Self
 
@@ -39,6 +41,61 @@ class DeafProxy:
                 else:
                     sink.sendall(chunk)
         except OSError:
+            return  # closed at the test's end
+
+
+class TlsProxy:
+    """Listens on `port` with TLS and passes on what it hears; `refusals` counts handshakes that the client ended."""
+
+    def __init__(self, redis_port: int, context: ssl.SSLContext) -> None:
+        self._redis_port = redis_port
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.refusals = threading.Semaphore(0)
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._sockets:
+            one.close()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        except OSError:
+            return  # closed at the test's end
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            secure = self._context.wrap_socket(client, server_side=True)
+        except OSError:
+            self.refusals.release()
+            return
+        redis = socket.create_connection(("127.0.0.1", self._redis_port))
+        self._sockets += [secure, redis]
+        with secure, redis:
+            self._relay(secure, redis)
+
+    def _relay(self, secure: ssl.SSLSocket, redis: socket.socket) -> None:
+        """Both ways in one thread: a TLS connection is not to be read and written by two."""
+        ways: dict[socket.socket, socket.socket] = {secure: redis, redis: secure}
+        try:
+            while True:
+                ready = [secure] if secure.pending() else select.select(list(ways), [], [])[0]
+                for source in ready:
+                    chunk = source.recv(65536)
+                    if not chunk:
+                        return
+                    ways[source].sendall(chunk)
+        except (OSError, ValueError):
             return  # closed at the test's end
 
 
