@@ -165,5 +165,5 @@ def test_a_mix_without_an_experiment_is_the_surfaces_own_weights() -> None:
 
 def test_a_mix_draws_the_arm_with_its_own_weights_and_control_with_the_surfaces() -> None:
     mix = Mix(GOOD, read(canary="50"), {"canary": BOLD})
-    found = dict(map(mix.draw, USERS))
+    found = {drawn.arm: drawn.weights for drawn in map(mix.draw, USERS)}
     assert found == {CONTROL: GOOD, "canary": BOLD}

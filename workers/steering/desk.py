@@ -79,6 +79,14 @@ class Desk:
             raise self._unreachable(lost) from None
         return replies
 
+    def _ask_together(self, *commands: Command) -> list[object]:
+        """Replies of one instant."""
+        answers = self.ask(*together(*commands))
+        replies = replies_together(answers)
+        if replies is None:
+            self._check(*answers)
+        return replies or []
+
     def look(self, surface: Surface, arm: str | None = None) -> View:
         """The surface's documents and their history at one instant; `arm` is among them, heard of or not."""
         keys, name = self.keys, surface.name
@@ -88,9 +96,7 @@ class Desk:
         arms = {*arms_in(found), arm}
         names = {document_of(): keys.weights(name), EXPERIMENT: keys.experiment(name)}
         names |= {document_of(arm): keys.weights(name, arm) for arm in arms if arm}
-        *replies, entries, clock = replies_together(
-            self.ask(*together(*(("HGETALL", key) for key in names.values()), history, ("TIME",)))
-        )
+        *replies, entries, clock = self._ask_together(*(("HGETALL", key) for key in names.values()), history, ("TIME",))
         self._check(entries, clock)
         documents = dict(zip(names, replies, strict=True))
         return view_of(surface, keys, Found(documents, read_entries(entries), _milliseconds(clock)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from workers.observe.failure import Failure
-from workers.steering.connection import Denied, Link, replies_together, together
+from workers.steering.connection import Denied, Link
 from workers.steering.keys import Keys
 from workers.steering.status import StatusUnreadable, WorkerStatus, decode
 
@@ -30,7 +30,7 @@ def read_workers(link: Link, keys: Keys) -> list[LiveWorker]:
     if not workers:
         return []
     asked = [(command, keys.status(worker)) for worker in workers for command in ("GET", "PTTL")]
-    replies = iter(replies_together(link.ask(*together(*asked))))
+    replies = iter(link.ask(*asked))
     found = [(worker, next(replies), next(replies)) for worker in workers]
     return [_read(worker, text, ttl) for worker, text, ttl in found if text is not None]
 

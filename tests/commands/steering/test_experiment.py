@@ -39,11 +39,11 @@ def test_a_canary_is_started_ramped_and_promoted_while_workers_follow(
     arm(run)
     assert run("experiment", "start", "home", "canary=5", "--salt", "s").code == 0
     assert in_redis(server, "experiment:home") == {"salt": "s", "canary": "5"}
-    events.wait("experiment_applied", canary="5")
+    events.wait("experiment_applied", arms={"canary": 5.0})
     drawn = [steering.mix("home").draw(f"user-{number}") for number in range(2000)]
     assert 60 < sum(one[:2] == ("canary", CANARY) for one in drawn) < 140
     assert run("experiment", "ramp", "home", "canary=20.5").code == 0
-    events.wait("experiment_applied", canary="20.5")
+    events.wait("experiment_applied", arms={"canary": 20.5})
     grown = [steering.mix("home").draw(f"user-{number}") for number in range(2000)]
     assert all(after.arm == "canary" for before, after in zip(drawn, grown, strict=True) if before.arm == "canary")
     run("experiment", "promote", "home", "canary")
