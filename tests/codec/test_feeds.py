@@ -4,6 +4,7 @@ import json
 import math
 import struct
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed, feed_headers, read_published
 from workers.codec.formats import Format, Headers
+from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed, FeedItem, Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
@@ -24,7 +26,9 @@ _FLOAT64 = st.floats(allow_nan=False, allow_infinity=False)
 @st.composite
 def feeds(draw: st.DrawFn) -> Feed:
     objectives = draw(st.lists(_TEXTS, min_size=1, max_size=3, unique=True))
-    items = st.builds(FeedItem, _TEXTS, _FLOAT64, st.tuples(*(_FLOAT32 for _ in objectives)))
+    scores, sources = st.tuples(*(_FLOAT32 for _ in objectives)), st.none() | _TEXTS
+    items = st.builds(FeedItem, _TEXTS, _FLOAT64, scores, sources, st.dictionaries(_TEXTS, _FLOAT64, max_size=2))
+    removals = st.builds(Removal, _TEXTS, _TEXTS, sources, st.just(()) | scores)
     values = {name: draw(_FLOAT64) for name in objectives}
     return Feed(
         request_id=draw(_TEXTS),
@@ -38,9 +42,14 @@ def feeds(draw: st.DrawFn) -> Feed:
         weights=Weights.of(values),
         models={name: draw(st.integers(1, 99)) for name in objectives},
         items=draw(st.lists(items, max_size=4)),
-        removed=draw(st.lists(st.builds(Removal, _TEXTS, _TEXTS), max_size=3)),
+        removed=draw(st.lists(removals, max_size=3)),
         truncated=draw(st.integers(0, 3)),
         below_top_k=draw(st.integers(0, 3)),
+        unlisted=draw(st.integers(0, 3)),
+        diversity=draw(st.none() | st.builds(Diversity, st.floats(0, 1), st.floats(0, 1))),
+        max_per_source=draw(st.integers(0, 3)),
+        skipped=draw(st.lists(_TEXTS, max_size=2)),
+        defaulted=draw(st.lists(_TEXTS, max_size=2)),
     )
 
 
@@ -92,6 +101,34 @@ def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
     assert full["removed"] == [{"item_id": "gone-0", "reason": "score-not-finite"}]
 
 
+def test_what_the_rules_on_sources_and_the_look_ups_did_stands_at_the_end_and_only_where_they_did_something() -> None:
+    ruled = replace(
+        _feed(0),
+        items=[FeedItem("a", 0.5, (1.0, 0.5), "worldnews", {"diversity": -0.125}), FeedItem("b", 0.25, (0.5, 0.0))],
+        removed=[Removal("c", "source-limit", "worldnews", (0.25, 0.5)), Removal("d", "seen")],
+        diversity=Diversity(0.8, 0.3),
+        max_per_source=1,
+        skipped=["blocked", "features"],
+        defaulted=["b"],
+        unlisted=1,
+    )
+    record = json.loads(encode_feed(ruled, Format.JSON, ROOMY))
+    assert list(record)[-6:] == ["removed", "unlisted", "diversity", "max_per_source", "skipped", "defaulted"]
+    assert [list(item)[4:] for item in record["items"]] == [["source", "adjustments"], []]
+    assert record["items"][0]["adjustments"] == {"diversity": -0.125}
+    assert record["removed"] == [
+        {
+            "item_id": "c",
+            "reason": "source-limit",
+            "source": "worldnews",
+            "scores": {"quality": 0.25, "engagement": 0.5},
+        },
+        {"item_id": "d", "reason": "seen"},
+    ]
+    assert (record["diversity"], record["max_per_source"]) == ({"decay": 0.8, "floor": 0.3}, 1)
+    assert (record["skipped"], record["defaulted"], record["unlisted"]) == (["blocked", "features"], ["b"], 1)
+
+
 def test_numbers_are_written_in_full_precision() -> None:
     record = json.loads(encode_feed(_feed(3), Format.JSON, ROOMY))
     assert record["items"][2] == {
@@ -129,7 +166,15 @@ def test_a_feed_below_whose_top_k_items_fell_keeps_that_count_when_it_is_cut_for
 @pytest.mark.parametrize("form", Format)
 def test_removed_items_that_leave_no_room_are_left_out_before_the_feed_is_lost(form: Format) -> None:
     feed = _feed(5, removed=500)
-    assert decode_feed(encode_feed(feed, form, 2000)) == replace(feed, removed=[])
+    assert decode_feed(encode_feed(feed, form, 2000)) == replace(feed, removed=[], unlisted=500)
+
+
+@pytest.mark.parametrize("form", Format)
+def test_defaulted_items_that_leave_no_room_are_left_out_too_and_the_feed_says_that_it_is_cut(form: Format) -> None:
+    feed = replace(_feed(500), defaulted=[f"item-{place}" for place in range(500)])
+    cut = decode_feed(encode_feed(feed, form, 3000))
+    assert cut == replace(feed, items=feed.items[: len(cut.items)], truncated=500 - len(cut.items), defaulted=[])
+    assert 0 < len(cut.items) < 500
 
 
 @pytest.mark.parametrize("form", Format)
@@ -166,25 +211,34 @@ def test_a_foreign_record_is_no_feed(value: bytes | None, headers: Headers | Non
         (b'"completion":"full"', b'"completion":"sideways"'),
         (b'"scores":{"quality"', b'"scores":{"beauty"'),
         (b'"position":0', b'"position":"first"'),
+        (b'"decay":0.5', b'"decay":1.5'),
+        (b'"reason":"source-limit","scores":{"quality"', b'"reason":"source-limit","scores":{"beauty"'),
     ],
 )
 def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_published(
     sound: bytes, broken: bytes
 ) -> None:
-    value = encode_feed(_feed(1), Format.JSON, ROOMY).replace(sound, broken)
+    limited = [Removal("x", "source-limit", None, (0.5, 0.5))]
+    feed = replace(_feed(1), removed=limited, diversity=Diversity(0.5))
+    value = encode_feed(feed, Format.JSON, ROOMY)
+    assert sound in value
+    value = value.replace(sound, broken)
     with pytest.raises(FeedUnreadable):
         decode_feed(value)
     assert read_published(value) == (1000, "home", "r-1")
 
 
-def test_scores_that_do_not_match_their_objectives_are_unreadable() -> None:
-    feed = replace(_feed(0), items=[FeedItem("x", 0.0, (0.5,))])
-    with pytest.raises(FeedUnreadable, match="got 1 scores, expected 2"):
+@pytest.mark.parametrize(
+    "wrong", [{"items": [FeedItem("x", 0.0, (0.5,))]}, {"removed": [Removal("x", "y", "z", (0.5,))]}]
+)
+def test_scores_that_do_not_match_their_objectives_are_unreadable(wrong: dict[str, Any]) -> None:
+    feed = replace(_feed(0), **wrong)
+    with pytest.raises(FeedUnreadable, match="item 'x': got 1 scores, expected 2"):
         decode_feed(encode_feed(feed, Format.PROTOBUF, ROOMY))
 
 
 def test_a_key_that_a_later_version_adds_is_ignored() -> None:
-    value = encode_feed(_feed(1), Format.JSON, ROOMY).replace(b'{"item_id"', b'{"adjustments":[],"item_id"')
+    value = encode_feed(_feed(1), Format.JSON, ROOMY).replace(b'{"item_id"', b'{"explanations":[],"item_id"')
     assert decode_feed(value) == _feed(1)
 
 

@@ -125,6 +125,8 @@ def test_a_golden_feed_can_be_recomputed_from_the_record_alone(entry: Entry) -> 
         final = 0.0
         for objective, weight in weights.items():
             final += weight * item["scores"][objective]
+        for adjustment in item.get("adjustments", {}).values():
+            final += adjustment
         assert final == item["final_score"]
 
 

@@ -13,6 +13,7 @@ from tests.contract.golden import GOLDEN, INDEX, SCHEMAS, Entry
 from workers.codec.dead_letters import MESSAGE_BYTES
 from workers.codec.judge import ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES
 from workers.ranking.experiment import MOST_ARMS, Experiment
+from workers.ranking.feed import RemovalReason
 from workers.ranking.refusal import CandidateReason, Reason
 from workers.steering.history import MOST_ENTRIES
 
@@ -124,9 +125,11 @@ def test_the_limits_in_the_schemas_are_those_of_the_codec() -> None:
     assert f"{MESSAGE_BYTES} bytes" in _schema("dead-letter")["properties"]["trimtab.message"]["description"]
 
 
-def test_the_papers_name_every_code_of_refusal_and_no_other() -> None:
+def test_the_papers_name_every_code_of_refusal_and_of_removal_and_no_other() -> None:
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| .+ \|$", (SCHEMAS / "README.md").read_text(encoding="utf-8"), re.M)
-    assert rows == [*Reason, *CandidateReason]
+    assert rows == [*Reason, *CandidateReason, *RemovalReason]
+    removal = _schema("feed")["$defs"]["removal"]["properties"]["reason"]["description"]
+    assert [reason for reason in RemovalReason if f"`{reason}`" not in removal] == []
     assert _schema("dead-letter")["properties"]["trimtab.reason"]["enum"] == list(Reason)
 
 

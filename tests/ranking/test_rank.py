@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.builders import request, surface
+from workers.ranking.feed import Removal
 from workers.ranking.rank import combine, rank
 from workers.ranking.weights import Weights
 
@@ -63,7 +64,7 @@ def test_a_removed_candidate_is_not_counted_below_top_k_too() -> None:
 def test_a_score_that_is_not_finite_removes_its_candidate_with_the_reason(bad: float) -> None:
     feed = rank(request(["a", "b", "c"]), scores((0.1, 0.1), (bad, 0.1), (0.2, 0.1)), MIX, MODELS, 0)
     assert [item.item_id for item in feed.items] == ["c", "a"]
-    assert [tuple(removal) for removal in feed.removed] == [("b", "score-not-finite")]
+    assert feed.removed == [Removal("b", "score-not-finite")]
 
 
 def test_an_empty_request_gives_an_empty_feed() -> None:

@@ -9,6 +9,7 @@ from tests.builders import surface
 from tests.ranking.building import feed_of, mix
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
+from workers.ranking.feed import FeedItem
 from workers.ranking.rerank import OtherObjectives, is_whole, rerank
 from workers.ranking.weights import Weights
 
@@ -31,7 +32,7 @@ def test_scores_are_weighted_by_name_in_the_order_of_the_set() -> None:
     turned = Weights.of({"engagement": 0.3, "quality": 0.7})
     feed = rerank(feed_of({"a": (0.1, 0.7), "b": (0.2, 0.3)}, mix(0.5, 0.5)), turned)
     first, second = (float(np.float32(score)) for score in (0.7, 0.1))
-    assert feed.items[0] == ("a", 0.0 + 0.3 * first + 0.7 * second, (first, second))
+    assert feed.items[0] == FeedItem("a", 0.0 + 0.3 * first + 0.7 * second, (first, second))
     assert list(feed.weights.values) == ["engagement", "quality"]
 
 

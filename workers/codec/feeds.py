@@ -30,13 +30,15 @@ def encode_feed(feed: Feed, form: Format, limit_bytes: int) -> bytes:
     """Encode a feed into at most `limit_bytes`.
 
     Where it is larger, the longest beginning of its items that fits is kept and `truncated` counts the rest. Where not
-    even the feed without items fits, because too many are `removed`, that list is left out, whole, and the items are
-    cut again. Raises ValueError where what is left does not fit either: the limit is far too small.
+    even the feed without items fits, because too many are `removed` or `defaulted`, those lists are left out, whole,
+    `unlisted` counts the removed, and the items are cut again. (Whose names are too long for a record are too long for
+    it as items, too: where `defaulted` is left out, `truncated` or `unlisted` stands.) Raises ValueError where what is
+    left does not fit either: the limit is far too small.
     """
     value = _encode(feed, form)
     if len(value) <= limit_bytes:
         return value
-    cut = _cut(feed, form, limit_bytes) or _cut(replace(feed, removed=[]), form, limit_bytes)
+    cut = _cut(feed, form, limit_bytes) or _cut(_without_lists(feed), form, limit_bytes)
     if cut is None:
         raise ValueError(f"limit_bytes: got {limit_bytes}, expected room for a feed without items")
     return cut
@@ -51,6 +53,10 @@ def _cut(feed: Feed, form: Format, limit_bytes: int) -> bytes | None:
     counts = range(len(feed.items) + 1)
     fitting = bisect_right(counts, limit_bytes, key=lambda n: len(_encode(_first(feed, n), form)))
     return _encode(_first(feed, fitting - 1), form) if fitting else None
+
+
+def _without_lists(feed: Feed) -> Feed:
+    return replace(feed, removed=[], defaulted=[], unlisted=feed.unlisted + len(feed.removed))
 
 
 def _first(feed: Feed, count: int) -> Feed:

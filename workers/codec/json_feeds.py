@@ -3,28 +3,33 @@
 Numbers are written in the shortest form that reads back as the same float64.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed, FeedItem, Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 
 
-class _Item(Struct, gc=False):
+class _Item(Struct, gc=False, omit_defaults=True):
     item_id: str
     position: int
     final_score: float
     scores: dict[str, float]
+    source: str | None = None
+    adjustments: Mapping[str, float] = {}
 
 
-class _Removal(Struct, gc=False):
+class _Removal(Struct, gc=False, omit_defaults=True):
     item_id: str
     reason: str
+    source: str | None = None
+    scores: dict[str, float] = {}
 
 
 class _Weights(Struct, gc=False):
@@ -47,6 +52,11 @@ class _Feed(Struct, gc=False, omit_defaults=True):
     removed: list[_Removal] = []
     truncated: int = 0
     below_top_k: int = 0
+    unlisted: int = 0
+    diversity: Diversity | None = None
+    max_per_source: int = 0
+    skipped: list[str] = []
+    defaulted: list[str] = []
 
 
 class _Identity(Struct, gc=False):
@@ -76,12 +86,20 @@ def encode(feed: Feed) -> bytes:
             _Weights(feed.weights.version, dict(feed.weights.values)),
             dict(feed.models),
             [
-                _Item(item_id, position, final_score, scores_of(*scores))
-                for position, (item_id, final_score, scores) in enumerate(feed.items)
+                _Item(item_id, position, final_score, scores_of(*scores), source, adjustments)
+                for position, (item_id, final_score, scores, source, adjustments) in enumerate(feed.items)
             ],
-            [_Removal(item_id, reason) for item_id, reason in feed.removed],
+            [
+                _Removal(item_id, reason, source, scores_of(*scores) if scores else {})
+                for item_id, reason, source, scores in feed.removed
+            ],
             feed.truncated,
             feed.below_top_k,
+            feed.unlisted,
+            feed.diversity,
+            feed.max_per_source,
+            feed.skipped,
+            feed.defaulted,
         )
     )
 
@@ -111,14 +129,23 @@ def decode(value: bytes) -> Feed:
         arm=wire.arm,
         weights=Weights(wire.weights.values, wire.weights.version),
         models=wire.models,
-        items=[FeedItem(i.item_id, i.final_score, _scores(i, objectives)) for i in wire.items],
-        removed=[Removal(r.item_id, r.reason) for r in wire.removed],
+        items=[FeedItem(i.item_id, i.final_score, _scores(i, objectives), i.source, i.adjustments) for i in wire.items],
+        removed=[_removal(r, objectives) for r in wire.removed],
         truncated=wire.truncated,
         below_top_k=wire.below_top_k,
+        unlisted=wire.unlisted,
+        diversity=wire.diversity,
+        max_per_source=wire.max_per_source,
+        skipped=wire.skipped,
+        defaulted=wire.defaulted,
     )
 
 
-def _scores(item: _Item, objectives: tuple[str, ...]) -> tuple[float, ...]:
+def _removal(wire: _Removal, objectives: tuple[str, ...]) -> Removal:
+    return Removal(wire.item_id, wire.reason, wire.source, _scores(wire, objectives) if wire.scores else ())
+
+
+def _scores(item: _Item | _Removal, objectives: tuple[str, ...]) -> tuple[float, ...]:
     try:
         return tuple(item.scores[objective] for objective in objectives)
     except KeyError as missing:

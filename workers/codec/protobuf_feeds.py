@@ -3,6 +3,7 @@
 from google.protobuf.message import DecodeError
 
 from workers.codec.generated.feed_pb2 import RankedFeed
+from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed, FeedItem, Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
@@ -22,15 +23,27 @@ def encode(feed: Feed) -> bytes:
         weights_version=feed.weights.version,
         truncated=feed.truncated,
         below_top_k=feed.below_top_k,
+        unlisted=feed.unlisted,
+        max_per_source=feed.max_per_source,
+        skipped=feed.skipped,
+        defaulted=feed.defaulted,
     )
+    if feed.diversity is not None:
+        wire.diversity.CopyFrom(RankedFeed.Diversity(decay=feed.diversity.decay, floor=feed.diversity.floor))
     for name, weight in feed.weights.values.items():
         wire.objectives.add(name=name, weight=weight, model_version=feed.models.get(name))
-    for position, (item_id, final_score, scores) in enumerate(feed.items):
-        wire.items.add(item_id=item_id, position=position, final_score=final_score, scores=scores)
-    for item_id, reason in feed.removed:
-        wire.removed.add(item_id=item_id, reason=reason)
+    _add_items(wire, feed)
     value: bytes = wire.SerializeToString()
     return value
+
+
+def _add_items(wire: RankedFeed, feed: Feed) -> None:
+    for position, (item_id, final_score, scores, source, adjustments) in enumerate(feed.items):
+        item = wire.items.add(item_id=item_id, position=position, final_score=final_score, scores=scores, source=source)
+        for name, value in adjustments.items():
+            item.adjustments.add(name=name, value=value)
+    for item_id, reason, source, scores in feed.removed:
+        wire.removed.add(item_id=item_id, reason=reason, source=source, scores=scores)
 
 
 def decode(value: bytes) -> Feed:
@@ -48,16 +61,31 @@ def decode(value: bytes) -> Feed:
         weights=Weights({o.name: o.weight for o in wire.objectives}, wire.weights_version),
         models={o.name: o.model_version for o in wire.objectives if o.HasField("model_version")},
         items=[_item(i, len(wire.objectives)) for i in wire.items],
-        removed=[Removal(r.item_id, r.reason) for r in wire.removed],
+        removed=[_removal(r, len(wire.objectives)) for r in wire.removed],
         truncated=wire.truncated,
         below_top_k=wire.below_top_k,
+        unlisted=wire.unlisted,
+        diversity=Diversity(wire.diversity.decay, wire.diversity.floor) if wire.HasField("diversity") else None,
+        max_per_source=wire.max_per_source,
+        skipped=list(wire.skipped),
+        defaulted=list(wire.defaulted),
     )
 
 
 def _item(wire: RankedFeed.Item, objectives: int) -> FeedItem:
+    adjustments = {a.name: a.value for a in wire.adjustments}
+    return FeedItem(wire.item_id, wire.final_score, _scores(wire, objectives), wire.source or None, adjustments)
+
+
+def _removal(wire: RankedFeed.Removal, objectives: int) -> Removal:
+    scores = _scores(wire, objectives) if wire.scores else ()
+    return Removal(wire.item_id, wire.reason, wire.source or None, scores)
+
+
+def _scores(wire: RankedFeed.Item | RankedFeed.Removal, objectives: int) -> tuple[float, ...]:
     if len(wire.scores) != objectives:
         raise ValueError(f"item {wire.item_id!r}: got {len(wire.scores)} scores, expected {objectives}")
-    return FeedItem(wire.item_id, wire.final_score, tuple(wire.scores))
+    return tuple(wire.scores)
 
 
 def identity(value: bytes) -> tuple[int, str, str]:

@@ -2,25 +2,49 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
+from workers.ranking.diversify import Diversity
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 
+NO_ADJUSTMENTS: Mapping[str, float] = {}
+
 
 class FeedItem(NamedTuple):
-    """One ranked item. `scores` are float32 values held as float64, in the feed's order of objectives."""
+    """One ranked item. `scores` are float32 values held as float64, in the feed's order of objectives.
+
+    `source` stands only where the surface's rules look at it. `adjustments` are what those rules added to the weighted
+    sum, by the name of the rule, in the order in which they were added.
+    """
 
     item_id: str
     final_score: float
     scores: tuple[float, ...]
+    source: str | None = None
+    adjustments: Mapping[str, float] = NO_ADJUSTMENTS
+
+
+class RemovalReason(StrEnum):
+    """Codes of `removed[].reason`; every other one is the name of a drop set of the surface."""
+
+    NOT_FINITE = "score-not-finite"
+    NOT_SCORED = "not-scored"
+    SOURCE_LIMIT = "source-limit"
 
 
 class Removal(NamedTuple):
-    """An item that was a candidate and is not in the feed, and why."""
+    """An item that was a candidate and is not in the feed, and why: a RemovalReason or a drop set.
+
+    One that had a place, and that only a rule of the surface took it from, keeps its `source` and its `scores`, as a
+    FeedItem has them: under other weights it may stand in the feed.
+    """
 
     item_id: str
     reason: str
+    source: str | None = None
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +52,11 @@ class Feed:
     """A ranked feed; an item's position is its place in `items`, from 0. Times are ms since the epoch.
 
     `truncated` counts the items cut from the end because the record would be too large for the topic, `below_top_k`
-    those that ranked below the `top_k` of the surface; both stand where both cut. With `items` and `removed`, unless a
-    feed too large leaves that out, they account for every candidate of the request.
+    those that ranked below the `top_k` of the surface; both stand where both cut. `unlisted` counts the removed where a
+    feed too large leaves that list out. With `items` and `removed` they account for every candidate of the request.
+
+    `diversity` and `max_per_source` are the surface's rules as they were applied (None and 0: none). `skipped` names
+    the look-ups that did not answer in time, `defaulted` the items that were ranked with default features.
     """
 
     request_id: str
@@ -46,3 +73,8 @@ class Feed:
     removed: list[Removal] = field(default_factory=list)
     truncated: int = 0
     below_top_k: int = 0
+    unlisted: int = 0
+    diversity: Diversity | None = None
+    max_per_source: int = 0
+    skipped: list[str] = field(default_factory=list)
+    defaulted: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.feed import NO_ADJUSTMENTS, Feed, FeedItem, Removal, RemovalReason
 from workers.ranking.request import Request
 from workers.ranking.weights import Weights
 
@@ -58,7 +58,7 @@ def rank(
     removed: list[Removal] = []
     item_ids = request.item_ids
     if not finite.all():
-        removed = [Removal(i, "score-not-finite") for i, ok in zip(item_ids, finite, strict=True) if not ok]
+        removed = [Removal(i, RemovalReason.NOT_FINITE) for i, ok in zip(item_ids, finite, strict=True) if not ok]
         item_ids = tuple(i for i, ok in zip(item_ids, finite, strict=True) if ok)
         scores = scores[finite]
     final = combine(scores, weights)
@@ -76,7 +76,7 @@ def rank(
         arm=arm,
         weights=weights,
         models=models,
-        items=[_new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]))) for i in kept],
+        items=[_new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]), None, NO_ADJUSTMENTS)) for i in kept],
         removed=sorted(removed),
         below_top_k=len(ranked) - len(kept),
     )
