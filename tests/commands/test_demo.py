@@ -1,6 +1,7 @@
 """The demo: what it counts as lost, doubled and torn, what it leaves alone, and the whole of it on a real stack."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -15,7 +16,10 @@ import psutil
 import pytest
 
 from workers.commands.demo.audit import audit, tear
-from workers.commands.demo.show import clip, command_lines, moves, side_by_side
+from workers.commands.demo.claims import Arms, Foresight, arms_of, foresight
+from workers.commands.demo.outcome import Outcome
+from workers.commands.demo.shell import command_lines, export_lines
+from workers.commands.demo.show import Narrator, clip, moves, side_by_side
 from workers.commands.demo.stage import Stage
 from workers.local import StackError
 from workers.ranking.feed import Feed, FeedItem
@@ -24,7 +28,8 @@ from workers.ranking.weights import Weights
 
 EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
 TURNED = Weights.of({"quality": 0.1, "engagement": 0.9})
-SCORES = {"a": (0.9, 0.2), "b": (0.3, 0.7), "c": (0.1, 0.1)}
+ONLY = {"control": (EVEN, TURNED)}
+SCORES = {"a": (0.875, 0.25), "b": (0.25, 0.75), "c": (0.125, 0.125)}
 
 
 def ranked(request_id: str, weights: Weights = EVEN) -> Feed:
@@ -40,62 +45,124 @@ def sent(*request_ids: str) -> dict[str, frozenset[str]]:
 
 
 def test_one_whole_feed_a_request_is_clean() -> None:
-    found = audit(sent("r1", "r2"), [ranked("r1"), ranked("r2", TURNED)], (EVEN, TURNED))
+    found = audit(sent("r1", "r2"), [ranked("r1"), ranked("r2", TURNED)], ONLY)
     assert (found.requests, found.feeds, found.clean) == (2, 2, True)
-    assert found.under == {EVEN.version: 1, TURNED.version: 1}
+    assert found.under == {("control", EVEN.version): 1, ("control", TURNED.version): 1}
 
 
 def test_a_request_without_a_feed_is_lost() -> None:
-    found = audit(sent("r1", "r2"), [ranked("r2")], (EVEN,))
+    found = audit(sent("r1", "r2"), [ranked("r2")], ONLY)
     assert (found.lost, found.doubled, found.torn, found.clean) == (["r1"], [], [], False)
 
 
 def test_a_request_with_two_feeds_is_doubled() -> None:
-    found = audit(sent("r1"), [ranked("r1"), ranked("r1")], (EVEN,))
+    found = audit(sent("r1"), [ranked("r1"), ranked("r1")], ONLY)
     assert (found.lost, found.doubled, found.torn, found.clean) == ([], ["r1"], [], False)
 
 
 def test_a_feed_of_a_request_that_was_never_sent_is_torn() -> None:
-    found = audit(sent("r1"), [ranked("r1"), ranked("stranger")], (EVEN,))
+    found = audit(sent("r1"), [ranked("r1"), ranked("stranger")], ONLY)
     assert [request_id for request_id, _ in found.torn] == ["stranger"]
 
 
 def test_a_feed_with_halves_of_two_sets_of_weights_is_torn() -> None:
     half = Weights.of({"quality": 0.1, "engagement": 0.5})
-    assert "no set that was in force" in (tear(ranked("r", half), SCORES, (EVEN, TURNED)) or "")
+    assert "no set that was in force" in (tear(ranked("r", half), SCORES, ONLY) or "")
 
 
 def test_a_feed_whose_version_is_not_that_of_its_weights_is_torn() -> None:
     feed = ranked("r", Weights(EVEN.values, TURNED.version))
-    assert tear(feed, SCORES, (EVEN, TURNED)) is not None
+    assert tear(feed, SCORES, ONLY) is not None
 
 
 def test_a_feed_ranked_under_other_weights_than_it_says_is_torn() -> None:
     feed = replace(ranked("r", TURNED), weights=EVEN)
-    assert "not the weighted sum" in (tear(feed, SCORES, (EVEN, TURNED)) or "")
+    assert "not the weighted sum" in (tear(feed, SCORES, ONLY) or "")
 
 
 def test_a_feed_out_of_order_is_torn() -> None:
     feed = ranked("r")
-    assert "order" in (tear(replace(feed, items=feed.items[::-1]), SCORES, (EVEN,)) or "")
+    assert "order" in (tear(replace(feed, items=feed.items[::-1]), SCORES, ONLY) or "")
 
 
 def test_equal_final_scores_stand_in_order_of_item_id() -> None:
     items = [FeedItem(item_id, 0.5, (0.5, 0.5)) for item_id in ("a", "b")]
     feed = replace(ranked("r"), items=items)
-    assert tear(feed, SCORES, (EVEN,)) is None
-    assert tear(replace(feed, items=items[::-1]), SCORES, (EVEN,)) is not None
+    assert tear(feed, SCORES, ONLY) is None
+    assert tear(replace(feed, items=items[::-1]), SCORES, ONLY) is not None
 
 
 def test_a_feed_with_a_post_twice_is_torn() -> None:
     feed = ranked("r")
-    assert tear(replace(feed, items=[feed.items[0], *feed.items]), SCORES, (EVEN,)) is not None
+    assert tear(replace(feed, items=[feed.items[0], *feed.items]), SCORES, ONLY) is not None
 
 
 def test_a_feed_closed_by_its_deadline_is_partial_and_not_torn() -> None:
     feed = ranked("r1")
-    found = audit(sent("r1"), [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)], (EVEN,))
+    found = audit(sent("r1"), [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)], ONLY)
     assert (found.partial, found.clean) == (["r1"], True)
+
+
+def test_a_feed_under_the_weights_of_another_arm_is_torn() -> None:
+    written = {"control": (EVEN,), "canary": (TURNED,)}
+    canary = replace(ranked("r", TURNED), arm="canary")
+    assert tear(canary, SCORES, written) is None
+    assert "for the arm control" in (tear(replace(canary, arm="control"), SCORES, written) or "")
+    assert "for the arm canary" in (tear(replace(canary, weights=EVEN), SCORES, written) or "")
+    assert "for the arm stranger" in (tear(replace(canary, arm="stranger"), SCORES, written) or "")
+
+
+def test_a_feed_ranked_under_the_previewed_weights_is_as_previewed() -> None:
+    assert foresight([(ranked("r"), ranked("r-again", TURNED))], TURNED) == Foresight(1, 1)
+
+
+def test_a_feed_under_other_weights_or_of_other_scores_is_not_as_previewed() -> None:
+    turned = ranked("r-again", TURNED)
+    item = turned.items[0]
+    other = [item._replace(final_score=math.nextafter(item.final_score, 1)), *turned.items[1:]]
+    pairs = [(ranked("r"), ranked("r-again")), (ranked("r"), replace(turned, items=other))]
+    found = foresight(pairs, TURNED)
+    assert (found, found.holds) == (Foresight(2, 0), False)
+
+
+def test_a_feed_that_came_in_part_is_not_compared_with_its_preview() -> None:
+    part = replace(ranked("r"), completion=Completion.DEADLINE)
+    assert foresight([(part, ranked("r", TURNED)), (ranked("r"), part)], TURNED) == Foresight(0, 0)
+
+
+def test_users_who_come_again_are_counted_and_those_in_two_arms_too() -> None:
+    def feed(user: str, arm: str) -> Feed:
+        return replace(ranked("r"), user_id=user, arm=arm)
+
+    once, same = feed("once", "canary"), [feed("same", "control")] * 3
+    found = arms_of([once, *same, feed("both", "canary"), feed("both", "control")])
+    assert found == Arms({"canary": 2, "control": 4}, returning=2, parted=1)
+    assert f"{found.percent('control'):.1f} % of {found.total}" == "66.7 % of 6"
+
+
+def test_a_preview_that_did_not_hold_or_a_user_in_two_arms_is_not_good() -> None:
+    clean, arms = audit(sent("r1"), [ranked("r1")], ONLY), Arms({"control": 2}, 1, 0)
+
+    def good(foresight: Foresight, arms: Arms) -> bool:
+        return Outcome(clean, None, None, None, foresight, arms, None).good
+
+    assert good(Foresight(2, 2), arms)
+    assert not good(Foresight(2, 1), arms)
+    assert not good(Foresight(2, 2), replace(arms, parted=1))
+
+
+def test_of_empty_lines_in_a_row_one_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    narrator = Narrator(beside=False)
+    narrator.say("a", "")
+    narrator.say("", "b")
+    narrator.say()
+    narrator.head("c")
+    assert capsys.readouterr().out == "a\n\nb\n\nc\n\n"
+
+
+def test_an_export_that_is_too_wide_is_one_a_variable() -> None:
+    assert export_lines(["A=1", "B=2"]) == ["  $ export A=1 B=2"]
+    assert export_lines([f"A={'a' * 60}", f"B={'b' * 60}"]) == [f"  $ export A={'a' * 60}", f"  $ export B={'b' * 60}"]
 
 
 def test_moves_count_positions_and_up_is_positive() -> None:
@@ -218,6 +285,10 @@ def test_the_demo_loses_doubles_and_tears_nothing_and_leaves_nothing_running(dem
     assert requests >= 60
     assert (feeds, wrong) == (requests, [0, 0, 0])
     assert "HSET weights:home quality 0.1 engagement 0.9" in demo.said
+    assert re.search(r"([1-9]\d*) of the previewed requests, sent again: \1 of \1 feeds are as previewed", demo.said)
+    assert re.search(r'unknown\n.+\n +2 .+ "calmer mornings"', demo.said)
+    assert re.search(r"\d+ feeds since its first: [1-9].* in canary .*\n.* 0 in more than one arm", demo.said)
+    assert "home: no experiment runs" in demo.said
     assert demo.left() == []
 
 

@@ -18,7 +18,8 @@ from tests.integration.harness import World, make_request, now_ms, until
 from tests.ranking.building import feed_of, mix
 from workers.codec.feeds import decode_feed
 from workers.commands.demo.audit import audit
-from workers.commands.demo.story import Outcome, Turn
+from workers.commands.demo.claims import Arms, Foresight
+from workers.commands.demo.outcome import Outcome, Turn
 from workers.commands.demo.watch import Seen
 from workers.commands.preview_tables import margin_document, preview_document
 from workers.local import Stack
@@ -151,11 +152,11 @@ def test_the_models_that_come_with_the_checkout() -> None:
 
 def test_demo() -> None:
     feed = decode_feed((SCHEMAS / "golden" / "feeds" / "full.json").read_bytes())
-    nothing = audit({"r": ()}, [], ())
+    nothing = audit({"r": ()}, [], {})
     seen = Turn(1000, 1005, Seen(feed, 1010))
     for outcome in (
-        Outcome(nothing, None, None, None, "the first feed: not there after 60 s"),
-        Outcome(nothing, seen, feed, feed, None),
+        Outcome(nothing, None, None, None, None, None, "the first feed: not there after 60 s"),
+        Outcome(nothing, seen, feed, feed, Foresight(3, 2), Arms({"control": 4, "canary": 1}, 2, 0), None),
     ):
         check("demo", json.loads(json.dumps(outcome.document())))
 

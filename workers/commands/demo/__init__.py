@@ -44,7 +44,8 @@ def demo(
         return
     _need_repository()
     # Only here: it imports onnx_models, which a wheel does not carry.
-    from workers.commands.demo.performance import kept_stream, perform  # noqa: PLC0415
+    from workers.commands.demo.kept import kept_stream  # noqa: PLC0415
+    from workers.commands.demo.performance import perform  # noqa: PLC0415
 
     if be_the_stream is not None:
         kept_stream(be_the_stream, seed)

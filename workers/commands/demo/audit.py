@@ -5,22 +5,25 @@ weights explains, or that is not what its own numbers say.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from workers.commands.demo.claims import is_full
 from workers.ranking.feed import Feed, FeedItem
-from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 
 Sent = Mapping[str, Collection[str]]
 """Request id to the ids of its posts."""
 
+InForce = Mapping[str, Sequence[Weights]]
+"""Arm to the sets of weights that were in force for it."""
+
 
 @dataclass(frozen=True)
 class Audit:
-    """`lost`, `doubled` and `partial` hold request ids, `torn` request id and reason, `under` feeds by weights version.
+    """`lost`, `doubled` and `partial` hold request ids, `torn` request id and reason.
 
-    A partial feed lacks posts that came too late for it or were refused.
+    `under` counts feeds by arm and weights version. A partial feed lacks posts, which came too late or were refused.
     """
 
     requests: int
@@ -29,7 +32,7 @@ class Audit:
     doubled: list[str]
     torn: list[tuple[str, str]]
     partial: list[str]
-    under: Mapping[str, int]
+    under: Mapping[tuple[str, str], int]
 
     @property
     def clean(self) -> bool:
@@ -37,18 +40,18 @@ class Audit:
         return not (self.lost or self.doubled or self.torn)
 
 
-def audit(sent: Sent, feeds: Iterable[Feed], written: Collection[Weights]) -> Audit:
-    """Hold every feed against the requests that were sent and the sets of weights that were in force."""
+def audit(sent: Sent, feeds: Iterable[Feed], written: InForce) -> Audit:
+    """Hold every feed against the requests that were sent and the sets of weights that were in force for its arm."""
     seen: Counter[str] = Counter()
-    under: Counter[str] = Counter()
+    under: Counter[tuple[str, str]] = Counter()
     torn, partial = [], []
     for feed in feeds:
         seen[feed.request_id] += 1
-        under[feed.weights.version] += 1
+        under[feed.arm, feed.weights.version] += 1
         why = tear(feed, sent.get(feed.request_id, ()), written)
         if why is not None:
             torn.append((feed.request_id, why))
-        if feed.completion is not Completion.FULL or feed.refused:
+        if not is_full(feed):
             partial.append(feed.request_id)
     return Audit(
         requests=len(sent),
@@ -61,10 +64,11 @@ def audit(sent: Sent, feeds: Iterable[Feed], written: Collection[Weights]) -> Au
     )
 
 
-def tear(feed: Feed, posts: Collection[str], written: Collection[Weights]) -> str | None:
+def tear(feed: Feed, posts: Collection[str], written: InForce) -> str | None:
     """Why a feed is torn, or None where it is whole."""
-    if feed.weights not in written:
-        return f"its weights {dict(feed.weights.values)} ({feed.weights.version}) are no set that was in force"
+    if feed.weights not in written.get(feed.arm, ()):
+        held = f"{dict(feed.weights.values)} ({feed.weights.version})"
+        return f"its weights {held} are no set that was in force for the arm {feed.arm}"
     item_ids = [item.item_id for item in feed.items]
     if len(set(item_ids)) < len(item_ids) or not set(item_ids) <= set(posts):
         return "its items are not the posts that were sent with its request"

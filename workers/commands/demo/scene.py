@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnx_models.posts import Post
+from workers.commands.demo.audit import InForce
 from workers.commands.demo.posts import MODELS, REPOSITORY, SURFACE, SURFACES, load_posts
-from workers.commands.demo.show import Narrator, typed
+from workers.commands.demo.shell import typed
+from workers.commands.demo.show import Narrator
 from workers.commands.demo.stage import Stage
 from workers.local import StackAddresses
 from workers.local.processes import ProcessMark
+from workers.ranking.experiment import CONTROL
 from workers.ranking.weights import WeightRules, Weights
 from workers.scoring.store import load_models
 from workers.settings import SETTINGS, load_surfaces
@@ -19,23 +22,38 @@ from workers.streaming.clients import Cluster
 
 TOPIC_CANDIDATES = str(SETTINGS["topic_candidates"].default)
 TOPIC_FEEDS = str(SETTINGS["topic_feeds"].default)
+CANARY = "canary"
+CANARY_PERCENT = 20
 _TURNED = {"quality": 0.1, "engagement": 0.9}
+_PROPOSED = {"quality": 0.9, "engagement": 0.1}
+_CANARY = {"quality": 0.4, "engagement": 0.6}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the demo plays with; feeds are ranked under `before`, and once that is written under `after`."""
+    """What the demo plays with.
+
+    Feeds are ranked under `before`, then under `after`, which redis-cli writes, then under `proposed`, which is
+    previewed and set, and after a rollback under `after` again; those of the arm CANARY under `canary`.
+    """
 
     addresses: StackAddresses
     worker: ProcessMark
     posts: list[Post]
     before: Weights
     after: Weights
+    proposed: Weights
+    canary: Weights
 
     @property
     def cluster(self) -> Cluster:
         """The stack's Kafka."""
         return Cluster(self.addresses.kafka)
+
+    @property
+    def in_force(self) -> InForce:
+        """Every set that is in force at some time."""
+        return {CONTROL: (self.before, self.after, self.proposed), CANARY: (self.canary,)}
 
     def titles(self) -> Mapping[str, str]:
         """Item id to title."""
@@ -60,7 +78,8 @@ def set_scene(stage: Stage, seed: int, narrator: Narrator) -> Scene:
     with narrator.step("stack") as tell:
         addresses = stage.up()
         tell(f"Kafka at {addresses.kafka}, Redis at {addresses.redis}")
-    return Scene(addresses, _start_worker(stage, addresses), posts, rules.default(), rules.validate(_TURNED))
+    sets = rules.default(), *(rules.validate(values) for values in (_TURNED, _PROPOSED, _CANARY))
+    return Scene(addresses, _start_worker(stage, addresses), posts, *sets)
 
 
 def _verify_models(narrator: Narrator) -> WeightRules:

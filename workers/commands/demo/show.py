@@ -1,20 +1,17 @@
 """What the demo prints: plain text for 100 columns, in colour on a terminal only."""
 
-import shlex
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
-from workers.commands.demo.audit import Audit
-from workers.local import StackAddresses
+from workers.commands.demo.audit import Audit, InForce
+from workers.commands.demo.claims import Arms, Foresight
+from workers.ranking.experiment import CONTROL
 from workers.ranking.feed import Feed
 from workers.ranking.weights import Weights
-from workers.settings import SETTINGS
 
 Labels = Mapping[str, str]
 """Item id to what people read of a post."""
@@ -30,11 +27,14 @@ class Narrator:
     def __init__(self, beside: bool) -> None:
         self._beside = beside
         self._live = (sys.stderr if beside else sys.stdout).isatty()
+        self._after_empty = False
 
     def say(self, *lines: str) -> None:
-        """Print lines; without one, an empty line."""
+        """Print lines; without one, an empty line. Of empty lines in a row one is printed."""
         for line in lines or ("",):
-            click.echo(("\r\x1b[K" if self._live else "") + line, err=self._beside)
+            if line or not self._after_empty:
+                click.echo(("\r\x1b[K" if self._live else "") + line, err=self._beside)
+            self._after_empty = not line
 
     def head(self, text: str) -> None:
         """Print what comes next."""
@@ -56,30 +56,6 @@ class Narrator:
         """Show a line that the next one replaces; nothing where that is not possible."""
         if self._live:
             click.echo(f"\r\x1b[K  {text}", nl=False, err=self._beside)
-
-
-def typed(program: Path) -> str:
-    """A program as it is typed here: its name where PATH leads to it, else its path, from this folder if below it."""
-    found = shutil.which(program.name)
-    if found is not None and Path(found).resolve() == program.resolve():
-        return program.name
-    folder = Path.cwd()
-    return str(program.relative_to(folder) if program.is_relative_to(folder) else program)
-
-
-def trimtab() -> str:
-    """This command as it is typed here."""
-    script = Path(sys.executable).with_name("trimtab")
-    return shlex.quote(typed(script)) if script.exists() else f"{shlex.quote(sys.executable)} -m workers.cli"
-
-
-def command_lines(command: Sequence[str], prompt: str = "  $ ") -> list[str]:
-    """A command for a shell, broken before HSET where it is too wide."""
-    line = prompt + shlex.join(command)
-    if len(line) <= WIDTH:
-        return [line]
-    at = command.index("HSET")
-    return [f"{prompt}{shlex.join(command[:at])} \\", f"{' ' * len(prompt)}  {shlex.join(command[at:])}"]
 
 
 def mix(weights: Weights) -> str:
@@ -138,15 +114,36 @@ def turn_lines(ranked_ms: int, readable_ms: int, command_ms: int) -> list[str]:
     ]
 
 
-def audit_lines(audit: Audit, written: Iterable[Weights]) -> list[str]:
-    """The counts, how many feeds each set of weights ranked, and the first of what is wrong."""
+def foresight_lines(sent_again: int, found: Foresight) -> list[str]:
+    """How the preview held."""
+    good = "green" if found.holds else "red"
+    part = f" ({sent_again - found.compared} more came in part)" if found.compared < sent_again else ""
+    held = click.style(f"{found.as_previewed} of {found.compared}", fg=good, bold=True)
+    return [
+        f"  {sent_again} of the previewed requests, sent again: {held} feeds are as previewed{part},",
+        "  the same order and the same final scores, bit for bit.",
+    ]
+
+
+def arms_lines(found: Arms) -> list[str]:
+    """How many feeds each arm has, and whether users stay in theirs."""
+    good = "red" if found.parted else "green"
+    shares = ", ".join(f"{count:,} in {arm} ({found.percent(arm):.1f} %)" for arm, count in sorted(found.feeds.items()))
+    parted = click.style(f"{found.parted} in more than one arm", fg=good, bold=True)
+    return [
+        f"  {found.total:,} feeds since its first: {shares}.",
+        f"  {found.returning:,} users have several of them: {parted}.",
+    ]
+
+
+def audit_lines(audit: Audit, written: InForce) -> list[str]:
+    """The counts, how many feeds were ranked under each set of weights, and the first of what is wrong."""
     good = "green" if audit.clean else "red"
-    shares = ", ".join(f"{audit.under.get(weights.version, 0):,} under {mix(weights)}" for weights in written)
     wrong = f"{len(audit.lost)} lost, {len(audit.doubled)} doubled, {len(audit.torn)} torn"
     lines = [
         f"  {audit.requests:,} requests sent, {audit.feeds:,} feeds read under read_committed: "
         + click.style(wrong, fg=good, bold=True),
-        f"  of the feeds {shares}",
+        *_under_lines(audit, written),
     ]
     if audit.partial:
         lines.append(f"  {len(audit.partial):,} feeds closed without some of their posts, as at a deadline")
@@ -155,22 +152,8 @@ def audit_lines(audit: Audit, written: Iterable[Weights]) -> list[str]:
     return lines + [f"    torn: {request_id}: {why}" for request_id, why in audit.torn[:_NAMED]]
 
 
-def kept_lines(addresses: StackAddresses, hset: Sequence[str], log: Path, home: Path) -> list[str]:
-    """What to try while all of it goes on, and how to end it."""
-    usual = home == Path(str(SETTINGS["home"].default)).expanduser()
-    place = "" if usual else f" --home {shlex.quote(str(home))}"
-    kafka, redis = SETTINGS["kafka"].variable, SETTINGS["redis"].variable
-    return [
-        "  # the feeds, as a downstream consumer reads them",
-        f"  export {kafka}={addresses.kafka} {redis}={addresses.redis}",
-        f"  {trimtab()} feeds tail --top 5",
-        "",
-        "  # other weights, while you watch",
-        *command_lines(hset, prompt="  "),
-        "",
-        "  # what the worker says",
-        f"  tail -f {shlex.quote(str(log))}",
-        "",
-        "  # end it all",
-        f"  {trimtab()} demo --stop{place}",
-    ]
+def _under_lines(audit: Audit, written: InForce) -> Iterator[str]:
+    for arm, sets in written.items():
+        for weights in sets:
+            place = "" if arm == CONTROL else f", arm {arm}"
+            yield f"  {audit.under.get((arm, weights.version), 0):7,} feeds under {mix(weights)}{place}"

@@ -23,9 +23,9 @@ class Stream:
 
     def __init__(self, sender: Sender, drawn: Iterator[Request], rate: float, batch: int, seed: int) -> None:
         self.sent: dict[str, Request] = {}
+        self.rate = rate
         self._sender = sender
         self._drawn = drawn
-        self._rate = rate
         self._batch = batch
         self._seed = seed
         self._encode = encoder()
@@ -75,7 +75,7 @@ class Stream:
         self._send(interleaved(self._paced(), self._batch, self._seed))
 
     def _paced(self) -> Iterator[Request]:
-        pace = Pace(self._rate)
+        pace = Pace(self.rate)
         while not self._stopping.is_set() and not self._has_enough():
             pace.wait()
             yield self._begin(self._also.popleft() if self._also else next(self._drawn))

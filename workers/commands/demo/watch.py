@@ -1,6 +1,7 @@
 """Watches the feeds as a downstream consumer does, under read_committed, and the worker's process meanwhile."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from workers.streaming.records import Record
 
 _SILENCE_SECONDS = 0.1
 _END_SECONDS = 10.0
+_NEWEST = 1000
 
 
 class StandStill(Failure):
@@ -31,21 +33,22 @@ class Seen(NamedTuple):
 class Watch:
     """Reads feeds in the calling thread, from the beginning of the topic; `each` is called after every one.
 
-    `answered` holds the ids of the requests that have a feed, `first_under` the first feed of each weights version.
+    `answered` holds the ids of the requests that have a feed, `first_under` the first feed of each weights version, and
+    `newest` the last feeds, as many as a preview looks at.
     """
 
     def __init__(self, cluster: Cluster, topic: str, worker: ProcessMark, each: Callable[[], None]) -> None:
         self.answered: set[str] = set()
         self.first_under: dict[str, Seen] = {}
+        self.newest: deque[Feed] = deque(maxlen=_NEWEST)
         self._reader = Reader(cluster, topic, from_beginning=True)
         self._worker = worker
         self._each = each
-        self._last: Feed
 
     def feed_of(self, request_id: str, what: str, patience: float) -> Feed:
         """Read on to the feed of a request that is just sent. Raises StandStill as `until` does."""
         self.until(lambda: request_id in self.answered, what, patience)
-        return self._last  # the condition is looked at after each feed
+        return self.newest[-1]  # the condition is looked at after each feed
 
     def until(self, condition: Callable[[], bool], what: str, patience: float) -> None:
         """Read on until the condition holds.
@@ -64,7 +67,7 @@ class Watch:
         if record is None:
             return False
         seen = Seen(_decode(record), time.time_ns() // 1_000_000)
-        self._last = seen.feed
+        self.newest.append(seen.feed)
         self.answered.add(seen.feed.request_id)
         self.first_under.setdefault(seen.feed.weights.version, seen)
         self._each()
