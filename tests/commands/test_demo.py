@@ -205,7 +205,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
 
 
 COUNTS = re.compile(
-    r"(\d+) requests sent, (\d+) feeds read under read_committed: (\d+) lost, (\d+) doubled, (\d+) torn"
+    r"([\d,]+) requests sent, ([\d,]+) feeds read under read_committed: (\d+) lost, (\d+) doubled, (\d+) torn"
 )
 
 
@@ -253,7 +253,7 @@ class Demo:
         """Requests sent, feeds read, lost, doubled, torn."""
         found = COUNTS.search(self.said)
         assert found is not None, self.said
-        return [int(number) for number in found.groups()]
+        return [int(number.replace(",", "")) for number in found.groups()]
 
     def started(self, name: str) -> int:
         """The pid of a process that it has started."""

@@ -54,7 +54,8 @@ def assignments(weights: Weights) -> list[str]:
 def _last_answered(cast: Cast) -> dict[str, tuple[Request, Feed]]:
     """The last requests that have a feed, to be sent again: new id to new request and feed."""
     sent = cast.stream.sent
-    pairs = [(again(sent[feed.request_id]), feed) for feed in list(cast.watch.newest)[-_SENT_AGAIN:]]
+    last = [feed for feed in cast.watch.newest if feed.request_id in sent][-_SENT_AGAIN:]
+    pairs = [(again(sent[feed.request_id]), feed) for feed in last]
     return {request.request_id: (request, feed) for request, feed in pairs if request.request_id not in sent}
 
 
