@@ -6,7 +6,7 @@ of the worker or of a peer can tell.
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tests.scoring.building import FEATURES
@@ -36,13 +36,24 @@ class Load:
 
     def message(self, request: int, place: int, requested_at: int, expected: int) -> Message:
         """The event of one candidate; `requested_at` in ms since the epoch."""
-        features = self._features[(request * 31 + place * 7) % _POOL]
+        return self.event(request, range(place, place + 1), requested_at, expected)
+
+    def event(self, request: int, places: Iterable[int], requested_at: int, expected: int) -> Message:
+        """The event of several candidates of a request."""
         key = b"request-%06d" % request
         return Message(
             key,
-            b'{"request_id":"%b","surface":"home","user_id":"user-%d","requested_at":%d,"expected":%d,'
-            b'"candidates":[{"item_id":"item-%06d-%02d","source":"source-%d","features":%b}]}'
-            % (key, request % 5000, requested_at, expected, request, place, place % 8, features),
+            b'{"request_id":"%b","surface":"home","user_id":"user-%d","requested_at":%d,"expected":%d,"candidates":[%b]}'
+            % (key, request % 5000, requested_at, expected, b",".join(self._candidate(request, p) for p in places)),
+        )
+
+    def _candidate(self, request: int, place: int) -> bytes:
+        features = self._features[(request * 31 + place * 7) % _POOL]
+        return b'{"item_id":"item-%06d-%02d","source":"source-%d","features":%b}' % (
+            request,
+            place,
+            place % 8,
+            features,
         )
 
     def request(self, request: int, requested_at: int) -> list[Message]:

@@ -1,0 +1,178 @@
+"""The trial's report: what was tried, on what, what was counted, and each figure beside its goal."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tests.bench.machine import Machine
+from tests.trial.judge import Applying, FeedCounts, Stale, Times
+
+APPLIED_P50_MS, APPLIED_P99_MS = 5.0, 20.0
+STALE_P99_MS = 20.0
+BACK_MS = 2000.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is tried, and from which seed. `rate` is in requests a second, each in so many `events`."""
+
+    seed: int = 1
+    changes: int = 1000
+    workers: int = 4
+    rate: float = 100.0
+    candidates: int = 50
+    events: int = 5
+    acknowledged: int = 15
+    outages: int = 3
+    outage_seconds: float = 5.0
+    warm_up_seconds: float = 8.0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The storm: how the changes were made (`kinds`), how long it and the calm before it lasted, what it led to."""
+
+    kinds: dict[str, int]
+    sets_in_force: int
+    seconds: float
+    applying: Applying
+    stale: Stale
+    calm: Times
+    storm: Times
+    races: int
+    races_read_again: int
+    races_wrong: int
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """`times`: from HSET sent to acknowledged. `false`: a worker stood on something else then, or ranked under it."""
+
+    how: str
+    times: Times
+    false: int
+
+
+@dataclass(frozen=True)
+class OutageSeen:
+    """One outage; `against`: feeds ranked in it under another set than the last good one, to be 0."""
+
+    name: str
+    gone_seconds: float
+    feeds: Times
+    against: int
+    heard_ms: float | None
+    applied_ms: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """`load` is the machine's load before and after (1 min)."""
+
+    machine: Machine
+    limits: Limits
+    load: tuple[float, float]
+    seconds: float
+    feeds: FeedCounts
+    changes: Changes
+    acknowledged: Acknowledged
+    outages: tuple[OutageSeen, ...]
+
+    @property
+    def wrong(self) -> dict[str, int]:
+        """All that must be 0, by name."""
+        return {
+            "requests lost": self.feeds.lost,
+            "feeds doubled": self.feeds.doubled,
+            "feeds under a set that was not valid and in Redis": self.feeds.astray,
+            "feeds not whole or with another sum": self.feeds.unsound,
+            "changes that a worker never applied": self.changes.applying.never,
+            "races that not exactly one operator won": self.changes.races_wrong,
+            "acknowledged falsely": self.acknowledged.false,
+            "feeds of an outage not under the last good set": sum(outage.against for outage in self.outages),
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """The same figures, for `--json`."""
+        return asdict(self) | {"wrong": self.wrong}
+
+    def lines(self) -> Iterator[str]:
+        """The report as a page."""
+        yield from self._head()
+        yield from self._storm()
+        yield from self._acknowledgements()
+        yield from self._out()
+        yield from self._counts()
+
+    def _head(self) -> Iterator[str]:
+        machine, limits = self.machine, self.limits
+        libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
+        yield f"machine  {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, Linux {machine.kernel}"
+        yield f"with     {machine.python}, {libraries}"
+        yield (
+            f"scene    {limits.workers} worker processes, one Kafka, one Redis; {limits.rate:g} requests/s of "
+            f"{limits.candidates} candidates in {limits.events} events; seed {limits.seed}"
+        )
+        before, after = self.load
+        yield f"load     {before:.1f} before, {after:.1f} after; everything shares these cores; {self.seconds:.0f} s"
+        yield "times    upper bounds: what workers say counts whole ms, taken as their end"
+
+    def _storm(self) -> Iterator[str]:
+        changes, applying, stale = self.changes, self.changes.applying, self.changes.stale
+        kinds = ", ".join(f"{count} {kind}" for kind, count in changes.kinds.items())
+        made = f"{sum(changes.kinds.values()):,} in {changes.seconds:.0f} s"
+        yield f"\nChanges: {made}, which made {changes.sets_in_force:,} valid sets"
+        yield f"  {kinds}"
+        yield f"  HSET to applied      {_figures(applying.times)}"
+        yield f"    over changes x workers; {_goal('p50', applying.times.p50_ms, APPLIED_P50_MS)}"
+        yield f"    {_goal('p99', applying.times.p99_ms, APPLIED_P99_MS)}"
+        yield (
+            f"    left out: {applying.left_out}, replaced before a status told of them; such a set stood for "
+            f"{applying.left_out_stood_ms:.1f} ms at most"
+        )
+        yield f"  ranked under the old {_figures(stale.times)}"
+        yield f"    {stale.share:.2%} of the feeds; {_goal('p99', stale.times.p99_ms, STALE_P99_MS)}"
+        yield f"  push to applied      {_figures(applying.push)}"
+        yield f"  feeds, calm before   {_figures(changes.calm)}"
+        yield f"  feeds, changes       {_figures(changes.storm)}"
+        yield f"    {_ratios(changes.storm, changes.calm)}"
+        yield (
+            f"  two operators at once: {changes.races} times, exactly one won {changes.races - changes.races_wrong} "
+            f"times; both had to read again {changes.races_read_again} times"
+        )
+
+    def _acknowledgements(self) -> Iterator[str]:
+        seen = self.acknowledged
+        yield f"\nAcknowledged: {seen.times.count} changes, each by {seen.how}"
+        yield f"  HSET to acknowledged {_figures(seen.times)}"
+        yield f"  falsely: {seen.false}"
+
+    def _out(self) -> Iterator[str]:
+        yield "\nOutages of Redis in mid-stream"
+        for outage in self.outages:
+            yield f"  {outage.name}, gone for {outage.gone_seconds:.1f} s"
+            yield f"    feeds              {_figures(outage.feeds)}"
+            yield f"      {_ratios(outage.feeds, self.changes.calm)}; not under the last good set: {outage.against}"
+            if outage.heard_ms is not None:
+                yield f"    all workers heard again {outage.heard_ms:.0f} ms after its return, on the same set"
+            yield f"    a set then applied by all: {_goal('within', outage.applied_ms, BACK_MS)}"
+
+    def _counts(self) -> Iterator[str]:
+        yield f"\nCounted over {self.feeds.requests:,} requests, {self.feeds.feeds:,} feeds"
+        for name, count in self.wrong.items():
+            yield f"  {count:>3} {name}"
+
+
+def _figures(times: Times) -> str:
+    return f"p50 {times.p50_ms:6.1f} ms, p99 {times.p99_ms:6.1f} ms, max {times.max_ms:6.1f} ms  ({times.count:,})"
+
+
+def _goal(name: str, found: float, goal: float) -> str:
+    verdict = "met" if found <= goal else "NOT MET"
+    return f"{name} {found:.1f} ms, goal {goal:g} ms: {verdict}"
+
+
+def _ratios(ours: Times, calm: Times) -> str:
+    if not calm.count or not ours.count:
+        return "no feeds to compare"
+    return f"{ours.p50_ms / calm.p50_ms:.2f} times the calm p50, {ours.p99_ms / calm.p99_ms:.2f} times the calm p99"
