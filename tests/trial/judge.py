@@ -5,12 +5,13 @@ told too short, and some up to 1 ms too long.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from tests.trial.ledger import Era
 from tests.trial.statuses import AppliedSeen
+from tests.trial.stillness import Waking
 from tests.trial.stream import FeedSeen
 
 MS = 1_000_000
@@ -38,9 +39,9 @@ class Times:
     max_ms: float
 
     @classmethod
-    def of(cls, milliseconds: Iterable[float]) -> "Times":
+    def of(cls, nanoseconds: Iterable[float]) -> "Times":
         """The figures of some times."""
-        ordered = sorted(milliseconds)
+        ordered = sorted(time / MS for time in nanoseconds)
         if not ordered:
             return cls(0, 0.0, 0.0, 0.0)
         p50, p99 = (ordered[ceil(len(ordered) * share) - 1] for share in (0.5, 0.99))
@@ -83,18 +84,25 @@ def ranked_by(feed: FeedSeen) -> int:
 
 def latency(sent: Sequence[int], feeds: Sequence[FeedSeen], span: Span) -> Times:
     """From the last event sent to the feed readable, of the requests sent in a span."""
-    return Times.of((f.came - sent[f.request]) / MS for f in feeds if span.holds(sent[f.request]))
+    return Times.of(f.came - sent[f.request] for f in feeds if span.holds(sent[f.request]))
+
+
+def woken(wakings: Sequence[Waking], span: Span) -> Times:
+    """How late a process woke that was asleep, in a span."""
+    return Times.of(waking.late_ms * MS for waking in wakings if span.holds(waking.at))
 
 
 @dataclass(frozen=True)
 class Applying:
     """From HSET sent to applied, over changes and workers; and what was replaced before any status told of it.
 
-    `left_out_stood_ms` is the longest that a set stood which some worker left out; `never` is to be 0: changes that a
-    worker left out though nothing replaced them.
+    `times` are of the sets that a status told of. `or_later` leaves nothing out: until a worker stood on the set or on
+    a later one. `left_out_stood_ms` is the longest that a set stood which some worker left out; `never` is to be 0:
+    changes that a worker left out though nothing replaced them.
     """
 
     times: Times
+    or_later: Times
     push: Times
     left_out: int
     left_out_stood_ms: float
@@ -103,19 +111,41 @@ class Applying:
 
 def applying(eras: Sequence[Era], heard: Sequence[AppliedSeen], workers: int) -> Applying:
     """Match what the workers said to the eras of a storm."""
-    sent = {era.version: era.sent for era in eras}
-    told = [one for one in heard if one.version in sent]
+    place = {era.version: number for number, era in enumerate(eras)}
+    told = [one for one in heard if one.version in place]
     counts = Counter(one.version for one in told)
     missing = [(era, workers - counts[era.version]) for era in eras if counts[era.version] < workers]
     return Applying(
-        times=Times.of(((one.applied_at + 1) * MS - sent[one.version]) / MS for one in told),
-        push=Times.of(one.push_ms for one in told if one.push_ms is not None),
-        left_out=sum(count for era, count in missing if era.replaced),
+        times=Times.of(applied_by(one) - eras[place[one.version]].sent for one in told),
+        or_later=Times.of(
+            applied_by(one) - era.sent
+            for worker in {one.worker for one in told}
+            for era, one in _first_at_or_after(eras, place, [one for one in told if one.worker == worker])
+        ),
+        push=Times.of(one.push_ms * MS for one in told if one.push_ms is not None),
+        left_out=sum(count for era, count in missing if era.ended),
         left_out_stood_ms=max(
             (round((e.replaced - e.returned) / MS, 2) for e, _ in missing if e.replaced), default=0.0
         ),
-        never=sum(count for era, count in missing if not era.replaced),
+        never=sum(count for era, count in missing if not era.ended),
     )
+
+
+def applied_by(one: AppliedSeen) -> int:
+    """The last moment at which a set can have been applied (ns)."""
+    return (one.applied_at + 1) * MS
+
+
+def _first_at_or_after(
+    eras: Sequence[Era], place: Mapping[str, int], told: Sequence[AppliedSeen]
+) -> Iterator[tuple[Era, AppliedSeen]]:
+    """Each era with the first set that a worker told of which is that one or a later one, where there is one."""
+    ordered = sorted(told, key=lambda one: place[one.version])
+    begin = 0
+    for one in ordered:
+        for era in eras[begin : place[one.version] + 1]:
+            yield era, one
+        begin = place[one.version] + 1
 
 
 @dataclass(frozen=True)
@@ -131,7 +161,7 @@ def stale(feeds: Sequence[FeedSeen], eras: Sequence[Era], span: Span) -> Stale:
     replaced: Mapping[str, int | None] = {era.version: era.replaced for era in eras}
     judged = [feed for feed in feeds if span.holds(ranked_by(feed)) and feed.version in replaced]
     ends = ((ranked_by(feed), replaced[feed.version]) for feed in judged)
-    late = [(ranked - end) / MS for ranked, end in ends if end is not None and ranked > end]
+    late = [ranked - end for ranked, end in ends if end is not None and ranked > end]
     return Stale(Times.of(late), round(len(late) / max(1, len(judged)), 4))
 
 

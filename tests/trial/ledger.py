@@ -21,12 +21,16 @@ class Step(NamedTuple):
 
 
 class Era(NamedTuple):
-    """One set that was valid: sent, there, and replaced by the next valid one (None: it never was); ns."""
+    """One valid set: when it was sent and was there; when the hash held something else, and when that was valid; ns.
+
+    A set that is followed at once by what workers refuse need never be seen: the one before it goes on.
+    """
 
     version: str
     sent: int
     returned: int
-    replaced: int | None
+    ended: int | None = None
+    replaced: int | None = None
 
 
 @dataclass
@@ -51,12 +55,15 @@ class Ledger:
 
     def eras(self) -> list[Era]:
         """The sets that were valid, in order; the default goes first."""
-        found = [Era(DEFAULT.version, 0, 0, None)]
+        found = [Era(DEFAULT.version, 0, 0)]
         for step in self.steps:
-            version = version_of(step.content)
-            if version is not None and version != found[-1].version:
-                found[-1] = found[-1]._replace(replaced=step.returned)
-                found.append(Era(version, step.sent, step.returned, None))
+            version, last = version_of(step.content), found[-1]
+            if version == last.version:
+                continue
+            ended = last.ended or step.returned
+            found[-1] = last._replace(ended=ended, replaced=step.returned if version else None)
+            if version is not None:
+                found.append(Era(version, step.sent, step.returned))
         return found
 
 

@@ -30,7 +30,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Changes:
-    """The storm: how the changes were made (`kinds`), how long it and the calm before it lasted, what it led to."""
+    """The storm: how the changes were made (`kinds`), how long it and the calm before it lasted, what it led to.
+
+    `woken_in_calm`, `woken_in_storm`: how late a process was woken that only sleeps.
+    """
 
     kinds: dict[str, int]
     sets_in_force: int
@@ -39,6 +42,8 @@ class Changes:
     stale: Stale
     calm: Times
     storm: Times
+    woken_in_calm: Times
+    woken_in_storm: Times
     races: int
     races_read_again: int
     races_wrong: int
@@ -48,7 +53,6 @@ class Changes:
 class Acknowledged:
     """`times`: from HSET sent to acknowledged. `false`: a worker stood on something else then, or ranked under it."""
 
-    how: str
     times: Times
     false: int
 
@@ -130,12 +134,16 @@ class Report:
             f"    left out: {applying.left_out}, replaced before a status told of them; such a set stood for "
             f"{applying.left_out_stood_ms:.1f} ms at most"
         )
+        yield f"    or a later set     {_figures(applying.or_later)}"
         yield f"  ranked under the old {_figures(stale.times)}"
         yield f"    {stale.share:.2%} of the feeds; {_goal('p99', stale.times.p99_ms, STALE_P99_MS)}"
         yield f"  push to applied      {_figures(applying.push)}"
         yield f"  feeds, calm before   {_figures(changes.calm)}"
         yield f"  feeds, changes       {_figures(changes.storm)}"
         yield f"    {_ratios(changes.storm, changes.calm)}"
+        yield f"  woken late, calm     {_figures(changes.woken_in_calm)}"
+        yield f"  woken late, changes  {_figures(changes.woken_in_storm)}"
+        yield "    a process that only sleeps, beside: what the machine itself adds"
         yield (
             f"  two operators at once: {changes.races} times, exactly one won {changes.races - changes.races_wrong} "
             f"times; both had to read again {changes.races_read_again} times"
@@ -143,7 +151,7 @@ class Report:
 
     def _acknowledgements(self) -> Iterator[str]:
         seen = self.acknowledged
-        yield f"\nAcknowledged: {seen.times.count} changes, each by {seen.how}"
+        yield f"\nAcknowledged: {seen.times.count} changes, each waited for with `trimtab weights wait`"
         yield f"  HSET to acknowledged {_figures(seen.times)}"
         yield f"  falsely: {seen.false}"
 

@@ -23,6 +23,7 @@ from tests.trial.own_redis import OwnRedis
 from tests.trial.plan import Change, Texts, plan, sets_of
 from tests.trial.report import Acknowledged, Changes, Limits, OutageSeen, Report
 from tests.trial.statuses import AppliedSeen, Statuses, overhear
+from tests.trial.stillness import Waking, sleep_and_wake
 from tests.trial.stream import FeedSeen, read_feeds, send_requests
 from workers.steering.keys import Keys
 
@@ -88,10 +89,13 @@ class Stage:
         self.statuses.wait_for(self.operators.ledger.in_force, self.limits.workers)
 
     def _acknowledge(self) -> list[Acknowledgement]:
-        self.say(f"{self.limits.acknowledged} changes, each waited for")
+        limits, draw = self.limits, random.Random(self.limits.seed)
+        self.say(f"{limits.acknowledged} changes, each waited for")
         return [
-            acknowledge(self.operators, self.statuses, self.lane.place, next(self.sets), self.limits.workers)
-            for _ in range(self.limits.acknowledged)
+            acknowledge(
+                self.operators, self.statuses, self.lane.place, next(self.sets), limits.workers, draw.uniform(0.5, 2.0)
+            )
+            for _ in range(limits.acknowledged)
         ]
 
     def _outages(self) -> list[Outage]:
@@ -127,12 +131,12 @@ def run_trial(rig: Rig, redis: OwnRedis, limits: Limits, say: Say) -> Report:
     with Apart(read_feeds, kafka, lane.place.feeds, limits.candidates) as reading:
         with _workers(lane, limits, redis, say) as (stage, running):
             words = kafka, lane.place.candidates, load, limits.rate, limits.events
-            with Apart(send_requests, *words) as sending:
+            with Apart(sleep_and_wake) as sleeping, Apart(send_requests, *words) as sending:
                 acts = stage.play()
-                sent = sending.end()
+                sent, wakings = sending.end(), sleeping.end()
             lane.wait_until_published(running, len(sent) * limits.events)
         feeds = reading.end()
-    seen = _Seen(limits, sent, feeds, stage.operators, acts)
+    seen = _Seen(limits, sent, feeds, wakings, stage.operators, acts)
     return Report(
         machine=this_machine(),
         limits=limits,
@@ -169,6 +173,7 @@ class _Seen:
     limits: Limits
     sent: list[int]
     feeds: list[FeedSeen]
+    wakings: list[Waking]
     operators: Operators
     acts: Acts
 
@@ -184,6 +189,8 @@ class _Seen:
             stale=judge.stale(self.feeds, eras, made.storm),
             calm=judge.latency(self.sent, self.feeds, made.calm),
             storm=judge.latency(self.sent, self.feeds, made.storm),
+            woken_in_calm=judge.woken(self.wakings, made.calm),
+            woken_in_storm=judge.woken(self.wakings, made.storm),
             races=races.run,
             races_read_again=races.read_again,
             races_wrong=races.wrong,
@@ -193,8 +200,7 @@ class _Seen:
         eras, found = self.operators.ledger.eras(), self.acts.acknowledgements
         behind = [judge.ranked_before(self.feeds, one.acknowledged, eras, one.version) for one in found]
         return Acknowledged(
-            how=found[0].how,
-            times=judge.Times.of((one.acknowledged - one.sent) / judge.MS for one in found),
+            times=judge.Times.of(one.acknowledged - one.sent for one in found),
             false=sum(one.elsewhere for one in found) + sum(behind),
         )
 
