@@ -2,13 +2,14 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.builders import HOME
-from tests.steering.conftest import Events, RedisServer
+from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from workers.ranking.mix import Mix
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering import Steering, last_good
@@ -129,3 +130,17 @@ def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
         writer.join()
     assert len(read) == 400
     assert all(mix is not None and mix.weights in sets for mix in read)
+
+
+def test_in_a_storm_that_never_pauses_the_sets_are_kept_all_the_same(
+    server: RedisServer, steer: Steer, tmp_path: Path
+) -> None:
+    steer()
+    kept: set[str] = set()
+    patience, turn = time.monotonic() + PATIENCE_S, 0
+    while len(kept) < 4 and time.monotonic() < patience:
+        turn += 1
+        server.set("home", quality=turn % 1000 / 1000)
+        mix = last_good.load(tmp_path / "home", KEY, RULES)
+        kept |= {mix.weights.version} if mix else set()
+    assert len(kept) == 4

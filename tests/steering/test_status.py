@@ -1,6 +1,7 @@
 """What a worker says of itself in Redis: by its schema, right after each change, gone when it stops."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,13 @@ def test_a_push_between_two_reads_in_a_row_is_timed_too(server: RedisServer, ste
     steer(poll_seconds=NEVER, on_event=change_again)
     server.set("home", quality=0.7, engagement=0.3)
     assert statuses.until("home", values={"quality": 0.2, "engagement": 0.3})["push_ms"] is not None
+
+
+def test_pushes_that_change_nothing_do_not_silence_a_worker(server: RedisServer, steer: Steer) -> None:
+    steer()
+    moments: set[int] = set()
+    patience = time.monotonic() + PATIENCE_S
+    while len(moments) < 5 and time.monotonic() < patience:
+        server.set("nowhere", clicks=time.monotonic_ns())
+        moments.add(json.loads(server.client.get(KEY) or "{}").get("at"))
+    assert len(moments) == 5

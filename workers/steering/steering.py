@@ -69,6 +69,9 @@ class Steering:
         self._connected = False
         self._pushes = False
         self._pushed_at: float | None = None
+        self._due = -math.inf  # when the status is to be written again
+        self._owing = False  # whether what was last read is still to be spoken of
+        self._kept_at = -math.inf
         self._contact_at = -math.inf
         self._tried = threading.Event()
         self._stopping = threading.Event()
@@ -130,25 +133,33 @@ class Steering:
         while not self._stopping.is_set():
             more_to_say = self._read()
             self._stopping.wait(_PACE_S)
-            if not more_to_say:
-                self._standings.keep()
-            self._await_news(0.0 if more_to_say else self._poll_s)
+            if self._clock() >= self._kept_at + self._poll_s:
+                self._keep()
+            self._await_news(-math.inf if more_to_say else self._due)
         self._link.ask(("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id))
 
     def _read(self) -> bool:
-        """Say what there is to say and read all surfaces, in one round trip; True where there is more to say at once.
+        """Read all surfaces, and say what there is to say in the same round trip; True where there is more to say.
 
-        A read goes with everything that is said: a push that comes before the reply is then older than what was read.
+        A push that comes before the first reply is older than what is read. What a push announces is read at once and
+        spoken of with the next read.
         """
         first, pushed_at, self._pushed_at = not self._connected, self._pushed_at, None
-        said, replies = self._look((*self._tracking, *self._status(), *self._unrecorded.commands()))
+        speaks = first or self._owing or pushed_at is None or self._clock() >= self._due
+        self._owing = not speaks
+        said, replies = self._look(self._words() if speaks else ())
         self._contact_at = self._clock()
-        self._hear(said)
+        if speaks:
+            self._due = self._contact_at + self._poll_s
+            self._hear(said)
         push_ms = None if pushed_at is None else round((self._contact_at - pushed_at) * 1000, 3)
         changed = self._standings.take(replies, push_ms)
         noted = self._unrecorded.note(self._standings.current, replies)
         self._tried.set()
         return first or bool(changed) or noted
+
+    def _words(self) -> tuple[Command, ...]:
+        return (*self._tracking, *self._status(), *self._unrecorded.commands())
 
     def _look(self, saying: tuple[Command, ...]) -> tuple[list[object], dict[str, Replies]]:
         """The replies to what is said, and to every document; where an experiment has new arms, it is read again."""
@@ -192,14 +203,19 @@ class Steering:
             ("ZREMRANGEBYSCORE", live, "-inf", now - _FORGOTTEN_MS),
         )
 
-    def _await_news(self, seconds: float) -> None:
-        due = self._clock() + seconds
+    def _await_news(self, due: float) -> None:
+        """Wait for a push, or until it is time to speak. The disk can be slow: it is written to where nothing comes."""
         while not self._stopping.is_set():
-            if self._link.has_news(min(_SLICE_S, seconds)):
+            if self._link.has_news(max(0.0, min(_SLICE_S, due - self._clock()))):
                 self._pushed_at = self._clock()
                 return
             if self._clock() >= due:
                 return
+            self._keep()
+
+    def _keep(self) -> None:
+        self._standings.keep()
+        self._kept_at = self._clock()
 
     def _hear(self, said: list[object]) -> None:
         """The replies to tracking, status and history, in this order."""
