@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
-.PHONY: help demo test lint models bench lock proto clean
+.PHONY: help demo test lint models bench trial lock proto clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
@@ -30,6 +30,9 @@ models: $(READY) ## train both objectives anew from the data in onnx_models
 
 bench: $(READY) ## CPU a candidate, latency and memory of one worker on a real Kafka
 	$(BIN)/python -m tests.bench $(ARGS)
+
+trial: $(READY) ## weights turned a thousand times in mid-stream, Redis killed and frozen: every feed judged, every delay told
+	$(BIN)/python -m tests.trial $(ARGS)
 
 proto: $(READY) ## the generated Protobuf code, from schemas/*.proto
 	$(BIN)/python schemas/generate.py

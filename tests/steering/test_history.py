@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.integration.harness import until
 from tests.steering.conftest import Events, RedisServer, read_once_more
 from workers.ranking.weights import Weights
 from workers.steering import Steering
@@ -38,9 +39,14 @@ def crowd(server: RedisServer, steer: Steer) -> list[Events]:
 
 
 def recorded(server: RedisServer, *events: Events) -> None:
-    """Return when what these have seen is recorded: it goes out with the read after the one that has seen it."""
+    """Return when what these have seen is recorded: who records a change to `other` has recorded all before it."""
     read_once_more(server, *events)
-    read_once_more(server, *events)
+    until(lambda: _newest_of_other(server) == server.client.hgetall("weights:other"))
+
+
+def _newest_of_other(server: RedisServer) -> object:
+    newest: Any = server.client.xrevrange("history:other", count=1)
+    return json.loads(newest[0][1]["after"]) if newest else None
 
 
 def entries(link: Link, surface: str = "home") -> list[Entry]:
@@ -203,7 +209,7 @@ def test_a_user_who_may_not_eval_still_gets_weights(server: RedisServer, steer: 
     steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0")
     server.set("home", **SET)
     for _ in range(3):
-        recorded(server, events)
+        read_once_more(server, events)
     assert steering.mix("home").weights == GOOD
     assert "'eval'" in events.wait("history_denied")["reason"]
     assert len(events.all("history_denied")) == 1

@@ -4,51 +4,58 @@ from collections.abc import Mapping, Sequence
 
 from workers.ranking.experiment import Experiment
 from workers.ranking.weights import Weights
-from workers.steering.connection import Command, Denied
+from workers.steering.connection import Command
 from workers.steering.content import is_no_hash
-from workers.steering.history import Read, record
+from workers.steering.history import Read, record, was_done
 from workers.steering.keys import Keys
 from workers.steering.standing import Standing
 from workers.steering.surface_standing import EXPERIMENT, Replies, SurfaceStanding, document_of
-
-_Place = tuple[str, str]
 
 
 class Unrecorded:
     """Notes each content once; `commands` offers what is noted, until Redis has answered to it.
 
-    The first worker to offer a change records it. One that was made with the tools is recorded already, and one that
-    something has followed by now is no longer there to be recorded: then there is nothing to do.
+    The first worker to offer a change records it; one that was made with the tools is recorded already, and then there
+    is nothing to do. What something has followed by now is no longer there to be recorded, and is noted anew.
     """
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._seen: dict[_Place, object] = {}
-        self._pending: dict[_Place, Read] = {}
-        self._offered: list[_Place] = []
+        self._seen: dict[str, dict[str, object]] = {}
+        self._pending: dict[str, dict[str, Read]] = {}
+        self._offered: list[tuple[str, dict[str, Read]]] = []
 
     def note(self, standings: Mapping[str, SurfaceStanding], replies: Mapping[str, Replies]) -> bool:
         """Take note of what Redis holds, as it was judged; whether any of it is new."""
-        pending = len(self._pending)
+        noted = False
         for surface, found in replies.items():
-            documents = standings[surface].documents
-            for name, key, reply in self._documents(surface, found):
+            documents, here = standings[surface].documents, list(self._documents(surface, found))
+            self._forget(surface, {name for name, _, _ in here})
+            seen, pending = self._seen[surface], self._pending[surface]
+            for name, key, reply in here:
                 known = isinstance(reply, dict) or is_no_hash(reply)
-                if known and self._seen.get((surface, name)) != reply:
-                    self._seen[surface, name] = reply
-                    self._pending[surface, name] = _read(key, name, reply, documents[name])
-        return len(self._pending) > pending
+                if known and seen.get(name) != reply:
+                    seen[name] = reply
+                    pending[name] = _read(key, name, reply, documents[name])
+                    noted = True
+        return noted
+
+    def _forget(self, surface: str, names: set[str]) -> None:
+        """Drop what is not read any more: the documents of an arm that is gone. Nobody would note their changes."""
+        self._seen[surface] = {n: reply for n, reply in self._seen.get(surface, {}).items() if n in names}
+        self._pending[surface] = {n: read for n, read in self._pending.get(surface, {}).items() if n in names}
 
     def commands(self) -> list[Command]:
-        """One command for each change that is pending."""
-        self._offered = list(self._pending)
-        return [record(self._keys.history(place[0]), self._pending[place]) for place in self._offered]
+        """One command for each surface of which something is pending."""
+        self._offered = [(surface, dict(found)) for surface, found in self._pending.items() if found]
+        return [record(self._keys.history(surface), *found.values()) for surface, found in self._offered]
 
     def answered(self, replies: Sequence[object]) -> None:
-        """Redis's replies to the commands: what it has denied stays pending."""
-        for place, reply in zip(self._offered, replies, strict=True):
-            if not isinstance(reply, Denied):
-                self._pending.pop(place, None)
+        """Redis's replies to the commands: what is denied, or has changed since it was read, is offered again."""
+        for (surface, offered), reply in zip(self._offered, replies, strict=True):
+            pending = self._pending[surface]
+            if was_done(reply) is not None:
+                self._pending[surface] = {name: read for name, read in pending.items() if read is not offered.get(name)}
 
     def _documents(self, surface: str, found: Replies) -> list[tuple[str, str, object]]:
         keys = self._keys
