@@ -1,4 +1,4 @@
-"""`trimtab models`: what lies in the models' folder, and whether a worker would take it."""
+"""`trimtab models list` and `verify`: what lies in the models' folder, and whether a worker would take it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -35,12 +35,7 @@ _surfaces = click.option(
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-@click.group(epilog=example("trimtab models verify"))
-def models() -> None:
-    """Objective models: <DIR>/<objective>/<version>/model.onnx and manifest.json."""
-
-
-@models.command("list", epilog=example("trimtab models list onnx_models --json"))
+@click.command("list", epilog=example("trimtab models list onnx_models --json"))
 @_folder
 @_surfaces
 @_as_json
@@ -59,7 +54,7 @@ def list_models(folder: Path, surfaces: Path | None, as_json: bool) -> None:
         _print_table(entries)
 
 
-@models.command(epilog=example("trimtab models verify onnx_models --surfaces deploy/surfaces.toml"))
+@click.command(epilog=example("trimtab models verify onnx_models --surfaces deploy/surfaces.toml"))
 @_folder
 @_surfaces
 @_as_json

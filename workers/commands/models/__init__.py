@@ -1,0 +1,15 @@
+"""`trimtab models`: the objective models that workers score with."""
+
+import click
+
+from workers.commands.models.look import list_models, verify
+from workers.commands.options import example
+
+
+@click.group(epilog=example("trimtab models verify"))
+def models() -> None:
+    """Objective models: <DIR>/<objective>/<version>/model.onnx and manifest.json."""
+
+
+for command in (list_models, verify):
+    models.add_command(command)
