@@ -1,7 +1,7 @@
 """What is inside model.onnx, judged before onnxruntime sees it: no data outside the file, only ONNX's own operators."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import onnx
@@ -15,6 +15,26 @@ FEATURES_KEY = "trimtab.features"
 
 _DTYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 _DTYPES |= {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
+
+
+class Signature(NamedTuple):
+    """What a file says that it reads and gives; `features` is None where it carries no names (FEATURES_KEY)."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    features: tuple[str, ...] | None
+
+
+def signature_of(raw: bytes) -> Signature:
+    """Read the signature of a model's bytes; nothing else of them is judged. Raises ModelRefused."""
+    model = _parse(raw)
+    carried = _carried(model)
+    try:
+        features = None if carried is None else msgspec.json.decode(carried, type=tuple[str, ...])
+    except msgspec.DecodeError:
+        message = f"model.onnx: metadata {FEATURES_KEY!r}: got {carried!r:.2000}, expected a JSON list of names"
+        raise ModelRefused(ModelReason.FEATURES, message) from None
+    return Signature(tuple(_inputs(model.graph)), tuple(map(_tensor, model.graph.output)), features)
 
 
 def check_graph(raw: bytes, manifest: Manifest) -> None:
@@ -62,14 +82,18 @@ def _check_domain(user: onnx.NodeProto | onnx.OperatorSetIdProto) -> None:
 
 
 def _check_signature(graph: onnx.GraphProto, manifest: Manifest) -> None:
-    constants = {tensor.name for tensor in graph.initializer}
-    constants |= {tensor.values.name for tensor in graph.sparse_initializer}
-    inputs = [_tensor(value) for value in graph.input if value.name not in constants]
+    inputs = _inputs(graph)
     if inputs != [manifest.input]:
         raise _misshapen("input", inputs, manifest.input)
     outputs = [_tensor(value) for value in graph.output]
     if manifest.output not in outputs:
         raise _misshapen("output", outputs, manifest.output)
+
+
+def _inputs(graph: onnx.GraphProto) -> list[Tensor]:
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return [_tensor(value) for value in graph.input if value.name not in constants]
 
 
 def _misshapen(key: str, got: list[Tensor], expected: Tensor) -> ModelRefused:
@@ -83,8 +107,12 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     return Tensor(value.name, _DTYPES.get(kind.elem_type, f"type {kind.elem_type}"), shape)
 
 
+def _carried(model: onnx.ModelProto) -> str | None:
+    return {entry.key: entry.value for entry in model.metadata_props}.get(FEATURES_KEY)
+
+
 def _check_features(model: onnx.ModelProto, manifest: Manifest) -> None:
-    carried = {entry.key: entry.value for entry in model.metadata_props}.get(FEATURES_KEY)
+    carried = _carried(model)
     if carried is None:
         return
     expected = msgspec.json.encode(manifest.features).decode()

@@ -3,6 +3,7 @@
 import click
 
 from workers.commands.models.look import list_models, verify
+from workers.commands.models.new import new
 from workers.commands.options import example
 
 
@@ -11,5 +12,5 @@ def models() -> None:
     """Objective models: <DIR>/<objective>/<version>/model.onnx and manifest.json."""
 
 
-for command in (list_models, verify):
+for command in (list_models, verify, new):
     models.add_command(command)

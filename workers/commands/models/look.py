@@ -14,6 +14,8 @@ from workers.scoring.refusal import ModelRefused, Refusal, Version
 from workers.scoring.store import choose, feature_sets_by_objective, find_versions
 from workers.settings import SETTINGS, load_surfaces
 
+ROW_BY_ROW = "  (scored row by row, so slower: it rounds by where a row stands in the batch)"
+
 _METRICS_SHOWN = 3
 _Entry = dict[str, object]
 _FeatureSets = Mapping[str, list[FeatureSet]]
@@ -128,12 +130,7 @@ def _print_verdicts(folder: Path, verdicts: list[_Entry], missing: list[str]) ->
         if not version["ok"]:
             click.echo(f"refused  {name}  {version['reason']}: {version['message']}")
         else:
-            note = (
-                "  (scored row by row, so slower: it rounds by where a row stands in the batch)"
-                if version["row_by_row"]
-                else ""
-            )
-            click.echo(f"ok       {name}{note}")
+            click.echo(f"ok       {name}{ROW_BY_ROW if version['row_by_row'] else ''}")
     for objective in missing:
         click.echo(f"missing  {objective}  no version verifies, and a surface needs it")
     if not verdicts:

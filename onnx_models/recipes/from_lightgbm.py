@@ -1,0 +1,41 @@
+"""LightGBM to a version of an objective: gradient-boosted trees that predict comments.
+
+pip install numpy lightgbm onnxmltools skl2onnx onnxruntime
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightgbm
+from onnxmltools import convert_lightgbm
+from onnxmltools.convert.common.data_types import FloatTensorType
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a file
+
+from onnx_models.recipes.lesson import SEED, lesson, out_folder, write
+
+SETTINGS = {
+    "objective": "regression",
+    "num_leaves": 15,
+    "learning_rate": 0.1,
+    "min_data_in_leaf": 100,
+    "seed": SEED,
+    "num_threads": 1,
+    "deterministic": True,
+    "verbosity": -1,
+}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Train, export, write."""
+    out, taught = out_folder(words), lesson()
+    model = lightgbm.train(SETTINGS, lightgbm.Dataset(taught.rows, taught.target), num_boost_round=100)
+    exported = convert_lightgbm(
+        model, initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))], target_opset=15
+    )
+    write(out, exported, taught, model.predict(taught.unseen_rows))
+
+
+if __name__ == "__main__":
+    main()

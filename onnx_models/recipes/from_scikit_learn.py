@@ -1,0 +1,35 @@
+"""scikit-learn to a version of an objective: gradient-boosted trees that predict comments.
+
+pip install numpy scikit-learn skl2onnx onnxruntime
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.ensemble import GradientBoostingRegressor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a file
+
+from onnx_models.recipes.lesson import SEED, lesson, out_folder, write
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Train, export, write."""
+    out, taught = out_folder(words), lesson()
+    model = GradientBoostingRegressor(
+        n_estimators=100, max_depth=3, min_samples_leaf=100, max_features=0.3, subsample=0.5, random_state=SEED
+    )
+    model.fit(taught.rows, taught.target)
+    exported = convert_sklearn(
+        model,
+        initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))],
+        target_opset={"": 17, "ai.onnx.ml": 3},
+    )
+    write(out, exported, taught, model.predict(taught.unseen_rows))
+
+
+if __name__ == "__main__":
+    main()

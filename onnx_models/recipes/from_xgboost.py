@@ -1,0 +1,32 @@
+"""XGBoost to a version of an objective: a classifier, whose score is the probability of many comments.
+
+pip install numpy xgboost scikit-learn onnxmltools skl2onnx onnxruntime
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnxmltools import convert_xgboost
+from onnxmltools.convert.common.data_types import FloatTensorType
+from xgboost import XGBClassifier
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a file
+
+from onnx_models.recipes.lesson import SEED, lesson, out_folder, write
+from onnx_models.recipes.one_score import probability_of
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Train, export, cut to one score, write."""
+    out, taught = out_folder(words), lesson()
+    model = XGBClassifier(n_estimators=100, max_depth=3, learning_rate=0.1, subsample=0.5, random_state=SEED, n_jobs=1)
+    model.fit(taught.rows, taught.target > 0.5)
+    exported = convert_xgboost(
+        model, initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))], target_opset=15
+    )
+    write(out, probability_of(exported, 1), taught, model.predict_proba(taught.unseen_rows)[:, 1])
+
+
+if __name__ == "__main__":
+    main()
