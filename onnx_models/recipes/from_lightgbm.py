@@ -1,6 +1,6 @@
 """LightGBM to a version of an objective: gradient-boosted trees that predict comments.
 
-pip install numpy lightgbm onnxmltools skl2onnx onnxruntime
+pip install lightgbm==4.7.0 onnxmltools==1.16.0 onnxruntime==1.32.0
 """
 
 import sys

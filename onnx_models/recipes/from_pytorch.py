@@ -1,6 +1,6 @@
 """PyTorch to a version of an objective: a small network that predicts comments.
 
-pip install numpy torch onnxscript onnxruntime
+pip install torch==2.15.0 onnxscript==0.7.2 onnxruntime==1.32.0
 """
 
 import sys
@@ -49,6 +49,7 @@ def main(words: Sequence[str] | None = None) -> None:
         dynamic_shapes=({0: torch.export.Dim("candidates")},),
         external_data=False,
         dynamo=True,
+        verbose=False,
     )
     with torch.no_grad():
         expected = network(unseen).numpy().reshape(-1)

@@ -1,6 +1,6 @@
 """scikit-learn to a version of an objective: gradient-boosted trees that predict comments.
 
-pip install numpy scikit-learn skl2onnx onnxruntime
+pip install scikit-learn==1.9.1 skl2onnx==1.20.0 onnxruntime==1.32.0
 """
 
 import sys

@@ -1,6 +1,6 @@
 """XGBoost to a version of an objective: a classifier, whose score is the probability of many comments.
 
-pip install numpy xgboost scikit-learn onnxmltools skl2onnx onnxruntime
+pip install xgboost==3.2.0 onnxmltools==1.16.0 onnxruntime==1.32.0
 """
 
 import sys

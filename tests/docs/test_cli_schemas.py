@@ -143,6 +143,14 @@ def test_models_list_and_verify(settings: dict[str, str]) -> None:
         check(f"models-{command}", printed)
 
 
+def test_models_new(settings: dict[str, str]) -> None:
+    source = Path(settings["TRIMTAB_MODELS"]) / "quality" / "1" / "model.onnx"
+    names = ",".join(f"f{n}" for n in range(32))
+    ended = trimtab("models", "new", "quality", "--from", source, "--features", names, "--json", **settings)
+    assert ended.code == 0, ended.err
+    check("models-new", json.loads(ended.out))
+
+
 def test_the_models_that_come_with_the_checkout() -> None:
     for command in ("list", "verify"):
         ended = trimtab("models", command, ROOT / "onnx_models", "--json")

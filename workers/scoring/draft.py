@@ -58,19 +58,24 @@ def _blank(raw: bytes, objective: str, version: int, features: tuple[str, ...]) 
 
 
 def _input(signature: Signature, width: int) -> Tensor:
-    what = f"one input, float32 [null,{width}]: candidates by features"
-    if len(signature.inputs) != 1:
-        raise _misshapen("input", signature.inputs, what, "join the columns into one matrix before the exporter")
-    (found,) = signature.inputs
-    if found.dtype != "float32":
-        raise _misshapen("input", [found], what, "train or export in float32 (skl2onnx: FloatTensorType)")
-    if len(found.shape) != 2 or found.shape[0] is not None:
-        raise _misshapen("input", [found], what, "leave the first dimension free, as it is the number of candidates")
-    if found.shape[1] is None:
-        raise _misshapen("input", [found], what, "fix the second dimension, as it is the number of features")
-    if found.shape[1] != width:
-        raise _misshapen("input", [found], what, f"name {found.shape[1]} features, in the order of the columns")
-    return found
+    found = signature.inputs
+    if len(found) == 1 and found[0] == Tensor(found[0].name, "float32", (None, width)):
+        return found[0]
+    expected = f"one input, float32 [null,{width}]: candidates by features"
+    raise _misshapen("input", found, expected, _remedy_of_input(found))
+
+
+def _remedy_of_input(found: tuple[Tensor, ...]) -> str:
+    match found:
+        case [Tensor(dtype=dtype)] if dtype != "float32":
+            return "train or export in float32 (skl2onnx: FloatTensorType)"
+        case [Tensor(shape=[None, None])]:
+            return "fix the second dimension: the number of features"
+        case [Tensor(shape=[None, columns])]:
+            return f"name {columns} features, in the order of the columns"
+        case [_]:
+            return "leave the first dimension free: the number of candidates (PyTorch: dynamic_shapes)"
+    return "join the columns into one matrix before the exporter"
 
 
 def _output(signature: Signature) -> Tensor:
@@ -78,12 +83,14 @@ def _output(signature: Signature) -> Tensor:
     fitting = [found for found in signature.outputs if _is_score(found)]
     if len(fitting) == 1:
         return fitting[0]
-    what = "one float32 output of shape [null,1] or [null]: a score a candidate"
     if fitting:
-        raise _misshapen("output", fitting, what, "keep the score alone (onnx.utils.extract_model)")
-    if len(signature.outputs) > 1:
-        raise _misshapen("output", signature.outputs, what, "of a classifier keep the probability of one class alone")
-    raise _misshapen("output", signature.outputs, what, "export one float32 number a candidate")
+        remedy = "keep the score alone (onnx.utils.extract_model)"
+    elif len(signature.outputs) > 1:
+        remedy = "of a classifier keep one probability (onnx_models/recipes/one_score.py)"
+    else:
+        remedy = "export one float32 number a candidate"
+    expected = "one float32 output of shape [null,1] or [null]: a score a candidate"
+    raise _misshapen("output", fitting or signature.outputs, expected, remedy)
 
 
 def _is_score(found: Tensor) -> bool:

@@ -1,0 +1,321 @@
+"""A model trained elsewhere becomes a version that a worker takes, or is refused with what to do."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.commands.running import Ended, trimtab, write_surfaces
+from tests.scoring.building import FEATURES, add_model, linear_then, mlp, model, random_rows
+from workers.scoring.verify import verify
+
+NAMES = ",".join(FEATURES)
+
+
+def save(folder: Path, built: onnx.ModelProto) -> Path:
+    path = folder / "trained.onnx"
+    path.write_bytes(built.SerializeToString())
+    return path
+
+
+def new(folder: Path, built: onnx.ModelProto, *words: object, features: str | None = NAMES) -> Ended:
+    named = [] if features is None else ["--features", features]
+    source = save(folder, built)
+    return trimtab("models", "new", "quality", "--from", source, "--models", folder / "models", *named, *words)
+
+
+def manifest(folder: Path, version: int = 1) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "models" / "quality" / str(version) / "manifest.json").read_text())
+    return read
+
+
+def write_csv(path: Path, columns: list[str], rows: list[list[object]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def test_a_model_becomes_a_version_that_verifies(tmp_path: Path) -> None:
+    built = mlp()
+    ended = new(tmp_path, built)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("added    quality/1  32 features, 32 golden rows, scores from ")
+    verified = verify(tmp_path / "models" / "quality" / "1")
+    assert verified.manifest.features == FEATURES
+    assert (tmp_path / "models" / "quality" / "1" / "model.onnx").read_bytes() == built.SerializeToString()
+
+
+def test_nothing_but_the_two_files_is_left(tmp_path: Path) -> None:
+    new(tmp_path, mlp())
+    assert sorted(path.name for path in (tmp_path / "models").rglob("*") if path.is_file()) == [
+        "manifest.json",
+        "model.onnx",
+    ]
+
+
+def test_the_next_number_is_taken_where_none_is_asked_for(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", mlp(), version=7)
+    assert new(tmp_path, mlp(seed=1)).code == 0
+    assert manifest(tmp_path, 8)["version"] == 8
+
+
+def test_a_version_that_is_there_is_never_changed(tmp_path: Path) -> None:
+    before = add_model(tmp_path / "models", mlp())
+    text = (before / "manifest.json").read_text()
+    ended = new(tmp_path, mlp(seed=1), "--version", 1)
+    assert ended.code == 1
+    assert ended.err == f"Error: {before}: is there already, expected a version that is not\n"
+    assert (before / "manifest.json").read_text() == text
+
+
+def test_names_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(FEATURES) + "\n")
+    assert new(tmp_path, mlp(), features=str(tmp_path / "names.txt")).code == 0
+    assert manifest(tmp_path)["features"] == list(FEATURES)
+
+
+def test_names_may_come_with_the_model(tmp_path: Path) -> None:
+    built = mlp()
+    helper.set_model_props(built, {"trimtab.features": json.dumps(FEATURES[::-1])})
+    assert new(tmp_path, built, features=None).code == 0
+    assert manifest(tmp_path)["features"] == list(FEATURES[::-1])
+
+
+def test_golden_rows_come_from_a_csv_file_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    rows = random_rows(100).round(3)
+    swapped = [[f"item-{place}", *row[::-1].tolist()] for place, row in enumerate(rows)]
+    file = write_csv(tmp_path / "rows.csv", ["item_id", *FEATURES[::-1]], swapped)
+    assert new(tmp_path, mlp(), "--golden-from", file).code == 0
+    golden = manifest(tmp_path)["golden"]
+    assert len(golden) == 32
+    assert {tuple(row["features"]) for row in golden} <= {tuple(row) for row in rows.tolist()}
+    scores = [row["score"] for row in golden]
+    assert scores == sorted(scores)
+
+
+def test_golden_rows_are_drawn_within_the_bounds_of_the_surfaces(tmp_path: Path) -> None:
+    assert new(tmp_path, mlp(), "--surfaces", write_surfaces(tmp_path)).code == 0
+    golden = np.array([row["features"] for row in manifest(tmp_path)["golden"]])
+    assert np.abs(golden[:, 0]).max() <= 1 < np.abs(golden[:, 1]).max()
+
+
+def test_the_same_seed_draws_the_same_golden_rows(tmp_path: Path) -> None:
+    for seed in (3, 3, 4):
+        assert new(tmp_path, mlp(), "--seed", seed).code == 0
+    one, again, other = (manifest(tmp_path, version)["golden"] for version in (1, 2, 3))
+    assert one == again != other
+
+
+def test_a_model_that_rounds_by_place_is_taken_and_said_to_be_slower(tmp_path: Path) -> None:
+    ended = new(tmp_path, linear_then("Identity", 101))
+    assert ended.code == 0
+    assert "scored row by row" in ended.out
+
+
+def test_one_score_beside_another_output_is_found(tmp_path: Path) -> None:
+    built = model(
+        [
+            helper.make_node("MatMul", ["features", "w"], ["score"]),
+            helper.make_node("Greater", ["score", "half"], ["label"]),
+        ],
+        {"w": random_rows(32, 1), "half": np.array(0.5, np.float32)},
+    )
+    built.graph.output.append(helper.make_tensor_value_info("label", TensorProto.BOOL, [None, 1]))
+    assert new(tmp_path, built).code == 0
+    assert manifest(tmp_path)["output"] == {"name": "score", "dtype": "float32", "shape": [None, 1]}
+
+
+# What cannot work
+
+
+def shaped(dtype: int, shape: list[int | None]) -> onnx.ModelProto:
+    built = mlp()
+    built.graph.input[0].CopyFrom(helper.make_tensor_value_info("features", dtype, shape))
+    return built
+
+
+def with_outputs(*outputs: tuple[str, int, list[int | None]]) -> onnx.ModelProto:
+    built = mlp()
+    del built.graph.output[:]
+    built.graph.output.extend(helper.make_tensor_value_info(*output) for output in outputs)
+    return built
+
+
+def with_two_inputs() -> onnx.ModelProto:
+    built = mlp()
+    built.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [None, 1]))
+    return built
+
+
+def with_external_data() -> onnx.ModelProto:
+    built = mlp()
+    tensor = built.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    return built
+
+
+def with_foreign_operator() -> onnx.ModelProto:
+    built = mlp()
+    built.graph.node[0].domain = "com.example"
+    return built
+
+
+def batch_normalised() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("MatMul", ["features", "w"], ["product"]),
+        helper.make_node("ReduceMean", ["product"], ["mean"], axes=[0]),
+        helper.make_node("Sub", ["product", "mean"], ["score"]),
+    ]
+    return model(nodes, {"w": random_rows(32, 1)})
+
+
+def not_finite() -> onnx.ModelProto:
+    nodes = [helper.make_node("MatMul", ["features", "w"], ["p"]), helper.make_node("Log", ["p"], ["score"])]
+    return model(nodes, {"w": random_rows(32, 1)})
+
+
+def constant() -> onnx.ModelProto:
+    nodes = [helper.make_node("MatMul", ["features", "w"], ["score"])]
+    return model(nodes, {"w": np.zeros((32, 1), np.float32)})
+
+
+FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+REFUSED = {
+    "float64": (shaped(DOUBLE, [None, 32]), "shape", "train or export in float32"),
+    "fixed batch": (shaped(FLOAT, [1, 32]), "shape", "leave the first dimension free"),
+    "free width": (shaped(FLOAT, [None, None]), "shape", "fix the second dimension"),
+    "three dimensions": (shaped(FLOAT, [None, 4, 8]), "shape", "leave the first dimension free"),
+    "two inputs": (with_two_inputs(), "shape", "join the columns"),
+    "classifier": (
+        with_outputs(("label", INT64, [None]), ("probabilities", FLOAT, [None, 2])),
+        "shape",
+        "of a classifier keep one probability",
+    ),
+    "two scores": (with_outputs(("score", FLOAT, [None, 1]), ("y0", FLOAT, [None])), "shape", "keep the score alone"),
+    "two columns": (with_outputs(("score", FLOAT, [None, 2])), "shape", "export one float32 number a candidate"),
+    "external data": (with_external_data(), "external-data", "save_as_external_data=False"),
+    "foreign operator": (with_foreign_operator(), "operator-domain", "ONNX's own operators alone"),
+    "batch": (batch_normalised(), "batch", "model.eval()"),
+    "not finite": (not_finite(), "golden", "expected a finite score"),
+    "constant": (constant(), "golden", "expected rows that the model tells apart"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_work_is_refused_with_what_to_do_and_nothing_is_written(tmp_path: Path, kind: str) -> None:
+    built, reason, remedy = REFUSED[kind]
+    ended = new(tmp_path, built)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"Error: {tmp_path / 'trained.onnx'}: refused, {reason}: ")
+    assert remedy in ended.err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "trained.onnx").write_bytes(b"no model")
+    ended = trimtab("models", "new", "q", "--from", tmp_path / "trained.onnx", "--models", tmp_path / "models")
+    assert ended.code == 1
+    assert "refused, unreadable: model.onnx: no ONNX model" in ended.err
+
+
+def test_as_many_names_as_columns_are_wanted(tmp_path: Path) -> None:
+    ended = new(tmp_path, mlp(), features="a,b")
+    assert ended.code == 1
+    assert "expected one input, float32 [null,2]: candidates by features; name 32 features" in ended.err
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    ended = new(tmp_path, mlp(), features=NAMES.replace("f31", "f0"))
+    assert ended.code == 1
+    assert "refused, manifest: features: 'f0' stands more than once" in ended.err
+
+
+def test_names_in_another_order_than_the_file_carries_are_refused(tmp_path: Path) -> None:
+    built = mlp()
+    helper.set_model_props(built, {"trimtab.features": json.dumps(FEATURES[::-1])})
+    ended = new(tmp_path, built)
+    assert ended.code == 1
+    assert "refused, features: model.onnx: metadata 'trimtab.features'" in ended.err
+
+
+@pytest.mark.parametrize("carried", [None, "{", "[1]"])
+def test_a_model_whose_features_nobody_names_is_refused(tmp_path: Path, carried: str | None) -> None:
+    built = mlp()
+    if carried is not None:
+        helper.set_model_props(built, {"trimtab.features": carried})
+    ended = new(tmp_path, built, features=None)
+    assert ended.code == 1
+    assert "refused, features: model.onnx: metadata 'trimtab.features'" in ended.err
+    assert "Try: --features a,b,c" in ended.err
+
+
+@pytest.mark.parametrize("objective", ["quality", "unheard-of"])
+def test_features_that_no_surface_holds_are_refused(tmp_path: Path, objective: str) -> None:
+    source, surfaces = save(tmp_path, mlp()), write_surfaces(tmp_path)
+    words = ("--from", source, "--features", NAMES.replace("f31", "else"), "--surfaces", surfaces)
+    ended = trimtab("models", "new", objective, *words, "--models", tmp_path / "models")
+    assert ended.code == 1
+    assert "refused, features: features: got" in ended.err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_model_that_onnxruntime_cannot_run_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Reshape", ["features", "s"], ["r"]), helper.make_node("Gather", ["r", "far"], ["score"])]
+    built = model(nodes, {"s": np.array([-1, 1]), "far": np.array([[10**6]])})
+    ended = new(tmp_path, built)
+    assert ended.code == 1
+    assert "refused, unreadable: model.onnx: cannot be run" in ended.err
+
+
+def test_an_input_that_the_file_has_a_value_for_is_a_constant(tmp_path: Path) -> None:
+    built = mlp()
+    weights = numpy_helper.to_array(built.graph.initializer[0])
+    built.graph.input.append(helper.make_tensor_value_info("w0", TensorProto.FLOAT, weights.shape))
+    assert new(tmp_path, built).code == 0
+
+
+# Wrong use
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("f0\n1\n", "rows.csv: line 1: got no column 'f1', expected a column for each feature"),
+        ("f0,f1\n1,2\n1,much\n", "rows.csv: line 3: f1: got 'much', expected a finite float32 number"),
+        ("f0,f1\n1\n", "rows.csv: line 2: f1: got '', expected a finite float32 number"),
+        ("f0,f1\n1,1e39\n", "rows.csv: line 2: f1: got '1e39', expected a finite float32 number"),
+        ("f0,f1\n", "rows.csv: got no row, expected at least 2"),
+        ("", "rows.csv: line 1: got no column 'f0'"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read_is_wrong_use(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "rows.csv").write_text(text)
+    ended = new(tmp_path, mlp(width=2), "--golden-from", tmp_path / "rows.csv", features="f0,f1")
+    assert ended.code == 2
+    assert complaint in ended.err
+
+
+def test_a_seed_beside_a_csv_file_is_wrong_use(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "rows.csv", ["f0"], [[1]])
+    assert new(tmp_path, mlp(), "--golden-from", file, "--seed", 1).code == 2
+
+
+@pytest.mark.parametrize("objective", ["", "../up", "a/b", ".hidden", "a b", "a:b", "x" * 65])
+def test_an_objective_that_can_name_no_folder_is_wrong_use(tmp_path: Path, objective: str) -> None:
+    words = ("--from", save(tmp_path, mlp()), "--features", NAMES, "--models", tmp_path / "models")
+    ended = trimtab("models", "new", objective, *words)
+    assert ended.code == 2
+    assert f"OBJECTIVE: got {objective!r}, expected 1 to 64 letters" in ended.err
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file")
+    ended = new(tmp_path, mlp())
+    assert ended.code == 1
+    assert "models: cannot be written: " in ended.err
