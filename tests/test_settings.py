@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from workers.ranking.diversify import Diversity
 from workers.settings import SETTINGS, ConfigurationError, load_surfaces, need, read_properties
 
 GOOD = """\
@@ -21,6 +22,11 @@ max_candidates = 200
 top_k = 20
 weights = { engagement = 0.25, quality = 1 }
 weight_bounds = { quality = [0.0, 1.0] }
+max_per_source = 3
+
+[surfaces.home.diversity]
+decay = 0.8
+floor = 0.3
 
 [surfaces.search]
 feature_set = "posts"
@@ -61,6 +67,7 @@ def test_every_key_of_the_file_stands_in_the_frozen_values(file: Path) -> None:
     assert home.objectives == ("quality", "engagement")
     assert (home.deadline_ms, home.horizon_ms, home.max_candidates, home.top_k) == (1500, 60_000, 200, 20)
     assert home.weight_rules.bounds == {"quality": (0.0, 1.0)}
+    assert (home.diversity, home.max_per_source) == (Diversity(0.8, 0.3), 3)
 
 
 def test_default_weights_stand_in_the_order_of_the_objectives_whatever_order_they_are_given_in(file: Path) -> None:
@@ -72,6 +79,9 @@ def test_what_is_not_given_takes_its_default(file: Path) -> None:
     file.write_text(GOOD)
     search = load_surfaces(file)["search"]
     assert (search.deadline_ms, search.horizon_ms, search.max_candidates, search.top_k) == (2000, 30_000, 1000, 0)
+    assert (search.diversity, search.max_per_source, search.reads_sources) == (None, 0, False)
+    file.write_text(changed("floor = 0.3\n", ""))
+    assert load_surfaces(file)["home"].diversity == Diversity(0.8, 0.0)
 
 
 MISTAKES = {
@@ -100,10 +110,34 @@ MISTAKES = {
         "surfaces.home.max_candidates: got 0, expected at least 1",
     ),
     "less than all": (changed("top_k = 20", "top_k = -1"), "surfaces.home.top_k: got -1, expected at least 0"),
+    "a negative limit": (
+        changed("max_per_source = 3", "max_per_source = -3"),
+        "surfaces.home.max_per_source: got -3, expected at least 0",
+    ),
+    "diversity as a number": (
+        changed("[surfaces.home.diversity]\ndecay = 0.8\nfloor = 0.3\n", "diversity = 0.8\n"),
+        "surfaces.home.diversity: got 0.8, expected a table",
+    ),
+    "diversity without a decay": (
+        changed("decay = 0.8\n", ""),
+        "surfaces.home.diversity.decay: got nothing, expected a number",
+    ),
+    "a decay that is no share": (
+        changed("decay = 0.8", "decay = 1.5"),
+        "surfaces.home.diversity.decay: got 1.5, expected 0 to 1",
+    ),
+    "a floor that is no number": (
+        changed("floor = 0.3", "floor = true"),
+        "surfaces.home.diversity.floor: got True, expected a number",
+    ),
+    "a key of diversity that is misspelt": (
+        changed("floor = 0.3", "flor = 0.3"),
+        "surfaces.home.diversity.flor: got 0.3, expected one of the keys: decay, floor",
+    ),
     "a key that is misspelt": (
         changed("deadline_ms = 1500", "dead_line = 1500"),
-        "surfaces.home.dead_line: got 1500, expected one of the keys: deadline_ms, feature_set, horizon_ms, "
-        "max_candidates, objectives, top_k, weight_bounds, weights",
+        "surfaces.home.dead_line: got 1500, expected one of the keys: deadline_ms, diversity, feature_set, "
+        "horizon_ms, max_candidates, max_per_source, objectives, top_k, weight_bounds, weights",
     ),
     "a key of a feature set that is misspelt": (
         changed("defaults = {", "default = {"),

@@ -1,12 +1,16 @@
-"""Score, combine, rank: closed requests become feeds. The same path for the worker and for `trimtab rank`."""
+"""Score, combine, filter, diversify, rank: closed requests become feeds.
+
+The same path for the worker and for `trimtab rank`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from workers.ranking.feed import Feed
 from workers.ranking.mix import Mix
-from workers.ranking.rank import Scores, rank
+from workers.ranking.rank import rank
 from workers.ranking.request import Request
+from workers.ranking.scored import Scores
 from workers.scoring.scorer import Scorer
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from workers.ranking.diversify import Diversity
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surface, Surfaces
 from workers.ranking.weights import WeightRules
@@ -148,6 +149,9 @@ def _feature_set(name: str, table: "_Table") -> FeatureSet:
     return table.build(lambda: FeatureSet(name, *values))
 
 
+_WHOLE_NUMBERS = ("deadline_ms", "horizon_ms", "max_candidates", "top_k", "max_per_source")
+
+
 def _surface(name: str, table: "_Table", sets: Mapping[str, FeatureSet]) -> Surface:
     wanted = table.string("feature_set")
     if wanted not in sets:
@@ -162,9 +166,16 @@ def _surface(name: str, table: "_Table", sets: Mapping[str, FeatureSet]) -> Surf
         raise table.wrong(f"weights.{missing[0]}", None, "a weight for every objective")
     bounds = table.ranges("weight_bounds")
     defaults = {objective: given[objective] for objective in objectives}
-    numbers = {key: table.integer(key) for key in ("deadline_ms", "horizon_ms", "max_candidates", "top_k")}
-    rest = {key: value for key, value in numbers.items() if value is not None}
-    return table.build(lambda: Surface(name, sets[wanted], objectives, WeightRules(defaults, bounds), **rest))
+    rest = {key: value for key in _WHOLE_NUMBERS if (value := table.integer(key)) is not None}
+    diversity = table.part("diversity", _diversity)
+    return table.build(
+        lambda: Surface(name, sets[wanted], objectives, WeightRules(defaults, bounds), diversity=diversity, **rest)
+    )
+
+
+def _diversity(table: "_Table") -> Diversity:
+    decay, floor = table.number("decay"), table.number("floor", 0.0)
+    return table.build(lambda: Diversity(decay, floor))
 
 
 class _Table:
@@ -190,6 +201,10 @@ class _Table:
 
     def each(self, build: Callable[[str, "_Table"], T]) -> dict[str, T]:
         return {key: build(key, self.table(key)) for key in self._values}
+
+    def part(self, key: str, build: Callable[["_Table"], T]) -> T | None:
+        """Build of a table that need not be there."""
+        return None if self._get(key) is None else build(self.table(key))
 
     def build(self, construct: Callable[[], T]) -> T:
         """Construct a frozen value once every key is read, and say where its complaint belongs."""
@@ -222,6 +237,13 @@ class _Table:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise self.wrong(key, value, "a whole number")
         return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._get(key)
+        number = default if value is None else _number(value)
+        if number is None:
+            raise self.wrong(key, value, "a number")
+        return number
 
     def numbers(self, key: str) -> dict[str, float]:
         return self._mapping(key, _number, "a number")

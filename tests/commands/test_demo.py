@@ -85,6 +85,16 @@ def test_a_feed_out_of_order_is_torn() -> None:
     assert "order" in (tear(replace(feed, items=feed.items[::-1]), SCORES, ONLY) or "")
 
 
+def test_adjustments_belong_to_the_sum_that_a_final_score_must_be() -> None:
+    first, *rest = ranked("r").items
+    final = first.final_score
+    adjusted = first._replace(final_score=final - 0.25, adjustments={"diversity": -0.25})
+    feed = replace(ranked("r"), items=sorted([adjusted, *rest], key=lambda item: -item.final_score))
+    assert tear(feed, SCORES, (EVEN,)) is None
+    unsaid = replace(feed, items=[item._replace(adjustments={}) for item in feed.items])
+    assert "adjusted as it says" in (tear(unsaid, SCORES, (EVEN,)) or "")
+
+
 def test_equal_final_scores_stand_in_order_of_item_id() -> None:
     items = [FeedItem(item_id, 0.5, (0.5, 0.5)) for item_id in ("a", "b")]
     feed = replace(ranked("r"), items=items)

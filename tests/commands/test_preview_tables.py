@@ -100,6 +100,15 @@ def test_as_many_feeds_are_shown_one_by_one_as_asked_for() -> None:
     assert "r: 2 items, incomplete: exact only among them" in margin_lines(found, "home", "control", shown=2)
 
 
+def test_margins_of_feeds_with_rules_on_sources_say_that_they_leave_these_aside() -> None:
+    found = margins_of([replace(FEED, max_per_source=2), FEED], BEFORE)
+    shown = margin_lines(found, "home", "control", shown=2)
+    assert "1 of them with rules on sources: the first 10 by weighted sums alone" in shown
+    assert "r: 3 items, rules on sources: the first 10 by weighted sums alone" in shown
+    document = margin_document(found, "home", "control")
+    assert (document["ruled"], document["incomplete"]) == (1, 0)
+
+
 def test_nothing_is_wider_than_the_terminal_and_nothing_steers_it() -> None:
     sets = [Weights.of({f"{'objective' * 5}{n}": -1.23456e-300 * (n + turn) for n in range(12)}) for turn in (1, 9)]
     names = [f"\x1b[31m{'item' * 30}{n}" for n in range(12)]
@@ -139,6 +148,7 @@ def test_margins_for_programs_name_the_weight_that_a_move_leads_to() -> None:
             "request_id": "r",
             "items": 3,
             "whole": True,
+            "exact": True,
             "objectives": {
                 "quality": {
                     "first_place": {

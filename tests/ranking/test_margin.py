@@ -1,10 +1,13 @@
 """How far a weight must move until a feed changes."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.builders import surface
 from tests.ranking.building import feed_of, mix
+from workers.ranking.diversify import Diversity
 from workers.ranking.margin import Crossing, Margin, Spread, feed_margins, margins_of
 from workers.ranking.rerank import OtherObjectives
 from workers.ranking.weights import Weights
@@ -102,3 +105,20 @@ def test_over_many_feeds_the_smallest_and_the_median_of_those_that_change() -> N
     assert found.spreads()["quality"].first_place == (Spread(2, 1, 0.25, 0.375), Spread(1, 0, -1.5, -1.5))
     assert found.spreads()["engagement"].first_place == (None, Spread(2, 2, -1 / 6, (-1 / 6 - 0.25) / 2))
     assert found.spreads()["quality"].first_10 == (None, None)
+
+
+@pytest.mark.parametrize("rule", [{"diversity": Diversity(0.5)}, {"max_per_source": 1}])
+def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_say_that_they_are_not_exact(
+    rule: dict[str, Any],
+) -> None:
+    feed = feed_of(TABLE, EVEN, sources=dict.fromkeys(TABLE, "s"), surface=surface(**rule))
+    found = feed_margins(feed, EVEN)
+    assert found.objectives == feed_margins(feed_of(TABLE, EVEN), EVEN).objectives
+    assert (found.items, found.whole, found.ruled, found.exact) == (len(feed.items), True, True, False)
+    assert (margins_of([feed], EVEN).ruled, margins_of([feed], EVEN).incomplete) == (1, 0)
+
+
+def test_margins_are_exact_where_the_feed_is_whole_and_has_no_rules_on_sources() -> None:
+    feed = feed_of(TABLE, EVEN)
+    assert feed_margins(feed, EVEN).exact
+    assert not feed_margins(replace(feed, truncated=1), EVEN).exact

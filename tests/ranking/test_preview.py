@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.builders import surface
 from tests.ranking.building import feed_of, mix
+from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed
 from workers.ranking.preview import Mover, Shift, kendall_tau, preview
 from workers.ranking.rerank import OtherObjectives
@@ -125,3 +127,22 @@ def test_feeds_are_taken_one_after_the_other_and_a_feed_of_a_thousand_items_is_n
 
 def reversing_many(number: int) -> Feed:
     return feed_of({f"f{number}-{n:04}": (1 - n / 1024, n / 1024) for n in range(1000)}, QUALITY)
+
+
+def test_rules_on_sources_are_in_force_on_both_sides_and_what_they_keep_out_counts_as_behind_the_last() -> None:
+    table = {"a": (1.0, 0.0), "b": (0.75, 0.25), "c": (0.5, 0.5), "d": (0.25, 1.0)}
+    of_s = {"a": "s", "b": "s", "d": "s"}
+    feed = feed_of(table, mix(0.5, 0.5), sources=of_s, surface=surface(max_per_source=1))
+    found = preview([feed], QUALITY, ENGAGEMENT)  # a, c; then d, c
+    assert found.changed == (1, 1, 1, 1)
+    assert (found.kendall_tau, found.overlap_at_10, found.incomplete) == (None, 0.5, 0)
+    assert found.objectives == {"quality": Shift(0.75, 0.375), "engagement": Shift(0.25, 0.75)}
+    assert found.movers == (Mover("a", 1, -2.0, -2), Mover("d", 1, 2.0, 2))
+
+
+def test_a_preview_is_of_the_feeds_not_of_the_weighted_sums_alone() -> None:
+    table, sources = {"a": (1.0, 0.5), "b": (0.75, 1.0), "c": (0.5, 0.5)}, {"a": "s", "b": "s", "c": "t"}
+    feed = feed_of(table, QUALITY, sources=sources, surface=surface(diversity=Diversity(0.5)))
+    assert [item.item_id for item in feed.items] == ["a", "c", "b"]
+    found = preview([feed], QUALITY, ENGAGEMENT)  # b, c, a: a keeps half of its 0.5
+    assert (found.kendall_tau, found.changed.first_place) == (-1, 1)

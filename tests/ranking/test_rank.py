@@ -1,10 +1,13 @@
-"""Combine and rank."""
+"""From scores to a feed."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.builders import request, surface
-from workers.ranking.feed import Removal
+from workers.ranking.diversify import Diversity
+from workers.ranking.feed import Feed, FeedItem, Removal
 from workers.ranking.rank import combine, rank
 from workers.ranking.weights import Weights
 
@@ -70,3 +73,66 @@ def test_a_score_that_is_not_finite_removes_its_candidate_with_the_reason(bad: f
 def test_an_empty_request_gives_an_empty_feed() -> None:
     feed = rank(request([], refused=3), np.empty((0, 2), np.float32), MIX, MODELS, 0)
     assert (feed.items, feed.removed, feed.refused) == ([], [], 3)
+
+
+ONE = Weights.of({"quality": 1.0, "engagement": 0.0})
+TABLE = (("a", "s", 1.0), ("b", "s", 0.75), ("c", "t", 0.5), ("d", "s", 0.625), ("e", None, 0.25), ("f", None, 0.125))
+
+
+def ruled(**rules: Any) -> Feed:
+    """Six items, three of them of the source s, under one objective's weight."""
+    asked = request([i for i, _, _ in TABLE], sources=tuple(s for _, s, _ in TABLE), surface=surface(**rules))
+    return rank(asked, scores(*((score, 0.0) for _, _, score in TABLE)), ONE, MODELS, 0)
+
+
+def of_one_source(*item_ids: str, given: np.ndarray) -> Feed:
+    """Items of the source s, under both rules."""
+    both = surface(diversity=Diversity(0.5), max_per_source=1)
+    return rank(request(item_ids, sources=("s",) * len(item_ids), surface=both), given, ONE, MODELS, 0)
+
+
+def test_without_rules_on_sources_a_feed_says_nothing_of_sources() -> None:
+    feed = ruled()
+    assert [item.item_id for item in feed.items] == ["a", "b", "d", "c", "e", "f"]
+    assert {(item.source, tuple(item.adjustments)) for item in feed.items} == {(None, ())}
+    assert (feed.diversity, feed.max_per_source, feed.reads_sources) == (None, 0, False)
+
+
+def test_diversity_takes_further_items_of_a_source_down_and_says_by_how_much() -> None:
+    feed = ruled(diversity=Diversity(0.5))
+    assert feed.items == [
+        FeedItem("a", 1.0, (1.0, 0.0), "s"),
+        FeedItem("c", 0.5, (0.5, 0.0), "t"),
+        FeedItem("b", 0.375, (0.75, 0.0), "s", {"diversity": -0.375}),
+        FeedItem("e", 0.25, (0.25, 0.0)),
+        FeedItem("d", 0.15625, (0.625, 0.0), "s", {"diversity": -0.46875}),
+        FeedItem("f", 0.125, (0.125, 0.0)),
+    ]
+    assert (feed.diversity, feed.removed) == (Diversity(0.5), [])
+
+
+def test_what_a_source_has_too_much_of_is_removed_with_its_source_and_scores() -> None:
+    feed = ruled(max_per_source=2)
+    kept = [(item.item_id, item.source) for item in feed.items]
+    assert kept == [("a", "s"), ("b", "s"), ("c", "t"), ("e", None), ("f", None)]
+    assert feed.removed == [Removal("d", "source-limit", "s", (0.625, 0.0))]
+    assert (feed.max_per_source, feed.below_top_k) == (2, 0)
+
+
+def test_the_limit_comes_before_top_k_which_counts_what_is_left() -> None:
+    feed = ruled(max_per_source=1, top_k=2)
+    assert [item.item_id for item in feed.items] == ["a", "c"]
+    assert ([removal.item_id for removal in feed.removed], feed.below_top_k) == (["b", "d"], 2)
+
+
+def test_of_level_items_of_a_source_the_first_by_item_id_is_its_first() -> None:
+    feed = of_one_source("z", "y", given=scores((1, 0), (1, 0)))
+    assert feed.items == [FeedItem("y", 1.0, (1.0, 0.0), "s")]
+    assert [removal.item_id for removal in feed.removed] == ["z"]
+
+
+def test_a_score_that_is_not_finite_does_not_count_as_an_item_of_its_source() -> None:
+    feed = of_one_source("a", "b", "c", given=scores((np.nan, 0), (0.5, 0), (0.25, 0)))
+    assert feed.items == [FeedItem("b", 0.5, (0.5, 0.0), "s")]
+    gone = [(removal.item_id, removal.reason) for removal in feed.removed]
+    assert gone == [("a", "score-not-finite"), ("c", "source-limit")]

@@ -9,6 +9,7 @@ from tests.builders import surface
 from tests.ranking.building import feed_of, mix
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
+from workers.ranking.diversify import Diversity
 from workers.ranking.feed import FeedItem
 from workers.ranking.rerank import OtherObjectives, is_whole, rerank
 from workers.ranking.weights import Weights
@@ -53,3 +54,29 @@ def test_a_feed_is_whole_unless_items_were_cut_from_it() -> None:
     assert not is_whole(replace(feed, truncated=1))
     assert not is_whole(feed_of(TABLE, mix(1, 1), surface=surface(top_k=1)))
     assert is_whole(feed_of(TABLE, mix(1, 1), surface=surface(top_k=3)))
+    assert not is_whole(replace(feed, below_top_k=1))
+    assert not is_whole(replace(feed, unlisted=1))
+
+
+CROWD = {"a": (1.0, 0.0), "b": (0.75, 0.25), "c": (0.5, 0.5), "d": (0.25, 1.0)}
+OF_S = {"a": "s", "b": "s", "c": "t", "d": "s"}
+
+
+@pytest.mark.parametrize("form", Format)
+def test_what_the_limit_of_its_source_kept_out_comes_back_in_under_other_weights(form: Format) -> None:
+    ruled = {"sources": OF_S, "surface": surface(max_per_source=1, diversity=Diversity(0.5))}
+    feed = feed_of(CROWD, mix(1, 0), **ruled)
+    assert [item.item_id for item in feed.items] == ["a", "c"]
+    turned = rerank(decode_feed(encode_feed(feed, form, 10_000)), mix(0, 1))
+    assert [item.item_id for item in turned.items] == ["d", "c"]
+    assert turned == feed_of(CROWD, mix(0, 1), **ruled)
+
+
+def test_a_feed_that_top_k_cut_keeps_its_length_and_its_account_whatever_comes_back_in() -> None:
+    ruled = {"sources": OF_S, "surface": surface(max_per_source=2, top_k=1)}
+    feed = feed_of(CROWD, mix(1, 0), **ruled)
+    assert ([i.item_id for i in feed.items], [r.item_id for r in feed.removed], feed.below_top_k) == (["a"], ["d"], 2)
+    assert rerank(feed, mix(1, 0)).items == feed.items
+    turned = rerank(feed, mix(0, 1))
+    assert [item.item_id for item in turned.items] == ["d"]
+    assert (turned.removed, turned.below_top_k) == ([], 3)

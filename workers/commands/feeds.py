@@ -1,6 +1,8 @@
 """`trimtab feeds tail`: ranked feeds as a downstream consumer reads them."""
 
 import sys
+from collections import Counter
+from collections.abc import Iterator
 
 import click
 
@@ -60,16 +62,34 @@ def tail(
 
 
 def table(feed: Feed, top: int) -> str:
-    """A feed for people: position, final score, the score of each objective, item."""
-    objectives = list(feed.weights.values)
+    """A feed for people: position, final score, what rules added, the score of each objective, source, item."""
     mix = ", ".join(f"{o} {w:g}" for o, w in feed.weights.values.items())
-    left_out = ((feed.refused, "refused"), (feed.below_top_k, "below top_k"))
     lines = [
         f"{feed.request_id}  {feed.surface}  {feed.completion}  {len(feed.items)} items"
-        f"{''.join(f', {count} {why}' for count, why in left_out if count)}  weights {feed.weights.version} ({mix})",
-        "  ".join(["pos", "  final", *(f"{o[:10]:>10}" for o in objectives), "item"]),
+        f"{''.join(f', {note}' for note in _notes(feed))}  weights {feed.weights.version} ({mix})"
     ]
-    for position, item in enumerate(feed.items[:top]):
-        scores = "  ".join(f"{score:10.4f}" for score in item.scores)
-        lines.append(f"{position:3d}  {item.final_score:7.4f}  {scores}  {item.item_id}")
+    for row in _rows(feed, top):
+        lines.append("  ".join(row))
     return "\n".join([*lines, ""])
+
+
+def _notes(feed: Feed) -> Iterator[str]:
+    """What is not among the items, and what they were ranked without."""
+    reasons = Counter(removal.reason for removal in feed.removed).items()
+    cut = (("removed", feed.unlisted), ("below top_k", feed.below_top_k), ("truncated", feed.truncated))
+    yield from (f"{count} {why}" for why, count in (("refused", feed.refused), *reasons, *cut) if count)
+    if feed.defaulted:
+        yield f"{len(feed.defaulted)} by default features"
+    if feed.skipped:
+        yield f"without {', '.join(feed.skipped)}"
+
+
+def _rows(feed: Feed, top: int) -> Iterator[list[str]]:
+    adjusted, sourced = feed.diversity is not None, feed.reads_sources
+    head = ["pos", "  final", *(["adjusted"] * adjusted), *(f"{o[:10]:>10}" for o in feed.weights.values)]
+    yield [*head, *([f"{'source':<16}"] * sourced), "item"]
+    for position, item in enumerate(feed.items[:top]):
+        adjustment = [f"{sum(item.adjustments.values()):8.4f}"] * adjusted
+        source = [f"{(item.source or '-')[:16]:<16}"] * sourced
+        scores = [f"{score:10.4f}" for score in item.scores]
+        yield [f"{position:3d}", f"{item.final_score:7.4f}", *adjustment, *scores, *source, item.item_id]

@@ -60,6 +60,7 @@ def margin_lines(margins: Margins, surface: str, arm: str, shown: int = 1) -> li
     feeds = margins.feeds[:shown]
     return [
         *_counts(surface, arm, len(margins.feeds), margins.skipped, margins.incomplete),
+        *_ruled(margins.ruled),
         *_mix("weights", margins.weights),
         "",
         "How far one weight alone must move until another item is first, or among the first 10:",
@@ -77,6 +78,7 @@ def margin_document(margins: Margins, surface: str, arm: str) -> Document:
         "feeds": len(margins.feeds),
         "skipped": margins.skipped,
         "incomplete": margins.incomplete,
+        "ruled": margins.ruled,
         "summary": {
             objective: {"first_place": _ways(found.first_place), "first_10": _ways(found.first_10)}
             for objective, found in margins.spreads().items()
@@ -98,6 +100,7 @@ def _request(feed: FeedMargins, weights: Weights) -> Document:
         "request_id": feed.request_id,
         "items": feed.items,
         "whole": feed.whole,
+        "exact": feed.exact,
         "objectives": {o: _objective(found, weights.values[o]) for o, found in feed.objectives.items()},
     }
 
@@ -120,6 +123,10 @@ def _counts(surface: str, arm: str, feeds: int, skipped: int, incomplete: int) -
     if skipped:
         lines.append(f"{skipped:,} more skipped: they have other objectives")
     return lines
+
+
+def _ruled(feeds: int) -> list[str]:
+    return [f"{feeds:,} of them with rules on sources: the first 10 by weighted sums alone"] if feeds else []
 
 
 def _mix(name: str, weights: Weights) -> list[str]:
@@ -177,6 +184,7 @@ def _spread_cells(spread: Spread | None) -> _Row:
 
 def _feed_lines(feed: FeedMargins, weights: Weights) -> list[str]:
     note = "" if feed.whole else ", incomplete: exact only among them"
+    note += ", rules on sources: the first 10 by weighted sums alone" if feed.ruled else ""
     rows = list(_feed_rows(feed, weights))
     outside = ["* outside weight_bounds"] if any(row[-3].endswith("*") for row in rows) else []
     return ["", *_wrap(f"{feed.request_id}: {feed.items} items{note}", "  "), *_table(rows, left=3), *outside]

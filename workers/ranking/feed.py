@@ -78,3 +78,8 @@ class Feed:
     max_per_source: int = 0
     skipped: list[str] = field(default_factory=list)
     defaulted: list[str] = field(default_factory=list)
+
+    @property
+    def reads_sources(self) -> bool:
+        """Whether its order depends on the sources of items, and not on their scores alone."""
+        return self.diversity is not None or self.max_per_source > 0

@@ -10,6 +10,10 @@ anything, and every larger one does. At the margin itself the order of the two i
 
 This is so but for float64's rounding: final scores that differ by a few units in the last place may become level, and
 so change places by item id, under a move that is no crossing.
+
+Rules on sources break the lines: an item's final score then depends on the items before it. Margins of such a feed are
+those of its combined scores. Its first place is exact all the same, for the item with the best combined score is the
+first of its source: nothing is taken off it, and nothing is added to any other.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +25,7 @@ from numpy.typing import NDArray
 
 from workers.ranking.feed import Feed
 from workers.ranking.rank import combine, order
-from workers.ranking.rerank import OtherObjectives, is_whole, scores_for
+from workers.ranking.rerank import OtherObjectives, is_whole, scored_of
 from workers.ranking.weights import Weights
 
 Bounds = Mapping[str, tuple[float, float]]
@@ -58,12 +62,21 @@ class ObjectiveMargins(NamedTuple):
 
 
 class FeedMargins(NamedTuple):
-    """One feed's margins by objective; where it is not `whole`, they are exact only among the items on its record."""
+    """One feed's margins by objective; where it is not `whole`, they are exact only among the items on its record.
+
+    `ruled` says that it has rules on sources, which margins leave aside.
+    """
 
     request_id: str
     items: int
     whole: bool
+    ruled: bool
     objectives: Mapping[str, ObjectiveMargins]
+
+    @property
+    def exact(self) -> bool:
+        """Whether both margins, of the first place and of the first 10, are those of the feed as it is published."""
+        return self.whole and not self.ruled
 
 
 class Spread(NamedTuple):
@@ -102,6 +115,11 @@ class Margins:
         """How many of the feeds are not whole."""
         return sum(not feed.whole for feed in self.feeds)
 
+    @property
+    def ruled(self) -> int:
+        """How many of the feeds have rules on sources."""
+        return sum(feed.ruled for feed in self.feeds)
+
     def spreads(self) -> dict[str, ObjectiveSpreads]:
         """By objective, in the set's order."""
         return {objective: self._spreads(objective) for objective in self.weights.values}
@@ -124,17 +142,17 @@ def margins_of(feeds: Iterable[Feed], weights: Weights, bounds: Bounds = _NO_BOU
 
 def feed_margins(feed: Feed, weights: Weights, bounds: Bounds = _NO_BOUNDS) -> FeedMargins:
     """The margins of one feed, ranked anew under `weights`. Raises OtherObjectives."""
-    scores = scores_for(feed, weights)
+    found, _, scores = scored_of(feed, weights)
     final = combine(scores, weights)
-    ranked = order(final, tuple(item.item_id for item in feed.items))
-    item_ids = tuple(feed.items[i].item_id for i in ranked)
+    ranked = order(final, found)
+    item_ids = tuple(found[i] for i in ranked)
     by_id = {item_id: place for place, item_id in enumerate(sorted(item_ids))}
     objectives = {}
     for column, (objective, weight) in enumerate(weights.values.items()):
         slope = scores[ranked, column].astype(np.float64)
         lines = _Lines(item_ids, by_id, final[ranked], slope, weight, bounds.get(objective))
         objectives[objective] = ObjectiveMargins(lines.margin(1), lines.margin(_FIRST))
-    return FeedMargins(feed.request_id, len(item_ids), is_whole(feed), objectives)
+    return FeedMargins(feed.request_id, len(feed.items), is_whole(feed), feed.reads_sources, objectives)
 
 
 class _Lines(NamedTuple):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.ranking.feed import Feed
-from workers.ranking.rank import Scores, combine, order
-from workers.ranking.rerank import OtherObjectives, is_whole, scores_for
+from workers.ranking.rerank import OtherObjectives, is_whole, place_anew, scored_of
+from workers.ranking.scored import Scores
 from workers.ranking.weights import Weights
 
 FIRST = 10
@@ -39,7 +39,11 @@ class Shift(NamedTuple):
 
 
 class Mover(NamedTuple):
-    """An item that moves. Moves are in positions, up is positive; the mean is over all feeds that it is in."""
+    """An item that moves. Moves are in positions, up is positive; the mean is over all feeds that it is in.
+
+    It is in a feed where it has a position before or after. Where the limit of its source keeps it out, it counts as
+    just behind the last position.
+    """
 
     item_id: str
     feeds: int
@@ -52,9 +56,9 @@ class Preview:
     """Feeds under the set `before` beside the same feeds under the set `after`.
 
     `feeds` were compared; `skipped` have other objectives; `incomplete` of those compared are not whole, and exact only
-    among the items on their records. `kendall_tau` is the mean over feeds of two items or more, `overlap_at_10` the
-    mean over feeds that are not empty; None where there is none. `movers` are the ten items of the largest mean move up
-    or down, the largest first.
+    among the items on their records. `kendall_tau` is that of the items with a position before and after, the mean over
+    feeds with two such items or more; `overlap_at_10` the mean over feeds that are not empty; None where there is none.
+    `movers` are the ten items of the largest mean move up or down, the largest first.
     """
 
     before: Weights
@@ -157,18 +161,17 @@ class _Tally:
 
     def take(self, feed: Feed) -> None:
         try:
-            scores, turned = scores_for(feed, self._before), scores_for(feed, self._after)
+            scored, turned = scored_of(feed, self._before), scored_of(feed, self._after)
         except OtherObjectives:
             self._skipped += 1
             return
         self._feeds += 1
         self._incomplete += not is_whole(feed)
-        item_ids = tuple(item.item_id for item in feed.items)
-        orders = order(combine(scores, self._before), item_ids), order(combine(turned, self._after), item_ids)
+        orders = place_anew(feed, scored, self._before).kept, place_anew(feed, turned, self._after).kept
         for tops, ranked in zip(self._tops, orders, strict=True):
-            tops.add(scores, ranked[:FIRST])
+            tops.add(scored.scores, ranked[:FIRST])
         self._compare(*orders)
-        self._follow(item_ids, *orders)
+        self._follow(scored.item_ids, *orders)
 
     def _compare(self, before: list[int], after: list[int]) -> None:
         first, then = before[:FIRST], after[:FIRST]
@@ -180,14 +183,19 @@ class _Tally:
 
     def _follow(self, item_ids: tuple[str, ...], before: list[int], after: list[int]) -> None:
         places = dict(zip(after, range(len(after)), strict=True))
-        moved = [places[index] for index in before]
-        if len(moved) > 1:
-            self._tau.add(kendall_tau(moved))
-        for position, (index, place) in enumerate(zip(before, moved, strict=True)):
-            moves = self._moves.get(item_ids[index])
-            if moves is None:
-                moves = self._moves[item_ids[index]] = _Moves()
-            moves.add(position - place)
+        stayed = [places[index] for index in before if index in places]
+        if len(stayed) > 1:
+            self._tau.add(kendall_tau(stayed))
+        for position, index in enumerate(before):
+            self._moved(item_ids[index], position - places.pop(index, len(after)))
+        for index, place in places.items():
+            self._moved(item_ids[index], len(before) - place)
+
+    def _moved(self, item_id: str, move: int) -> None:
+        moves = self._moves.get(item_id)
+        if moves is None:
+            moves = self._moves[item_id] = _Moves()
+        moves.add(move)
 
     def preview(self) -> Preview:
         means = zip(self._before.values, *(tops.means() for tops in self._tops), strict=True)

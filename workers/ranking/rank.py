@@ -1,33 +1,95 @@
-"""Combine the scores of every objective under one set of weights, and rank.
+"""From scores to a feed: filter, combine, diversify, rank, limit the sources, cut.
 
-    final_score(item) = sum over objectives k of  weight_k * score_k(item)
+    final_score(item) = sum over objectives k of  weight_k * score_k(item),  then + each adjustment of the item
 
 The sum runs in float64, in the surface's order of objectives, so that anyone recomputes it bit for bit from the
-published record. The order is (-final_score, item_id by bytes): it does not depend on arrival.
+published record. The order is (-final_score, item_id by bytes): it does not depend on arrival. What cannot be ranked is
+filtered before the sum, and what a source has too much of after the order is known.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.ranking.feed import NO_ADJUSTMENTS, Feed, FeedItem, Removal, RemovalReason
+from workers.ranking.diversify import DIVERSITY, Diversity, diversify
+from workers.ranking.feed import NO_ADJUSTMENTS, Feed, FeedItem
+from workers.ranking.filter import keep_finite, limit_sources, over_limit
 from workers.ranking.request import Request
+from workers.ranking.scored import Scored, Scores
 from workers.ranking.weights import Weights
 
 # A named tuple's own constructor is a Python function: this one costs half of it.
 _new = tuple.__new__
 
-Scores = NDArray[np.float32]
-"""`[candidates, objectives]`, columns in the surface's order of objectives."""
+
+class Ranking(NamedTuple):
+    """Indices best first: those `kept`, and those `over` the limit of their source.
+
+    `final` are the final scores `[candidates]`, and `adjustments` what diversity put into them; None where the rule is
+    not there.
+    """
+
+    kept: list[int]
+    over: list[int]
+    final: NDArray[np.float64]
+    adjustments: NDArray[np.float64] | None
+
+
+def rank(
+    request: Request,
+    scores: Scores,
+    weights: Weights,
+    models: Mapping[str, int],
+    ranked_at: int,
+    arm: str = "control",
+) -> Feed:
+    """Rank one closed request under exactly one set of weights.
+
+    A candidate whose score is not finite in some objective is removed, with that reason: it never ranks. So are the
+    items that their source has too much of. What ranks below the surface's `top_k` is counted.
+    """
+    surface = request.surface
+    scored, removed = keep_finite(Scored(request.item_ids, request.sources, scores))
+    ranking = place(scored, weights, surface.diversity, surface.max_per_source)
+    kept = ranking.kept[: surface.top_k or None]
+    return Feed(
+        request_id=request.request_id,
+        surface=surface.name,
+        user_id=request.user_id,
+        requested_at=request.requested_at,
+        ranked_at=ranked_at,
+        completion=request.completion,
+        refused=request.refused,
+        arm=arm,
+        weights=weights,
+        models=models,
+        items=feed_items(scored, ranking, kept) if surface.reads_sources else _bare_items(scored, ranking, kept),
+        removed=sorted(removed + over_limit(scored, ranking.over)),
+        below_top_k=len(ranking.kept) - len(kept),
+        diversity=surface.diversity,
+        max_per_source=surface.max_per_source,
+    )
+
+
+def place(scored: Scored, weights: Weights, diversity: Diversity | None, max_per_source: int) -> Ranking:
+    """Combine, diversify, rank and limit the sources. Every score is finite."""
+    final, adjustments = combine(scored.scores, weights), None
+    ranked = order(final, scored.item_ids)
+    if diversity is not None:
+        adjustments = diversify(final, ranked, scored.sources, diversity)
+        final = final + adjustments
+        ranked = order(final, scored.item_ids)
+    return Ranking(*limit_sources(ranked, scored.sources, max_per_source), final, adjustments)
 
 
 def combine(scores: Scores, weights: Weights) -> NDArray[np.float64]:
-    """Final scores `[candidates]`, float64: the weighted sum, one objective after the other."""
-    final = np.zeros(scores.shape[0], np.float64)
+    """Combined scores `[candidates]`, float64: the weighted sum, one objective after the other."""
+    combined = np.zeros(scores.shape[0], np.float64)
     for column, weight in enumerate(weights.values.values()):
-        final += weight * scores[:, column].astype(np.float64)
-    return final
+        combined += weight * scores[:, column].astype(np.float64)
+    return combined
 
 
 def order(final: NDArray[np.float64], item_ids: tuple[str, ...]) -> list[int]:
@@ -41,42 +103,15 @@ def order(final: NDArray[np.float64], item_ids: tuple[str, ...]) -> list[int]:
     return indices
 
 
-def rank(
-    request: Request,
-    scores: Scores,
-    weights: Weights,
-    models: Mapping[str, int],
-    ranked_at: int,
-    arm: str = "control",
-) -> Feed:
-    """Rank one closed request under exactly one set of weights.
+def feed_items(scored: Scored, ranking: Ranking, kept: list[int]) -> list[FeedItem]:
+    """The items of a feed whose surface reads sources: each with its source and its adjustments."""
+    finals, rows, (item_ids, sources, _) = ranking.final.tolist(), scored.scores.tolist(), scored
+    adjusted = [NO_ADJUSTMENTS] * len(rows)
+    if ranking.adjustments is not None:
+        adjusted = [{DIVERSITY: value} if value else NO_ADJUSTMENTS for value in ranking.adjustments.tolist()]
+    return [FeedItem(item_ids[i], finals[i], tuple(rows[i]), sources[i], adjusted[i]) for i in kept]
 
-    A candidate whose score is not finite in some objective is removed, with that reason: it never ranks. What ranks
-    below the surface's `top_k` is counted.
-    """
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(scores).all(axis=1))
-    removed: list[Removal] = []
-    item_ids = request.item_ids
-    if not finite.all():
-        removed = [Removal(i, RemovalReason.NOT_FINITE) for i, ok in zip(item_ids, finite, strict=True) if not ok]
-        item_ids = tuple(i for i, ok in zip(item_ids, finite, strict=True) if ok)
-        scores = scores[finite]
-    final = combine(scores, weights)
-    ranked = order(final, item_ids)
-    kept = ranked[: request.surface.top_k or None]
-    finals, rows = final.tolist(), scores.tolist()
-    return Feed(
-        request_id=request.request_id,
-        surface=request.surface.name,
-        user_id=request.user_id,
-        requested_at=request.requested_at,
-        ranked_at=ranked_at,
-        completion=request.completion,
-        refused=request.refused,
-        arm=arm,
-        weights=weights,
-        models=models,
-        items=[_new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]), None, NO_ADJUSTMENTS)) for i in kept],
-        removed=sorted(removed),
-        below_top_k=len(ranked) - len(kept),
-    )
+
+def _bare_items(scored: Scored, ranking: Ranking, kept: list[int]) -> list[FeedItem]:
+    finals, rows, item_ids = ranking.final.tolist(), scored.scores.tolist(), scored.item_ids
+    return [_new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]), None, NO_ADJUSTMENTS)) for i in kept]

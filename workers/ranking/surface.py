@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from workers.ranking.diversify import Diversity
 from workers.ranking.features import FeatureSet
 from workers.ranking.weights import WeightRules
 
@@ -12,7 +13,8 @@ class Surface:
     """One surface; its objectives stand in the order in which final scores are summed.
 
     `deadline_ms` counts from a request's first event; `horizon_ms` is how long after `requested_at` an unknown
-    request may still open; `top_k` 0 publishes every candidate. Raises ValueError naming the key.
+    request may still open; `top_k` 0 publishes every candidate. `diversity` and `max_per_source` (0: no limit) are its
+    rules on sources. Raises ValueError naming the key.
     """
 
     name: str
@@ -23,6 +25,8 @@ class Surface:
     horizon_ms: int = 30_000
     max_candidates: int = 1000
     top_k: int = 0
+    diversity: Diversity | None = None
+    max_per_source: int = 0
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
@@ -31,9 +35,15 @@ class Surface:
             raise ValueError(f"objectives: got {list(self.objectives)}, expected at least one, each once")
         if tuple(self.weight_rules.defaults) != self.objectives:
             raise ValueError(f"weights: got {list(self.weight_rules.defaults)}, expected {list(self.objectives)}")
-        for key, low in (("deadline_ms", 1), ("horizon_ms", 1), ("max_candidates", 1), ("top_k", 0)):
+        least = {"deadline_ms": 1, "horizon_ms": 1, "max_candidates": 1, "top_k": 0, "max_per_source": 0}
+        for key, low in least.items():
             if getattr(self, key) < low:
                 raise ValueError(f"{key}: got {getattr(self, key)}, expected at least {low}")
+
+    @property
+    def reads_sources(self) -> bool:
+        """Whether a rule looks at the sources of its candidates, so that its feeds name them."""
+        return self.diversity is not None or self.max_per_source > 0
 
 
 Surfaces = Mapping[str, Surface]

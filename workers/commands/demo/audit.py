@@ -73,18 +73,20 @@ def tear(feed: Feed, posts: Collection[str], written: InForce) -> str | None:
     if len(set(item_ids)) < len(item_ids) or not set(item_ids) <= set(posts):
         return "its items are not the posts that were sent with its request"
     for item in feed.items:
-        if item.final_score != _weighted_sum(feed.weights, item):
-            return f"the final score of {item.item_id} is not the weighted sum of its scores"
+        if item.final_score != _sum(feed.weights, item):
+            return f"the final score of {item.item_id} is not the weighted sum of its scores, adjusted as it says"
     if item_ids != [item.item_id for item in sorted(feed.items, key=_place)]:
         return "its items are not in the order of their final scores"
     return None
 
 
-def _weighted_sum(weights: Weights, item: FeedItem) -> float:
-    """Bit for bit as a worker sums: in float64, one objective after the other."""
+def _sum(weights: Weights, item: FeedItem) -> float:
+    """Bit for bit as a worker sums: in float64, one objective after the other, then the adjustments."""
     total = 0.0
     for weight, score in zip(weights.values.values(), item.scores, strict=True):
         total += weight * score
+    for adjustment in item.adjustments.values():
+        total += adjustment
     return total
 
 

@@ -1,0 +1,41 @@
+"""What is filtered before ranking, and what a source has too much of."""
+
+import numpy as np
+
+from workers.ranking.feed import Removal
+from workers.ranking.filter import Limited, keep_finite, limit_sources, over_limit
+from workers.ranking.scored import Scored
+
+SCORED = Scored(("a", "b", "c"), ("s", None, "t"), np.array([[0.5, 1.0], [0.25, 0.75], [0.125, 0.0]], np.float32))
+
+
+def test_with_finite_scores_all_stay_as_they_are() -> None:
+    kept, removed = keep_finite(SCORED)
+    assert kept is SCORED
+    assert removed == []
+
+
+def test_what_has_no_finite_score_goes_with_its_reason_and_the_others_keep_their_sources() -> None:
+    scores = SCORED.scores.copy()
+    scores[0, 1] = np.nan
+    kept, removed = keep_finite(SCORED._replace(scores=scores))
+    assert (kept.item_ids, kept.sources, kept.scores.tolist()) == (("b", "c"), (None, "t"), scores[1:].tolist())
+    assert removed == [Removal("a", "score-not-finite")]
+
+
+def test_of_each_source_the_first_of_the_order_stay_and_both_parts_keep_it() -> None:
+    sources = ("s", "t", "s", "t", "s")
+    assert limit_sources([4, 3, 2, 1, 0], sources, 1) == Limited([4, 3], [2, 1, 0])
+    assert limit_sources([4, 3, 2, 1, 0], sources, 2) == Limited([4, 3, 2, 1], [0])
+
+
+def test_no_limit_is_no_limit_and_items_without_a_source_are_not_counted() -> None:
+    assert limit_sources([1, 0, 2], ("s", "s", "s"), 0) == Limited([1, 0, 2], [])
+    assert limit_sources([1, 0, 2], (None, None, None), 1) == Limited([1, 0, 2], [])
+
+
+def test_an_item_over_the_limit_takes_along_what_it_needs_to_come_back() -> None:
+    assert over_limit(SCORED, [2, 1]) == [
+        Removal("c", "source-limit", "t", (0.125, 0.0)),
+        Removal("b", "source-limit", None, (0.25, 0.75)),
+    ]
