@@ -1,6 +1,6 @@
 """What the feeds must be, written apart from the workers: plain Python, numpy, and the models' weights by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,11 @@ from onnx import numpy_helper
 SURFACES: Mapping[str, Mapping[str, Any]] = {
     "home": {"objectives": ["quality", "engagement"], "top_k": 0},
     "search": {"objectives": ["engagement", "quality"], "top_k": 5},
+    "crowd": {
+        "objectives": ["quality", "engagement"],
+        "diversity": {"decay": 0.6, "floor": 0.2},
+        "max_per_source": 4,
+    },
 }
 TOLERANCE = 2e-6
 
@@ -46,12 +51,15 @@ class Oracle:
             assert feed[key] == first[key], key
         for key, value in expected.items():
             assert feed[key] == value, (key, feed[key], value)
-        items: dict[str, Sequence[float]] = {}
+        candidates: dict[str, Mapping[str, Any]] = {}
         for event in events:
             for candidate in event["candidates"]:
-                items.setdefault(candidate["item_id"], candidate["features"])
+                candidates.setdefault(candidate["item_id"], candidate)
         assert feed["models"] == {"quality": 1, "engagement": 1}
-        self._check_items(feed, items, surface)
+        if "diversity" in surface:
+            self._check_ruled(feed, candidates, surface)
+        else:
+            self._check_items(feed, {i: candidate["features"] for i, candidate in candidates.items()}, surface)
 
     def _check_items(
         self, feed: Mapping[str, Any], items: Mapping[str, Sequence[float]], surface: Mapping[str, Any]
@@ -74,3 +82,56 @@ class Oracle:
         assert published == sorted(published)
         best = sorted(whole.values(), reverse=True)[:kept]
         assert np.allclose([item["final_score"] for item in feed["items"]], best, atol=TOLERANCE)
+
+    def _check_ruled(
+        self, feed: Mapping[str, Any], candidates: Mapping[str, Mapping[str, Any]], surface: Mapping[str, Any]
+    ) -> None:
+        """Every candidate is on the record with its scores: from these the whole feed follows, to the last bit."""
+        items, removed = feed["items"], feed.get("removed", [])
+        assert all(feed[key] == surface[key] for key in ("diversity", "max_per_source"))
+        assert sorted(one["item_id"] for one in [*items, *removed]) == sorted(candidates)
+        sums = {one["item_id"]: self._sum(one, candidates[one["item_id"]], feed) for one in [*items, *removed]}
+        expected, over = _ruled(sums, {i: candidate.get("source") for i, candidate in candidates.items()}, surface)
+        told = [(i["item_id"], i["final_score"], i.get("adjustments", {}).get("diversity", 0.0)) for i in items]
+        assert told == expected
+        assert [one["item_id"] for one in removed] == over
+        assert all(one["reason"] == "source-limit" for one in removed)
+
+    def _sum(self, one: Mapping[str, Any], candidate: Mapping[str, Any], feed: Mapping[str, Any]) -> float:
+        """The weighted sum of an item on the record, kept or removed, whose scores are its models'."""
+        assert one.get("source") == candidate.get("source")
+        total = 0.0
+        for objective, weight in feed["weights"]["values"].items():
+            score = one["scores"][objective]
+            assert abs(score - self.models[objective].score(candidate["features"])) < TOLERANCE
+            total += weight * score
+        return total
+
+
+def _ruled(
+    sums: Mapping[str, float], sources: Mapping[str, str | None], surface: Mapping[str, Any]
+) -> tuple[list[tuple[str, float, float]], list[str]]:
+    """The items in order, each with its final score and what diversity takes off; and who is over the limit."""
+    placed = [one for source in {*sources.values()} for one in _thinned(source, sums, sources, surface["diversity"])]
+    placed.sort(key=lambda one: (-one[1], one[0].encode()))
+    staying, over = list[tuple[str, float, float]](), list[str]()
+    for one in placed:
+        source = sources[one[0]]
+        before = sum(sources[item] == source for item, _, _ in staying)
+        if source is None or before < surface["max_per_source"]:
+            staying.append(one)
+        else:
+            over.append(one[0])
+    return staying, sorted(over)
+
+
+def _thinned(
+    source: str | None, sums: Mapping[str, float], sources: Mapping[str, str | None], diversity: Mapping[str, float]
+) -> Iterator[tuple[str, float, float]]:
+    own = sorted((item for item in sums if sources[item] == source), key=lambda item: (-sums[item], item.encode()))
+    kept = 1.0
+    for place, item in enumerate(own):
+        kept *= diversity["decay"] if place else 1.0
+        share = diversity["floor"] + (1 - diversity["floor"]) * kept
+        off = sums[item] * (share - 1) if source is not None and place and sums[item] > 0 else 0.0
+        yield item, sums[item] + off, off

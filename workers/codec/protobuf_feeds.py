@@ -39,7 +39,9 @@ def encode(feed: Feed) -> bytes:
 
 def _add_items(wire: RankedFeed, feed: Feed) -> None:
     for position, (item_id, final_score, scores, source, adjustments) in enumerate(feed.items):
-        item = wire.items.add(item_id=item_id, position=position, final_score=final_score, scores=scores, source=source)
+        item = wire.items.add(item_id=item_id, position=position, final_score=final_score, scores=scores)
+        if source is not None:
+            item.source = source
         for name, value in adjustments.items():
             item.adjustments.add(name=name, value=value)
     for item_id, reason, source, scores in feed.removed:

@@ -20,9 +20,10 @@ class Limited(NamedTuple):
 
 def keep_finite(scored: Scored) -> tuple[Scored, list[Removal]]:
     """The candidates that have a finite score in every objective, and the others removed."""
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(scored.scores).all(axis=1))
-    if finite.all():
+    numbers = np.isfinite(scored.scores)
+    if numbers.all():
         return scored, []
+    finite: NDArray[np.bool_] = np.asarray(numbers.all(axis=1))
     places = np.flatnonzero(finite).tolist()
     item_ids, sources = tuple(scored.item_ids[i] for i in places), tuple(scored.sources[i] for i in places)
     gone = [Removal(scored.item_ids[i], RemovalReason.NOT_FINITE) for i in np.flatnonzero(~finite).tolist()]
