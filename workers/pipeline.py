@@ -3,43 +3,65 @@
 The same path for the worker and for `trimtab rank`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from workers.ranking.feed import Feed
-from workers.ranking.mix import Mix
+from workers.ranking.mix import Drawn, Mix
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
-from workers.ranking.scored import Scores
-from workers.scoring.scorer import Scorer
+from workers.ranking.unscored import unscored
+from workers.scoring.answers import Answer, Loading
+from workers.scoring.library import Library
+from workers.scoring.scorer import SurfaceModels, score_requests
 
 
 class Ranked(NamedTuple):
-    """`feeds` in the order of the requests; `clipped` counts features that were outside their bounds."""
+    """`feeds` in the order of the requests; None where the models are still loading, and the request is to come again.
 
-    feeds: list[Feed]
+    `clipped` counts features that were outside their bounds, `unscored` the feeds that no model has scored.
+    """
+
+    feeds: list[Feed | None]
     clipped: int
+    unscored: int
 
 
 def rank_requests(
     requests: Sequence[Request],
-    scorer: Scorer,
+    library: Library,
     mix_of: Callable[[str], Mix],
     ranked_at: Callable[[Request], int],
+    is_overdue: Callable[[Request], bool] = lambda _: False,
 ) -> Ranked:
-    """Rank a micro-batch.
+    """Rank a micro-batch; a request that is overdue does not wait for models any more.
 
-    `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked under one set.
+    `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked under one set, by
+    one version of each objective.
     """
     mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
-    batch = scorer.score(requests)
-    feeds = [
-        _rank(request, scores, mixes[request.surface.name], batch.models[request.surface.name], ranked_at(request))
-        for request, scores in zip(requests, batch.scores, strict=True)
-    ]
-    return Ranked(feeds, batch.clipped)
+    drawn = [mixes[request.surface.name].draw(request.user_id) for request in requests]
+    answers = _answers(requests, drawn, library)
+    found = list(zip(requests, drawn, answers, strict=True))
+    batch = score_requests([(request, models) for request, _, models in found if isinstance(models, SurfaceModels)])
+    scores, feeds, lacking = iter(batch.scores), list[Feed | None](), 0
+    for request, under, models in found:
+        if isinstance(models, SurfaceModels):
+            scored = next(scores)
+            feeds.append(rank(request, scored, under.weights, models.versions, ranked_at(request), under.arm))
+        elif isinstance(models, Loading) and not is_overdue(request):
+            feeds.append(None)
+        else:
+            feeds.append(unscored(request, under, ranked_at(request)))
+            lacking += 1
+    return Ranked(feeds, batch.clipped, lacking)
 
 
-def _rank(request: Request, scores: Scores, mix: Mix, models: Mapping[str, int], ranked_at: int) -> Feed:
-    drawn = mix.draw(request.user_id)
-    return rank(request, scores, drawn.weights, models, ranked_at, drawn.arm)
+def _answers(requests: Sequence[Request], drawn: Sequence[Drawn], library: Library) -> list[Answer]:
+    """The models of each request: looked for once for each surface and arm."""
+    known: dict[tuple[str, str], Answer] = {}
+    for request, under in zip(requests, drawn, strict=True):
+        at = request.surface.name, under.arm
+        if at not in known:
+            known[at] = library.models_for(request.surface, tuple(under.weights.values), under.pins, under.arm)
+    return [known[request.surface.name, under.arm] for request, under in zip(requests, drawn, strict=True)]

@@ -54,6 +54,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("actor", None, "Who changes weights, for the history; none: the login name."),
         Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
         Setting("models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."),
+        Setting("models_mb", 1024, "Mebibytes of loaded models a worker holds; past it the least recently used go."),
         Setting("topic_candidates", "candidates", "Topic of candidate events."),
         Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
         Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
@@ -80,6 +81,7 @@ class WorkerSettings:
     redis_prefix: str
     surfaces: str
     models: str
+    models_mb: int
     topic_candidates: str
     topic_feeds: str
     topic_dead_letters: str

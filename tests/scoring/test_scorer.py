@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from workers.ranking.request import Request
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules
 from workers.scoring.model import ROWS_PER_CALL, Model
-from workers.scoring.scorer import Scorer
+from workers.scoring.scorer import ScoredBatch, SurfaceModels, score_requests
 from workers.scoring.verify import verify
 
 SHUFFLED = FeatureSet("shuffled", ("extra", *reversed(WIDE.names)), bounds={"extra": (0.0, 1.0), "f0": (-1.0, 1.0)})
@@ -23,6 +23,19 @@ SEARCH = surface(
     objectives=("engagement", "quality", "virality"),
     weight_rules=WeightRules({"engagement": 1.0, "quality": 1.0, "virality": 1.0}, {}),
 )
+
+
+class Scorer:
+    """Requests of both surfaces, each scored by its surface's models."""
+
+    def __init__(self, surfaces: Mapping[str, Surface], models: Mapping[str, Model]) -> None:
+        self.models = {
+            name: SurfaceModels.of(where.feature_set, [models[objective] for objective in where.objectives])
+            for name, where in surfaces.items()
+        }
+
+    def score(self, requests: Sequence[Request]) -> ScoredBatch:
+        return score_requests([(request, self.models[request.surface.name]) for request in requests])
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +80,7 @@ def test_scores_stand_in_the_order_of_the_requests_and_of_the_surfaces_objective
     rows = random_rows(5, 32, 3)
     assert batch.scores[2][:, 0].tobytes() == models["quality"].score(rows).tobytes()
     assert batch.scores[2][:, 1].tobytes() == models["engagement"].score(rows).tobytes()
-    assert batch.models == {
+    assert {name: models.versions for name, models in scorer.models.items()} == {
         "home": {"quality": 3, "engagement": 1},
         "search": {"engagement": 1, "quality": 3, "virality": 2},
     }

@@ -17,6 +17,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from workers.assembly.budget import Budget
+from workers.assembly.held import Held
 from workers.assembly.open_request import OpenRequest
 from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason, RefusedCandidate
@@ -55,6 +56,7 @@ class Assembler:
         self.ledger_end = start.scan
         self._replay_until = start.next
         self._budget = budget or Budget()
+        self.held = Held(self._budget)
         self._opening_time = start.time
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
         self._due: list[tuple[int, int, str]] = []
@@ -143,6 +145,7 @@ class Assembler:
         self._budget.requests -= len(self._open)
         self._budget.bytes_held -= sum(r.bytes_held for r in self._open.values())
         self._open.clear()
+        self.held.release()
 
     def _close(self, request: OpenRequest, completion: Completion) -> None:
         del self._open[request.request_id]
@@ -168,10 +171,23 @@ class Assembler:
         self.closed_candidates -= sum(len(request.item_ids) for request in taken)
         return taken
 
+    def release_held(self) -> None:
+        """Put what waits for its models back to what is closed, before all the rest."""
+        self._put_back(self.held.release())
+
+    def give_up_oldest_held(self) -> None:
+        """The same for the oldest of them alone, which is not to wait any more: to make room."""
+        self._put_back([self.held.give_up_oldest()])
+
+    def _put_back(self, requests: list[Request]) -> None:
+        self._closed.extendleft(reversed(requests))
+        self.closed_candidates += sum(len(request.item_ids) for request in requests)
+
     # What is published
 
     def publish(self, requests: list[Request]) -> None:
         """Note that these requests' feeds stand in the output, at or after `ledger_end` as it is now."""
+        self.held.forget(requests)
         for request in requests:
             del self._unpublished[request.request_id]
             expires = request.requested_at + request.surface.horizon_ms

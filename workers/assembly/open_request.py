@@ -126,3 +126,9 @@ def _past_the_limit(event: Event, indices: list[int]) -> list[RefusedCandidate]:
         RefusedCandidate(places[i], item_id, CandidateReason.TOO_MANY, f"item_id {item_id!r}: {allowed}")
         for i, item_id in ((i, event.candidates[i].item_id) for i in indices)
     ]
+
+
+def bytes_of(request: Request) -> int:
+    """What a closed request holds, by the same measure as an open one."""
+    ids = sum(map(len, request.item_ids))
+    return _REQUEST_BYTES + _CANDIDATE_BYTES * len(request.item_ids) + ids + len(request.rows)

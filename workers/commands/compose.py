@@ -9,8 +9,7 @@ from workers.codec.formats import Format
 from workers.observe.counts import Counts
 from workers.observe.log import log
 from workers.ranking.surface import Surfaces
-from workers.scoring.scorer import Scorer
-from workers.scoring.store import load_models
+from workers.scoring.library import Library
 from workers.settings import ConfigurationError, WorkerSettings, need
 from workers.steering.steering import Steering
 from workers.streaming.checks import check_topics
@@ -47,14 +46,23 @@ def build_steering(settings: WorkerSettings, surfaces: Surfaces, name: str, star
         raise ConfigurationError(str(error)) from None
 
 
+def build_library(settings: WorkerSettings, surfaces: Surfaces) -> Library:
+    """The thread that follows the models' folder; entered, it has verified what the surfaces need."""
+    return Library(Path(settings.models), surfaces, settings.models_mb * 1024 * 1024, _say)
+
+
 def build_worker(
-    settings: WorkerSettings, surfaces: Surfaces, cluster: Cluster, transactional_id: str, steering: Steering
+    settings: WorkerSettings,
+    surfaces: Surfaces,
+    cluster: Cluster,
+    transactional_id: str,
+    steering: Steering,
+    library: Library,
 ) -> Worker:
-    """Load the models, check the topics, and put the loop together."""
-    scorer = _load(settings, surfaces)
+    """Check the topics, and put the loop together."""
     route, batch_bytes = _route(settings, cluster)
     group, protocol, reach, counts = settings.group, settings.group_protocol, Reach(), Counts()
-    log.info("starting", transactional_id=transactional_id, group=group, protocol=protocol, models=dict(scorer.models))
+    log.info("starting", transactional_id=transactional_id, group=group, protocol=protocol, models=library.available())
     try:
         consumer = cluster.member(group, protocol, reach.error)
     except KafkaConfigError as error:
@@ -70,20 +78,13 @@ def build_worker(
             publisher=publisher,
             ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
             intake=Intake(decoder, budget, counts, route),
-            outlet=Outlet(publisher, consumer, lambda: scorer, steering.mix, route, counts),
+            outlet=Outlet(publisher, consumer, library, steering.mix, route, counts),
             route=route,
             counts=counts,
             reach=reach,
             lag=Lag(consumer, route.candidates),
         )
     )
-
-
-def _load(settings: WorkerSettings, surfaces: Surfaces) -> Scorer:
-    scorer = load_models(Path(settings.models), surfaces)
-    for refusal in scorer.refusals:
-        log.warning("model_refused", model=str(refusal))
-    return scorer
 
 
 def _route(settings: WorkerSettings, cluster: Cluster) -> tuple[Route, int]:

@@ -16,11 +16,12 @@ from workers.ranking.mix import Mix
 from workers.ranking.request import Request
 from workers.ranking.surface import Surfaces
 from workers.ranking.weights import WeightsRefused
-from workers.scoring.scorer import Scorer
-from workers.scoring.store import load_models
+from workers.scoring.library import Library
 from workers.settings import FORMATS, ConfigurationError, load_surfaces
 
 _BATCH = 256
+_MODELS_BYTES = 1024 * 1024 * 1024
+_LOADING_SECONDS = 1.0
 _NO_LIMIT = sys.maxsize
 
 
@@ -41,13 +42,13 @@ def rank(
     """
     known = load_surfaces(Path(surfaces))
     mix = mix_for(known, surface, given)
-    scorer = load_models(Path(models), known)
     assembly = OfflineAssembly(known, surface)
     ranked = 0
-    for batch in _batches(_closed(assembly, file, form)):
-        for line in _rank(batch, scorer, mix):
-            click.echo(line)
-            ranked += 1
+    with Library(Path(models), known, _MODELS_BYTES) as library:
+        for batch in _batches(_closed(assembly, file, form)):
+            for line in _rank(batch, library, mix):
+                click.echo(line)
+                ranked += 1
     if assembly.refused:
         click.echo(f"{ranked} feeds; {assembly.refused} events refused", err=True)
     sys.exit(1 if assembly.refused and not ranked else 0)
@@ -97,6 +98,13 @@ def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield batch
 
 
-def _rank(batch: list[Request], scorer: Scorer, mix: Callable[[str], Mix]) -> Iterator[bytes]:
-    for feed in rank_requests(batch, scorer, mix, lambda request: request.requested_at).feeds:
+def _rank(batch: list[Request], library: Library, mix: Callable[[str], Mix]) -> Iterator[bytes]:
+    while True:
+        revision = library.catalogue.revision
+        feeds = rank_requests(batch, library, mix, lambda request: request.requested_at).feeds
+        ready = [feed for feed in feeds if feed is not None]
+        if len(ready) == len(batch):
+            break
+        library.wait_past(revision, _LOADING_SECONDS)
+    for feed in ready:
         yield encode_feed(feed, Format.JSON, _NO_LIMIT)

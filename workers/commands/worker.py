@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from workers.commands.compose import Started, build_steering, build_worker
+from workers.commands.compose import Started, build_library, build_steering, build_worker
 from workers.commands.options import cluster_of, example, settings
 from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
@@ -66,8 +66,12 @@ def run_worker(settings: WorkerSettings) -> int:
     surfaces = load_surfaces(Path(settings.surfaces))
     cluster = cluster_of(settings.kafka, settings.kafka_config)
     slot, started = _take_slot(settings), Started()
-    with build_steering(settings, surfaces, f"{socket.gethostname()}-{slot.number}", started) as steering:
-        running = build_worker(settings, surfaces, cluster, slot.transactional_id(settings.group), steering)
+    name, transactional_id = f"{socket.gethostname()}-{slot.number}", slot.transactional_id(settings.group)
+    with (
+        build_steering(settings, surfaces, name, started) as steering,
+        build_library(settings, surfaces) as library,
+    ):
+        running = build_worker(settings, surfaces, cluster, transactional_id, steering, library)
         started.worker = running
         return _run(running)
 

@@ -15,3 +15,5 @@ class Counts:
     missing_features: int = 0
     unknown_features: int = 0
     clipped_features: int = 0
+    held: int = 0
+    unscored: int = 0

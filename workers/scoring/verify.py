@@ -5,6 +5,7 @@ A model that passes has been run, so that its first feed finds it warm.
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,18 @@ def verify(folder: Path, feature_sets: Iterable[FeatureSet] = (), size_limit: in
     # Whatever a model does when it is run, it is refused; onnxruntime's errors have no class in common.
     except Exception as error:
         raise ModelRefused(ModelReason.UNREADABLE, f"model.onnx: cannot be run: {error}") from error
+    return model
+
+
+def reopen(folder: Path, manifest: Manifest, rows_per_call: int, size_limit: int = SIZE_LIMIT) -> Model:
+    """Open a model again that was verified: the same file, by its hash, so that only a first run is left.
+
+    Raises ModelRefused where the file is another one by now.
+    """
+    raw = _read_model(folder / MODEL, folder.parent.parent, size_limit)
+    _check_hash(manifest, raw)
+    model = replace(open_model(raw, manifest), rows_per_call=rows_per_call)
+    _check_golden(model)
     return model
 
 

@@ -42,8 +42,15 @@ class Intake:
             self._dead_letter(partition, message, Reason.CANDIDATES, candidates_message(refused))
 
     def evict(self, partitions: Collection[Partition]) -> None:
-        """Close the oldest open requests of all partitions until what is held is within its bounds."""
+        """Close the oldest open requests of all partitions until what is held is within its bounds.
+
+        First those go that wait for models: closing another surface's requests would not make them wait any less.
+        """
         while self.budget.exceeded:
+            waiting = [p.assembler for p in partitions if p.assembler.held]
+            if waiting:
+                waiting[0].give_up_oldest_held()
+                continue
             held = [p.assembler for p in partitions if p.assembler.open_requests]
             min(held, key=lambda assembler: assembler.oldest_opened_at).evict_oldest()
             self.counts.evicted += 1

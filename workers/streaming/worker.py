@@ -100,7 +100,7 @@ class Worker:
             "partitions": partitions,
             "lag": {number: lag[number] for number in partitions if number in lag},
             "open_requests": parts.intake.budget.requests,
-            "models": parts.outlet.scorer().models,
+            "models": parts.outlet.library.in_force,
             "counts": asdict(self.counts),
         }
 

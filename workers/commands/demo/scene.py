@@ -16,7 +16,7 @@ from workers.local import StackAddresses
 from workers.local.processes import ProcessMark
 from workers.ranking.experiment import CONTROL
 from workers.ranking.weights import WeightRules, Weights
-from workers.scoring.store import load_models
+from workers.scoring.library import Library
 from workers.settings import SETTINGS, load_surfaces
 from workers.streaming.clients import Cluster
 
@@ -24,6 +24,7 @@ TOPIC_CANDIDATES = str(SETTINGS["topic_candidates"].default)
 TOPIC_FEEDS = str(SETTINGS["topic_feeds"].default)
 CANARY = "canary"
 CANARY_PERCENT = 20
+_MODELS_BYTES = 1024 * 1024 * 1024
 _TURNED = {"quality": 0.1, "engagement": 0.9}
 _PROPOSED = {"quality": 0.9, "engagement": 0.1}
 _CANARY = {"quality": 0.4, "engagement": 0.6}
@@ -85,8 +86,9 @@ def set_scene(stage: Stage, seed: int, narrator: Narrator) -> Scene:
 def _verify_models(narrator: Narrator) -> WeightRules:
     with narrator.step("models") as tell:
         surfaces = load_surfaces(SURFACES)
-        models = load_models(MODELS, surfaces).models[SURFACE]
-        tell(" and ".join(f"{objective}/{version}" for objective, version in models.items()) + ": verified")
+        with Library(MODELS, surfaces, _MODELS_BYTES) as library:
+            models = library.available()
+        tell(" and ".join(f"{name}/{models[name]}" for name in surfaces[SURFACE].objectives) + ": verified")
     return surfaces[SURFACE].weight_rules
 
 

@@ -1,0 +1,291 @@
+"""The library over a real folder; tests wait for a catalogue, never for a time."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import surface
+from tests.scoring.building import FEATURES, WIDE, add_model, golden_of, mlp, trees, write_version
+from workers.ranking.features import FeatureSet
+from workers.ranking.surface import Surfaces
+from workers.scoring.answers import Lacking, Loading
+from workers.scoring.catalogue import Catalogue, Entry, State
+from workers.scoring.library import Library, NoVerifiedModel
+from workers.scoring.refusal import ModelReason
+from workers.scoring.scorer import SurfaceModels
+from workers.scoring.shelves import session_bytes
+
+HOME = surface(feature_set=WIDE)
+SURFACES: Surfaces = {"home": HOME}
+OBJECTIVES = HOME.objectives
+MB = 1024 * 1024
+
+
+def spoil(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"spoilt")
+
+
+def both(root: Path, version: int = 1) -> None:
+    add_model(root, mlp(seed=version), "quality", version)
+    add_model(root, trees(seed=version), "engagement", version)
+
+
+def until(library: Library, holds: Callable[[Catalogue], bool]) -> Catalogue:
+    catalogue = library.catalogue
+    while not holds(catalogue):
+        assert library.wait_past(catalogue.revision, 20), f"nothing more happened: {list(catalogue)}"
+        catalogue = library.catalogue
+    return catalogue
+
+
+def entry(library: Library, objective: str, number: int) -> Entry:
+    found = library.catalogue.entry(objective, number)
+    assert found is not None
+    return found
+
+
+def reached(objective: str, number: int, *states: State) -> Callable[[Catalogue], bool]:
+    def holds(catalogue: Catalogue) -> bool:
+        found = catalogue.entry(objective, number)
+        return found is not None and found.state in states
+
+    return holds
+
+
+READY = (State.AVAILABLE, State.LOADED)
+
+
+def versions(library: Library, objectives: Sequence[str] = OBJECTIVES, **pins: int) -> dict[str, int]:
+    """The versions that score, once nothing is loading."""
+    while True:
+        revision = library.catalogue.revision
+        answer = library.models_for(HOME, objectives, pins)
+        if isinstance(answer, SurfaceModels):
+            return answer.versions
+        assert isinstance(answer, Loading), answer
+        assert library.wait_past(revision, 20)
+
+
+def test_the_highest_version_by_number_is_in_force(tmp_path: Path) -> None:
+    both(tmp_path, 9)
+    add_model(tmp_path, mlp(), "quality", 10)
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        answer = library.models_for(HOME, OBJECTIVES)
+        assert isinstance(answer, SurfaceModels), "what the surfaces need is loaded before the first request"
+        assert answer.versions == {"quality": 10, "engagement": 9}
+        assert library.in_force == {"home": {"quality": 10, "engagement": 9}}
+
+
+def test_a_bad_highest_version_falls_back_to_the_next_good_one(tmp_path: Path) -> None:
+    both(tmp_path)
+    spoil(add_model(tmp_path, mlp(), "quality", 2))
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert versions(library)["quality"] == 1
+        refusal = entry(library, "quality", 2).refusal
+        assert refusal is not None
+        assert refusal.reason is ModelReason.HASH
+
+
+def test_an_objective_without_a_version_that_verifies_stops_the_start_and_names_each_reason(tmp_path: Path) -> None:
+    both(tmp_path)
+    spoil(tmp_path / "quality" / "1")
+    (tmp_path / "engagement" / "1" / "model.onnx").unlink()
+    with pytest.raises(NoVerifiedModel) as caught, Library(tmp_path, SURFACES, 64 * MB):
+        pass
+    for part in ("'quality'", "quality/1: hash: ", "'engagement'", "engagement/1: unreadable: "):
+        assert part in str(caught.value)
+
+
+def test_a_models_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with (
+        pytest.raises(NoVerifiedModel, match=r"'quality': no version in .*/quality.*'engagement'"),
+        Library(tmp_path / "nowhere", SURFACES, 64 * MB),
+    ):
+        pass
+
+
+def test_a_version_must_suit_the_feature_set_of_every_surface_that_names_its_objective(tmp_path: Path) -> None:
+    both(tmp_path)
+    add_model(tmp_path, mlp(seed=1), "quality", 2, features=[*WIDE.names[:31], "new"])
+    newer = FeatureSet("newer", (*WIDE.names, "new"))
+    with Library(tmp_path, {**SURFACES, "search": surface("search", feature_set=newer)}, 64 * MB) as library:
+        assert versions(library)["quality"] == 1
+        assert entry(library, "quality", 2).state is State.REFUSED
+
+
+def test_a_version_that_comes_later_takes_over_and_the_swap_is_counted_and_said(tmp_path: Path) -> None:
+    both(tmp_path)
+    said: list[tuple[str, dict[str, Any]]] = []
+    with Library(tmp_path, SURFACES, 64 * MB, lambda event, **fields: said.append((event, fields))) as library:
+        assert versions(library)["quality"] == 1
+        add_model(tmp_path, mlp(seed=5), "quality", 2)
+        until(library, reached("quality", 2, *READY))
+        assert versions(library)["quality"] == 2
+        assert library.tally.swaps == 1
+    assert ("models_swapped", "home") in [(event, fields.get("surface")) for event, fields in said]
+
+
+def broken(kind: str, root: Path) -> ModelReason:
+    built = mlp(seed=3)
+    raw = built.SerializeToString()
+    if kind == "hash":
+        add_model(root, built, "quality", 2, sha256="0" * 64)
+    elif kind == "golden":
+        add_model(root, built, "quality", 2, golden=[{"features": [0.5] * 32, "score": 9.0}])
+    elif kind == "width":
+        add_model(root, mlp(width=31), "quality", 2, features=list(FEATURES), golden=golden_of(built))
+    elif kind == "order":
+        entries = built.metadata_props.add()
+        entries.key, entries.value = "trimtab.features", json.dumps(FEATURES[::-1])
+        add_model(root, built, "quality", 2)
+    else:
+        folder = add_model(root, built, "quality", 2)
+        (folder / "model.onnx").write_bytes(raw[: len(raw) // 2])
+    reasons = {"golden": ModelReason.GOLDEN, "width": ModelReason.MANIFEST, "order": ModelReason.FEATURES}
+    return reasons.get(kind, ModelReason.HASH)
+
+
+@pytest.mark.parametrize("kind", ["hash", "golden", "width", "order", "half"])
+def test_a_bad_version_that_comes_later_never_scores(tmp_path: Path, kind: str) -> None:
+    both(tmp_path)
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        reason = broken(kind, tmp_path)
+        until(library, reached("quality", 2, State.REFUSED))
+        assert versions(library)["quality"] == 1
+        refusal = entry(library, "quality", 2).refusal
+        assert refusal is not None
+        assert refusal.reason is reason
+
+
+def test_a_refused_version_is_looked_at_again_when_its_files_change(tmp_path: Path) -> None:
+    both(tmp_path)
+    folder = add_model(tmp_path, mlp(seed=5), "quality", 2)
+    whole = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(whole[:100])
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert entry(library, "quality", 2).state is State.REFUSED
+        (folder / "model.onnx").write_bytes(whole)
+        until(library, reached("quality", 2, *READY))
+        assert versions(library)["quality"] == 2
+
+
+def test_a_version_is_not_there_before_its_manifest_is(tmp_path: Path) -> None:
+    both(tmp_path)
+    folder = add_model(tmp_path, mlp(seed=5), "quality", 2)
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").unlink()
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert library.catalogue.entry("quality", 2) is None
+        (folder / "manifest.json").write_text(manifest)
+        until(library, reached("quality", 2, *READY))
+
+
+def test_a_pinned_version_is_verified_because_it_is_asked_for(tmp_path: Path) -> None:
+    both(tmp_path, 1)
+    both(tmp_path, 2)
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert entry(library, "quality", 1).state is State.LISTED
+        assert versions(library) == {"quality": 2, "engagement": 2}
+        assert versions(library)["quality"] == 2
+        assert library.models_for(HOME, OBJECTIVES, {"quality": 1}), "what was in force goes on meanwhile"
+        until(library, reached("quality", 1, State.LOADED))
+        assert versions(library, quality=1) == {"quality": 1, "engagement": 2}
+        library.want("engagement", 1)
+        until(library, reached("engagement", 1, *READY))
+
+
+def test_a_loaded_version_whose_folder_goes_is_not_available_and_goes_on_where_it_is_pinned(tmp_path: Path) -> None:
+    both(tmp_path, 1)
+    both(tmp_path, 2)
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert versions(library, quality=2)["quality"] == 2
+        shutil.rmtree(tmp_path / "quality" / "2")
+        until(library, reached("quality", 2, State.GONE))
+        assert versions(library, quality=2)["quality"] == 2
+        until(library, reached("quality", 1, *READY))
+        assert versions(library)["quality"] == 1
+
+
+def test_an_objective_that_no_surface_names_is_verified_too_and_can_score(tmp_path: Path) -> None:
+    both(tmp_path)
+    add_model(tmp_path, mlp(seed=4), "virality", 3)
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert entry(library, "virality", 3).features == FEATURES
+        assert versions(library, [*OBJECTIVES, "virality"]) == {"quality": 1, "engagement": 1, "virality": 3}
+
+
+def test_an_objective_that_nothing_scores_is_lacking_with_the_reason(tmp_path: Path) -> None:
+    both(tmp_path)
+    spoil(add_model(tmp_path, mlp(), "virality"))
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        answer = library.models_for(HOME, [*OBJECTIVES, "virality"])
+        assert isinstance(answer, Lacking)
+        assert "virality/1: hash: " in answer.reason
+        assert isinstance(library.models_for(HOME, ["speed"]), Lacking)
+
+
+def test_what_is_beyond_the_first_models_is_verified_in_the_thread(tmp_path: Path) -> None:
+    both(tmp_path)
+    for number in range(34):
+        add_model(tmp_path, mlp(hidden=(4,), seed=number), f"o{number:02}")
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert isinstance(library.models_for(HOME, ["o33"]), Loading | SurfaceModels)
+        assert versions(library, ["o33"]) == {"o33": 1}
+        until(library, lambda catalogue: not any(e.state is State.LISTED for e in catalogue))
+
+
+def test_identical_files_are_loaded_once(tmp_path: Path) -> None:
+    add_model(tmp_path, mlp(), "quality")
+    add_model(tmp_path, mlp(), "engagement")
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        assert versions(library) == {"quality": 1, "engagement": 1}
+        assert entry(library, "quality", 1).shelf is entry(library, "engagement", 1).shelf
+        assert library.tally.loads == 1
+
+
+def test_past_the_budget_the_least_recently_used_session_goes_and_its_version_stays_available(tmp_path: Path) -> None:
+    for name in ("quality", "engagement", "third"):
+        add_model(tmp_path, mlp(seed=len(name)), name)
+    size = (tmp_path / "quality" / "1" / "model.onnx").stat().st_size
+    with Library(tmp_path, SURFACES, 2 * session_bytes(size) + 1000) as library:
+        assert versions(library, ["engagement"]) == {"engagement": 1}
+        assert versions(library, ["quality"]) == {"quality": 1}
+        assert entry(library, "third", 1).state is State.AVAILABLE
+        assert versions(library, ["third"]) == {"third": 1}
+        assert entry(library, "engagement", 1).state is State.AVAILABLE
+        assert entry(library, "quality", 1).state is State.LOADED
+        assert library.tally.evictions == 1
+        assert library.tally.bytes_loaded <= 2 * session_bytes(size) + 1000
+
+
+def test_a_file_that_became_another_is_verified_anew_before_it_is_loaded(tmp_path: Path) -> None:
+    both(tmp_path)
+    folder = add_model(tmp_path, mlp(seed=8), "third")
+    with Library(tmp_path, SURFACES, 1) as library:
+        until(library, reached("third", 1, State.AVAILABLE))
+        spoil(folder)
+        assert isinstance(library.models_for(HOME, ["third"]), Loading)
+        until(library, reached("third", 1, State.REFUSED))
+
+
+def test_each_change_raises_the_revision_and_is_told(tmp_path: Path) -> None:
+    both(tmp_path)
+    told: list[int] = []
+    with Library(tmp_path, SURFACES, 64 * MB, on_change=lambda catalogue: told.append(catalogue.revision)) as library:
+        add_model(tmp_path, mlp(seed=5), "quality", 2)
+        until(library, reached("quality", 2, *READY))
+    assert told == sorted(set(told))
+    assert told[-1] == library.catalogue.revision
+
+
+def test_a_folder_with_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
+    both(tmp_path)
+    write_version(tmp_path, b"", {"objective": "quality", "version": 7})
+    with Library(tmp_path, SURFACES, 64 * MB) as library:
+        refusal = entry(library, "quality", 7).refusal
+        assert refusal is not None
+        assert refusal.reason is ModelReason.MANIFEST

@@ -1,0 +1,23 @@
+"""The feed of a request that no model could score: every request that opened ends in exactly one feed."""
+
+from workers.ranking.feed import Feed, Removal, RemovalReason
+from workers.ranking.mix import Drawn
+from workers.ranking.request import Request
+
+
+def unscored(request: Request, drawn: Drawn, ranked_at: int) -> Feed:
+    """A feed without items and without models: every candidate is removed, as `not-scored`. `ranked_at` in ms."""
+    return Feed(
+        request_id=request.request_id,
+        surface=request.surface.name,
+        user_id=request.user_id,
+        requested_at=request.requested_at,
+        ranked_at=ranked_at,
+        completion=request.completion,
+        refused=request.refused,
+        arm=drawn.arm,
+        weights=drawn.weights,
+        models={},
+        items=[],
+        removed=[Removal(item_id, RemovalReason.NOT_SCORED) for item_id in sorted(request.item_ids)],
+    )

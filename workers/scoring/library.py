@@ -1,0 +1,224 @@
+"""The models' folder, followed while the worker runs: a thread notices, verifies and loads; the loop only looks.
+
+The thread puts one immutable catalogue in the place of another. It alone changes what is loaded; it takes no lock that
+the loop takes, and the loop asks it by a queue.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from workers.observe.failure import Failure
+from workers.ranking.experiment import CONTROL
+from workers.ranking.mix import NO_PINS, Pins
+from workers.ranking.surface import Surface, Surfaces
+from workers.scoring.answers import Answer, Answers, Ask, Asked
+from workers.scoring.catalogue import Catalogue, Entry, State
+from workers.scoring.folder import Folder
+from workers.scoring.reader import Reader
+from workers.scoring.refusal import Version
+from workers.scoring.scan import look_again
+from workers.scoring.store import feature_sets_by_objective
+from workers.scoring.verify import SIZE_LIMIT
+
+MODELS_AT_START: Final = 32
+"""So many are verified before the first record is read; what is beyond them is verified as it is used."""
+
+_LOOK_SECONDS = 1.0
+_JOIN_SECONDS = 5.0
+
+
+class NoVerifiedModel(Failure):
+    """An objective that a surface needs has no version that verifies: the worker must not start."""
+
+
+class Tally(NamedTuple):
+    """Totals since the start. A hit is a micro-batch's look for models that were there, a miss one that waits."""
+
+    hits: int
+    misses: int
+    swaps: int
+    verified: int
+    refused: int
+    loads: int
+    evictions: int
+    bytes_loaded: int
+
+
+class Library:
+    """Every model in a folder. Entered, it has verified what the surfaces need, and its thread runs until the exit.
+
+    `say` takes events for the log, `on_change` each new catalogue: both are called in the thread, at the start in the
+    caller's. `budget_bytes` bounds what is loaded, by estimate. Raises NoVerifiedModel when entered.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        surfaces: Surfaces,
+        budget_bytes: int,
+        say: Callable[..., None] = lambda event, **fields: None,
+        on_change: Callable[[Catalogue], None] = lambda catalogue: None,
+        size_limit: int = SIZE_LIMIT,
+    ) -> None:
+        self._root, self._say, self._on_change = root, say, on_change
+        self._needed = feature_sets_by_objective(surfaces)
+        self._folder = Folder(root)
+        self._reader = Reader(self._needed, budget_bytes, size_limit, say, time.monotonic)
+        self._catalogue = Catalogue(0, {})
+        self._asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
+        self._answers = Answers(self._asks.put, say, time.monotonic)
+        self._changed = threading.Condition()
+        self._failure: Exception | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+
+    # For the loop, and for whoever looks
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The snapshot in force, of any thread's."""
+        return self._catalogue
+
+    @property
+    def in_force(self) -> dict[str, dict[str, int]]:
+        """Objective to version by surface, as feeds outside of every arm were scored last."""
+        return {surface: dict(models) for (surface, arm), models in self._answers.in_force.items() if arm == CONTROL}
+
+    def available(self) -> dict[str, int]:
+        """Objective to the highest version that is available."""
+        found = ((o, next((n for n, e in v.items() if e.is_available), 0)) for o, v in self._catalogue.entries.items())
+        return {objective: number for objective, number in found if number}
+
+    @property
+    def tally(self) -> Tally:
+        """What was counted so far."""
+        answers, reader = self._answers, self._reader
+        return Tally(answers.hits, answers.misses, answers.swaps, *reader.tally, reader.shelves.bytes)
+
+    def models_for(
+        self, surface: Surface, objectives: Sequence[str], pins: Pins = NO_PINS, arm: str = CONTROL
+    ) -> Answer:
+        """The models of a surface's feeds of one arm, in the order of `objectives`. Never waits: the loop's thread.
+
+        While what is to be in force is verified and loaded, what was goes on. Raises what ended the library's thread.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._answers.answer(self._catalogue, Asked(surface, arm, objectives, pins))
+
+    def want(self, objective: str, version: int) -> None:
+        """Ask that a version be verified, of any thread's; the answer is a catalogue to come."""
+        self._asks.put(Ask(objective, version, load=False))
+
+    def wait_past(self, revision: int, timeout: float) -> bool:
+        """Wait until the catalogue is past a revision; whether it came to be within `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._catalogue.revision > revision or bool(self._failure), timeout)
+
+    # The start and the end
+
+    def __enter__(self) -> "Library":
+        self._look()
+        left, others = MODELS_AT_START, [o for o in self._catalogue.entries if o not in self._needed]
+        for objective in (*self._needed, *others):
+            while left and (entry := self._catalogue.next_to_verify(objective)) is not None:
+                self._verify(entry, load=objective in self._needed)
+                left -= 1
+        lacking = [self._lack(objective) for objective in self._needed if self._is_lacking(objective)]
+        if lacking:
+            raise NoVerifiedModel("; ".join(lacking))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping = True
+        self._asks.put(None)
+        self._thread.join(_JOIN_SECONDS)
+
+    def _is_lacking(self, objective: str) -> bool:
+        return all(entry.state is State.REFUSED for entry in self._catalogue.versions(objective).values())
+
+    def _lack(self, objective: str) -> str:
+        refusals = [str(entry.refusal) for entry in self._catalogue.versions(objective).values()]
+        if not refusals:
+            folder = self._root / objective
+            return f"objective {objective!r}: no version in {folder}, expected {folder / '1'}"
+        return f"objective {objective!r}: no version verifies: " + "; ".join(refusals)
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            looked = time.monotonic()
+            while not self._stopping:
+                for ask in self._next_asks(looked + _LOOK_SECONDS):
+                    self._meet(ask)
+                if time.monotonic() >= looked + _LOOK_SECONDS:
+                    self._look()
+                    looked = time.monotonic()
+        except Exception as failure:
+            # Nothing would be swapped any more: the loop raises it, and the worker ends.
+            self._failure = failure
+            with self._changed:
+                self._changed.notify_all()
+            raise
+
+    def _next_asks(self, until: float) -> Iterator[Ask]:
+        """What is asked, each once; where nothing is, the next version that nobody has verified yet, or wait."""
+        asks: dict[Ask, None] = {}
+        waiting = next(self._unverified(), None)
+        try:
+            ask = self._asks.get(timeout=0.001 if waiting else max(0.001, until - time.monotonic()))
+            while True:
+                if ask is not None:
+                    asks[ask] = None
+                ask = self._asks.get_nowait()
+        except queue.Empty:
+            pass
+        return iter(asks or ([waiting] if waiting else []))
+
+    def _unverified(self) -> Iterator[Ask]:
+        for objective in self._catalogue.entries:
+            entry = self._catalogue.next_to_verify(objective)
+            if entry is not None:
+                yield Ask(objective, entry.version.number, load=False)
+
+    def _meet(self, ask: Ask) -> None:
+        if self._stopping:
+            return
+        listed = (e for e in self._catalogue.versions(ask.objective).values() if e.state is State.LISTED)
+        entry = next(listed, None) if ask.version is None else self._catalogue.entry(ask.objective, ask.version)
+        if entry is None:
+            return
+        if entry.state is State.LISTED:
+            self._verify(entry, ask.load)
+        elif entry.state is State.AVAILABLE and ask.load:
+            self._put([self._reader.load(entry)])
+
+    def _verify(self, entry: Entry, load: bool) -> None:
+        self._put([self._reader.verify(entry, load)])
+
+    def _look(self) -> None:
+        in_force = {(o, n) for models in self._answers.in_force.values() for o, n in models.items()}
+        changes = look_again(self._catalogue, self._folder.look(), in_force)
+        for version in changes.dropped:
+            self._reader.let_go(version)
+            self._say("model_gone", model=f"{version.objective}/{version.number}")
+        if changes.put or changes.dropped:
+            self._put(changes.put, changes.dropped)
+
+    def _put(self, entries: Collection[Entry], dropped: Collection[Version] = ()) -> None:
+        """Put another catalogue in place, in which whatever has lost its session is not loaded any more."""
+        changed = self._catalogue.changed(entries, dropped)
+        evicted = self._reader.make_room(changed, {entry.version for entry in entries})
+        with self._changed:
+            self._catalogue = changed.changed(evicted) if evicted else changed
+            self._changed.notify_all()
+        self._on_change(self._catalogue)
