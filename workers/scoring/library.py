@@ -66,6 +66,7 @@ class Library:
         size_limit: int = SIZE_LIMIT,
     ) -> None:
         self._root, self._say, self._on_change = root, say, on_change
+        self._surfaces = surfaces
         self._needed = feature_sets_by_objective(surfaces)
         self._folder = Folder(root)
         self._reader = Reader(self._needed, budget_bytes, size_limit, say, time.monotonic)
@@ -86,8 +87,12 @@ class Library:
 
     @property
     def in_force(self) -> dict[str, dict[str, int]]:
-        """Objective to version by surface, as feeds outside of every arm were scored last."""
-        return {surface: dict(models) for (surface, arm), models in self._answers.in_force.items() if arm == CONTROL}
+        """Objective to version by surface, as feeds outside of every arm were scored last, or would be first."""
+        scored, available = self._answers.in_force, self.available()
+        return {
+            name: dict(scored.get((name, CONTROL)) or {o: available[o] for o in surface.objectives if o in available})
+            for name, surface in self._surfaces.items()
+        }
 
     def available(self) -> dict[str, int]:
         """Objective to the highest version that is available."""

@@ -1,0 +1,62 @@
+"""Requests that wait for their models, on an assembler and its budget."""
+
+from tests.builders import event
+from workers.assembly.assembler import NO_TIME, Assembler, Mark
+from workers.assembly.budget import Budget
+
+
+def holding(*names: str) -> tuple[Assembler, Budget]:
+    budget = Budget()
+    assembler = Assembler(Mark(0, 0, NO_TIME, 0), budget)
+    for offset, name in enumerate(names):
+        assembler.observe(offset, 1000)
+        assembler.take(event(name, "a", "b", last=True), offset, 1000)
+    assembler.held.hold(assembler.take_closed(), until=30.0)
+    return assembler, budget
+
+
+def test_what_is_held_counts_into_the_budget_and_not_into_what_is_closed() -> None:
+    assembler, budget = holding("r", "s")
+    assert (len(assembler.held), budget.requests, assembler.closed_candidates) == (2, 2, 0)
+    assert budget.bytes_held > 2 * 1200
+    assembler.release_held()
+    assert (len(assembler.held), budget.requests, budget.bytes_held, assembler.closed_candidates) == (0, 0, 0, 4)
+
+
+def test_what_is_held_holds_the_low_water_mark_until_it_is_published() -> None:
+    assembler, _ = holding("r")
+    assert assembler.mark().low_water == 0
+    assembler.release_held()
+    assembler.publish(assembler.take_closed())
+    assert assembler.mark().low_water == 1
+
+
+def test_what_is_released_stands_before_what_has_closed_since_in_its_own_order() -> None:
+    assembler, _ = holding("r", "s")
+    assembler.observe(2, 1000)
+    assembler.take(event("t", "a", last=True), 2, 1000)
+    assembler.release_held()
+    assert [request.request_id for request in assembler.take_closed()] == ["r", "s", "t"]
+
+
+def test_a_request_that_is_held_again_waits_no_longer_than_it_was_to_the_first_time() -> None:
+    assembler, _ = holding("r")
+    assembler.release_held()
+    (request,) = assembler.take_closed()
+    assembler.held.hold([request], until=99.0)
+    assert not assembler.held.is_overdue(request, 29.0)
+    assert assembler.held.is_overdue(request, 30.0)
+
+
+def test_to_make_room_the_oldest_waits_no_more() -> None:
+    assembler, budget = holding("r", "s")
+    assembler.give_up_oldest_held()
+    (request,) = assembler.take_closed()
+    assert (request.request_id, budget.requests) == ("r", 1)
+    assert assembler.held.is_overdue(request, 0.0)
+
+
+def test_a_lost_partition_gives_back_what_it_held() -> None:
+    assembler, budget = holding("r", "s")
+    assembler.abandon()
+    assert (budget.requests, budget.bytes_held) == (0, 0)

@@ -1,0 +1,21 @@
+"""Models swapped in mid-stream: no feed missing or twice, and each by exactly one version of each objective."""
+
+from tests.integration.harness import World
+from tests.integration.test_faults import streaming, wait_for_more
+from tests.scoring.building import add_model, mlp
+
+
+def test_versions_that_come_in_mid_stream_take_over_and_a_bad_one_does_not(world: World) -> None:
+    models = world.folder / "models"
+    with streaming(world, 6) as stream:
+        worker = world.start_worker()
+        wait_for_more(world)
+        add_model(models, mlp(seed=3), "quality", 2)
+        worker.wait_for("event=models_swapped")
+        wait_for_more(world)
+        add_model(models, mlp(seed=4), "engagement", 2, sha256="0" * 64)
+        worker.wait_for("event=model_refused")
+        wait_for_more(world)
+    stream.check()
+    used = {(feed["models"]["quality"], feed["models"]["engagement"]) for feed in world.read_feeds(len(stream))}
+    assert used == {(1, 1), (2, 1)}
