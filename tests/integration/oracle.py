@@ -112,7 +112,8 @@ class Oracle:
         total = 0.0
         for objective, weight in feed["weights"]["values"].items():
             score = one["scores"][objective]
-            assert abs(score - self.models[objective].score(candidate["features"])) < TOLERANCE
+            model = self.model(objective, feed["models"][objective])
+            assert abs(score - model.score(candidate["features"])) < TOLERANCE
             total += weight * score
         return total
 
