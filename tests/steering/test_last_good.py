@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import HOME
+from tests.builders import HOME, surface
 from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from workers.ranking.mix import Mix
+from workers.ranking.pins import ANYTHING, Available
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering import Steering, last_good
-from workers.steering.last_good import LastGoodIgnored
+from workers.steering.last_good import Kept, LastGoodIgnored
 
 Steer = Callable[..., Steering]
 RULES = HOME.weight_rules
@@ -23,14 +24,19 @@ GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 KEPT = Mix(GOOD)
 
 
+def load(home: Path, key: str, rules: WeightRules = RULES) -> Mix | None:
+    kept = last_good.load(home, key, surface(weight_rules=rules, objectives=tuple(rules.defaults)), ANYTHING)
+    return kept and kept.mix
+
+
 def test_what_was_kept_is_read_back_exactly(tmp_path: Path) -> None:
     exact = Weights.of({"quality": 0.1 + 0.2, "engagement": 1e-17})
     last_good.save(tmp_path / "new" / "home", KEY, Mix(exact), DEFAULT)
-    assert last_good.load(tmp_path / "new" / "home", KEY, RULES) == Mix(exact)
+    assert load(tmp_path / "new" / "home", KEY) == Mix(exact)
 
 
 def test_nothing_kept_is_nothing_wrong(tmp_path: Path) -> None:
-    assert last_good.load(tmp_path, KEY, RULES) is None
+    assert load(tmp_path, KEY) is None
 
 
 def test_two_prefixes_and_odd_names_of_surfaces_do_not_meet(tmp_path: Path) -> None:
@@ -38,7 +44,7 @@ def test_two_prefixes_and_odd_names_of_surfaces_do_not_meet(tmp_path: Path) -> N
     sets = [Weights.of({"quality": n / 10, "engagement": 0.5}) for n in range(len(keys))]
     for key, weights in zip(keys, sets, strict=True):
         last_good.save(tmp_path, key, Mix(weights), DEFAULT)
-    assert [last_good.load(tmp_path, key, RULES) for key in keys] == [Mix(weights) for weights in sets]
+    assert [load(tmp_path, key) for key in keys] == [Mix(weights) for weights in sets]
 
 
 def test_nothing_unfinished_stays_behind(tmp_path: Path) -> None:
@@ -49,17 +55,15 @@ def test_nothing_unfinished_stays_behind(tmp_path: Path) -> None:
 def test_a_set_that_the_surface_no_longer_allows_is_ignored(tmp_path: Path) -> None:
     last_good.save(tmp_path, KEY, KEPT, DEFAULT)
     with pytest.raises(LastGoodIgnored, match="engagement: not an objective"):
-        last_good.load(tmp_path, KEY, WeightRules({"quality": 0.5}, {}))
+        load(tmp_path, KEY, WeightRules({"quality": 0.5}, {}))
     with pytest.raises(LastGoodIgnored, match=r"quality: got 0\.7"):
-        last_good.load(tmp_path, KEY, WeightRules({"quality": 0.1, "engagement": 0.3}, {"quality": (0.0, 0.5)}))
+        load(tmp_path, KEY, WeightRules({"quality": 0.1, "engagement": 0.3}, {"quality": (0.0, 0.5)}))
 
 
 def test_an_objective_added_since_takes_its_default(tmp_path: Path) -> None:
     last_good.save(tmp_path, KEY, KEPT, DEFAULT)
     rules = WeightRules({"quality": 0.5, "engagement": 0.5, "freshness": 0.1}, {})
-    assert last_good.load(tmp_path, KEY, rules) == Mix(
-        Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1})
-    )
+    assert load(tmp_path, KEY, rules) == Mix(Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1}))
 
 
 SET = {"version": GOOD.version, "values": dict(GOOD.values)}
@@ -97,7 +101,7 @@ def test_a_spoilt_file_is_ignored_and_said(
 def test_a_folder_in_the_files_place_is_ignored(tmp_path: Path) -> None:
     last_good.path_of(tmp_path, KEY).mkdir()
     with pytest.raises(LastGoodIgnored):
-        last_good.load(tmp_path, KEY, RULES)
+        load(tmp_path, KEY)
 
 
 def test_a_home_that_cannot_be_written_is_said_once_and_stops_nothing(
@@ -121,7 +125,7 @@ def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
     def write(weights: Weights) -> None:
         for _ in range(50):
             last_good.save(tmp_path, KEY, Mix(weights), DEFAULT)
-            read.append(last_good.load(tmp_path, KEY, RULES))
+            read.append(load(tmp_path, KEY))
 
     writers = [threading.Thread(target=write, args=(weights,)) for weights in sets]
     for writer in writers:
@@ -141,6 +145,24 @@ def test_in_a_storm_that_never_pauses_the_sets_are_kept_all_the_same(
     while len(kept) < 4 and time.monotonic() < patience:
         turn += 1
         server.set("home", quality=turn % 1000 / 1000)
-        mix = last_good.load(tmp_path / "home", KEY, RULES)
+        mix = load(tmp_path / "home", KEY)
         kept |= {mix.weights.version} if mix else set()
     assert len(kept) == 4
+
+
+def test_pins_are_kept_and_left_out_where_a_pinned_version_is_gone(tmp_path: Path) -> None:
+    pinned = Mix(GOOD, pins={"quality": 2}, arm_pins={"canary": {"quality": 3}})
+    last_good.save(tmp_path, KEY, pinned, DEFAULT)
+    there = Available({"quality": {2: frozenset("a"), 3: frozenset("b")}})
+    assert last_good.load(tmp_path, KEY, HOME, there) == Kept(pinned)
+    kept = last_good.load(tmp_path, KEY, HOME, Available({"quality": {2: frozenset("a")}}))
+    assert kept == Kept(Mix(GOOD), "quality: version 3 is not available, expected one of: 2")
+
+
+def test_a_set_with_an_objective_that_has_no_model_any_more_is_ignored(tmp_path: Path) -> None:
+    mix = Mix(Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1}))
+    last_good.save(tmp_path, KEY, mix, DEFAULT)
+    there = Available({"freshness": {1: frozenset("a")}})
+    assert last_good.load(tmp_path, KEY, HOME, there) == Kept(mix)
+    with pytest.raises(LastGoodIgnored, match="freshness: not an objective"):
+        last_good.load(tmp_path, KEY, HOME, Available())

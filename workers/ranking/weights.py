@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LIMIT = 1e12  # a weight of this size times the largest float32 is still far from float64's overflow
@@ -45,11 +45,13 @@ class Weights:
 class WeightRules:
     """What makes a set valid on a surface: its objectives in order, their defaults and their bounds.
 
+    `added` may be weighted beside them, and are in a set only where it names them: after the others, in this order.
     Raises ValueError where a default is missing, unknown or outside its bounds.
     """
 
     defaults: Mapping[str, float]
     bounds: Mapping[str, tuple[float, float]]
+    added: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for objective in self.bounds:
@@ -70,12 +72,16 @@ class WeightRules:
 
     def validate(self, fields: Mapping[str, str | float]) -> Weights:
         """Judge a set whole; a missing field takes its default. Raises WeightsRefused."""
-        unknown = sorted(set(fields) - set(self.defaults))
+        unknown = sorted(set(fields) - set(self.defaults) - set(self.added))
         if unknown:
-            known = ", ".join(self.defaults)
+            known = ", ".join([*self.defaults, *self.added])
             raise WeightsRefused(f"{unknown[0]}: not an objective of this surface, expected one of: {known}")
         values = {o: self._read(o, fields[o]) if o in fields else d for o, d in self.defaults.items()}
-        return Weights.of(values)
+        return Weights.of(values | {o: self._read(o, fields[o]) for o in self.added if o in fields})
+
+    def adding(self, objectives: tuple[str, ...]) -> "WeightRules":
+        """These rules, with objectives that may be weighted beside the declared ones."""
+        return replace(self, added=objectives) if objectives != self.added else self
 
     def _read(self, objective: str, raw: str | float) -> float:
         if isinstance(raw, str) and not _NUMBER.fullmatch(raw):

@@ -5,12 +5,15 @@ from typing import TypeVar
 
 import msgspec
 
+from workers.ranking.pins import ANYTHING, Available
+from workers.ranking.surface import Surface
 from workers.steering.live import LiveWorker
 from workers.steering.standing import Source
-from workers.steering.status import ExperimentStatus, SurfaceStatus, WeightsStatus
+from workers.steering.status import ExperimentStatus, SurfaceStatus, VersionStatus, WeightsStatus
 from workers.steering.surface_standing import EXPERIMENT, document_of
 
 T = TypeVar("T")
+Library = Mapping[str, Mapping[int, VersionStatus]]
 Said = Sequence[tuple[str, T]]
 """What each worker says, by its id."""
 
@@ -72,6 +75,22 @@ def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
         )
         for name in names
     ]
+
+
+def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Available:
+    """The models that every live worker has for the surface; where none lives, anything may be."""
+    statuses = [one.status for one in workers if one.status is not None and surface.name in one.status.surfaces]
+    if not statuses:
+        return ANYTHING
+    named = [set(status.surfaces[surface.name].objectives) for status in statuses]
+    libraries = [status.library for status in statuses]
+    return Available({o: _versions_in_all(libraries, o) for o in sorted(set.intersection(*named))})
+
+
+def _versions_in_all(libraries: Sequence[Library], objective: str) -> dict[int, frozenset[str]]:
+    """The workers have judged the features already."""
+    there = [{n for n, one in library.get(objective, {}).items() if one.is_available} for library in libraries]
+    return dict.fromkeys(sorted(set.intersection(*there)), frozenset())
 
 
 def _agreement(name: str, said: Said[SurfaceStatus], models: Said[Mapping[str, int]]) -> SurfaceAgreement:

@@ -9,16 +9,18 @@ from typing import Self
 
 from workers.observe.failure import Failure
 from workers.ranking.experiment import Experiment
+from workers.ranking.pins import Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
+from workers.steering.agreement import available_to_all
 from workers.steering.connection import Command, Denied, Link, RedisLost, replies_together, together
 from workers.steering.history import Entry, Written, read_entries, was_done, write
 from workers.steering.keys import Keys
 from workers.steering.live import LiveWorker, read_workers
-from workers.steering.surface_standing import EXPERIMENT, document_of
-from workers.steering.view import Document, Found, View, arms_in, view_of
+from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
+from workers.steering.view import AnyDocument, Found, View, arms_in, view_of
 
-AnyDocument = Document[Weights] | Document[Experiment]
+AnyValue = Weights | Experiment | Pins
 
 _TRIES = 10
 _BLOCK_MS = 100  # less than the connection's own patience
@@ -43,7 +45,7 @@ class Change:
     """A document as it was looked at, and what it is to hold."""
 
     document: AnyDocument
-    value: Weights | Experiment
+    value: AnyValue
 
     @property
     def is_none(self) -> bool:
@@ -94,12 +96,14 @@ class Desk:
         experiment, entries = self.ask(("HGETALL", keys.experiment(name)), history)
         found = Found({EXPERIMENT: experiment}, read_entries(entries), 0)
         arms = {*arms_in(found), arm}
-        names = {document_of(): keys.weights(name), EXPERIMENT: keys.experiment(name)}
-        names |= {document_of(arm): keys.weights(name, arm) for arm in arms if arm}
+        names = {EXPERIMENT: keys.experiment(name)}
+        for one in (None, *sorted(filter(None, arms))):
+            names |= {document_of(one): keys.weights(name, one), models_of(one): keys.models(name, one)}
         *replies, entries, clock = self._ask_together(*(("HGETALL", key) for key in names.values()), history, ("TIME",))
         self._check(entries, clock)
         documents = dict(zip(names, replies, strict=True))
-        return view_of(surface, keys, Found(documents, read_entries(entries), _milliseconds(clock)))
+        found = Found(documents, read_entries(entries), _milliseconds(clock))
+        return view_of(surface, keys, found, available_to_all(self.workers(), surface))
 
     def write(self, view: View, changes: Sequence[Change], actor: str, reason: str) -> int:
         """Write all of the changes or none; returns the surface's new revision. Raises ChangedMeanwhile."""
@@ -140,14 +144,14 @@ class Desk:
         return RedisUnreachable(f"no Redis answers at {self._link.address}: {lost}")
 
 
-def texts_for(value: Weights | Experiment) -> dict[str, str]:
+def texts_for(value: AnyValue) -> dict[str, str]:
     """The fields of the hash that holds it; numbers in the shortest form that reads back the same."""
-    if isinstance(value, Experiment):
+    if not isinstance(value, Weights):
         return value.fields()
     return {objective: repr(weight) for objective, weight in value.values.items()}
 
 
-def written(value: Weights | Experiment) -> Written:
+def written(value: AnyValue) -> Written:
     """What is to be written, with the version of weights."""
     return Written(texts_for(value), value.version if isinstance(value, Weights) else None)
 
@@ -165,8 +169,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 def _renewed(change: Change, view: View) -> Change:
     """The change on the document as it is now, where that is as it was looked at."""
     before = change.document
-    arm = before.read.name.partition(":")[2] or None
-    now = view.experiment if before.read.name == EXPERIMENT else view.weights_of(arm)
+    now = view.document(before.read.name)
     if now.read.fields != before.read.fields or now.revision != before.revision:
         raise ChangedMeanwhile(before, now)
     return Change(now, change.value)

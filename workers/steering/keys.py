@@ -17,8 +17,12 @@ class Keys:
         """The hash with an experiment's salt and the percentage of each arm."""
         return f"{self.prefix}experiment:{surface}"
 
+    def models(self, surface: str, arm: str | None = None) -> str:
+        """The hash with the model versions that are pinned on a surface, or for one of its arms."""
+        return f"{self.prefix}models:{surface}" + (f":{arm}" if arm else "")
+
     def history(self, surface: str) -> str:
-        """The stream of all changes to the weights, arms and experiment of a surface."""
+        """The stream of all changes to the weights, models, arms and experiment of a surface."""
         return f"{self.prefix}history:{surface}"
 
     def status(self, worker: str) -> str:
@@ -31,6 +35,6 @@ class Keys:
         return f"{self.prefix}workers:live"
 
     @property
-    def steered(self) -> tuple[str, str]:
+    def steered(self) -> tuple[str, ...]:
         """What the keys of steering documents begin with."""
-        return f"{self.prefix}weights:", f"{self.prefix}experiment:"
+        return f"{self.prefix}weights:", f"{self.prefix}experiment:", f"{self.prefix}models:"

@@ -1,4 +1,4 @@
-"""The last good mix of each surface, kept on disk over restarts: its weights, its experiment, its arms' weights.
+"""The last good mix of each surface, kept on disk over restarts: weights, pinned models, experiment and arms.
 
 One file a surface, replaced whole: workers of one host write it side by side, the latest wins. Not synced to the
 disk: what a power cut spoils does not read back and is ignored.
@@ -7,14 +7,17 @@ disk: what a power cut spoils does not read back and is ignored.
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 import msgspec
 
 from workers.ranking.experiment import Experiment
 from workers.ranking.mix import Mix
+from workers.ranking.pins import Available, Pins, PinsRefused
+from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights
 
 
@@ -43,6 +46,15 @@ class _LastGood(msgspec.Struct, frozen=True):
     weights: _Set | None
     experiment: dict[str, str] | None
     arms: dict[str, _Set]
+    models: dict[str, int] = {}
+    arm_models: dict[str, dict[str, int]] = {}
+
+
+class Kept(NamedTuple):
+    """A mix that was kept, and why its pins are left out, where they are: a pinned version may be gone by now."""
+
+    mix: Mix
+    without_pins: str | None = None
 
 
 def path_of(home: Path, key: str) -> Path:
@@ -53,10 +65,7 @@ def path_of(home: Path, key: str) -> Path:
 def save(home: Path, key: str, mix: Mix, default: Weights) -> None:
     """Keep a mix. Raises OSError."""
     path = path_of(home, key)
-    weights = None if mix.weights == default else _Set.of(mix.weights)
-    arms = {arm: _Set.of(weights) for arm, weights in mix.arms.items()}
-    experiment = None if mix.experiment is None else mix.experiment.fields()
-    raw = msgspec.json.encode(_LastGood(key, weights, experiment, arms))
+    raw = msgspec.json.encode(_document(key, mix, default))
     home.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -66,24 +75,47 @@ def save(home: Path, key: str, mix: Mix, default: Weights) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def load(home: Path, key: str, rules: WeightRules) -> Mix | None:
-    """The mix kept for `key`, valid by `rules`; None where none was kept. Raises LastGoodIgnored."""
+def load(home: Path, key: str, surface: Surface, available: Available) -> Kept | None:
+    """The mix kept for `key`, valid for the surface; None where none was kept. Raises LastGoodIgnored."""
     path = path_of(home, key)
     try:
-        return _read(path.read_bytes(), key, rules)
+        return _read(path.read_bytes(), key, surface, available)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise LastGoodIgnored(f"{path}: {error}") from error
 
 
-def _read(raw: bytes, key: str, rules: WeightRules) -> Mix:
+def _document(key: str, mix: Mix, default: Weights) -> _LastGood:
+    return _LastGood(
+        key,
+        weights=None if mix.weights == default else _Set.of(mix.weights),
+        experiment=None if mix.experiment is None else mix.experiment.fields(),
+        arms={arm: _Set.of(weights) for arm, weights in mix.arms.items()},
+        models=dict(mix.pins),
+        arm_models={arm: dict(pins) for arm, pins in mix.arm_pins.items()},
+    )
+
+
+def _read(raw: bytes, key: str, surface: Surface, available: Available) -> Kept:
     kept = msgspec.json.decode(raw, type=_LastGood)
     if kept.key != key:
         raise ValueError(f"key: got {kept.key!r}, expected {key!r}")
+    rules = surface.weight_rules.adding(available.added(surface))
     weights = kept.weights.read(rules) if kept.weights else rules.default()
     arms = {arm: one.read(rules) for arm, one in kept.arms.items()}
-    return Mix(weights, _experiment(kept.experiment, arms), arms)
+    mix = Mix(weights, _experiment(kept.experiment, arms), arms)
+    try:
+        pins, arm_pins = _pins(kept.models, surface, available), {}
+        for arm, models in kept.arm_models.items():
+            arm_pins[arm] = _pins(models, surface, available)
+    except PinsRefused as refused:
+        return Kept(mix, str(refused))
+    return Kept(replace(mix, pins=pins, arm_pins=arm_pins))
+
+
+def _pins(models: Mapping[str, int], surface: Surface, available: Available) -> Mapping[str, int]:
+    return Pins.read({objective: str(version) for objective, version in models.items()}, surface, available).pinned
 
 
 def _experiment(fields: Mapping[str, str] | None, arms: Mapping[str, Weights]) -> Experiment | None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from workers.ranking.experiment import ExperimentRefused
+from workers.ranking.pins import PinsRefused
 from workers.ranking.weights import WeightsRefused
 from workers.steering.content import NoContent, digest_of, texts_of
 
@@ -82,7 +83,7 @@ class Standing(Generic[T]):
             return Standing(self.applied, None, seen)
         try:
             value = read(texts_of(reply))
-        except (WeightsRefused, ExperimentRefused, NoContent) as refusal:
+        except (WeightsRefused, ExperimentRefused, PinsRefused, NoContent) as refusal:
             return Standing(self.applied, self._refusal(str(refusal), digest_of(reply), moment), seen)
         if self.applied is not None and self.applied.source is Source.REDIS and value == self.applied.value:
             return Standing(self.applied, None, seen)

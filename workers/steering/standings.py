@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from workers.ranking.experiment import Experiment
 from workers.ranking.mix import Mix
+from workers.ranking.pins import Available, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering import last_good
@@ -13,7 +15,9 @@ from workers.steering.events import Events
 from workers.steering.keys import Keys
 from workers.steering.last_good import LastGoodIgnored
 from workers.steering.standing import Applied, Moment, Source, Standing
-from workers.steering.surface_standing import Replies, SurfaceStanding, default_standing
+from workers.steering.surface_standing import ArmStanding, Replies, SurfaceStanding, default_standing
+
+T = TypeVar("T")
 
 
 class Standings:
@@ -23,15 +27,22 @@ class Standings:
     """
 
     def __init__(
-        self, surfaces: Mapping[str, Surface], keys: Keys, home: Path, events: Events, now: Callable[[], int]
+        self,
+        surfaces: Mapping[str, Surface],
+        keys: Keys,
+        home: Path,
+        events: Events,
+        now: Callable[[], int],
+        available: Callable[[], Available],
     ) -> None:
-        self._rules = {name: surface.weight_rules for name, surface in surfaces.items()}
+        self._surfaces = surfaces
         self._keys = keys
         self._home = home
         self._events = events
         self._now = now
+        self._available = available
         self._kept: dict[str, Mix] = {}
-        self._replace({name: default_standing(rules, now()) for name, rules in self._rules.items()})
+        self._replace({name: default_standing(surface, now()) for name, surface in surfaces.items()})
 
     def restore(self) -> None:
         """Stand on the mixes kept on disk; a file that must not be used is said and ignored."""
@@ -46,8 +57,10 @@ class Standings:
 
     def take(self, replies: Mapping[str, Replies], push_ms: float | None) -> list[str]:
         """Judge Redis's replies; the surfaces for which something was applied or refused, or is not there any more."""
-        before, moment = self.current, Moment(self._now(), push_ms)
-        after = {name: before[name].judge(found, self._rules[name], moment) for name, found in replies.items()}
+        before, moment, available = self.current, Moment(self._now(), push_ms), self._available()
+        after = {
+            name: before[name].judge(found, self._surfaces[name], available, moment) for name, found in replies.items()
+        }
         changed = [name for name in after if after[name] is not before[name]]
         if changed:
             self._replace({**before, **after})
@@ -61,7 +74,9 @@ class Standings:
         for name, mix in self.snapshot.items():
             if mix != self._kept.get(name):
                 try:
-                    last_good.save(self._home, self._keys.weights(name), mix, self._rules[name].default())
+                    last_good.save(
+                        self._home, self._keys.weights(name), mix, self._surfaces[name].weight_rules.default()
+                    )
                     self._kept[name] = mix
                 except OSError as error:
                     trouble = str(error)
@@ -73,17 +88,31 @@ class Standings:
 
     def _restored(self, name: str, standing: SurfaceStanding) -> SurfaceStanding:
         try:
-            mix = last_good.load(self._home, self._keys.weights(name), self._rules[name])
+            kept = last_good.load(self._home, self._keys.weights(name), self._surfaces[name], self._available())
         except LastGoodIgnored as ignored:
             self._events.say("last_good_ignored", surface=name, reason=str(ignored))
             return standing
-        return standing if mix is None else _standing_on(mix, standing, self._now())
+        if kept is None:
+            return standing
+        if kept.without_pins:
+            self._events.say("last_good_ignored", surface=name, reason=f"models: {kept.without_pins}")
+        return _standing_on(kept.mix, standing, self._now())
 
     def _say_changes(self, name: str, before: SurfaceStanding, after: SurfaceStanding) -> None:
-        self._say_weights({"surface": name}, before.weights, after.weights)
+        self._say_arm({"surface": name}, before.own, after.own)
         for arm, standing in after.arms.items():
-            self._say_weights({"surface": name, "arm": arm}, before.arms.get(arm, Standing()), standing)
+            self._say_arm({"surface": name, "arm": arm}, before.arms.get(arm, ArmStanding()), standing)
         self._say_experiment(name, before.experiment, after.experiment)
+
+    def _say_arm(self, whose: Mapping[str, str], before: ArmStanding, after: ArmStanding) -> None:
+        self._say_weights(whose, before.weights, after.weights)
+        self._say_models(whose, before.models, after.models)
+
+    def _say_models(self, whose: Mapping[str, str], before: Standing[Pins], after: Standing[Pins]) -> None:
+        if after.applied and after.applied is not before.applied:
+            self._events.say("models_applied", **whose, pins=after.applied.value.fields())
+        elif after.refused and after.refused is not before.refused:
+            self._events.say("models_refused", **whose, reason=after.refused.reason)
 
     def _say_weights(self, whose: Mapping[str, str], before: Standing[Weights], after: Standing[Weights]) -> None:
         version = before.applied and before.applied.value.version
@@ -104,12 +133,16 @@ class Standings:
 def _standing_on(mix: Mix, standing: SurfaceStanding, now: int) -> SurfaceStanding:
     """What a surface stands on that was kept; its default is no news."""
 
-    def kept(weights: Weights) -> Standing[Weights]:
-        return Standing(Applied(weights, Source.LAST_GOOD, now))
+    def kept(value: T) -> Standing[T]:
+        return Standing(Applied(value, Source.LAST_GOOD, now))
 
-    weights = standing.weights if mix.weights == standing.applied.value else kept(mix.weights)
-    experiment = None if mix.experiment is None else Applied(mix.experiment, Source.LAST_GOOD, now)
-    return SurfaceStanding(weights, Standing(experiment), {arm: kept(weights) for arm, weights in mix.arms.items()})
+    def models(pins: Mapping[str, int]) -> Standing[Pins]:
+        return kept(Pins(pins)) if pins else Standing()
+
+    weights = standing.own.weights if mix.weights == standing.applied.value else kept(mix.weights)
+    experiment = Standing[Experiment]() if mix.experiment is None else kept(mix.experiment)
+    arms = {arm: ArmStanding(kept(one), models(mix.arm_pins.get(arm, {}))) for arm, one in mix.arms.items()}
+    return SurfaceStanding(ArmStanding(weights, models(mix.pins)), experiment, arms)
 
 
 def _described(applied: Applied[Weights]) -> dict[str, object]:

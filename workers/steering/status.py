@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from workers.ranking.experiment import Experiment
+from workers.ranking.pins import Pins
 from workers.ranking.weights import Weights
 from workers.steering.standing import Refused, Source, Standing
 from workers.steering.surface_standing import SurfaceStanding
@@ -32,11 +33,40 @@ class ExperimentStatus(msgspec.Struct, frozen=True):
     refused: Refused | None
 
 
+class PinsStatus(msgspec.Struct, frozen=True):
+    """The pinned models of a surface or an arm: null where none were ever valid; null, too, for `latest`."""
+
+    versions: Mapping[str, int | None] | None
+    source: Source | None
+    applied_at: int | None
+    push_ms: float | None
+    refused: Refused | None
+
+
 class SurfaceStatus(WeightsStatus, frozen=True):
-    """A surface: its own weights beside its experiment and the arms' weights."""
+    """A surface: its own weights and pins beside its experiment and both of each arm.
+
+    `objectives` are those that its weights may name.
+    """
 
     experiment: ExperimentStatus
     arms: Mapping[str, WeightsStatus]
+    pins: PinsStatus = PinsStatus(None, None, None, None, None)
+    arm_pins: Mapping[str, PinsStatus] = {}
+    objectives: tuple[str, ...] = ()
+
+
+class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One version of an objective's model, as a worker has it. `reason` and `message` say why it is refused."""
+
+    state: str
+    reason: str | None = None
+    message: str | None = None
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it is verified."""
+        return self.state in ("available", "loaded")
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -44,7 +74,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
     `at` in milliseconds since the epoch, by the worker's clock; `expiry_ms`: the time for which Redis was to keep the
     status. `lag`: records to be read, by partition; one whose end is not known yet is not in it. `models`: objective to
-    version, by surface.
+    version, by surface. `library`: what lies in the folder of models.
     """
 
     worker: str
@@ -58,6 +88,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     open_requests: int = 0
     models: Mapping[str, Mapping[str, int]] = {}
     counts: Mapping[str, int] = {}
+    library: Mapping[str, Mapping[int, VersionStatus]] = {}
 
 
 class StatusUnreadable(ValueError):
@@ -78,22 +109,35 @@ def encode(
     expiry_ms: int,
     pushes: bool,
     standings: Mapping[str, SurfaceStanding],
+    objectives: Mapping[str, tuple[str, ...]],
     report: Mapping[str, object],
 ) -> bytes:
     """The status as JSON; `at` in milliseconds since the epoch, `pushes` False where only the poll brings changes.
 
-    `expiry_ms`: for how long it stands in Redis. The worker's own `report` (models, partitions, lag...) stands beside;
-    it must be what JSON can carry.
+    `expiry_ms`: for how long it stands in Redis. `objectives`: what each surface may weight. The worker's own `report`
+    (models, partitions, lag...) stands beside; it must be what JSON can carry.
     """
-    surfaces = {name: _surface(standing) for name, standing in standings.items()}
+    surfaces = {name: _surface(standing, objectives[name]) for name, standing in standings.items()}
     own = {"worker": worker, "at": at, "expiry_ms": expiry_ms, "pushes": pushes, "surfaces": surfaces}
     return msgspec.json.encode({**report, **own})
 
 
-def _surface(standing: SurfaceStanding) -> SurfaceStatus:
-    arms = {arm: _weights(one) for arm, one in standing.arms.items()}
-    own = msgspec.structs.asdict(_weights(standing.weights))
-    return SurfaceStatus(**own, experiment=_experiment(standing.experiment), arms=arms)
+def _surface(standing: SurfaceStanding, objectives: tuple[str, ...]) -> SurfaceStatus:
+    return SurfaceStatus(
+        **msgspec.structs.asdict(_weights(standing.own.weights)),
+        experiment=_experiment(standing.experiment),
+        arms={arm: _weights(one.weights) for arm, one in standing.arms.items()},
+        pins=_pins(standing.own.models),
+        arm_pins={arm: _pins(one.models) for arm, one in standing.arms.items()},
+        objectives=objectives,
+    )
+
+
+def _pins(standing: Standing[Pins]) -> PinsStatus:
+    applied, refused = standing.applied, standing.refused
+    if applied is None:
+        return PinsStatus(None, None, None, None, refused)
+    return PinsStatus(applied.value.versions, applied.source, applied.at, applied.push_ms, refused)
 
 
 def _weights(standing: Standing[Weights]) -> WeightsStatus:

@@ -8,18 +8,20 @@ goes on; at a start without Redis the one kept on disk, else the surface's defau
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 from workers.ranking.mix import Mix
+from workers.ranking.pins import ANYTHING, Available, named_versions
 from workers.ranking.surface import Surface
 from workers.steering import status
 from workers.steering.connection import Command, Denied, Link, RedisLost, replies_together, together
+from workers.steering.content import NoContent, texts_of
 from workers.steering.events import Events, OnEvent
 from workers.steering.keys import Keys
 from workers.steering.standings import Standings
-from workers.steering.surface_standing import Replies
+from workers.steering.surface_standing import ArmReplies, Replies
 from workers.steering.unrecorded import Unrecorded
 
 _PATIENCE_S = 1.0  # how long start() and stop() wait for the thread at most
@@ -34,8 +36,9 @@ _MOST_LOOKS = 3  # for the arms that an experiment has got between two looks
 class Steering:
     """The mix of each of `surfaces` from Redis, and this worker's status in return; keys as schemas/ describes them.
 
-    `home` keeps the last good mixes. `report` gives what the worker adds to its status: it is called in the steering
-    thread and must neither block nor raise. `clock` is monotonic seconds, `now` milliseconds since the epoch.
+    `home` keeps the last good mixes. `report` gives what the worker adds to its status, `available` the models that
+    there are, and `want` asks for a version that is named and not among them: they are called in the steering thread
+    and must neither block nor raise. `clock` is monotonic seconds, `now` milliseconds since the epoch.
     Raises ValueError for a URL that cannot be right.
     """
 
@@ -49,14 +52,18 @@ class Steering:
         on_event: OnEvent,
         *,
         report: Callable[[], Mapping[str, object]] = dict,
+        available: Callable[[], Available] = lambda: ANYTHING,
+        want: Callable[[str, int], None] = lambda objective, version: None,
         poll_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._keys = Keys(prefix)
+        self._surfaces = surfaces
         self._link = Link(redis_url)
         self._events = Events(on_event)
-        self._standings = Standings(surfaces, self._keys, home, self._events, now)
+        self._standings = Standings(surfaces, self._keys, home, self._events, now, available)
+        self._available, self._want = available, want
         self._unrecorded = Unrecorded(self._keys)
         # Turned on anew with each read: what a proxy or a failover has lost is back with the next poll.
         prefixes = [word for begin in self._keys.steered for word in ("PREFIX", begin)]
@@ -154,12 +161,22 @@ class Steering:
             self._hear(said)
         push_ms = None if pushed_at is None else round((self._contact_at - pushed_at) * 1000, 3)
         changed = self._standings.take(replies, push_ms)
+        self._ask_for_models(replies)
         noted = self._unrecorded.note(self._standings.current, replies)
         self._tried.set()
         return first or bool(changed) or noted
 
     def _words(self) -> tuple[Command, ...]:
         return (*self._tracking, *self._status(), *self._unrecorded.commands())
+
+    def _ask_for_models(self, replies: Mapping[str, Replies]) -> None:
+        """Ask for the versions that are named, sound or not, and not available: once they are, all is judged anew."""
+        available = self._available()
+        for found in replies.values():
+            for documents in (found.own, *found.arms.values()):
+                for objective, version in _named_versions(documents.models):
+                    if version not in available.models.get(objective, {}):
+                        self._want(objective, version)
 
     def _look(self, saying: tuple[Command, ...]) -> tuple[list[object], dict[str, Replies]]:
         """The replies to what is said, and to every document; where an experiment has new arms, it is read again."""
@@ -180,23 +197,25 @@ class Steering:
         found = replies_together(replies)
         rest = iter(self._link.ask(*self._documents(arms)) if found is None else found)
         return {
-            name: Replies(next(rest), next(rest), {arm: next(rest) for arm in of_surface})
+            name: Replies(_next_two(rest), next(rest), {arm: _next_two(rest) for arm in of_surface})
             for name, of_surface in arms.items()
         }
 
     def _documents(self, arms: Mapping[str, tuple[str, ...]]) -> list[Command]:
+        """In the order in which `_parted` takes the replies."""
         keys = self._keys
-        named = [
-            key
-            for name, of_surface in arms.items()
-            for key in (keys.weights(name), keys.experiment(name), *(keys.weights(name, arm) for arm in of_surface))
-        ]
+        named: list[str] = []
+        for name, of_surface in arms.items():
+            named += [keys.weights(name), keys.models(name), keys.experiment(name)]
+            named += [key for arm in of_surface for key in (keys.weights(name, arm), keys.models(name, arm))]
         return [("HGETALL", key) for key in named]
 
     def _status(self) -> tuple[Command, ...]:
         now, live, standings = self._now(), self._keys.live, self._standings.current
         expiry = round(_STATUS_POLLS * self._poll_s * 1000)
-        text = status.encode(self._worker_id, now, expiry, self._pushes, standings, self._report())
+        available = self._available()
+        objectives = {name: available.objectives(surface) for name, surface in self._surfaces.items()}
+        text = status.encode(self._worker_id, now, expiry, self._pushes, standings, objectives, self._report())
         return (
             ("SET", self._keys.status(self._worker_id), text, "PX", expiry),
             ("ZADD", live, now, self._worker_id),
@@ -229,6 +248,17 @@ class Steering:
         self._events.trouble("pushes_denied", _denial(tracking))
         self._events.trouble("status_denied", _denial(*status_))
         self._events.trouble("history_denied", _denial(*history))
+
+
+def _next_two(replies: Iterator[object]) -> ArmReplies:
+    return ArmReplies(next(replies), next(replies))
+
+
+def _named_versions(reply: object) -> list[tuple[str, int]]:
+    try:
+        return named_versions(texts_of(reply))
+    except NoContent:
+        return []
 
 
 def _denial(*replies: object) -> str | None:

@@ -1,80 +1,113 @@
-"""What one surface stands on: its weights, its experiment, and the weights of the experiment's arms. Pure."""
+"""What one surface stands on: its weights and models, its experiment, and both for each arm of that. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from workers.ranking.experiment import CONTROL, MOST_ARMS, SALT, Experiment, ExperimentRefused, is_arm
 from workers.ranking.mix import Mix
-from workers.ranking.weights import WeightRules, Weights
+from workers.ranking.pins import Available, Pins
+from workers.ranking.surface import Surface
+from workers.ranking.weights import Weights
 from workers.steering.content import NoContent, texts_of
 from workers.steering.standing import Applied, Moment, Source, Standing
+
+AnyStanding = Standing[Weights] | Standing[Experiment] | Standing[Pins]
+
+EXPERIMENT: Final = "experiment"
+"""The experiment's name in the history."""
+
+
+class ArmReplies(NamedTuple):
+    """Redis's replies to HGETALL for the two documents of an arm, or of the surface itself."""
+
+    weights: object
+    models: object
 
 
 class Replies(NamedTuple):
     """Redis's replies to HGETALL for the documents of a surface, all of one instant."""
 
-    weights: object
+    own: ArmReplies
     experiment: object
-    arms: Mapping[str, object]
+    arms: Mapping[str, ArmReplies]
+
+
+@dataclass(frozen=True)
+class ArmStanding:
+    """The weights and the models of an arm, or of the surface itself."""
+
+    weights: Standing[Weights] = field(default_factory=Standing)
+    models: Standing[Pins] = field(default_factory=Standing)
+
+    def judge(self, replies: ArmReplies, surface: Surface, available: Available, moment: Moment) -> "ArmStanding":
+        """Weigh the replies; each anew, too, where other models are available."""
+        added = available.added(surface)
+        rules = surface.weight_rules.adding(added)
+
+        def pins(fields: Mapping[str, str]) -> Pins:
+            return Pins.read(fields, surface, available)
+
+        return ArmStanding(
+            self.weights.judge(replies.weights, rules.validate, moment, added),
+            self.models.judge(replies.models, pins, moment, available),
+        )
 
 
 @dataclass(frozen=True)
 class SurfaceStanding:
-    """`mix` is what feeds are ranked under. The weights always stand on something: at first on the default."""
+    """`mix` is what feeds are ranked under. The surface's own weights always stand on something: first the default."""
 
-    weights: Standing[Weights]
+    own: ArmStanding
     experiment: Standing[Experiment] = field(default_factory=Standing)
-    arms: Mapping[str, Standing[Weights]] = field(default_factory=dict)
+    arms: Mapping[str, ArmStanding] = field(default_factory=dict)
 
     @property
     def applied(self) -> Applied[Weights]:
         """The surface's own weights."""
-        assert self.weights.applied is not None
-        return self.weights.applied
+        assert self.own.weights.applied is not None
+        return self.own.weights.applied
 
     @property
     def mix(self) -> Mix:
         """The whole of what is in force."""
-        experiment = self.experiment.applied
-        return Mix(self.applied.value, None if experiment is None else experiment.value, self._armed())
+        experiment, own = self.experiment.applied, self.own.models.applied
+        armed = {arm: one.weights.applied.value for arm, one in self.arms.items() if one.weights.applied}
+        pinned = {arm: one.models.applied.value.pinned for arm, one in self.arms.items() if one.models.applied}
+        pins = {} if own is None else own.value.pinned
+        return Mix(self.applied.value, None if experiment is None else experiment.value, armed, pins, pinned)
 
     @property
-    def documents(self) -> dict[str, Standing[Weights] | Standing[Experiment]]:
+    def documents(self) -> dict[str, AnyStanding]:
         """All standings, by the documents' names in the history."""
-        arms = {document_of(arm): standing for arm, standing in self.arms.items()}
-        return {document_of(): self.weights, EXPERIMENT: self.experiment, **arms}
+        of_arms = [(None, self.own), *self.arms.items()]
+        weights = {document_of(arm): one.weights for arm, one in of_arms}
+        models = {models_of(arm): one.models for arm, one in of_arms}
+        return {**weights, EXPERIMENT: self.experiment, **models}
 
     def arms_to_read(self, experiment: object) -> tuple[str, ...]:
-        """The arms whose weights matter: those in force, and those that Redis's reply for the experiment names."""
+        """The arms whose documents matter: those in force, and those that Redis's reply for the experiment names."""
         return tuple(sorted({*self._arms_in_force(), *_named_arms(experiment)}))
 
-    def judge(self, replies: Replies, rules: WeightRules, moment: Moment) -> "SurfaceStanding":
+    def judge(self, replies: Replies, surface: Surface, available: Available, moment: Moment) -> "SurfaceStanding":
         """Weigh the replies; returns itself where there is nothing new."""
-        weights = self.weights.judge(replies.weights, rules.validate, moment)
+        own = self.own.judge(replies.own, surface, available, moment)
         arms = {arm: self.arms[arm] for arm in self._arms_in_force()} | {
-            arm: self.arms.get(arm, Standing[Weights]()).judge(reply, rules.validate, moment)
+            arm: self.arms.get(arm, ArmStanding()).judge(reply, surface, available, moment)
             for arm, reply in replies.arms.items()
         }
-        armed = frozenset(arm for arm, standing in arms.items() if standing.applied)
+        armed = frozenset(arm for arm, standing in arms.items() if standing.weights.applied)
 
         def read(fields: Mapping[str, str]) -> Experiment:
             return _all_armed(Experiment.read(fields), armed)
 
         experiment = self.experiment.judge(replies.experiment, read, moment, armed)
-        found = SurfaceStanding(weights, experiment, arms)
+        found = SurfaceStanding(own, experiment, arms)
         return self if _same(self, found) else found
 
     def _arms_in_force(self) -> tuple[str, ...]:
         applied = self.experiment.applied
         return tuple(arm for arm in applied.value.shares if arm in self.arms) if applied else ()
-
-    def _armed(self) -> dict[str, Weights]:
-        return {arm: standing.applied.value for arm, standing in self.arms.items() if standing.applied}
-
-
-EXPERIMENT = "experiment"
-"""The experiment's name in the history."""
 
 
 def document_of(arm: str | None = None) -> str:
@@ -82,9 +115,14 @@ def document_of(arm: str | None = None) -> str:
     return "weights" if arm is None else f"weights:{arm}"
 
 
-def default_standing(rules: WeightRules, now: int) -> SurfaceStanding:
+def models_of(arm: str | None = None) -> str:
+    """The name in the history of a surface's models, or of an arm's."""
+    return "models" if arm is None else f"models:{arm}"
+
+
+def default_standing(surface: Surface, now: int) -> SurfaceStanding:
     """What a surface stands on when nothing else is known; `now` in milliseconds since the epoch."""
-    return SurfaceStanding(Standing(Applied(rules.default(), Source.DEFAULT, now)))
+    return SurfaceStanding(ArmStanding(Standing(Applied(surface.weight_rules.default(), Source.DEFAULT, now))))
 
 
 def _all_armed(experiment: Experiment, armed: frozenset[str]) -> Experiment:

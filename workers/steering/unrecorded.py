@@ -1,15 +1,20 @@
 """What this worker has seen change and has not yet offered to the history."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from workers.ranking.experiment import Experiment
 from workers.ranking.weights import Weights
 from workers.steering.connection import Command
 from workers.steering.content import is_no_hash
 from workers.steering.history import Read, record, was_done
 from workers.steering.keys import Keys
-from workers.steering.standing import Standing
-from workers.steering.surface_standing import EXPERIMENT, Replies, SurfaceStanding, document_of
+from workers.steering.surface_standing import (
+    EXPERIMENT,
+    AnyStanding,
+    Replies,
+    SurfaceStanding,
+    document_of,
+    models_of,
+)
 
 
 class Unrecorded:
@@ -57,14 +62,15 @@ class Unrecorded:
             if was_done(reply) is not None:
                 self._pending[surface] = {name: read for name, read in pending.items() if read is not offered.get(name)}
 
-    def _documents(self, surface: str, found: Replies) -> list[tuple[str, str, object]]:
+    def _documents(self, surface: str, found: Replies) -> Iterator[tuple[str, str, object]]:
         keys = self._keys
-        arms = [(document_of(arm), keys.weights(surface, arm), reply) for arm, reply in found.arms.items()]
-        own = [(document_of(), keys.weights(surface), found.weights)]
-        return [*own, (EXPERIMENT, keys.experiment(surface), found.experiment), *arms]
+        yield EXPERIMENT, keys.experiment(surface), found.experiment
+        for arm, replies in ((None, found.own), *found.arms.items()):
+            yield document_of(arm), keys.weights(surface, arm), replies.weights
+            yield models_of(arm), keys.models(surface, arm), replies.models
 
 
-def _read(key: str, name: str, reply: object, standing: Standing[Weights] | Standing[Experiment]) -> Read:
+def _read(key: str, name: str, reply: object, standing: AnyStanding) -> Read:
     """The version is told only where the content is what is applied."""
     fields = reply if isinstance(reply, dict) else None
     if standing.refused is not None:

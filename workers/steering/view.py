@@ -3,18 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from workers.ranking.experiment import CONTROL, Experiment, ExperimentRefused, is_arm
+from workers.ranking.pins import Available, Pins, PinsRefused
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights, WeightsRefused
 from workers.steering.content import NoContent, texts_of
 from workers.steering.history import Entry, Read
 from workers.steering.keys import Keys
 from workers.steering.standing import Source
-from workers.steering.surface_standing import EXPERIMENT, document_of
+from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
 
-T = TypeVar("T", Weights, Experiment)
+T = TypeVar("T", Weights, Experiment, Pins)
 
 
 class NoSuchSet(ValueError):
@@ -57,14 +59,24 @@ class Document(Generic[T]):
         return self.texts == (dict(self.last.after) if self.last else {})
 
 
+AnyDocument = Document[Weights] | Document[Experiment] | Document[Pins]
+
+
 @dataclass(frozen=True)
 class View:
-    """One surface at one instant. `now` is Redis's clock, in milliseconds since the epoch."""
+    """One surface at one instant. `now` is Redis's clock, in milliseconds since the epoch.
+
+    `rules` judge weights, `available` models; `arms` and `arm_models` have the same arms.
+    """
 
     surface: Surface
+    rules: WeightRules
+    available: Available
     weights: Document[Weights]
+    models: Document[Pins]
     experiment: Document[Experiment]
     arms: Mapping[str, Document[Weights]]
+    arm_models: Mapping[str, Document[Pins]]
     entries: tuple[Entry, ...]
     now: int
 
@@ -83,6 +95,17 @@ class View:
         """The weights of the surface (None) or of an arm. Raises KeyError for an arm that was never heard of."""
         return self.weights if arm in (None, CONTROL) else self.arms[str(arm)]
 
+    def models_for(self, arm: str | None) -> Document[Pins]:
+        """The models of the surface (None) or of an arm. Raises KeyError for an arm that was never heard of."""
+        return self.models if arm in (None, CONTROL) else self.arm_models[str(arm)]
+
+    def document(self, name: str) -> "AnyDocument":
+        """The document of that name in the history. Raises KeyError."""
+        kind, _, arm = name.partition(":")
+        if kind == EXPERIMENT:
+            return self.experiment
+        return self.weights_of(arm or None) if kind == document_of() else self.models_for(arm or None)
+
     def base_of(self, arm: str | None) -> Weights:
         """The set that a change starts from: what is in force, for an arm that has none the surface's own."""
         base = self.weights_of(arm).in_force or self.weights.in_force
@@ -99,21 +122,35 @@ class Found:
     now: int
 
 
-def view_of(surface: Surface, keys: Keys, found: Found) -> View:
+def view_of(surface: Surface, keys: Keys, found: Found, available: Available) -> View:
     """Put together what was found."""
-    rules = surface.weight_rules
-    weights = _document(keys.weights(surface.name), document_of(), found, rules.validate)
-    arms = {
-        arm: _document(keys.weights(surface.name, arm), document_of(arm), found, rules.validate)
-        for arm in sorted(name.partition(":")[2] for name in found.documents if ":" in name)
-    }
-    experiment = _document(keys.experiment(surface.name), EXPERIMENT, found, Experiment.read)
-    return View(surface, _or_default(weights, rules), experiment, arms, tuple(found.entries), found.now)
+    name, rules = surface.name, surface.weight_rules.adding(available.added(surface))
+    arms = sorted(document.partition(":")[2] for document in found.documents if document.startswith("weights:"))
+
+    def weights(arm: str | None) -> Document[Weights]:
+        return _document(keys.weights(name, arm), document_of(arm), found, rules.validate)
+
+    def models(arm: str | None) -> Document[Pins]:
+        read = partial(Pins.read, surface=surface, available=available)
+        return _document(keys.models(name, arm), models_of(arm), found, read)
+
+    return View(
+        surface=surface,
+        rules=rules,
+        available=available,
+        weights=_or_default(weights(None), rules),
+        models=models(None),
+        experiment=_document(keys.experiment(name), EXPERIMENT, found, Experiment.read),
+        arms={arm: weights(arm) for arm in arms},
+        arm_models={arm: models(arm) for arm in arms},
+        entries=tuple(found.entries),
+        now=found.now,
+    )
 
 
 def arms_in(found: Found) -> list[str]:
     """Every arm that the experiment or the history names."""
-    named = {entry.document.partition(":")[2] for entry in found.entries}
+    named = {entry.document.partition(":")[2] for entry in found.entries}  # of weights and of models
     with suppress(NoContent):  # what cannot be read names no arm
         named.update(texts_of(found.documents[EXPERIMENT]))
     return sorted(name for name in named if is_arm(name))
@@ -169,7 +206,7 @@ def _document(key: str, name: str, found: Found, read: Callable[[Mapping[str, st
     try:
         texts = texts_of(reply)
         value = read(texts) if texts else None
-    except (WeightsRefused, ExperimentRefused, NoContent) as refusal:
+    except (WeightsRefused, ExperimentRefused, PinsRefused, NoContent) as refusal:
         refused = str(refusal)
     version = value.version if isinstance(value, Weights) else None
     fields = reply if isinstance(reply, dict) else None
@@ -184,7 +221,7 @@ def _newest_valid(entries: Sequence[Entry], read: Callable[[Mapping[str, str]], 
         if entry.after and entry.refused is None:
             try:
                 return read(entry.after)
-            except (WeightsRefused, ExperimentRefused):
+            except (WeightsRefused, ExperimentRefused, PinsRefused):
                 continue  # valid when it was written, not by the rules of today
     return None
 

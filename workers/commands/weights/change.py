@@ -24,7 +24,6 @@ from workers.commands.weights.proposal import look_before, proposed
 from workers.commands.weights.sample import sample_of, sample_options
 from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
-from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering.desk import Change, difference, texts_for
 from workers.steering.view import Document, NoSuchSet, View, set_at, set_before
@@ -96,7 +95,7 @@ def unset(
     with open_surface(surface, **desk) as opened:
         view = opened.desk.look(opened.surface, arm)
         check_expected(view.weights_of(arm), expect)
-        apply(opened, view, arm, opened.surface.weight_rules.default(), actor, reason, as_json)
+        apply(opened, view, arm, view.rules.default(), actor, reason, as_json)
 
 
 @click.command(epilog=example("trimtab weights rollback home", "trimtab weights rollback home 12"))
@@ -125,7 +124,7 @@ def rollback(
     with open_surface(surface, **desk) as opened:
         view = opened.desk.look(opened.surface, arm)
         check_expected(view.weights_of(arm), expect)
-        apply(opened, view, arm, _back(view.weights_of(arm), opened.surface, revision), actor, reason, as_json)
+        apply(opened, view, arm, _back(view, arm, revision), actor, reason, as_json)
 
 
 def check_expected(document: Document[Weights], expect: str | None) -> None:
@@ -152,11 +151,10 @@ def apply(
         click.echo(_told(view, arm, wanted, revision, change))
 
 
-def _back(document: Document[Weights], surface: Surface, revision: str | None) -> Weights:
+def _back(view: View, arm: str | None, revision: str | None) -> Weights:
+    document = view.weights_of(arm)
     try:
-        if revision is None:
-            return set_before(document, surface.weight_rules)
-        return set_at(document, surface.weight_rules, revision)
+        return set_before(document, view.rules) if revision is None else set_at(document, view.rules, revision)
     except NoSuchSet as missing:
         raise Failure(str(missing)) from None
 

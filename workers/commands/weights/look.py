@@ -22,13 +22,12 @@ from workers.commands.desk import (
 from workers.commands.options import example, settings
 from workers.commands.weights.sets import view_document, view_lines
 from workers.observe.failure import Failure
-from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.settings import load_surfaces
 from workers.steering.desk import difference
 from workers.steering.history import Entry
 from workers.steering.surface_standing import document_of
-from workers.steering.view import Document, NoSuchSet, set_at
+from workers.steering.view import NoSuchSet, View, set_at
 
 
 @click.command(epilog=example("trimtab weights show", "trimtab weights show home --json"))
@@ -73,15 +72,15 @@ def diff(surface: str, one: str, other: str, arm: str | None, as_json: bool, **d
     """What differs between two sets of SURFACE: revisions, versions, `now` (in force) or `default`."""
     arm = own_arm(arm)
     with open_surface(surface, **desk) as opened:
-        document = opened.desk.look(opened.surface, arm).weights_of(arm)
-    a, b = (_set(document, opened.surface, name) for name in (one, other))
-    changes = {o: b.values[o] - a.values[o] for o in a.values}
+        view = opened.desk.look(opened.surface, arm)
+    a, b = (_set(view, arm, name) for name in (one, other))
+    changes = {o: b.values.get(o, 0.0) - a.values.get(o, 0.0) for o in [*a.values, *b.values]}
     if as_json:
         click.echo(json.dumps({"a": set_document(a), "b": set_document(b), "difference": changes}))
         return
     click.echo(f"{'':<20}{one:>16}{other:>16}{'difference':>16}")
     for objective, change in changes.items():
-        click.echo(f"{objective:<20}{a.values[objective]:>16g}{b.values[objective]:>16g}{change:>+16g}")
+        click.echo(f"{objective:<20}{_weight(a, objective):>16}{_weight(b, objective):>16}{change:>+16g}")
     click.echo(f"{'version':<20}{a.version:>16}{b.version:>16}{'none' if a == b else '':>16}")
 
 
@@ -113,8 +112,12 @@ def told(entry: Entry) -> str:
     return f"{who}{why}\n       {what}{version}{refused}"
 
 
-def _set(document: Document[Weights], surface: Surface, name: str) -> Weights:
+def _set(view: View, arm: str | None, name: str) -> Weights:
     try:
-        return set_at(document, surface.weight_rules, name)
+        return set_at(view.weights_of(arm), view.rules, name)
     except NoSuchSet as missing:
         raise Failure(str(missing)) from None
+
+
+def _weight(weights: Weights, objective: str) -> str:
+    return f"{weights.values[objective]:g}" if objective in weights.values else "none"

@@ -23,7 +23,7 @@ def proposed(view: View, arm: str | None, fields: Mapping[str, str]) -> Weights:
     """The set in force with these fields changed. Raises ConfigurationError where workers would refuse it."""
     base = texts_for(view.base_of(arm))
     try:
-        return view.surface.weight_rules.validate(base | dict(fields))
+        return view.rules.validate(base | dict(fields))
     except WeightsRefused as refused:
         raise ConfigurationError(f"weights: {refused}") from None
 

@@ -1,0 +1,93 @@
+"""Pins: which version of each objective's model is in force on a surface, and what may be weighted and pinned at all.
+
+An objective that is not pinned takes the highest version that is available.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from workers.ranking.features import FeatureSet
+from workers.ranking.surface import Surface
+
+LATEST = "latest"
+"""The word for no pin: the highest version that is available."""
+
+_VERSION = re.compile(r"[1-9][0-9]{0,9}")
+
+
+class PinsRefused(ValueError):
+    """Pins that must not be applied: the message names the field, the value and what was expected."""
+
+
+@dataclass(frozen=True)
+class Pins:
+    """One immutable document: objective to version, None where it says `latest`."""
+
+    versions: Mapping[str, int | None]
+
+    @classmethod
+    def read(cls, fields: Mapping[str, str], surface: Surface, available: "Available") -> "Pins":
+        """From the fields of the hash. Raises PinsRefused where an objective or its version is not to be had."""
+        known = available.objectives(surface)
+        for objective in fields:
+            if objective not in known:
+                expected = f"expected one of: {', '.join(known)}"
+                raise PinsRefused(f"{objective[:80]}: not an objective of this surface with a model, {expected}")
+        return cls({o: _version(o, value, surface.feature_set, available) for o, value in fields.items()})
+
+    def fields(self) -> dict[str, str]:
+        """The fields of the hash."""
+        return {objective: LATEST if v is None else str(v) for objective, v in self.versions.items()}
+
+    @property
+    def pinned(self) -> Mapping[str, int]:
+        """Objective to version, of those that are pinned."""
+        return MappingProxyType({o: version for o, version in self.versions.items() if version is not None})
+
+
+@dataclass(frozen=True)
+class Available:
+    """What a worker has: objective to its verified versions, each with the features that it reads.
+
+    Where `anything` is True nothing is known, and every version of every declared objective is taken for available.
+    """
+
+    models: Mapping[str, Mapping[int, frozenset[str]]] = field(default_factory=dict)
+    anything: bool = False
+
+    def added(self, surface: Surface) -> tuple[str, ...]:
+        """The objectives that the surface does not declare and may weight all the same, by name."""
+        others = sorted(set(self.models) - set(surface.objectives))
+        return tuple(objective for objective in others if self.versions(objective, surface.feature_set))
+
+    def objectives(self, surface: Surface) -> tuple[str, ...]:
+        """All that the surface may weight: those that it declares, then the others by name."""
+        return surface.objectives + self.added(surface)
+
+    def versions(self, objective: str, feature_set: FeatureSet) -> Collection[int]:
+        """The versions whose features the feature set holds."""
+        names = set(feature_set.names)
+        return [version for version, features in self.models.get(objective, {}).items() if features <= names]
+
+
+ANYTHING = Available(anything=True)
+"""For those who know no worker's models."""
+
+
+def named_versions(fields: Mapping[str, str]) -> list[tuple[str, int]]:
+    """The versions that the content of a document names, sound or not."""
+    return [(objective, int(value)) for objective, value in fields.items() if _VERSION.fullmatch(value)]
+
+
+def _version(objective: str, value: str, feature_set: FeatureSet, available: Available) -> int | None:
+    if value == LATEST:
+        return None
+    if not _VERSION.fullmatch(value):
+        raise PinsRefused(f"{objective}: got {value[:80]!r}, expected the number of a version, or {LATEST!r}")
+    versions = available.versions(objective, feature_set)
+    if int(value) not in versions and not available.anything:
+        there = ", ".join(map(str, sorted(versions))) or "none"
+        raise PinsRefused(f"{objective}: version {value} is not available, expected one of: {there}")
+    return int(value)
