@@ -87,6 +87,23 @@ def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Availab
     return Available({o: _versions_in_all(libraries, o) for o in sorted(set.intersection(*named))})
 
 
+def in_force(workers: Iterable[LiveWorker], surface: str, arm: str | None, objective: str) -> dict[str, int | None]:
+    """Live worker to the version with which it scores an objective; None where it says none.
+
+    For an arm, what it has applied as the arm's pins, else what is in force on the surface.
+    """
+    having = [one for one in workers if one.status is None or surface in one.status.surfaces]
+    return {one.worker: _version_on(one, surface, arm, objective) for one in having}
+
+
+def _version_on(worker: LiveWorker, surface: str, arm: str | None, objective: str) -> int | None:
+    if worker.status is None:
+        return None
+    pins = worker.status.surfaces[surface].arm_pins.get(arm) if arm else None
+    pinned = pins.versions.get(objective) if pins and pins.versions else None
+    return pinned or worker.status.models.get(surface, {}).get(objective)
+
+
 def _versions_in_all(libraries: Sequence[Library], objective: str) -> dict[int, frozenset[str]]:
     """The workers have judged the features already."""
     there = [{n for n, one in library.get(objective, {}).items() if one.is_available} for library in libraries]
