@@ -18,7 +18,7 @@ from workers.ranking.refusal import CandidateReason, Reason
 from workers.steering.history import MOST_ENTRIES
 
 GENERATED = SCHEMAS.parent / "workers" / "codec" / "generated"
-JSON_SCHEMAS = ["candidate", "feed", "dead-letter", "weights", "experiment", "weights-history", "interaction"]
+JSON_SCHEMAS = ["candidate", "feed", "dead-letter", "weights", "experiment", "models", "weights-history", "interaction"]
 
 
 def _schema(name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.commands.running import json_lines, trimtab, write_lines, write_model
 from tests.docs.papers import ROOT
 from tests.integration.harness import World, make_request, now_ms, until
 from tests.ranking.building import feed_of, mix
+from tests.scoring.building import add_model, mlp
 from workers.codec.feeds import decode_feed
 from workers.commands.demo.audit import audit
 from workers.commands.demo.claims import Arms, Foresight
@@ -232,6 +233,7 @@ def test_the_commands_that_steer(world: World) -> None:
         check("-".join(words[:2]), *found)
         return found[-1]
 
+    add_model(world.folder / "models", mlp(seed=7), "quality", version=2)
     world.start_worker().wait_for("event=restored")
     run("weights", "show")
     run("weights", "set", "home", "quality=0.7", "--reason", "x")
@@ -246,5 +248,9 @@ def test_the_commands_that_steer(world: World) -> None:
     run("weights", "unset", "home")
     run("weights", "diff", "home", "1", "now")
     run("weights", "wait", "home", "--timeout", "15")
+    run("models", "activate", "quality", "1", "--wait", "15")
+    run("models", "activate", "quality", "latest")
+    run("models", "rollback", "quality", "--surface", "home")
+    run("models", "status")
     assert run("weights", "history", "home")["document"] == "weights"
     check("weights-watch", *json_lines(trimtab("weights", "history", "home", "--json", **world.settings).out))

@@ -73,7 +73,8 @@ class Oracle:
         self, feed: Mapping[str, Any], items: Mapping[str, Sequence[float]], surface: Mapping[str, Any]
     ) -> None:
         weights = feed["weights"]["values"]
-        assert list(weights) == surface["objectives"]
+        declared = surface["objectives"]
+        assert list(weights) == declared + sorted(set(weights) - set(declared))
         models = {objective: self.model(objective, version) for objective, version in feed["models"].items()}
         whole = {i: sum(w * models[o].score(f) for o, w in weights.items()) for i, f in items.items()}
         kept = len(items) if not surface["top_k"] else min(surface["top_k"], len(items))

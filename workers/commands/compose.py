@@ -8,7 +8,9 @@ from workers.codec.decoder import Decoder
 from workers.codec.formats import Format
 from workers.observe.counts import Counts
 from workers.observe.log import log
+from workers.ranking.pins import Available
 from workers.ranking.surface import Surfaces
+from workers.scoring.catalogue import Catalogue
 from workers.scoring.library import Library
 from workers.settings import ConfigurationError, WorkerSettings, need
 from workers.steering.steering import Steering
@@ -35,12 +37,45 @@ class Started:
         return {} if self.worker is None else self.worker.report()
 
 
-def build_steering(settings: WorkerSettings, surfaces: Surfaces, name: str, started: Started) -> Steering:
+class Shown:
+    """What steering sees of a library: the models that are available, made anew where the catalogue is another."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._made: tuple[Catalogue, Available] | None = None
+
+    def available(self) -> Available:
+        """Objective to its verified versions and what they read."""
+        catalogue = self._library.catalogue
+        if self._made is None or self._made[0] is not catalogue:
+            self._made = catalogue, _available(catalogue)
+        return self._made[1]
+
+
+def _available(catalogue: Catalogue) -> Available:
+    verified = {
+        objective: {number: frozenset(entry.features) for number, entry in versions.items() if entry.is_available}
+        for objective, versions in catalogue.entries.items()
+    }
+    return Available({objective: versions for objective, versions in verified.items() if versions})
+
+
+def build_steering(
+    settings: WorkerSettings, surfaces: Surfaces, name: str, started: Started, library: Library
+) -> Steering:
     """The thread that follows Redis. Raises ConfigurationError for a URL that cannot be right."""
     address = need("redis", settings.redis)
     try:
         return Steering(
-            address, settings.redis_prefix, surfaces, name, settings.home_folder, _say, report=started.report
+            address,
+            settings.redis_prefix,
+            surfaces,
+            name,
+            settings.home_folder,
+            _say,
+            report=started.report,
+            available=Shown(library).available,
+            want=library.want,
         )
     except ValueError as error:
         raise ConfigurationError(str(error)) from None

@@ -68,8 +68,8 @@ def run_worker(settings: WorkerSettings) -> int:
     slot, started = _take_slot(settings), Started()
     name, transactional_id = f"{socket.gethostname()}-{slot.number}", slot.transactional_id(settings.group)
     with (
-        build_steering(settings, surfaces, name, started) as steering,
         build_library(settings, surfaces) as library,
+        build_steering(settings, surfaces, name, started, library) as steering,
     ):
         running = build_worker(settings, surfaces, cluster, transactional_id, steering, library)
         started.worker = running

@@ -12,11 +12,11 @@ from workers.ranking.weights import Weights
 
 _NO_ARMS: Mapping[str, Weights] = {}
 
-Pins = Mapping[str, int]
+Pinned = Mapping[str, int]
 """Objective to the version of its model that is in force; the highest available one for those that are not named."""
 
-NO_PINS: Pins = {}
-_NO_ARM_PINS: Mapping[str, Pins] = {}
+NO_PINS: Pinned = {}
+_NO_ARM_PINS: Mapping[str, Pinned] = {}
 
 
 class Drawn(NamedTuple):
@@ -24,7 +24,7 @@ class Drawn(NamedTuple):
 
     arm: str
     weights: Weights
-    pins: Pins = NO_PINS
+    pins: Pinned = NO_PINS
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Mix:
     weights: Weights
     experiment: Experiment | None = None
     arms: Mapping[str, Weights] = field(default_factory=lambda: _NO_ARMS)
-    pins: Pins = field(default_factory=lambda: NO_PINS)
-    arm_pins: Mapping[str, Pins] = field(default_factory=lambda: _NO_ARM_PINS)
+    pins: Pinned = field(default_factory=lambda: NO_PINS)
+    arm_pins: Mapping[str, Pinned] = field(default_factory=lambda: _NO_ARM_PINS)
 
     def draw(self, user_id: str) -> Drawn:
         """The user's arm, its weights and its models; `control` and the surface's own without an experiment."""

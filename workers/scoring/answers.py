@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from workers.ranking.features import FeatureSet
-from workers.ranking.mix import Pins
+from workers.ranking.mix import Pinned
 from workers.ranking.surface import Surface
 from workers.scoring.catalogue import Catalogue, Entry, State
 from workers.scoring.scorer import SurfaceModels
@@ -97,7 +97,7 @@ class Asked(NamedTuple):
     surface: Surface
     arm: str
     objectives: Sequence[str]
-    pins: Pins
+    pins: Pinned
 
     @property
     def at(self) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
-from workers.ranking.mix import NO_PINS, Pins
+from workers.ranking.mix import NO_PINS, Pinned
 from workers.ranking.surface import Surface, Surfaces
 from workers.scoring.answers import Answer, Answers, Ask, Asked
 from workers.scoring.catalogue import Catalogue, Entry, State
@@ -99,6 +99,10 @@ class Library:
         found = ((o, next((n for n, e in v.items() if e.is_available), 0)) for o, v in self._catalogue.entries.items())
         return {objective: number for objective, number in found if number}
 
+    def states(self) -> dict[str, dict[int, dict[str, str]]]:
+        """Objective to version to its state, and why it is refused, as JSON can carry it."""
+        return {o: {n: _state(entry) for n, entry in v.items()} for o, v in self._catalogue.entries.items()}
+
     @property
     def tally(self) -> Tally:
         """What was counted so far."""
@@ -106,7 +110,7 @@ class Library:
         return Tally(answers.hits, answers.misses, answers.swaps, *reader.tally, reader.shelves.bytes)
 
     def models_for(
-        self, surface: Surface, objectives: Sequence[str], pins: Pins = NO_PINS, arm: str = CONTROL
+        self, surface: Surface, objectives: Sequence[str], pins: Pinned = NO_PINS, arm: str = CONTROL
     ) -> Answer:
         """The models of a surface's feeds of one arm, in the order of `objectives`. Never waits: the loop's thread.
 
@@ -227,3 +231,8 @@ class Library:
             self._catalogue = changed.changed(evicted) if evicted else changed
             self._changed.notify_all()
         self._on_change(self._catalogue)
+
+
+def _state(entry: Entry) -> dict[str, str]:
+    why = entry.refusal
+    return {"state": str(entry.state)} | ({"reason": str(why.reason), "message": why.message} if why else {})

@@ -88,9 +88,9 @@ def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Availab
 
 
 def in_force(workers: Iterable[LiveWorker], surface: str, arm: str | None, objective: str) -> dict[str, int | None]:
-    """Live worker to the version with which it scores an objective; None where it says none.
+    """Live worker to the version that is in force there; None where it says none.
 
-    For an arm, what it has applied as the arm's pins, else what is in force on the surface.
+    That is what the arm pins, else what the surface pins, else what its feeds are scored with.
     """
     having = [one for one in workers if one.status is None or surface in one.status.surfaces]
     return {one.worker: _version_on(one, surface, arm, objective) for one in having}
@@ -99,14 +99,16 @@ def in_force(workers: Iterable[LiveWorker], surface: str, arm: str | None, objec
 def _version_on(worker: LiveWorker, surface: str, arm: str | None, objective: str) -> int | None:
     if worker.status is None:
         return None
-    pins = worker.status.surfaces[surface].arm_pins.get(arm) if arm else None
-    pinned = pins.versions.get(objective) if pins and pins.versions else None
-    return pinned or worker.status.models.get(surface, {}).get(objective)
+    said = worker.status.surfaces[surface]
+    for pins in (said.arm_pins.get(arm) if arm else None, said.pins):
+        if pins and pins.versions and pins.versions.get(objective):
+            return pins.versions[objective]
+    return worker.status.models.get(surface, {}).get(objective)
 
 
 def _versions_in_all(libraries: Sequence[Library], objective: str) -> dict[int, frozenset[str]]:
     """The workers have judged the features already."""
-    there = [{n for n, one in library.get(objective, {}).items() if one.is_available} for library in libraries]
+    there = [{n for n, one in library.get(objective, {}).items() if one.may_be_pinned} for library in libraries]
     return dict.fromkeys(sorted(set.intersection(*there)), frozenset())
 
 

@@ -64,9 +64,9 @@ class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str | None = None
 
     @property
-    def is_available(self) -> bool:
-        """Whether it is verified."""
-        return self.state in ("available", "loaded")
+    def may_be_pinned(self) -> bool:
+        """Whether it is verified, or not looked at yet: a pin has it verified."""
+        return self.state in ("available", "loaded", "listed")
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):

@@ -101,6 +101,7 @@ class Worker:
             "lag": {number: lag[number] for number in partitions if number in lag},
             "open_requests": parts.intake.budget.requests,
             "models": parts.outlet.library.in_force,
+            "library": parts.outlet.library.states(),
             "counts": asdict(self.counts),
         }
 

@@ -1,0 +1,57 @@
+"""Pins: which models may be in force, and which objectives may be weighted beside the declared ones."""
+
+import pytest
+
+from tests.builders import HOME
+from workers.ranking.pins import ANYTHING, Available, Pins, PinsRefused, named_versions
+
+THERE = Available(
+    {
+        "quality": {1: frozenset("ab"), 2: frozenset("a")},
+        "freshness": {1: frozenset("b")},
+        "stranger": {1: frozenset("z")},
+    }
+)
+
+
+def test_what_is_available_may_be_pinned_and_latest_is_no_pin() -> None:
+    pins = Pins.read({"quality": "2", "engagement": "latest", "freshness": "1"}, HOME, THERE)
+    assert pins.versions == {"quality": 2, "engagement": None, "freshness": 1}
+    assert pins.pinned == {"quality": 2, "freshness": 1}
+    assert Pins.read(pins.fields(), HOME, THERE) == pins
+
+
+REFUSED = {
+    "a version that is not there": ({"quality": "3"}, "quality: version 3 is not available, expected one of: 1, 2"),
+    "an objective without a model": (
+        {"engagement": "1"},
+        "engagement: version 1 is not available, expected one of: none",
+    ),
+    "an unknown objective": ({"clicks": "1"}, "clicks: not an objective of this surface with a model"),
+    "a model whose features are not held": ({"stranger": "1"}, "stranger: not an objective of this surface"),
+    "no number": ({"quality": "newest"}, "quality: got 'newest', expected the number of a version, or 'latest'"),
+    "a number with a sign": ({"quality": "+1"}, "quality: got '+1'"),
+    "version zero": ({"quality": "0"}, "quality: got '0'"),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_no_worker_could_score_with_is_refused_whole(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(PinsRefused) as refused:
+        Pins.read({"quality": "1"} | fields, HOME, THERE)
+    assert message in str(refused.value)
+
+
+def test_where_nothing_is_known_every_version_of_a_declared_objective_passes() -> None:
+    assert Pins.read({"quality": "7"}, HOME, ANYTHING).pinned == {"quality": 7}
+
+
+def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_after_the_declared_ones() -> None:
+    assert THERE.objectives(HOME) == ("quality", "engagement", "freshness")
+    rules = HOME.weight_rules.adding(THERE.added(HOME))
+    assert list(rules.validate({"freshness": "0.25", "quality": "1"}).values) == ["quality", "engagement", "freshness"]
+    assert list(rules.validate({"quality": "1"}).values) == ["quality", "engagement"]
+
+
+def test_the_versions_that_a_document_names_are_found_sound_or_not() -> None:
+    assert named_versions({"quality": "3", "clicks": "1", "engagement": "latest"}) == [("quality", 3), ("clicks", 1)]
