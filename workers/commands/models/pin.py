@@ -50,8 +50,8 @@ def activate(
 ) -> None:
     """Put VERSION of OBJECTIVE's model in force, and keep it there whatever comes into the folder.
 
-    `latest` ends that: the highest version that is available is in force again. Exit code 2 where a live worker does not
-    have the version, or refuses it. What was in force goes on until the version is verified and loaded.
+    `latest` ends that: the highest version that is available is in force again. Exit code 2 where a live worker does
+    not have the version, or refuses it. What was in force goes on until the version is verified and loaded.
     """
     arm = own_arm(arm)
     with open_desk(redis, redis_prefix) as desk:
