@@ -252,5 +252,5 @@ def test_the_commands_that_steer(world: World) -> None:
     run("models", "activate", "quality", "latest")
     run("models", "rollback", "quality", "--surface", "home")
     run("models", "status")
-    assert run("weights", "history", "home")["document"] == "weights"
+    assert run("weights", "history", "home")["document"] == "models"
     check("weights-watch", *json_lines(trimtab("weights", "history", "home", "--json", **world.settings).out))

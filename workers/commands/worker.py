@@ -67,10 +67,10 @@ def run_worker(settings: WorkerSettings) -> int:
     cluster = cluster_of(settings.kafka, settings.kafka_config)
     slot, started = _take_slot(settings), Started()
     name, transactional_id = f"{socket.gethostname()}-{slot.number}", slot.transactional_id(settings.group)
-    with (
-        build_library(settings, surfaces) as library,
-        build_steering(settings, surfaces, name, started, library) as steering,
-    ):
+    library = build_library(settings, surfaces)
+    steering = build_steering(settings, surfaces, name, started, library)
+    # The library first: what was kept on disk is judged by the models that there are.
+    with library, steering:
         running = build_worker(settings, surfaces, cluster, transactional_id, steering, library)
         started.worker = running
         return _run(running)

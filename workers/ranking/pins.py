@@ -6,7 +6,6 @@ An objective that is not pinned takes the highest version that is available.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surface
@@ -44,7 +43,7 @@ class Pins:
     @property
     def pinned(self) -> Mapping[str, int]:
         """Objective to version, of those that are pinned."""
-        return MappingProxyType({o: version for o, version in self.versions.items() if version is not None})
+        return {o: version for o, version in self.versions.items() if version is not None}
 
 
 @dataclass(frozen=True)
