@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,12 @@ class Machine:
     kernel: str
     python: str
     libraries: dict[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """The head of a report."""
+        libraries = ", ".join(f"{name} {version}" for name, version in self.libraries.items())
+        yield f"machine  {self.cpu}, {self.cores} cores, {self.memory_gib} GiB, Linux {self.kernel}"
+        yield f"with     {self.python}, {libraries}"
 
 
 def this_machine() -> Machine:

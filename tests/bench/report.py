@@ -58,10 +58,8 @@ class Report:
         yield from self._comparisons()
 
     def _head(self) -> Iterator[str]:
-        machine, limits = self.machine, self.limits
-        libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
-        yield f"machine  {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, Linux {machine.kernel}"
-        yield f"with     {machine.python}, {libraries}"
+        limits = self.limits
+        yield from self.machine.lines()
         yield (
             f"events   one candidate each, JSON, 32 features by position, {self.event_bytes} bytes; "
             f"{limits.candidates} candidates a request; seed {limits.seed}"

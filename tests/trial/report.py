@@ -109,10 +109,8 @@ class Report:
         yield from self._counts()
 
     def _head(self) -> Iterator[str]:
-        machine, limits = self.machine, self.limits
-        libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
-        yield f"machine  {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB, Linux {machine.kernel}"
-        yield f"with     {machine.python}, {libraries}"
+        limits = self.limits
+        yield from self.machine.lines()
         yield (
             f"scene    {limits.workers} worker processes, one Kafka, one Redis; {limits.rate:g} requests/s of "
             f"{limits.candidates} candidates in {limits.events} events; seed {limits.seed}"
