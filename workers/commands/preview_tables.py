@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from workers.commands.desk import set_document
 from workers.ranking.margin import Crossing, FeedMargins, Margin, Margins, ObjectiveMargins, Spread, Spreads
 from workers.ranking.preview import Preview
 from workers.ranking.weights import Weights
@@ -41,8 +42,8 @@ def preview_document(preview: Preview, surface: str, arm: str) -> Document:
     return {
         "surface": surface,
         "arm": arm,
-        "before": _set(preview.before),
-        "after": _set(preview.after),
+        "before": set_document(preview.before),
+        "after": set_document(preview.after),
         "feeds": preview.feeds,
         "skipped": preview.skipped,
         "incomplete": preview.incomplete,
@@ -74,7 +75,7 @@ def margin_document(margins: Margins, surface: str, arm: str) -> Document:
     return {
         "surface": surface,
         "arm": arm,
-        "weights": _set(margins.weights),
+        "weights": set_document(margins.weights),
         "feeds": len(margins.feeds),
         "skipped": margins.skipped,
         "incomplete": margins.incomplete,
@@ -85,10 +86,6 @@ def margin_document(margins: Margins, surface: str, arm: str) -> Document:
         },
         "requests": [_request(feed, margins.weights) for feed in margins.feeds],
     }
-
-
-def _set(weights: Weights) -> Document:
-    return {"version": weights.version, "values": dict(weights.values)}
 
 
 def _ways(spreads: Spreads) -> Document:

@@ -77,9 +77,14 @@ def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
     ]
 
 
+def having(workers: Iterable[LiveWorker], surface: str) -> list[LiveWorker]:
+    """The live workers that have the surface, or may have it: their status does not read."""
+    return [one for one in workers if one.status is None or surface in one.status.surfaces]
+
+
 def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Available:
     """The models that every live worker has for the surface; where none lives, anything may be."""
-    statuses = [one.status for one in workers if one.status is not None and surface.name in one.status.surfaces]
+    statuses = [one.status for one in having(workers, surface.name) if one.status is not None]
     if not statuses:
         return ANYTHING
     named = [set(status.surfaces[surface.name].objectives) for status in statuses]
@@ -92,8 +97,7 @@ def in_force(workers: Iterable[LiveWorker], surface: str, arm: str | None, objec
 
     That is what the arm pins, else what the surface pins, else what its feeds are scored with.
     """
-    having = [one for one in workers if one.status is None or surface in one.status.surfaces]
-    return {one.worker: _version_on(one, surface, arm, objective) for one in having}
+    return {one.worker: _version_on(one, surface, arm, objective) for one in having(workers, surface)}
 
 
 def _version_on(worker: LiveWorker, surface: str, arm: str | None, objective: str) -> int | None:

@@ -36,6 +36,11 @@ def fields_of(texts: Mapping[str, str]) -> dict[bytes, bytes]:
     return {field.encode(): value.encode() for field, value in texts.items()}
 
 
+def shown(fields: Fields) -> dict[str, str]:
+    """The fields as text whatever they hold: bytes outside UTF-8 as \\xNN."""
+    return {f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace") for f, v in fields.items()}
+
+
 def text_of(reply: object) -> str | None:
     """The content as a JSON object of strings: keys sorted, no spaces, ASCII, bytes outside UTF-8 as \\xNN.
 
@@ -56,8 +61,7 @@ def digest_of(reply: object) -> str | None:
 def _canonical(reply: object) -> str | None:
     if not isinstance(reply, dict):
         return None
-    texts = {f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace") for f, v in reply.items()}
-    return json.dumps(texts, sort_keys=True, separators=(",", ":"))
+    return json.dumps(shown(reply), sort_keys=True, separators=(",", ":"))
 
 
 def _sha256(text: str) -> str:

@@ -4,6 +4,7 @@ Each change is a compare-and-set on what was looked at, in one atomic step on th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -64,10 +65,8 @@ class Desk:
         self._link = Link(url)
 
     def __enter__(self) -> Self:
-        try:
+        with self._reached():
             self._link.__enter__()
-        except RedisLost as lost:
-            raise self._unreachable(lost) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,11 +74,8 @@ class Desk:
 
     def ask(self, *commands: Command) -> list[object]:
         """Replies of one round trip."""
-        try:
-            replies = self._link.ask(*commands)
-        except RedisLost as lost:
-            raise self._unreachable(lost) from None
-        return replies
+        with self._reached():
+            return self._link.ask(*commands)
 
     def _ask_together(self, *commands: Command) -> list[object]:
         """Replies of one instant."""
@@ -89,8 +85,11 @@ class Desk:
             self._check(*answers)
         return replies or []
 
-    def look(self, surface: Surface, arm: str | None = None) -> View:
-        """The surface's documents and their history at one instant; `arm` is among them, heard of or not."""
+    def look(self, surface: Surface, arm: str | None = None, workers: Sequence[LiveWorker] | None = None) -> View:
+        """The surface's documents and their history at one instant; `arm` is among them, heard of or not.
+
+        `workers` says what models there are, for those who have read it already.
+        """
         keys, name = self.keys, surface.name
         history: Command = ("XRANGE", keys.history(name), "-", "+")
         experiment, entries = self.ask(("HGETALL", keys.experiment(name)), history)
@@ -103,7 +102,7 @@ class Desk:
         self._check(entries, clock)
         documents = dict(zip(names, replies, strict=True))
         found = Found(documents, read_entries(entries), _milliseconds(clock))
-        return view_of(surface, keys, found, available_to_all(self.workers(), surface))
+        return view_of(surface, keys, found, available_to_all(self.workers() if workers is None else workers, surface))
 
     def write(self, view: View, changes: Sequence[Change], actor: str, reason: str) -> int:
         """Write all of the changes or none; returns the surface's new revision. Raises ChangedMeanwhile."""
@@ -130,18 +129,20 @@ class Desk:
 
     def workers(self) -> list[LiveWorker]:
         """What each live worker says of itself."""
-        try:
+        with self._reached():
             return read_workers(self._link, self.keys)
-        except RedisLost as lost:
-            raise self._unreachable(lost) from None
 
     def _check(self, *replies: object) -> None:
         for reply in replies:
             if isinstance(reply, Denied):
                 raise RedisUnreachable(f"redis: {self._link.address}: {reply.message}")
 
-    def _unreachable(self, lost: RedisLost) -> RedisUnreachable:
-        return RedisUnreachable(f"no Redis answers at {self._link.address}: {lost}")
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisLost as lost:
+            raise RedisUnreachable(f"no Redis answers at {self._link.address}: {lost}") from None
 
 
 def texts_for(value: AnyValue) -> dict[str, str]:

@@ -16,6 +16,9 @@ from workers.steering.content import NoContent, digest_of, texts_of
 
 T = TypeVar("T")
 
+REFUSALS = (WeightsRefused, ExperimentRefused, PinsRefused, NoContent)
+"""What a document is refused by."""
+
 _REASON_LENGTH = 300
 
 
@@ -83,7 +86,7 @@ class Standing(Generic[T]):
             return Standing(self.applied, None, seen)
         try:
             value = read(texts_of(reply))
-        except (WeightsRefused, ExperimentRefused, PinsRefused, NoContent) as refusal:
+        except REFUSALS as refusal:
             return Standing(self.applied, self._refusal(str(refusal), digest_of(reply), moment), seen)
         if self.applied is not None and self.applied.source is Source.REDIS and value == self.applied.value:
             return Standing(self.applied, None, seen)

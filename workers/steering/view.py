@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from workers.ranking.experiment import CONTROL, Experiment, ExperimentRefused, is_arm
-from workers.ranking.pins import Available, Pins, PinsRefused
+from workers.ranking.experiment import CONTROL, Experiment, is_arm
+from workers.ranking.pins import Available, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights, WeightsRefused
-from workers.steering.content import NoContent, texts_of
+from workers.steering.content import NoContent, shown, texts_of
 from workers.steering.history import Entry, Read
 from workers.steering.keys import Keys
-from workers.steering.standing import Source
+from workers.steering.standing import REFUSALS, Source
 from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
 
 T = TypeVar("T", Weights, Experiment, Pins)
@@ -40,8 +40,7 @@ class Document(Generic[T]):
     @property
     def texts(self) -> dict[str, str]:
         """The fields as text."""
-        fields = self.read.fields or {}
-        return {f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace") for f, v in fields.items()}
+        return shown(self.read.fields or {})
 
     @property
     def last(self) -> Entry | None:
@@ -206,7 +205,7 @@ def _document(key: str, name: str, found: Found, read: Callable[[Mapping[str, st
     try:
         texts = texts_of(reply)
         value = read(texts) if texts else None
-    except (WeightsRefused, ExperimentRefused, PinsRefused, NoContent) as refusal:
+    except REFUSALS as refusal:
         refused = str(refusal)
     version = value.version if isinstance(value, Weights) else None
     fields = reply if isinstance(reply, dict) else None
@@ -221,7 +220,7 @@ def _newest_valid(entries: Sequence[Entry], read: Callable[[Mapping[str, str]], 
         if entry.after and entry.refused is None:
             try:
                 return read(entry.after)
-            except (WeightsRefused, ExperimentRefused, PinsRefused):
+            except REFUSALS:
                 continue  # valid when it was written, not by the rules of today
     return None
 

@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +17,7 @@ from workers.ranking.surface import Surface
 from workers.settings import ConfigurationError, load_surfaces
 from workers.steering.agreement import in_force
 from workers.steering.desk import Change, Desk
+from workers.steering.live import LiveWorker
 from workers.steering.view import View
 
 _PAUSE_S = 0.02
@@ -35,30 +38,13 @@ _wait = click.option(
 @_wait
 @as_json
 @settings(*DESK)
-def activate(
-    objective: str,
-    version: str,
-    surface: str | None,
-    arm: str | None,
-    reason: str,
-    actor: str | None,
-    wait: float | None,
-    as_json: bool,
-    redis: str | None,
-    redis_prefix: str,
-    surfaces: str,
-) -> None:
+def activate(objective: str, version: str, **given: Any) -> None:
     """Put VERSION of OBJECTIVE's model in force, and keep it there whatever comes into the folder.
 
     `latest` ends that: the highest version that is available is in force again. Exit code 2 where a live worker does
     not have the version, or refuses it. What was in force goes on until the version is verified and loaded.
     """
-    arm = own_arm(arm)
-    with open_desk(redis, redis_prefix) as desk:
-        views = _views(desk, surfaces, surface, objective, arm)
-        wanted = {name: _pinned(view, arm, objective, version) for name, view in views.items()}
-        _write(desk, views, arm, wanted, actor, reason)
-        _finish(desk, views, arm, objective, wait, as_json)
+    _turn(objective, lambda view, arm: version, **given)
 
 
 @click.command(epilog=example("trimtab models rollback quality"))
@@ -69,8 +55,15 @@ def activate(
 @_wait
 @as_json
 @settings(*DESK)
-def rollback(
+def rollback(objective: str, **given: Any) -> None:
+    """Go back to the version of OBJECTIVE's model that was pinned before, else to the next lower one, and pin it."""
+    _turn(objective, lambda view, arm: str(_before(view, arm, objective)), **given)
+
+
+def _turn(
     objective: str,
+    version_on: Callable[[View, str | None], str],
+    *,
     surface: str | None,
     arm: str | None,
     reason: str,
@@ -81,13 +74,11 @@ def rollback(
     redis_prefix: str,
     surfaces: str,
 ) -> None:
-    """Go back to the version of OBJECTIVE's model that was pinned before, else to the next lower one, and pin it."""
+    """Pin the version that is meant on each surface, wait where that is asked, and say what is pinned."""
     arm = own_arm(arm)
     with open_desk(redis, redis_prefix) as desk:
         views = _views(desk, surfaces, surface, objective, arm)
-        wanted = {
-            name: _pinned(view, arm, objective, str(_before(view, arm, objective))) for name, view in views.items()
-        }
+        wanted = {name: _pinned(view, arm, objective, version_on(view, arm)) for name, view in views.items()}
         _write(desk, views, arm, wanted, actor, reason)
         _finish(desk, views, arm, objective, wait, as_json)
 
@@ -98,7 +89,8 @@ def _views(desk: Desk, surfaces: str, surface: str | None, objective: str, arm: 
     if surface is not None and surface not in known:
         raise ConfigurationError(f"--surface: got {surface!r}, expected one of: {', '.join(known)}")
     meant = [one for one in known.values() if surface in (None, one.name)]
-    views = {one.name: desk.look(one, arm) for one in meant}
+    workers = desk.workers()
+    views = {one.name: desk.look(one, arm, workers) for one in meant}
     having = {name: view for name, view in views.items() if objective in view.available.objectives(view.surface)}
     if not having:
         raise ConfigurationError(f"objective: got {objective!r}, expected one of: {_objectives(meant, views)}")
@@ -142,7 +134,8 @@ def _write(
 def _finish(
     desk: Desk, views: dict[str, View], arm: str | None, objective: str, wait: float | None, as_json: bool
 ) -> None:
-    after = {name: desk.look(view.surface, arm) for name, view in views.items()}
+    workers = desk.workers()
+    after = {name: desk.look(view.surface, arm, workers) for name, view in views.items()}
     if wait is not None:
         _await(desk, after, arm, objective, wait)
     for name, view in after.items():
@@ -157,15 +150,19 @@ def _finish(
 
 def _await(desk: Desk, views: dict[str, View], arm: str | None, objective: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while behind := [
-        f"{worker} at {version}"
-        for name, view in views.items()
-        for worker, version in in_force(desk.workers(), name, arm, objective).items()
-        if version != _wanted(view, arm, objective)
-    ]:
+    while behind := _behind(desk.workers(), views, arm, objective):
         if time.monotonic() > deadline:
             raise Failure(f"{objective}: not in force on all workers: {', '.join(behind)}")
         time.sleep(_PAUSE_S)
+
+
+def _behind(workers: list[LiveWorker], views: dict[str, View], arm: str | None, objective: str) -> list[str]:
+    return [
+        f"{worker} at {version}"
+        for name, view in views.items()
+        for worker, version in in_force(workers, name, arm, objective).items()
+        if version != _wanted(view, arm, objective)
+    ]
 
 
 def _wanted(view: View, arm: str | None, objective: str) -> int | None:

@@ -38,8 +38,8 @@ def show(surface: str | None, as_json: bool, redis: str | None, redis_prefix: st
     """Show the weights in force of SURFACE, else of all: since when, by whom, why, and which workers have them."""
     known = load_surfaces(Path(surfaces)) if surface is None else {surface: surface_of(surfaces, surface)}
     with open_desk(redis, redis_prefix) as desk:
-        views = [desk.look(one) for one in known.values()]
         workers = desk.workers()
+        views = [desk.look(one, workers=workers) for one in known.values()]
     if as_json:
         click.echo(json.dumps({"surfaces": [view_document(view, workers) for view in views]}))
     else:

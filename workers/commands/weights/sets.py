@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from workers.commands.desk import last_change, mix, place, set_document
 from workers.commands.experiment import shares
 from workers.ranking.weights import Weights
+from workers.steering.agreement import having
 from workers.steering.live import LiveWorker
 from workers.steering.status import SurfaceStatus
 from workers.steering.view import Document, View
@@ -37,8 +38,10 @@ def applied(workers: Workers, surface: str, arm: str | None) -> dict[str, str | 
 
     Workers that have no such surface are left out.
     """
-    having = [one for one in workers if one.status is None or surface in one.status.surfaces]
-    return {one.worker: None if one.status is None else _version(one.status.surfaces[surface], arm) for one in having}
+    return {
+        one.worker: None if one.status is None else _version(one.status.surfaces[surface], arm)
+        for one in having(workers, surface)
+    }
 
 
 def _version(surface: SurfaceStatus, arm: str | None) -> str | None:
