@@ -4,6 +4,7 @@ import json
 import random
 import struct
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from tests.integration.harness import World, interleave, make_request, now_ms, send_json
@@ -70,7 +71,10 @@ def test_protobuf_and_json_events_of_one_request_make_one_feed(world: World) -> 
     Oracle(world.folder / "models").check(feed, events, completion="full")
 
 
-def test_requests_close_by_marker_by_deadline_and_by_deadline_of_an_idle_partition(world: World) -> None:
+def test_requests_close_by_marker_by_deadline_and_by_deadline_of_an_idle_partition(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(deadline_ms=1500)
     draw = random.Random(9)
     marker = make_request("marker", 3, draw, expected=None)
     marker[-1]["last"] = True
@@ -83,7 +87,10 @@ def test_requests_close_by_marker_by_deadline_and_by_deadline_of_an_idle_partiti
     oracle.check(feeds["short"], short, completion="deadline")
 
 
-def test_a_backlog_older_than_every_deadline_truncates_nothing(world: World) -> None:
+def test_a_backlog_older_than_every_deadline_truncates_nothing(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(deadline_ms=1500)
     draw = random.Random(10)
     events = interleave([make_request(f"r{n}", 20, draw) for n in range(40)], draw)
     world.send(events)

@@ -138,8 +138,7 @@ def test_a_worker_that_was_stopped_past_its_session_doubles_nothing_when_it_wake
     stream.check()
 
 
-def test_a_broker_that_crashes_and_comes_back_is_waited_for(make_world: Callable[..., World], stack: Stack) -> None:
-    world = make_world(deadline_ms=60_000)  # a request whose events the outage parts is not to close by it
+def test_a_broker_that_crashes_and_comes_back_is_waited_for(world: World, stack: Stack) -> None:
     with streaming(world, 4) as stream:
         worker = world.start_worker()
         wait_for_more(world)
@@ -152,8 +151,7 @@ def test_a_broker_that_crashes_and_comes_back_is_waited_for(make_world: Callable
     assert worker.process.poll() is None, worker.said()
 
 
-def test_a_broker_that_freezes_and_wakes_is_waited_for(make_world: Callable[..., World], stack: Stack) -> None:
-    world = make_world(deadline_ms=60_000)  # a request whose events the freeze parts is not to close by it
+def test_a_broker_that_freezes_and_wakes_is_waited_for(world: World, stack: Stack) -> None:
     with streaming(world, 5) as stream:
         worker = world.start_worker()
         wait_for_more(world)

@@ -130,7 +130,7 @@ def test_a_worker_without_a_model_for_an_objective_does_not_start(world: World) 
 
 def test_wrong_configuration_ends_with_two_and_names_the_key(world: World) -> None:
     surfaces = world.folder / "surfaces.toml"
-    surfaces.write_text(surfaces.read_text().replace("deadline_ms = 1500", 'deadline_ms = "soon"', 1))
+    surfaces.write_text(surfaces.read_text().replace("deadline_ms = 60000", 'deadline_ms = "soon"', 1))
     refused = world.trimtab("worker")
     assert refused.returncode == 2
     assert "surfaces.home.deadline_ms: got 'soon', expected a whole number" in refused.stderr
@@ -139,7 +139,7 @@ def test_wrong_configuration_ends_with_two_and_names_the_key(world: World) -> No
 def test_past_the_bound_of_open_requests_the_oldest_is_evicted_and_said_on_its_feed(
     make_world: Callable[..., World],
 ) -> None:
-    world = make_world(partitions=1, environment={"TRIMTAB_MAX_OPEN_REQUESTS": "3"})
+    world = make_world(partitions=1, deadline_ms=1500, environment={"TRIMTAB_MAX_OPEN_REQUESTS": "3"})
     world.start_worker().wait_for("event=restored")
     draw = random.Random(5)
     world.send([make_request(f"r{n}", 2, draw)[0] for n in range(5)])

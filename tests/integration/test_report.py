@@ -35,7 +35,7 @@ class Reported:
 
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
-    return make_world(partitions=1, deadline_ms=60_000)
+    return make_world(partitions=1)
 
 
 def test_a_worker_that_has_read_everything_has_no_lag_and_says_what_is_open(world: World) -> None:

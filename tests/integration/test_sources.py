@@ -17,7 +17,7 @@ CROWD = """
 [surfaces.crowd]
 feature_set = "wide"
 objectives = ["quality", "engagement"]
-deadline_ms = 1500
+deadline_ms = 60000
 horizon_ms = 120000
 max_candidates = 60
 max_per_source = 4
