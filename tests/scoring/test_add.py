@@ -18,8 +18,9 @@ def drafted(objective: str = "quality", version: int = 1) -> Manifest:
 
 
 def test_a_manifest_reads_as_it_was_drafted(tmp_path: Path) -> None:
-    model = add_version(tmp_path, drafted(), RAW)
-    assert read_manifest(tmp_path / "quality" / "1", tmp_path) == drafted() == model.manifest
+    sound = add_version(tmp_path, drafted(), RAW)
+    assert read_manifest(tmp_path / "quality" / "1", tmp_path) == drafted()
+    assert sound.manifest.sha256 == drafted().sha256
 
 
 def test_a_manifest_has_a_line_a_key_and_a_line_a_golden_row(tmp_path: Path) -> None:

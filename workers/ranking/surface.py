@@ -47,3 +47,12 @@ class Surface:
 
 
 Surfaces = Mapping[str, Surface]
+
+
+def feature_sets_by_objective(surfaces: Surfaces) -> dict[str, list[FeatureSet]]:
+    """The feature sets that each objective's model is given, over all surfaces that name it."""
+    found: dict[str, dict[str, FeatureSet]] = {}
+    for surface in surfaces.values():
+        for objective in surface.objectives:
+            found.setdefault(objective, {})[surface.feature_set.name] = surface.feature_set
+    return {objective: list(sets.values()) for objective, sets in found.items()}

@@ -11,21 +11,24 @@ import msgspec
 
 from workers.observe.failure import Failure
 from workers.ranking.features import FeatureSet
+from workers.scoring.catalogue import Sound, Unsound
+from workers.scoring.examiner import Examiner
 from workers.scoring.manifest import MANIFEST, MODEL, Manifest
-from workers.scoring.model import Model
-from workers.scoring.verify import verify
+from workers.scoring.refusal import ModelRefused
 
 
 class VersionTaken(Failure):
     """The folder of that version is there: a version is never changed, a new one takes another number."""
 
 
-def add_version(root: Path, manifest: Manifest, raw: bytes, feature_sets: Iterable[FeatureSet] = ()) -> Model:
+def add_version(root: Path, manifest: Manifest, raw: bytes, feature_sets: Iterable[FeatureSet] = ()) -> Sound:
     """Verify a version and write it to `<root>/<objective>/<version>/`. Raises ModelRefused, VersionTaken, OSError."""
-    with TemporaryDirectory() as beside:
-        model = verify(_write(Path(beside), manifest, raw), feature_sets)
+    with TemporaryDirectory() as beside, Examiner() as examiner:
+        verdict = examiner.examine(_write(Path(beside), manifest, raw), feature_sets)
+    if isinstance(verdict, Unsound):
+        raise ModelRefused(verdict.reason, verdict.message)
     _write(root, manifest, raw)
-    return model
+    return verdict
 
 
 def _write(root: Path, manifest: Manifest, raw: bytes) -> Path:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from workers.ranking.features import FeatureSet
 from workers.scoring.manifest import Manifest
 from workers.scoring.model import Model
@@ -22,8 +24,7 @@ class State(StrEnum):
     GONE = "gone"  # its folder is not there any more; loaded, it goes on while it is in force
 
 
-@dataclass(frozen=True)
-class Sound:
+class Sound(msgspec.Struct, frozen=True, tag=True):
     """What verification found. `size` of model.onnx in bytes; the manifest keeps one golden row, to warm the model."""
 
     manifest: Manifest
@@ -41,8 +42,7 @@ class Sound:
         return Model(self.manifest, shelf.session, self.rows_per_call)
 
 
-@dataclass(frozen=True)
-class Unsound:
+class Unsound(msgspec.Struct, frozen=True, tag=True):
     """Why verification refused."""
 
     reason: ModelReason

@@ -60,6 +60,12 @@ class Folder:
         return version.folder in self._complete or (version.folder / MANIFEST).exists()
 
 
+def find_versions(root: Path) -> dict[str, list[Version]]:
+    """Versions by objective, the highest first, also those whose manifest is not there."""
+    found = {name: list(_versions(name, folder)) for name, folder in sorted(_folders(root))}
+    return {o: sorted(versions, key=lambda version: -version.number) for o, versions in found.items() if versions}
+
+
 def stamp(version: Version) -> Stamp:
     """The state of a version's files."""
     return Stamp(_stamp(version.folder / MANIFEST), _stamp(version.folder / MODEL))

@@ -1,13 +1,14 @@
-"""The models' folder, followed while the worker runs: a thread notices, verifies and loads; the loop only looks.
+"""The models' folder, followed while the worker runs: a thread notices, has verified, and loads; the loop only looks.
 
 The thread puts one immutable catalogue in the place of another. It alone changes what is loaded; it takes no lock that
-the loop takes, and the loop asks it by a queue.
+the loop takes, and the loop asks it by a queue. Exams come back by the same queue, so that it waits for none of them.
 """
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -15,14 +16,15 @@ from typing import Final, NamedTuple
 from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.mix import NO_PINS, Pinned
-from workers.ranking.surface import Surface, Surfaces
+from workers.ranking.surface import Surface, Surfaces, feature_sets_by_objective
 from workers.scoring.answers import Answer, Answers, Ask, Asked
-from workers.scoring.catalogue import Catalogue, Entry, State
+from workers.scoring.catalogue import Catalogue, Entry, State, Verdict
+from workers.scoring.examine import LIMITS, Limits
+from workers.scoring.examiner import Examiner
 from workers.scoring.folder import Folder
 from workers.scoring.reader import Reader
 from workers.scoring.refusal import Version
 from workers.scoring.scan import look_again
-from workers.scoring.store import feature_sets_by_objective
 from workers.scoring.verify import SIZE_LIMIT
 
 MODELS_AT_START: Final = 32
@@ -53,7 +55,8 @@ class Library:
     """Every model in a folder. Entered, it has verified what the surfaces need, and its thread runs until the exit.
 
     `say` takes events for the log, `on_change` each new catalogue: both are called in the thread, at the start in the
-    caller's. `budget_bytes` bounds what is loaded, by estimate. Raises NoVerifiedModel when entered.
+    caller's. `budget_bytes` bounds what is loaded, by estimate, `limits` each exam. Raises NoVerifiedModel when
+    entered.
     """
 
     def __init__(
@@ -64,15 +67,20 @@ class Library:
         say: Callable[..., None] = lambda event, **fields: None,
         on_change: Callable[[Catalogue], None] = lambda catalogue: None,
         size_limit: int = SIZE_LIMIT,
+        limits: Limits = LIMITS,
     ) -> None:
         self._root, self._say, self._on_change = root, say, on_change
         self._surfaces = surfaces
         self._needed = feature_sets_by_objective(surfaces)
         self._folder = Folder(root)
-        self._reader = Reader(self._needed, budget_bytes, size_limit, say, time.monotonic)
+        self._reader = Reader(budget_bytes, size_limit, say, time.monotonic)
+        self._examiner = Examiner(size_limit, limits)
+        self._exams = ThreadPoolExecutor(1, "exams")
+        self._exam: Entry | None = None
         self._catalogue = Catalogue(0, {})
-        self._asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
-        self._answers = Answers(self._asks.put, say, time.monotonic)
+        self._heard: queue.SimpleQueue[Ask | Future[Verdict] | None] = queue.SimpleQueue()
+        self._asked: dict[Version, bool] = {}
+        self._answers = Answers(self._heard.put, say, time.monotonic)
         self._changed = threading.Condition()
         self._failure: Exception | None = None
         self._stopping = False
@@ -122,7 +130,7 @@ class Library:
 
     def want(self, objective: str, version: int) -> None:
         """Ask that a version be verified, of any thread's; the answer is a catalogue to come."""
-        self._asks.put(Ask(objective, version, load=False))
+        self._heard.put(Ask(objective, version, load=False))
 
     def wait_past(self, revision: int, timeout: float) -> bool:
         """Wait until the catalogue is past a revision; whether it came to be within `timeout` seconds."""
@@ -132,15 +140,12 @@ class Library:
     # The start and the end
 
     def __enter__(self) -> "Library":
-        self._look()
-        left, others = MODELS_AT_START, [o for o in self._catalogue.entries if o not in self._needed]
-        for objective in (*self._needed, *others):
-            while left and (entry := self._catalogue.next_to_verify(objective)) is not None:
-                self._verify(entry, load=objective in self._needed)
-                left -= 1
-        lacking = [self._lack(objective) for objective in self._needed if self._is_lacking(objective)]
-        if lacking:
-            raise NoVerifiedModel("; ".join(lacking))
+        try:
+            self._look()
+            self._verify_first()
+        except BaseException:
+            self._examiner.close()
+            raise
         self._thread.start()
         return self
 
@@ -148,8 +153,21 @@ class Library:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping = True
-        self._asks.put(None)
+        self._heard.put(None)
         self._thread.join(_JOIN_SECONDS)
+        self._exams.shutdown(wait=False, cancel_futures=True)
+        self._examiner.close()
+
+    def _verify_first(self) -> None:
+        left, others = MODELS_AT_START, [o for o in self._catalogue.entries if o not in self._needed]
+        for objective in (*self._needed, *others):
+            while left and (entry := self._catalogue.next_to_verify(objective)) is not None:
+                verdict = self._examine(entry)
+                self._put([self._reader.judge(entry, verdict, load=objective in self._needed)])
+                left -= 1
+        lacking = [self._lack(objective) for objective in self._needed if self._is_lacking(objective)]
+        if lacking:
+            raise NoVerifiedModel("; ".join(lacking))
 
     def _is_lacking(self, objective: str) -> bool:
         return all(entry.state is State.REFUSED for entry in self._catalogue.versions(objective).values())
@@ -167,9 +185,12 @@ class Library:
         try:
             looked = time.monotonic()
             while not self._stopping:
-                for ask in self._next_asks(looked + _LOOK_SECONDS):
-                    self._meet(ask)
+                self._hear(looked + _LOOK_SECONDS)
+                self._load_one()
+                self._begin_exam()
                 if time.monotonic() >= looked + _LOOK_SECONDS:
+                    if self._exam is None:
+                        self._examiner.rest()
                     self._look()
                     looked = time.monotonic()
         except Exception as failure:
@@ -179,40 +200,67 @@ class Library:
                 self._changed.notify_all()
             raise
 
-    def _next_asks(self, until: float) -> Iterator[Ask]:
-        """What is asked, each once; where nothing is, the next version that nobody has verified yet, or wait."""
-        asks: dict[Ask, None] = {}
-        waiting = next(self._unverified(), None)
+    def _hear(self, until: float) -> None:
+        """Take what is asked and what was examined, all that has come; wait for it where nothing is to be loaded."""
+        self._asked = {version: load for version, load in self._asked.items() if self._is_open(version, load)}
+        patience = 0.001 if self._waiting(State.AVAILABLE) else max(0.001, until - time.monotonic())
         try:
-            ask = self._asks.get(timeout=0.001 if waiting else max(0.001, until - time.monotonic()))
+            self._take(self._heard.get(timeout=patience))
             while True:
-                if ask is not None:
-                    asks[ask] = None
-                ask = self._asks.get_nowait()
+                self._take(self._heard.get_nowait())
         except queue.Empty:
             pass
-        return iter(asks or ([waiting] if waiting else []))
 
-    def _unverified(self) -> Iterator[Ask]:
-        for objective in self._catalogue.entries:
-            entry = self._catalogue.next_to_verify(objective)
-            if entry is not None:
-                yield Ask(objective, entry.version.number, load=False)
-
-    def _meet(self, ask: Ask) -> None:
-        if self._stopping:
+    def _take(self, heard: Ask | Future[Verdict] | None) -> None:
+        if self._stopping or heard is None:
             return
-        listed = (e for e in self._catalogue.versions(ask.objective).values() if e.state is State.LISTED)
-        entry = next(listed, None) if ask.version is None else self._catalogue.entry(ask.objective, ask.version)
-        if entry is None:
-            return
-        if entry.state is State.LISTED:
-            self._verify(entry, ask.load)
-        elif entry.state is State.AVAILABLE and ask.load:
-            self._put([self._reader.load(entry)])
+        if isinstance(heard, Future):
+            self._end_exam(heard.result())
+        elif (entry := self._meant(heard)) is not None:
+            self._asked[entry.version] = heard.load or self._asked.get(entry.version, False)
 
-    def _verify(self, entry: Entry, load: bool) -> None:
-        self._put([self._reader.verify(entry, load)])
+    def _meant(self, ask: Ask) -> Entry | None:
+        if ask.version is not None:
+            return self._catalogue.entry(ask.objective, ask.version)
+        versions = self._catalogue.versions(ask.objective).values()
+        return next((entry for entry in versions if entry.state is State.LISTED), None)
+
+    def _is_open(self, version: Version, load: bool) -> bool:
+        entry = self._catalogue.entry(version.objective, version.number)
+        return entry is not None and (entry.state is State.LISTED or (load and entry.state is State.AVAILABLE))
+
+    def _waiting(self, state: State) -> list[Entry]:
+        """What is asked for and has come so far; first what is to be loaded."""
+        asked = sorted(self._asked, key=lambda version: not self._asked[version])
+        found = (self._catalogue.entry(version.objective, version.number) for version in asked)
+        return [entry for entry in found if entry is not None and entry.state is state]
+
+    def _load_one(self) -> None:
+        """Load what is smallest of all that is asked for: it should not wait for what takes long."""
+        available = [entry for entry in self._waiting(State.AVAILABLE) if self._asked[entry.version]]
+        if available and not self._stopping:
+            self._put([self._reader.load(min(available, key=_size))])
+
+    def _begin_exam(self) -> None:
+        if self._exam is not None or self._stopping:
+            return
+        waiting = self._waiting(State.LISTED)
+        self._exam = waiting[0] if waiting else next(self._unverified(), None)
+        if self._exam is not None:
+            self._exams.submit(self._examine, self._exam).add_done_callback(self._heard.put)
+
+    def _end_exam(self, verdict: Verdict) -> None:
+        entry, self._exam = self._exam, None
+        # Its folder may have gone meanwhile, and come again.
+        if entry is not None and entry is self._catalogue.entry(entry.version.objective, entry.version.number):
+            self._put([self._reader.judge(entry, verdict, self._asked.get(entry.version, False))])
+
+    def _examine(self, entry: Entry) -> Verdict:
+        return self._examiner.examine(entry.version.folder, self._needed.get(entry.version.objective, ()))
+
+    def _unverified(self) -> Iterator[Entry]:
+        found = (self._catalogue.next_to_verify(objective) for objective in self._catalogue.entries)
+        return (entry for entry in found if entry is not None)
 
     def _look(self) -> None:
         in_force = {(o, n) for models in self._answers.in_force.values() for o, n in models.items()}
@@ -231,6 +279,10 @@ class Library:
             self._catalogue = changed.changed(evicted) if evicted else changed
             self._changed.notify_all()
         self._on_change(self._catalogue)
+
+
+def _size(entry: Entry) -> int:
+    return entry.sound.size if entry.sound else 0
 
 
 def _state(entry: Entry) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """Verification: nothing in a version's folder is trusted. The steps stand in order; the first that fails refuses it.
 
-A model that passes has been run, so that its first feed finds it warm.
+It runs the model, which may take for ever: so it happens in a process of its own (examine.py), and what passed is
+opened again where it is to score. That runs it once more, so that its first feed finds it warm.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,27 +37,34 @@ def verify(folder: Path, feature_sets: Iterable[FeatureSet] = (), size_limit: in
     for feature_set in feature_sets:
         check_features(manifest, feature_set)
     model = open_model(raw, manifest)
-    try:
+    with _running():
         model = settle_batching(model)
         _check_golden(model)
+    return model
+
+
+def reopen(folder: Path, manifest: Manifest, rows_per_call: int, size_limit: int = SIZE_LIMIT) -> Model:
+    """Open a model that was verified: the same file, by its hash, so that only a first run is left.
+
+    Raises ModelRefused where the file is another one by now, or this process cannot open it.
+    """
+    raw = _read_model(folder / MODEL, folder.parent.parent, size_limit)
+    _check_hash(manifest, raw)
+    model = replace(open_model(raw, manifest), rows_per_call=rows_per_call)
+    with _running():
+        _check_golden(model)
+    return model
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    try:
+        yield
     except ModelRefused:
         raise
     # Whatever a model does when it is run, it is refused; onnxruntime's errors have no class in common.
     except Exception as error:
         raise ModelRefused(ModelReason.UNREADABLE, f"model.onnx: cannot be run: {error}") from error
-    return model
-
-
-def reopen(folder: Path, manifest: Manifest, rows_per_call: int, size_limit: int = SIZE_LIMIT) -> Model:
-    """Open a model again that was verified: the same file, by its hash, so that only a first run is left.
-
-    Raises ModelRefused where the file is another one by now.
-    """
-    raw = _read_model(folder / MODEL, folder.parent.parent, size_limit)
-    _check_hash(manifest, raw)
-    model = replace(open_model(raw, manifest), rows_per_call=rows_per_call)
-    _check_golden(model)
-    return model
 
 
 def _check_folder(manifest: Manifest, folder: Path) -> None:

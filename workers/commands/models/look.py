@@ -8,10 +8,12 @@ import click
 
 from workers.commands.options import example
 from workers.ranking.features import FeatureSet
+from workers.ranking.surface import feature_sets_by_objective
+from workers.scoring.catalogue import Sound, Unsound, Verdict
+from workers.scoring.examiner import Examiner
+from workers.scoring.folder import find_versions
 from workers.scoring.manifest import Manifest, read_manifest
-from workers.scoring.model import Model
-from workers.scoring.refusal import ModelRefused, Refusal, Version
-from workers.scoring.store import choose, feature_sets_by_objective, find_versions
+from workers.scoring.refusal import ModelRefused, Version
 from workers.settings import SETTINGS, load_surfaces
 
 ROW_BY_ROW = "  (scored row by row, so slower: it rounds by where a row stands in the batch)"
@@ -47,7 +49,9 @@ def list_models(folder: Path, surfaces: Path | None, as_json: bool) -> None:
     That is the highest version of each objective that verifies. DIR is TRIMTAB_MODELS, else onnx_models.
     """
     sets = _feature_sets(surfaces)
-    entries = [entry for o, versions in find_versions(folder).items() for entry in _listed(versions, sets.get(o, []))]
+    with Examiner() as examiner:
+        found = find_versions(folder).items()
+        entries = [entry for o, versions in found for entry in _listed(versions, sets.get(o, []), examiner)]
     if as_json:
         click.echo(json.dumps({"models": entries}, indent=2))
     elif not entries:
@@ -69,7 +73,10 @@ def verify(context: click.Context, folder: Path, surfaces: Path | None, as_json:
     """
     sets = _feature_sets(surfaces)
     found = [version for versions in find_versions(folder).values() for version in versions]
-    verdicts = [_verdict(version, sets.get(version.objective, [])) for version in found]
+    with Examiner() as examiner:
+        verdicts = [
+            _judged(version, examiner.examine(version.folder, sets.get(version.objective, []))) for version in found
+        ]
     missing = sorted(set(sets) - {version["objective"] for version in verdicts if version["ok"]})
     if as_json:
         click.echo(json.dumps({"models": verdicts, "missing": missing}, indent=2))
@@ -82,27 +89,34 @@ def _feature_sets(surfaces: Path | None) -> _FeatureSets:
     return {} if surfaces is None else feature_sets_by_objective(load_surfaces(surfaces))
 
 
-def _listed(versions: list[Version], sets: list[FeatureSet]) -> Iterator[_Entry]:
+def _listed(versions: list[Version], sets: list[FeatureSet], examiner: Examiner) -> Iterator[_Entry]:
     """One objective's versions, the highest first; those below the one in force are not verified."""
-    model, refusals = choose(versions, sets)
-    refused = {refusal.version: refusal for refusal in refusals}
-    for version in versions:
-        yield _entry(version, refused.get(version), model)
+    rest = iter(versions)
+    for version in rest:
+        verdict = examiner.examine(version.folder, sets)
+        yield _entry(version, verdict)
+        if isinstance(verdict, Sound):
+            break
+    yield from (_entry(version, None) for version in rest)
 
 
-def _entry(version: Version, refusal: Refusal | None, model: Model | None) -> _Entry:
+def _entry(version: Version, verdict: Verdict | None) -> _Entry:
     manifest = _manifest(version)
-    in_force = model is not None and version.number == model.manifest.version and refusal is None
     return {
         "objective": version.objective,
         "version": version.number,
-        "state": "refused" if refusal else "in-force" if in_force else "older",
+        "state": "older" if verdict is None else "in-force" if isinstance(verdict, Sound) else "refused",
         "features": manifest and len(manifest.features),
         "sha256": manifest and manifest.sha256,
         "metrics": manifest and manifest.metrics,
-        "reason": refusal and str(refusal.reason),
-        "message": refusal and refusal.message,
+        **_reason(verdict),
     }
+
+
+def _reason(verdict: Verdict | None) -> _Entry:
+    if isinstance(verdict, Unsound):
+        return {"reason": str(verdict.reason), "message": verdict.message}
+    return {"reason": None, "message": None}
 
 
 def _manifest(version: Version) -> Manifest | None:
@@ -112,15 +126,13 @@ def _manifest(version: Version) -> Manifest | None:
         return None
 
 
-def _verdict(version: Version, sets: list[FeatureSet]) -> _Entry:
-    model, refusals = choose([version], sets)
+def _judged(version: Version, verdict: Verdict) -> _Entry:
     return {
         "objective": version.objective,
         "version": version.number,
-        "ok": model is not None,
-        "reason": str(refusals[0].reason) if refusals else None,
-        "message": refusals[0].message if refusals else None,
-        "row_by_row": model and model.rows_per_call == 1,
+        "ok": isinstance(verdict, Sound),
+        **_reason(verdict),
+        "row_by_row": verdict.rows_per_call == 1 if isinstance(verdict, Sound) else None,
     }
 
 

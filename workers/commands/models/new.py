@@ -14,13 +14,15 @@ from workers.commands.models.rows import draw_rows, read_rows
 from workers.commands.options import example, settings
 from workers.observe.failure import Failure
 from workers.ranking.features import FeatureSet
-from workers.ranking.surface import Surfaces
+from workers.ranking.surface import Surfaces, feature_sets_by_objective
 from workers.scoring.add import add_version
+from workers.scoring.catalogue import Sound
 from workers.scoring.draft import draft, features_of
 from workers.scoring.files import read_file
-from workers.scoring.model import Matrix, Model
+from workers.scoring.folder import find_versions
+from workers.scoring.manifest import Manifest
+from workers.scoring.model import Matrix
 from workers.scoring.refusal import ModelReason, ModelRefused
-from workers.scoring.store import feature_sets_by_objective, find_versions
 from workers.scoring.verify import SIZE_LIMIT
 from workers.settings import SETTINGS, ConfigurationError, load_surfaces
 
@@ -95,12 +97,12 @@ def new(
         sets = [] if surfaces is None else _feature_sets(load_surfaces(surfaces), objective, features)
         rows = _rows(features, golden_from, sets, seed or 0)
         manifest = draft(raw, objective, number, features, rows)
-        model = add_version(root, manifest, raw, sets)
+        sound = add_version(root, manifest, raw, sets)
     except ModelRefused as refused:
         raise Failure(_explain(source, refused)) from None
     except OSError as error:
         raise Failure(f"{root}: cannot be written: {error}") from None
-    document = _document(root, model)
+    document = _document(root, manifest, sound)
     click.echo(json.dumps(document, indent=2) if as_json else _line(document))
 
 
@@ -148,8 +150,7 @@ def _explain(source: Path, refused: ModelRefused) -> str:
     return f"{source}: refused, {refused.reason}: {refused.message}" + (f"\nTry: {remedy}" if remedy else "")
 
 
-def _document(root: Path, model: Model) -> dict[str, object]:
-    manifest = model.manifest
+def _document(root: Path, manifest: Manifest, sound: Sound) -> dict[str, object]:
     scores = [row.score for row in manifest.golden]
     return {
         "objective": manifest.objective,
@@ -160,7 +161,7 @@ def _document(root: Path, model: Model) -> dict[str, object]:
         "golden": len(scores),
         "lowest_score": min(scores),
         "highest_score": max(scores),
-        "row_by_row": model.rows_per_call == 1,
+        "row_by_row": sound.rows_per_call == 1,
     }
 
 

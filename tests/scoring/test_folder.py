@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from tests.scoring.building import add_model, mlp
-from workers.scoring.store import find_versions
+from workers.scoring.folder import find_versions
 
 
 def test_only_folders_with_whole_numbers_for_names_are_versions(tmp_path: Path) -> None:
