@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.scoring.building import add_model, linear_then, mlp, trees
+from tests.scoring.building import add_model, golden_of, hungry, linear_then, mlp, trees
 from workers.commands.models import models
 
 
@@ -92,6 +92,17 @@ def test_verify_names_every_version_and_ends_with_1_where_one_is_refused(folder:
         ["ok", "quality/1"],
     ]
     assert "hash: model.onnx: sha256: got" in result.output
+
+
+def test_verify_refuses_a_model_that_takes_all_memory_and_goes_on(tmp_path: Path) -> None:
+    add_model(tmp_path, hungry(), version=2, golden=golden_of(mlp()))
+    add_model(tmp_path, mlp())
+    result = invoke("verify", tmp_path)
+    assert result.exit_code == 1
+    refused, ok = result.output.splitlines()
+    assert refused.startswith("refused  quality/2  unreadable: ")
+    assert refused.endswith("of memory that verification may take")
+    assert ok == "ok       quality/1"
 
 
 def test_verify_ends_with_0_where_every_version_is_sound(tmp_path: Path) -> None:

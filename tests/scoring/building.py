@@ -153,3 +153,36 @@ def add_model(root: Path, built: onnx.ModelProto, objective: str = "quality", ve
     if "golden" not in changes:
         changes["golden"] = golden_of(built, width)
     return write_version(root, raw, manifest_of(raw, width, objective=objective, version=version, **changes))
+
+
+def endless(grows: bool = False) -> onnx.ModelProto:
+    """A loop whose condition holds for ever; where it `grows` it also takes twice as much memory at each turn."""
+    turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
+    going, going_on = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on"))
+    value, changed = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("value", "changed"))
+    body = [
+        helper.make_node("Identity", ["going"], ["going_on"]),
+        helper.make_node("Concat", ["value", "value"] if grows else ["value"], ["changed"], axis=0),
+    ]
+    loop = helper.make_graph(body, "loop", [turn, going, value], [going_on, changed])
+    nodes = [
+        helper.make_node("Loop", ["", "always", "features"], ["looped"], body=loop),
+        helper.make_node("ReduceSum", ["looped", "axis"], ["score"], keepdims=1),
+    ]
+    return model(nodes, {"always": np.array(True), "axis": np.array([1], np.int64)})
+
+
+def hungry(count: int = 2**33) -> onnx.ModelProto:
+    """A sum over so many float32 numbers, all at once."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("ReduceSum", ["features", "axis"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["sum", "zero"], ["score"]),
+    ]
+    return model(nodes, {"shape": np.array([count], np.int64), "axis": np.array([1], np.int64)})
+
+
+def add_endless(root: Path, objective: str = "quality", version: int = 1) -> Path:
+    """A version that nothing is wrong with, but that it never ends."""
+    return add_model(root, endless(), objective, version, golden=golden_of(mlp()))

@@ -1,18 +1,42 @@
+import os
 from pathlib import Path
 
+import pytest
+
 from tests.scoring.building import add_model, mlp
-from workers.scoring.folder import find_versions
+from workers.scoring.folder import Folder, find_versions
 
 
-def test_only_folders_with_whole_numbers_for_names_are_versions(tmp_path: Path) -> None:
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two versions, among much that is none."""
     add_model(tmp_path, mlp(), "quality")
     add_model(tmp_path, mlp(), "engagement")
     for name in ("2.partial", "draft", "-3", ".4"):
         (tmp_path / "quality" / name).mkdir()
     (tmp_path / "data" / "raw").mkdir(parents=True)
     (tmp_path / "quality" / "5").write_text("a file")
-    found = find_versions(tmp_path)
-    assert {objective: [v.number for v in versions] for objective, versions in found.items()} == {
-        "engagement": [1],
-        "quality": [1],
-    }
+    os.makedirs(os.fsencode(tmp_path) + b"/\xff/1")
+    return tmp_path
+
+
+def found(root: Path) -> dict[str, list[int]]:
+    return {objective: [v.number for v in versions] for objective, versions in find_versions(root).items()}
+
+
+def seen(root: Path) -> dict[str, list[int]]:
+    return {objective: list(versions) for objective, versions in Folder(root).look().items()}
+
+
+def test_only_folders_with_whole_numbers_for_names_are_versions(root: Path) -> None:
+    assert found(root) == seen(root) == {"engagement": [1], "quality": [1]}
+
+
+def test_a_version_without_a_manifest_is_found_and_not_yet_seen(root: Path) -> None:
+    (root / "quality" / "2").mkdir()
+    assert (found(root)["quality"], seen(root)["quality"]) == ([2, 1], [1])
+
+
+def test_of_two_names_of_one_number_the_one_that_a_manifest_can_name_is_the_version(root: Path) -> None:
+    (root / "quality" / "01").mkdir()
+    assert [version.folder.name for version in find_versions(root)["quality"]] == ["1"]

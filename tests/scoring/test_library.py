@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tests.builders import surface
-from tests.scoring.building import FEATURES, WIDE, add_model, golden_of, mlp, trees, write_version
+from tests.scoring.building import FEATURES, WIDE, add_endless, add_model, golden_of, mlp, trees, write_version
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surfaces
 from workers.scoring.answers import Lacking, Loading
 from workers.scoring.catalogue import Catalogue, Entry, State
+from workers.scoring.examine import Limits
 from workers.scoring.library import Library, NoVerifiedModel
 from workers.scoring.refusal import ModelReason
 from workers.scoring.scorer import SurfaceModels
@@ -23,6 +24,7 @@ HOME = surface(feature_set=WIDE)
 SURFACES: Surfaces = {"home": HOME}
 OBJECTIVES = HOME.objectives
 MB = 1024 * 1024
+PATIENCE = 90.0
 
 
 def spoil(folder: Path) -> None:
@@ -37,7 +39,7 @@ def both(root: Path, version: int = 1) -> None:
 def until(library: Library, holds: Callable[[Catalogue], bool]) -> Catalogue:
     catalogue = library.catalogue
     while not holds(catalogue):
-        assert library.wait_past(catalogue.revision, 20), f"nothing more happened: {list(catalogue)}"
+        assert library.wait_past(catalogue.revision, PATIENCE), f"nothing more happened: {list(catalogue)}"
         catalogue = library.catalogue
     return catalogue
 
@@ -67,7 +69,7 @@ def versions(library: Library, objectives: Sequence[str] = OBJECTIVES, **pins: i
         if isinstance(answer, SurfaceModels):
             return answer.versions
         assert isinstance(answer, Loading), answer
-        assert library.wait_past(revision, 20)
+        assert library.wait_past(revision, PATIENCE)
 
 
 def test_the_highest_version_by_number_is_in_force(tmp_path: Path) -> None:
@@ -289,3 +291,61 @@ def test_a_folder_with_a_manifest_that_is_none_is_refused(tmp_path: Path) -> Non
         refusal = entry(library, "quality", 7).refusal
         assert refusal is not None
         assert refusal.reason is ModelReason.MANIFEST
+
+
+def test_a_start_with_an_endless_model_refuses_it_and_takes_the_good_version_beside_it(tmp_path: Path) -> None:
+    both(tmp_path)
+    add_endless(tmp_path, "quality", 2)
+    with Library(tmp_path, SURFACES, 64 * MB, limits=Limits(cpu_seconds=1)) as library:
+        refusal = entry(library, "quality", 2).refusal
+        assert refusal is not None
+        assert str(refusal).startswith("quality/2: unreadable: model.onnx: takes more than the 1 s of CPU time")
+        assert versions(library) == {"quality": 1, "engagement": 1}
+
+
+def test_while_an_endless_model_is_examined_verified_versions_are_loaded_and_others_noticed(tmp_path: Path) -> None:
+    both(tmp_path)
+    add_model(tmp_path, mlp(seed=4), "virality", 1)
+    with Library(tmp_path, SURFACES, 1) as library:
+        assert entry(library, "virality", 1).state is State.AVAILABLE
+        add_endless(tmp_path, "quality", 2)
+        until(library, reached("quality", 2, State.LISTED))
+        assert versions(library, ["virality"]) == {"virality": 1}
+        both(tmp_path, 3)
+        until(library, reached("engagement", 3, State.LISTED))
+        shutil.rmtree(tmp_path / "virality")
+        assert versions(library) == {"quality": 1, "engagement": 1}
+        assert entry(library, "quality", 2).state is State.LISTED
+
+
+def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes_first(tmp_path: Path) -> None:
+    both(tmp_path)
+    ends: list[str] = []
+
+    def say(event: str, **fields: Any) -> None:
+        ends.extend(fields["model"].split(":")[0] for _ in range(event in ("model_available", "model_refused")))
+
+    with Library(tmp_path, SURFACES, 64 * MB, say, limits=Limits(cpu_seconds=4)) as library:
+        ends.clear()
+        add_endless(tmp_path, "quality", 2)
+        until(library, reached("quality", 2, State.LISTED))
+        for name in ("first", "second", "third"):
+            add_model(tmp_path, mlp(seed=len(name)), name)
+        until(library, lambda catalogue: all(catalogue.versions(name) for name in ("first", "second", "third")))
+        assert isinstance(library.models_for(HOME, ["third"]), Loading)
+        assert versions(library, ["third"]) == {"third": 1}
+        until(library, lambda catalogue: not any(e.state is State.LISTED for e in catalogue))
+    assert ends[:2] == ["quality/2", "third/1"]
+    assert set(ends[2:]) == {"first/1", "second/1"}
+
+
+def test_a_version_that_goes_while_it_is_examined_is_forgotten(tmp_path: Path) -> None:
+    both(tmp_path)
+    with Library(tmp_path, SURFACES, 64 * MB, limits=Limits(cpu_seconds=2)) as library:
+        folder = add_endless(tmp_path, "quality", 2)
+        until(library, reached("quality", 2, State.LISTED))
+        shutil.rmtree(folder)
+        until(library, lambda catalogue: catalogue.entry("quality", 2) is None)
+        add_model(tmp_path, mlp(seed=5), "quality", 2)
+        until(library, reached("quality", 2, *READY))
+        assert library.tally.refused == 0

@@ -25,7 +25,7 @@ from workers.scoring.verify import verify
 
 MB: Final = 1024 * 1024
 
-_NICE = 10
+_NICE = 5
 # Times what a session takes. Measured: an ensemble of trees took up to 20 times its file while it was verified (the
 # graph as Python and as onnxruntime reads it, and their copies), Gemm layers 3.5 times.
 _SESSIONS = 8

@@ -19,8 +19,6 @@ from workers.scoring.examine import LIMITS, Exam, Limits, Reads
 from workers.scoring.refusal import ModelReason
 from workers.scoring.verify import SIZE_LIMIT
 
-_IDLE_SECONDS = 10.0
-
 _VERDICTS = msgspec.json.Decoder(Verdict)
 _Process = subprocess.Popen[bytes]
 
@@ -31,8 +29,8 @@ class Examiner:
     One thread at a time, but for `close`, which any thread may call.
     """
 
-    def __init__(self, size_limit: int = SIZE_LIMIT, limits: Limits = LIMITS) -> None:
-        self._size_limit, self._limits = size_limit, limits
+    def __init__(self, size_limit: int = SIZE_LIMIT, limits: Limits = LIMITS, idle_seconds: float = 10.0) -> None:
+        self._size_limit, self._limits, self._idle_seconds = size_limit, limits, idle_seconds
         self._process: _Process | None = None
         self._used_at = 0.0
         self._closing = threading.Lock()
@@ -53,9 +51,14 @@ class Examiner:
             return verdict
         return _unexamined(self._ended_by(_end(process)))
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process, where it has one."""
+        return self._process.pid if self._process is not None else None
+
     def rest(self) -> None:
-        """Let the process go where nothing was examined for some seconds: it takes memory."""
-        if self._process is not None and time.monotonic() >= self._used_at + _IDLE_SECONDS:
+        """Let the process go where nothing was examined for `idle_seconds`: it takes memory."""
+        if self._process is not None and time.monotonic() >= self._used_at + self._idle_seconds:
             _end(self._process)
             self._process = None
 

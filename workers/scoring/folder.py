@@ -90,8 +90,17 @@ def _versions(objective: str, folder: Path) -> Iterator[Version]:
 def _folders(folder: Path) -> Iterator[tuple[str, Path]]:
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if entry.is_dir()]
+            found = [entry for entry in entries if entry.is_dir() and _is_text(entry.name)]
     except OSError:
         found = []
     for entry in found:
         yield entry.name, Path(entry.path)
+
+
+def _is_text(name: str) -> bool:
+    """Bytes that are no UTF-8 can name nothing in a record, a document or a log."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""Versions examined by a real process beside this one; the models are real, and so are the signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import psutil
+import pytest
+
+from tests.integration.harness import until
+from tests.scoring.building import WIDE, add_endless, add_model, endless, golden_of, hungry, mlp
+from workers.ranking.features import FeatureSet
+from workers.scoring.catalogue import Sound, Unsound, Verdict
+from workers.scoring.examine import Limits
+from workers.scoring.examiner import Examiner
+from workers.scoring.refusal import ModelReason
+
+
+@pytest.fixture
+def examiner() -> Iterator[Examiner]:
+    with Examiner(limits=Limits(cpu_seconds=2)) as one:
+        yield one
+
+
+def refusal(verdict: Verdict) -> str:
+    assert isinstance(verdict, Unsound)
+    assert verdict.reason is ModelReason.UNREADABLE
+    return verdict.message
+
+
+def pid_of(examiner: Examiner) -> int:
+    until(lambda: examiner.pid is not None)
+    assert examiner.pid is not None
+    return examiner.pid
+
+
+def in_exam(pid: int) -> bool:
+    """Whether it has used more than its start and a first look at the model take."""
+    return psutil.Process(pid).cpu_times().user > 3
+
+
+def test_a_sound_version_comes_back_with_what_it_takes_to_open_it(tmp_path: Path, examiner: Examiner) -> None:
+    folder = add_model(tmp_path, mlp())
+    verdict = examiner.examine(folder, [WIDE])
+    assert isinstance(verdict, Sound)
+    assert (verdict.manifest.objective, verdict.manifest.version, verdict.rows_per_call) == ("quality", 1, 16_384)
+    assert verdict.size == (folder / "model.onnx").stat().st_size
+
+
+def test_a_version_is_held_against_the_feature_sets_and_the_limit_of_its_size(tmp_path: Path) -> None:
+    folder = add_model(tmp_path, mlp())
+    narrow = FeatureSet("narrow", WIDE.names[:31])
+    with Examiner(size_limit=100) as strict, Examiner() as other:
+        small, features = strict.examine(folder), other.examine(folder, [WIDE, narrow])
+    assert isinstance(small, Unsound)
+    assert isinstance(features, Unsound)
+    assert (small.reason, features.reason) == (ModelReason.SIZE, ModelReason.FEATURES)
+    assert "feature set 'narrow'" in features.message
+
+
+def test_many_versions_are_examined_by_one_process(tmp_path: Path, examiner: Examiner) -> None:
+    pids = set()
+    for version in (1, 2, 3):
+        assert isinstance(examiner.examine(add_model(tmp_path, mlp(seed=version), version=version)), Sound)
+        pids.add(examiner.pid)
+    assert len(pids) == 1
+
+
+def test_an_endless_model_is_refused_by_its_cpu_time_and_the_next_is_examined(
+    tmp_path: Path, examiner: Examiner
+) -> None:
+    message = refusal(examiner.examine(add_endless(tmp_path)))
+    assert message == "model.onnx: takes more than the 2 s of CPU time that verification may take"
+    assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Sound)
+
+
+def test_each_exam_has_a_cpu_time_of_its_own(tmp_path: Path) -> None:
+    folder = add_model(tmp_path, mlp(hidden=(512, 512)))
+    with Examiner(limits=Limits(cpu_seconds=1)) as examiner:
+        assert isinstance(examiner.examine(folder), Sound)
+        pid = pid_of(examiner)
+        while psutil.Process(pid).cpu_times().user < 4:
+            assert isinstance(examiner.examine(folder), Sound)
+        assert examiner.pid == pid
+
+
+def test_a_model_that_takes_too_long_by_the_clock_is_refused(tmp_path: Path) -> None:
+    with Examiner(limits=Limits(seconds=1)) as examiner:
+        message = refusal(examiner.examine(add_endless(tmp_path)))
+    assert message == "model.onnx: takes more than the 1 s that verification may take"
+
+
+@pytest.mark.parametrize("built", [hungry(), endless(grows=True)], ids=["at once", "bit by bit"])
+def test_a_model_that_takes_too_much_memory_is_refused_and_the_process_lives(
+    tmp_path: Path, built: onnx.ModelProto
+) -> None:
+    with Examiner() as examiner:
+        message = refusal(examiner.examine(add_model(tmp_path, built, golden=golden_of(mlp()))))
+        assert "bad_alloc: wants more than the 513 MiB of memory that verification may take" in message
+        pid = examiner.pid
+        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Sound)
+        assert examiner.pid == pid
+
+
+def test_memory_within_the_bound_is_no_reason(tmp_path: Path) -> None:
+    with Examiner() as examiner:
+        assert isinstance(examiner.examine(add_model(tmp_path, hungry(2**24))), Sound)
+
+
+def test_a_process_that_was_killed_between_exams_is_replaced_and_no_version_is_blamed(
+    tmp_path: Path, examiner: Examiner
+) -> None:
+    folder = add_model(tmp_path, mlp())
+    assert isinstance(examiner.examine(folder), Sound)
+    pid = pid_of(examiner)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert isinstance(examiner.examine(folder), Sound)
+    assert examiner.pid != pid
+
+
+def examine_aside(examiner: Examiner, folder: Path) -> tuple[threading.Thread, list[Verdict]]:
+    verdicts: list[Verdict] = []
+    thread = threading.Thread(target=lambda: verdicts.append(examiner.examine(folder)), daemon=True)
+    thread.start()
+    return thread, verdicts
+
+
+def test_a_model_that_ends_the_process_is_refused_and_the_process_replaced(tmp_path: Path) -> None:
+    with Examiner() as examiner:
+        thread, verdicts = examine_aside(examiner, add_endless(tmp_path))
+        os.kill(pid_of(examiner), signal.SIGSEGV)
+        thread.join()
+        message = refusal(verdicts[0])
+        assert message == "model.onnx: the process that verified it ended by signal 11 (SIGSEGV)"
+        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Sound)
+
+
+def test_closed_it_ends_its_process_in_mid_exam(tmp_path: Path) -> None:
+    examiner = Examiner()
+    thread, _ = examine_aside(examiner, add_endless(tmp_path))
+    pid = pid_of(examiner)
+    examiner.close()
+    thread.join()
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_process_without_work_ends_and_another_comes_when_there_is_some(tmp_path: Path) -> None:
+    folder = add_model(tmp_path, mlp())
+    with Examiner(idle_seconds=0) as examiner:
+        assert isinstance(examiner.examine(folder), Sound)
+        pid = pid_of(examiner)
+        examiner.rest()
+        assert (examiner.pid, psutil.pid_exists(pid)) == (None, False)
+        assert isinstance(examiner.examine(folder), Sound)
+    with Examiner(idle_seconds=3600) as patient:
+        assert isinstance(patient.examine(folder), Sound)
+        patient.rest()
+        assert patient.pid is not None
+
+
+def test_whoever_is_killed_leaves_no_process_that_examines_an_endless_model(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from workers.scoring.examiner import Examiner as E; " + (
+        "E().examine(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(add_endless(tmp_path))]
+    # Both have the end of this pipe that is written to: it is at its end when both are gone.
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as parent:
+        children = psutil.Process(parent.pid).children
+        until(lambda: any(in_exam(child.pid) for child in children()))
+        parent.kill()
+        assert parent.stderr is not None
+        assert parent.stderr.read() == b""
+
+
+def test_the_process_imports_neither_kafka_nor_redis_nor_the_command_line() -> None:
+    code = "import sys, workers.scoring.examine; print(*sys.modules)"
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"confluent_kafka", "redis", "click", "structlog", "workers.cli"} & set(listed)
