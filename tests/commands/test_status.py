@@ -148,6 +148,27 @@ def test_where_workers_differ_each_version_has_a_line_that_names_its_workers(
     ]
 
 
+def test_refused_pins_are_told_with_their_reason_in_the_table_and_as_json(
+    write: Write, run: Callable[..., Ended]
+) -> None:
+    def pins(reason: str) -> dict[str, Any]:
+        unset = dict.fromkeys(("versions", "source", "applied_at", "push_ms"))
+        return unset | {"refused": {"reason": reason, "at": 1, "content": None}}
+
+    own, arm = "quality: version 9 is not available, expected one of: 1", "x: not an objective of this surface"
+    write("w-1", status(weights(EVEN) | {"pins": pins(own), "arm_pins": {"b": pins(arm)}}))
+    write("w-2", status(weights(EVEN) | {"pins": pins(own)}))
+    assert [line for line in lines(run().out) if line.startswith("refused")] == [
+        f"refused models on 2 of 2 workers: {own}",
+        f"refused models:b on 1 of 2 workers (w-1): {arm}",
+    ]
+    (home,) = json.loads(run("--json").out)["surfaces"]
+    assert home["refused"] == [
+        {"document": "models", "reason": own, "workers": ["w-1", "w-2"]},
+        {"document": "models:b", "reason": arm, "workers": ["w-1"]},
+    ]
+
+
 def test_an_arm_that_never_had_a_valid_set_is_said_to_have_none(write: Write, run: Callable[..., Ended]) -> None:
     none = weights(EVEN) | dict.fromkeys(("version", "values", "source", "applied_at"))
     write("w-1", status(weights(EVEN) | {"experiment": experiment(b=0), "arms": {"b": none}}))

@@ -198,6 +198,7 @@ def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version
     redis.hset(f"{prefix}weights:home", "quality", "much")
     redis.hset(f"{prefix}weights:home:b", "quality", "0.75")
     redis.hset(f"{prefix}experiment:home", mapping={"salt": "autumn", "b": "25"})
+    redis.hset(f"{prefix}models:home", "quality", "9")
     redis.set(f"{prefix}workers:status:strange", "{}")
     redis.zadd(f"{prefix}workers:live", {"strange": now_ms()})
     world.start_worker().wait_for("event=restored")
@@ -211,7 +212,8 @@ def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version
     check("status", found)
     assert {worker["unreadable"] is None for worker in found["workers"]} == {True, False}
     home = found["surfaces"][0]
-    assert all(home[key] for key in ("weights", "experiment", "arms", "refused", "models"))
+    assert all(home[key] for key in ("weights", "experiment", "arms", "models"))
+    assert [refused["document"] for refused in home["refused"]] == ["weights", "models"]
 
 
 def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from workers.ranking.weights import Weights
 from workers.steering.agreement import SurfaceAgreement, agreements
 from workers.steering.live import LiveWorker
 from workers.steering.standing import Refused, Source
-from workers.steering.status import ExperimentStatus, SurfaceStatus, WeightsStatus, WorkerStatus
+from workers.steering.status import ExperimentStatus, PinsStatus, SurfaceStatus, WeightsStatus, WorkerStatus
 
 EVEN, TURNED = Weights.of({"quality": 0.5, "engagement": 0.5}), Weights.of({"quality": 0.9, "engagement": 0.1})
 NO_EXPERIMENT = ExperimentStatus(None, None, None, None, None, None)
@@ -60,6 +61,20 @@ def test_a_refusal_names_its_document_its_reason_and_who_refuses() -> None:
     assert [(p.document, p.reason, p.workers) for p in home.refused] == [
         ("weights", "quality: got 'a'", ["w-0", "w-1"]),
         ("weights:b", "x: unknown", ["w-0", "w-1"]),
+    ]
+
+
+def test_refused_pins_of_a_surface_and_of_an_arm_are_told_beside_what_is_refused_of_weights() -> None:
+    def refused(reason: str) -> PinsStatus:
+        return PinsStatus(None, None, None, None, Refused(reason, 1, None))
+
+    own = surface(weights(refused="quality: got 'a'"))
+    refusing = msgspec.structs.replace(own, pins=refused("quality: version 9"), arm_pins={"b": refused("x: unknown")})
+    home = agreed(lives("w-0", refusing), lives("w-1", surface(weights())))
+    assert [(p.document, p.reason, p.workers) for p in home.refused] == [
+        ("weights", "quality: got 'a'", ["w-0"]),
+        ("models", "quality: version 9", ["w-0"]),
+        ("models:b", "x: unknown", ["w-0"]),
     ]
 
 

@@ -9,13 +9,14 @@ from workers.ranking.pins import ANYTHING, Available
 from workers.ranking.surface import Surface
 from workers.steering.live import LiveWorker
 from workers.steering.standing import Source
-from workers.steering.status import ExperimentStatus, SurfaceStatus, VersionStatus, WeightsStatus
-from workers.steering.surface_standing import EXPERIMENT, document_of
+from workers.steering.status import ExperimentStatus, PinsStatus, SurfaceStatus, VersionStatus, WeightsStatus
+from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
 
 T = TypeVar("T")
 Library = Mapping[str, Mapping[int, VersionStatus]]
 Said = Sequence[tuple[str, T]]
 """What each worker says, by its id."""
+AnyStatus = WeightsStatus | ExperimentStatus | PinsStatus
 
 
 class WeightsParty(msgspec.Struct, frozen=True):
@@ -119,8 +120,11 @@ def _versions_in_all(libraries: Sequence[Library], objective: str) -> dict[int, 
 def _agreement(name: str, said: Said[SurfaceStatus], models: Said[Mapping[str, int]]) -> SurfaceAgreement:
     experiments = [(worker, surface.experiment) for worker, surface in said]
     arms = _by_name([(worker, surface.arms) for worker, surface in said])
-    documents: dict[str, Said[WeightsStatus] | Said[ExperimentStatus]] = {document_of(): said, EXPERIMENT: experiments}
+    pins = _by_name([(worker, surface.arm_pins) for worker, surface in said])
+    documents: dict[str, Said[AnyStatus]] = {document_of(): said, EXPERIMENT: experiments}
     documents |= {document_of(arm): of_arm for arm, of_arm in arms.items()}
+    documents |= {models_of(): [(worker, surface.pins) for worker, surface in said]}
+    documents |= {models_of(arm): of_arm for arm, of_arm in pins.items()}
     return SurfaceAgreement(
         surface=name,
         workers=_workers(said),
@@ -142,7 +146,7 @@ def _experiment(said: Said[ExperimentStatus]) -> list[ExperimentParty]:
     return [ExperimentParty(p[0][1].salt, p[0][1].arms, _sources(p), _workers(p)) for p in parties]
 
 
-def _refused(document: str, said: Said[WeightsStatus] | Said[ExperimentStatus]) -> list[RefusedParty]:
+def _refused(document: str, said: Said[AnyStatus]) -> list[RefusedParty]:
     reasons = [(worker, one.refused.reason) for worker, one in said if one.refused is not None]
     return [RefusedParty(document, p[0][1], _workers(p)) for p in _parties(reasons, str)]
 
