@@ -198,6 +198,18 @@ def test_a_snapshot_that_was_read_never_changes(server: RedisServer, steer: Stee
     assert steering.snapshot()["home"].weights == GOOD
 
 
+def test_a_change_makes_the_mix_of_its_own_surface_anew_and_no_others(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
+    steering = steer()
+    before = steering.snapshot()
+    server.set("home", quality=0.7, engagement=0.3)
+    events.wait("weights_applied", surface="home")
+    after = steering.snapshot()
+    assert after["home"] is not before["home"]
+    assert after["other"] is before["other"]
+
+
 def test_in_a_storm_of_writes_every_snapshot_is_one_set_written_whole(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:

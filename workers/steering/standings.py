@@ -41,13 +41,15 @@ class Standings:
         self._events = events
         self._now = now
         self._available = available
-        self._kept: dict[str, Mix] = {}
+        self._unkept: set[str] = set()
+        self.current: Mapping[str, SurfaceStanding] = {}
+        self.snapshot: Mapping[str, Mix] = {}
         self._replace({name: default_standing(surface, now()) for name, surface in surfaces.items()})
 
     def restore(self) -> None:
         """Stand on the mixes kept on disk; a file that must not be used is said and ignored."""
         self._replace({name: self._restored(name, standing) for name, standing in self.current.items()})
-        self._kept = dict(self.snapshot)
+        self._unkept.clear()
 
     def say_fallbacks(self) -> None:
         """Say which surfaces do not stand on Redis, and on what instead."""
@@ -61,30 +63,31 @@ class Standings:
         after = {
             name: before[name].judge(found, self._surfaces[name], available, moment) for name, found in replies.items()
         }
-        changed = [name for name in after if after[name] is not before[name]]
+        changed = {name: standing for name, standing in after.items() if standing is not before[name]}
         if changed:
-            self._replace({**before, **after})
-        for name in changed:
-            self._say_changes(name, before[name], after[name])
-        return changed
+            self._replace(changed)
+        for name, standing in changed.items():
+            self._say_changes(name, before[name], standing)
+        return list(changed)
 
     def keep(self) -> None:
         """Keep on disk what is not kept yet; an unwritable home is said and tried again."""
         trouble = None
-        for name, mix in self.snapshot.items():
-            if mix != self._kept.get(name):
-                try:
-                    last_good.save(
-                        self._home, self._keys.weights(name), mix, self._surfaces[name].weight_rules.default()
-                    )
-                    self._kept[name] = mix
-                except OSError as error:
-                    trouble = str(error)
+        for name in sorted(self._unkept):
+            default = self._surfaces[name].weight_rules.default()
+            try:
+                last_good.save(self._home, self._keys.weights(name), self.snapshot[name], default)
+                self._unkept.discard(name)
+            except OSError as error:
+                trouble = str(error)
         self._events.trouble("last_good_unwritable", trouble)
 
-    def _replace(self, standings: dict[str, SurfaceStanding]) -> None:
-        self.current: Mapping[str, SurfaceStanding] = MappingProxyType(standings)
-        self.snapshot: Mapping[str, Mix] = MappingProxyType({name: s.mix for name, s in standings.items()})
+    def _replace(self, standings: Mapping[str, SurfaceStanding]) -> None:
+        """Put these in the place of theirs; only their mixes are made anew, and kept where they are others."""
+        mixes = {name: standing.mix for name, standing in standings.items()}
+        self._unkept |= {name for name, mix in mixes.items() if mix != self.snapshot.get(name)}
+        self.current = MappingProxyType({**self.current, **standings})
+        self.snapshot = MappingProxyType({**self.snapshot, **mixes})
 
     def _restored(self, name: str, standing: SurfaceStanding) -> SurfaceStanding:
         try:
