@@ -93,7 +93,7 @@ class Events:
 
 
 def read_once_more(server: RedisServer, *events: Events) -> None:
-    """Return when all of these have read every hash as it is now: surfaces are read together."""
+    """Return when all of these have read what was written by now: pushes come in the order of the writes."""
     counts = [len(one.all("weights_applied", surface="other")) for one in events]
     server.set("other", quality=(sum(counts) + 1) / 10_000)
     for one, count in zip(events, counts, strict=True):

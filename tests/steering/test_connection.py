@@ -8,30 +8,48 @@ from workers.steering.connection import Denied, Link, RedisLost
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 OK = b"+OK\r\n"
 PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$12\r\nweights:home\r\n"
+FLUSH = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
 QUESTION = ("HGETALL", "weights:home")
 
 
 def test_a_push_between_two_replies_is_news() -> None:
     with Peer(HELLO, OK + PUSH + OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
         assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
-        assert link.has_news(0)
+        assert link.news(0) == {b"weights:home"}
         link.ask(QUESTION)
 
 
-def test_a_push_before_the_first_reply_is_older_than_the_question() -> None:
+def test_a_push_before_the_first_reply_is_news_too_since_the_question_may_be_of_another_key() -> None:
     with Peer(HELLO, PUSH + PUSH + OK + OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
         assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
-        assert not link.has_news(0)
+        assert link.news(0) == {b"weights:home"}
         link.ask(QUESTION)
 
 
-def test_a_push_after_the_last_reply_is_news_until_asked_about() -> None:
+def test_what_is_pushed_is_news_once_and_other_questions_leave_it_so() -> None:
     with Peer(HELLO, OK + PUSH, OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
         link.ask(QUESTION)
-        assert link.has_news(1.0)
         link.ask(QUESTION)
-        assert not link.has_news(0)
+        assert link.news(15.0) == {b"weights:home"}
+        assert link.news(0) == set()
         link.ask(QUESTION)
+
+
+def test_all_keys_are_news_where_redis_is_flushed() -> None:
+    with Peer(HELLO, OK + PUSH + FLUSH, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        link.ask(QUESTION)
+        news = link.news(15.0)
+        while None not in news:
+            news |= link.news(15.0)
+        assert news == {b"weights:home", None}
+        link.ask(QUESTION)
+
+
+def test_a_reply_to_no_command_is_no_news_and_ends_the_connection() -> None:
+    with Peer(HELLO, OK + OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        link.ask(QUESTION)
+        with pytest.raises(RedisLost, match="a reply to no command"):
+            link.news(15.0)
 
 
 def test_an_error_is_the_reply_to_its_own_command_only() -> None:

@@ -68,6 +68,30 @@ def test_a_user_who_may_not_track_polls_and_it_is_said(server: RedisServer, stee
     assert len(events.all("pushes_denied")) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("HSET weights:nowhere clicks 1", {"weights:home"}),
+        ("HSET models:other:canary quality 1", {"weights:home", "weights:other"}),
+        ("FLUSHALL", {"weights:home", "weights:other"}),
+    ],
+)
+def test_after_a_push_the_surfaces_that_it_names_are_read_and_no_others(
+    change: str, read: set[str], server: RedisServer, steer: Steer, events: Events
+) -> None:
+    steer(poll_seconds=NEVER)
+    for count in (1, 2):  # the second is applied after all that is read at a start
+        server.set("home", quality=count / 10)
+        events.wait("weights_applied", count, surface="home")
+    with server.client.monitor() as monitor:  # type: ignore[no-untyped-call]
+        server.client.execute_command(change)  # type: ignore[no-untyped-call]
+        server.set("home", quality=0.3)
+        events.wait("weights_applied", 3, surface="home")
+        server.client.echo("end")
+        seen = set(iter(lambda: str(monitor.next_command()["command"]), "ECHO end"))
+    assert {key for key in ("weights:home", "weights:other") if f"HGETALL {key}" in seen} == read
+
+
 def test_the_poll_finds_what_a_push_did_not_bring(server: RedisServer, steer: Steer, events: Events) -> None:
     with DeafProxy(server.port) as proxy:
         steering = steer(redis_url=f"redis://127.0.0.1:{proxy.port}/0")

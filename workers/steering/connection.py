@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 TIMEOUT_S: Final = 0.25
+_MOST_PUSHES = 1000  # taken in at once
 Command = tuple[str | bytes | int, ...]
 
 _EXPECTED = "redis://[user:password@]host[:port][/db], rediss://... or unix:///path"
@@ -50,34 +51,39 @@ class Link:
         except (ValueError, TypeError, RedisError):
             # The client's own message may quote a piece of the password.
             raise ValueError(f"redis: got {self.address!r}, expected {_EXPECTED}") from None
-        self._pushed = False
+        self._pushed: set[bytes | None] = set()
         # Without it the client reads pushes recursively: a thousand of them before a reply end in RecursionError.
-        self._connection._parser.set_invalidation_push_handler(lambda _: _PUSH)
+        self._connection._parser.set_invalidation_push_handler(self._take_push)
 
     def __enter__(self) -> Self:
         with self._lost_on_error():
             self._connection.connect()
+        self._pushed = set()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.disconnect()
 
     def ask(self, *commands: Command) -> list[object]:
-        """Send the commands in one round trip; one reply each, an error being a `Denied`.
-
-        What was pushed before the first reply is older than the commands: it is no news any more.
-        """
+        """Send the commands in one round trip; one reply each, an error being a `Denied`."""
         with self._lost_on_error():
             packed = self._connection.pack_commands(commands)
             self._connection.send_packed_command(packed, check_health=False)
-            first = self._reply()
-            self._pushed = False
-            return [first, *(self._reply() for _ in commands[1:])]
+            return [self._reply() for _ in commands]
 
-    def has_news(self, timeout_s: float) -> bool:
-        """Wait until something was pushed since the last `ask`, at most `timeout_s`."""
+    def news(self, timeout_s: float) -> set[bytes | None]:
+        """The keys that were pushed since the last call, None for all keys; waits for the first at most `timeout_s`.
+
+        What was pushed while commands were on their way may be older than their replies, or newer: it is news.
+        """
         with self._lost_on_error():
-            return self._pushed or bool(self._connection.can_read(timeout_s))
+            for _ in range(_MOST_PUSHES):
+                if not self._connection.can_read(0 if self._pushed else timeout_s):
+                    break
+                if self._connection.read_response(push_request=True) is not _PUSH:
+                    raise ValueError("a reply to no command")
+        news, self._pushed = self._pushed, set()
+        return news
 
     def _reply(self) -> object:
         while True:
@@ -87,7 +93,11 @@ class Link:
                 return Denied(str(error))
             if reply is not _PUSH:
                 return _with_denials(reply)
-            self._pushed = True
+
+    def _take_push(self, push: Sequence[Any]) -> object:
+        _, keys = push
+        self._pushed |= {None} if keys is None else set(keys)
+        return _PUSH
 
     @contextmanager
     def _lost_on_error(self) -> Iterator[None]:

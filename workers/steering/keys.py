@@ -29,6 +29,12 @@ class Keys:
         """The string with a worker's status, which expires."""
         return f"{self.prefix}workers:status:{worker}"
 
+    def surface_of(self, key: bytes) -> str | None:
+        """The name of the surface that a steering document is of; None for another key."""
+        text = key.decode(errors="replace")
+        begin = next((begin for begin in self.steered if text.startswith(begin)), None)
+        return None if begin is None else text.removeprefix(begin).partition(":")[0]
+
     @property
     def live(self) -> str:
         """The sorted set of the workers' ids, by the time of their last status in milliseconds."""

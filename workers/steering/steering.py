@@ -1,16 +1,16 @@
 """Steering: keeps each surface's mix as Redis has it, in a thread of its own.
 
 The ranking thread reads one immutable snapshot and never waits: not for Redis, not for the disk, not for a lock.
-Pushes only hasten: each second everything is read anew, and that is the truth. Without Redis the last good mix
-goes on; at a start without Redis the one kept on disk, else the surface's default.
+Pushes only hasten: they name what has changed, and each second everything is read anew, which is the truth. Without
+Redis the last good mix goes on; at a start without Redis the one kept on disk, else the surface's default.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from workers.ranking.mix import Mix
 from workers.ranking.pins import ANYTHING, Available, named_versions
@@ -31,6 +31,13 @@ _SLICE_S = 0.1  # how soon stop() is noticed
 _STATUS_POLLS = 10  # the status of a worker that died is gone after so many polls
 _FORGOTTEN_MS = 86_400_000  # the id of a worker that died is gone after a day
 _MOST_LOOKS = 3  # for the arms that an experiment has got between two looks
+
+
+class _Push(NamedTuple):
+    """When something was pushed, in seconds, and the surfaces whose documents were named."""
+
+    at: float
+    surfaces: Collection[str]
 
 
 class Steering:
@@ -65,7 +72,7 @@ class Steering:
         self._standings = Standings(surfaces, self._keys, home, self._events, now, available)
         self._available, self._want = available, want
         self._unrecorded = Unrecorded(self._keys)
-        # Turned on anew with each read: what a proxy or a failover has lost is back with the next poll.
+        # Turned on anew with each poll: what a proxy or a failover has lost is back with the next poll.
         prefixes = [word for begin in self._keys.steered for word in ("PREFIX", begin)]
         self._tracking = ("CLIENT", "TRACKING", "OFF"), ("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
         self._worker_id = worker_id
@@ -75,9 +82,10 @@ class Steering:
         self._now = now
         self._connected = False
         self._pushes = False
-        self._pushed_at: float | None = None
-        self._due = -math.inf  # when the status is to be written again
+        self._push: _Push | None = None
+        self._due = -math.inf  # when everything is to be read again
         self._owing = False  # whether what was last read is still to be spoken of
+        self._again: Collection[str] = ()  # the surfaces of which something new is still to be spoken of
         self._kept_at = -math.inf
         self._contact_at = -math.inf
         self._tried = threading.Event()
@@ -146,28 +154,31 @@ class Steering:
         self._link.ask(("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id))
 
     def _read(self) -> bool:
-        """Read all surfaces, and say what there is to say in the same round trip; True where there is more to say.
+        """Read the surfaces that a push has named, all of them where that is due; True where there is more to say.
 
-        A push that comes before the first reply is older than what is read. What a push announces is read at once and
-        spoken of with the next read.
+        What a push announces is read at once and spoken of with the next read, which is of the same surfaces too.
         """
-        first, pushed_at, self._pushed_at = not self._connected, self._pushed_at, None
-        speaks = first or self._owing or pushed_at is None or self._clock() >= self._due
+        first, push, self._push = not self._connected, self._push, None
+        everything = first or self._clock() >= self._due
+        speaks = everything or self._owing or push is None
         self._owing = not speaks
-        said, replies = self._look(self._words() if speaks else ())
+        named = self._surfaces if everything else {*self._again, *(push.surfaces if push else ())}
+        said, replies = self._look(self._words(everything) if speaks else (), named)
         self._contact_at = self._clock()
-        if speaks:
+        if everything:
             self._due = self._contact_at + self._poll_s
-            self._hear(said)
-        push_ms = None if pushed_at is None else round((self._contact_at - pushed_at) * 1000, 3)
+        if speaks:
+            self._hear(said, everything)
+        push_ms = None if push is None else round((self._contact_at - push.at) * 1000, 3)
         changed = self._standings.take(replies, push_ms)
         self._ask_for_models(replies)
         noted = self._unrecorded.note(self._standings.current, replies)
+        self._again = self._surfaces if first else {*changed, *noted, *(() if speaks else self._again)}
         self._tried.set()
-        return first or bool(changed) or noted
+        return bool(self._again)
 
-    def _words(self) -> tuple[Command, ...]:
-        return (*self._tracking, *self._status(), *self._unrecorded.commands())
+    def _words(self, everything: bool) -> tuple[Command, ...]:
+        return (*(self._tracking if everything else ()), *self._status(), *self._unrecorded.commands())
 
     def _ask_for_models(self, replies: Mapping[str, Replies]) -> None:
         """Ask for the versions that are named, sound or not, and not available: once they are, all is judged anew."""
@@ -178,18 +189,22 @@ class Steering:
                     if version not in available.models.get(objective, {}):
                         self._want(objective, version)
 
-    def _look(self, saying: tuple[Command, ...]) -> tuple[list[object], dict[str, Replies]]:
-        """The replies to what is said, and to every document; where an experiment has new arms, it is read again."""
+    def _look(self, saying: tuple[Command, ...], surfaces: Collection[str]) -> tuple[list[object], dict[str, Replies]]:
+        """The replies to what is said, and to every document of the surfaces.
+
+        A surface whose experiment has got other arms is read again, whole: what was changed in one step is seen so.
+        """
         standings = self._standings.current
-        arms = {name: standing.arms_to_read(None) for name, standing in standings.items()}
+        arms = {name: standings[name].arms_to_read(None) for name in surfaces}
         replies = self._link.ask(*saying, *together(*self._documents(arms)))
         said, found = replies[: len(saying)], self._parted(arms, replies[len(saying) :])
         for _ in range(_MOST_LOOKS):
             needed = {name: standings[name].arms_to_read(one.experiment) for name, one in found.items()}
-            if needed == arms:
+            others = {name: of_surface for name, of_surface in needed.items() if of_surface != arms[name]}
+            if not others:
                 break
-            arms = needed
-            found = self._parted(arms, self._link.ask(*together(*self._documents(arms))))
+            arms |= others
+            found |= self._parted(others, self._link.ask(*together(*self._documents(others))))
         return said, found
 
     def _parted(self, arms: Mapping[str, tuple[str, ...]], replies: list[object]) -> dict[str, Replies]:
@@ -225,27 +240,37 @@ class Steering:
     def _await_news(self, due: float) -> None:
         """Wait for a push, or until it is time to speak. The disk can be slow: it is written to where nothing comes."""
         while not self._stopping.is_set():
-            if self._link.has_news(max(0.0, min(_SLICE_S, due - self._clock()))):
-                self._pushed_at = self._clock()
+            pushed = self._link.news(max(0.0, min(_SLICE_S, due - self._clock())))
+            if surfaces := self._named(pushed):
+                self._push = _Push(self._clock(), surfaces)
                 return
             if self._clock() >= due:
                 return
-            self._keep()
+            if pushed:
+                self._stopping.wait(_PACE_S)
+            else:
+                self._keep()
+
+    def _named(self, keys: Collection[bytes | None]) -> Collection[str]:
+        """Those of our surfaces that the keys are documents of; all of them for None."""
+        return self._surfaces if None in keys else self._surfaces.keys() & {self._keys.surface_of(k) for k in keys if k}
 
     def _keep(self) -> None:
         self._standings.keep()
         self._kept_at = self._clock()
 
-    def _hear(self, said: list[object]) -> None:
-        """The replies to tracking, status and history, in this order."""
+    def _hear(self, said: list[object], everything: bool) -> None:
+        """The replies to the words: to tracking, where everything was read, then to status and history."""
         if not self._connected:
             self._connected = True
             self._events.trouble("redis_lost", None)
             self._events.say("redis_connected", address=self._link.address)
-        (_, tracking), status_, history = said[:2], said[2:5], said[5:]
-        self._pushes = not isinstance(tracking, Denied)
+        if everything:
+            (_, tracking), said = said[:2], said[2:]
+            self._pushes = not isinstance(tracking, Denied)
+            self._events.trouble("pushes_denied", _denial(tracking))
+        status_, history = said[:3], said[3:]
         self._unrecorded.answered(history)
-        self._events.trouble("pushes_denied", _denial(tracking))
         self._events.trouble("status_denied", _denial(*status_))
         self._events.trouble("history_denied", _denial(*history))
 

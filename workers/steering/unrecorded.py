@@ -30,9 +30,9 @@ class Unrecorded:
         self._pending: dict[str, dict[str, Read]] = {}
         self._offered: list[tuple[str, dict[str, Read]]] = []
 
-    def note(self, standings: Mapping[str, SurfaceStanding], replies: Mapping[str, Replies]) -> bool:
-        """Take note of what Redis holds, as it was judged; whether any of it is new."""
-        noted = False
+    def note(self, standings: Mapping[str, SurfaceStanding], replies: Mapping[str, Replies]) -> set[str]:
+        """Take note of what Redis holds, as it was judged; the surfaces of which any of it is new."""
+        noted = set()
         for surface, found in replies.items():
             documents, here = standings[surface].documents, list(self._documents(surface, found))
             self._forget(surface, {name for name, _, _ in here})
@@ -42,7 +42,7 @@ class Unrecorded:
                 if known and seen.get(name) != reply:
                     seen[name] = reply
                     pending[name] = _read(key, name, reply, documents[name])
-                    noted = True
+                    noted.add(surface)
         return noted
 
     def _forget(self, surface: str, names: set[str]) -> None:
