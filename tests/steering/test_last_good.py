@@ -29,6 +29,14 @@ def load(home: Path, key: str, rules: WeightRules = RULES) -> Mix | None:
     return kept and kept.mix
 
 
+def kept_in_time(home: Path, mix: Mix) -> bool:
+    """Whether this mix comes to be what is kept."""
+    patience = time.monotonic() + PATIENCE_S
+    while (kept := load(home, KEY)) != mix and time.monotonic() < patience:
+        pass
+    return kept == mix
+
+
 def test_what_was_kept_is_read_back_exactly(tmp_path: Path) -> None:
     exact = Weights.of({"quality": 0.1 + 0.2, "engagement": 1e-17})
     last_good.save(tmp_path / "new" / "home", KEY, Mix(exact), DEFAULT)
@@ -134,6 +142,40 @@ def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
         writer.join()
     assert len(read) == 400
     assert all(mix is not None and mix.weights in sets for mix in read)
+
+
+def test_a_disk_that_stands_still_delays_no_change_and_keeps_the_last_one_when_it_goes_on(
+    server: RedisServer, steer: Steer, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, freed, save = threading.Event(), threading.Event(), last_good.save
+
+    def stand_still(home: Path, key: str, mix: Mix, default: Weights) -> None:
+        writing.set()
+        freed.wait()
+        save(home, key, mix, default)
+
+    monkeypatch.setattr(last_good, "save", stand_still)
+    steering = steer(poll_seconds=3600.0)
+    server.set("home", quality=0.1)
+    assert writing.wait(PATIENCE_S)
+    try:
+        server.set("home", quality=0.2)
+        events.wait("weights_applied", 2, surface="home")
+        assert load(tmp_path / "home", KEY) is None
+    finally:
+        freed.set()
+    assert kept_in_time(tmp_path / "home", steering.mix("home"))
+
+
+def test_what_is_applied_last_is_kept_though_steering_stops_at_once(
+    server: RedisServer, steer: Steer, events: Events, tmp_path: Path
+) -> None:
+    steering = steer(poll_seconds=3600.0)
+    for count in range(1, 4):
+        server.set("home", quality=count / 10)
+        events.wait("weights_applied", count, surface="home")
+    steering.stop()
+    assert kept_in_time(tmp_path / "home", Mix(Weights.of({"quality": 0.3, "engagement": 0.5})))
 
 
 def test_in_a_storm_that_never_pauses_the_sets_are_kept_all_the_same(

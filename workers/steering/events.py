@@ -3,14 +3,14 @@
 weights_applied, weights_refused (surface, version, and arm where it is an arm's set), experiment_applied,
 experiment_refused, weights_fallback (at start: what a surface stands on that Redis has nothing for), redis_connected,
 redis_lost, pushes_denied (the poll goes on alone), status_denied, history_denied (changes by hand are not recorded),
-last_good_ignored, last_good_unwritable, steering_failed (a bug: the thread has ended).
+last_good_ignored, last_good_unwritable, steering_failed (a bug: a thread has ended).
 """
 
 from typing import Protocol
 
 
 class OnEvent(Protocol):
-    """Takes one log event by name with its fields, as structlog's `log.info` does; called from two threads."""
+    """Takes one log event by name with its fields, as structlog's `log.info` does; called from several threads."""
 
     def __call__(self, event: str, /, **fields: object) -> None: ...
 

@@ -23,7 +23,8 @@ T = TypeVar("T")
 class Standings:
     """One standing for each surface, at first its default set.
 
-    One thread changes them. `snapshot` and `current` are immutable mappings, replaced whole: any thread reads them.
+    One thread changes them, another one keeps them. `snapshot` and `current` are immutable mappings, replaced whole:
+    any thread reads them.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Standings:
         self._events = events
         self._now = now
         self._available = available
-        self._unkept: set[str] = set()
+        self._kept: Mapping[str, Mix] = {}
         self.current: Mapping[str, SurfaceStanding] = {}
         self.snapshot: Mapping[str, Mix] = {}
         self._replace({name: default_standing(surface, now()) for name, surface in surfaces.items()})
@@ -49,7 +50,7 @@ class Standings:
     def restore(self) -> None:
         """Stand on the mixes kept on disk; a file that must not be used is said and ignored."""
         self._replace({name: self._restored(name, standing) for name, standing in self.current.items()})
-        self._unkept.clear()
+        self._kept = self.snapshot
 
     def say_fallbacks(self) -> None:
         """Say which surfaces do not stand on Redis, and on what instead."""
@@ -70,22 +71,25 @@ class Standings:
             self._say_changes(name, before[name], standing)
         return list(changed)
 
-    def keep(self) -> None:
-        """Keep on disk what is not kept yet; an unwritable home is said and tried again."""
-        trouble = None
-        for name in sorted(self._unkept):
-            default = self._surfaces[name].weight_rules.default()
-            try:
-                last_good.save(self._home, self._keys.weights(name), self.snapshot[name], default)
-                self._unkept.discard(name)
-            except OSError as error:
-                trouble = str(error)
+    def keep(self) -> bool:
+        """Keep on disk what is not kept yet; an unwritable home is said. Whether all is kept that was there."""
+        trouble, kept = None, dict(self._kept)
+        for name, mix in self.snapshot.items():
+            if mix != kept.get(name):
+                try:
+                    last_good.save(
+                        self._home, self._keys.weights(name), mix, self._surfaces[name].weight_rules.default()
+                    )
+                    kept[name] = mix
+                except OSError as error:
+                    trouble = str(error)
+        self._kept = kept
         self._events.trouble("last_good_unwritable", trouble)
+        return trouble is None
 
     def _replace(self, standings: Mapping[str, SurfaceStanding]) -> None:
-        """Put these in the place of theirs; only their mixes are made anew, and kept where they are others."""
+        """Put these in the place of theirs; only their mixes are made anew."""
         mixes = {name: standing.mix for name, standing in standings.items()}
-        self._unkept |= {name for name, mix in mixes.items() if mix != self.snapshot.get(name)}
         self.current = MappingProxyType({**self.current, **standings})
         self.snapshot = MappingProxyType({**self.snapshot, **mixes})
 

@@ -19,12 +19,13 @@ from workers.steering import status
 from workers.steering.connection import Command, Denied, Link, RedisLost, replies_together, together
 from workers.steering.content import NoContent, texts_of
 from workers.steering.events import Events, OnEvent
+from workers.steering.keeper import Keeper
 from workers.steering.keys import Keys
 from workers.steering.standings import Standings
 from workers.steering.surface_standing import ArmReplies, Replies
 from workers.steering.unrecorded import Unrecorded
 
-_PATIENCE_S = 1.0  # how long start() and stop() wait for the thread at most
+_PATIENCE_S = 1.0  # how long start() and stop() wait for a thread at most
 _PAUSE_S = 0.5  # between attempts to reach Redis
 _PACE_S = 0.005  # between two reads: a storm of writes costs at most 200 reads a second
 _SLICE_S = 0.1  # how soon stop() is noticed
@@ -70,6 +71,7 @@ class Steering:
         self._link = Link(redis_url)
         self._events = Events(on_event)
         self._standings = Standings(surfaces, self._keys, home, self._events, now, available)
+        self._keeper = Keeper(self._standings.keep, self._events)
         self._available, self._want = available, want
         self._unrecorded = Unrecorded(self._keys)
         # Turned on anew with each poll: what a proxy or a failover has lost is back with the next poll.
@@ -86,7 +88,6 @@ class Steering:
         self._due = -math.inf  # when everything is to be read again
         self._owing = False  # whether what was last read is still to be spoken of
         self._again: Collection[str] = ()  # the surfaces of which something new is still to be spoken of
-        self._kept_at = -math.inf
         self._contact_at = -math.inf
         self._tried = threading.Event()
         self._stopping = threading.Event()
@@ -95,15 +96,17 @@ class Steering:
     def start(self) -> None:
         """Begin; returns once Redis has been tried, after a second at the latest. To be called once."""
         self._standings.restore()
+        self._keeper.start()
         self._thread.start()
         self._tried.wait(_PATIENCE_S)
         self._standings.say_fallbacks()
 
     def stop(self) -> None:
-        """End the thread and take the status back; returns after a second at the latest."""
+        """End the threads and take the status back; returns after two seconds at the latest."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_PATIENCE_S)
+        self._keeper.stop(_PATIENCE_S)
 
     def __enter__(self) -> Self:
         self.start()
@@ -141,15 +144,11 @@ class Steering:
         except RedisLost as lost:
             self._connected = False
             self._events.trouble("redis_lost", str(lost))
-        finally:
-            self._standings.keep()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
             more_to_say = self._read()
             self._stopping.wait(_PACE_S)
-            if self._clock() >= self._kept_at + self._poll_s:
-                self._keep()
             self._await_news(-math.inf if more_to_say else self._due)
         self._link.ask(("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id))
 
@@ -171,6 +170,8 @@ class Steering:
             self._hear(said, everything)
         push_ms = None if push is None else round((self._contact_at - push.at) * 1000, 3)
         changed = self._standings.take(replies, push_ms)
+        if changed:
+            self._keeper.note()
         self._ask_for_models(replies)
         noted = self._unrecorded.note(self._standings.current, replies)
         self._again = self._surfaces if first else {*changed, *noted, *(() if speaks else self._again)}
@@ -238,7 +239,7 @@ class Steering:
         )
 
     def _await_news(self, due: float) -> None:
-        """Wait for a push, or until it is time to speak. The disk can be slow: it is written to where nothing comes."""
+        """Wait for a push that is of interest, or until it is time to speak."""
         while not self._stopping.is_set():
             pushed = self._link.news(max(0.0, min(_SLICE_S, due - self._clock())))
             if surfaces := self._named(pushed):
@@ -248,16 +249,10 @@ class Steering:
                 return
             if pushed:
                 self._stopping.wait(_PACE_S)
-            else:
-                self._keep()
 
     def _named(self, keys: Collection[bytes | None]) -> Collection[str]:
         """Those of our surfaces that the keys are documents of; all of them for None."""
         return self._surfaces if None in keys else self._surfaces.keys() & {self._keys.surface_of(k) for k in keys if k}
-
-    def _keep(self) -> None:
-        self._standings.keep()
-        self._kept_at = self._clock()
 
     def _hear(self, said: list[object], everything: bool) -> None:
         """The replies to the words: to tracking, where everything was read, then to status and history."""
