@@ -78,10 +78,11 @@ class Outlet:
         if not requests:
             return
         now, ranked_at = time.monotonic(), time.time_ns() // 1_000_000
-        overdue = {r.request_id for p, taken in chunk for r in taken if p.assembler.held.is_overdue(r, now)}
-        ranked = rank_requests(
-            requests, self.library, self.mix, lambda _: ranked_at, lambda request: request.request_id in overdue
-        )
+
+        def is_overdue(request: Request) -> bool:
+            return any(partition.assembler.held.is_overdue(request, now) for partition, _ in chunk)
+
+        ranked = rank_requests(requests, self.library, self.mix, lambda _: ranked_at, is_overdue)
         self.counts.clipped_features += ranked.clipped
         self.counts.unscored += ranked.unscored
         feeds = iter(ranked.feeds)
