@@ -3,7 +3,7 @@
 import pytest
 
 from tests.steering.peers import Peer
-from workers.steering.connection import Denied, Link, RedisLost
+from workers.steering.connection import Denied, Link, RedisLost, Script
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 OK = b"+OK\r\n"
@@ -55,6 +55,27 @@ def test_a_reply_to_no_command_is_no_news_and_ends_the_connection() -> None:
 def test_an_error_is_the_reply_to_its_own_command_only() -> None:
     with Peer(HELLO, b"-WRONGTYPE no hash\r\n" + OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
         assert link.ask(QUESTION, QUESTION) == [Denied("WRONGTYPE no hash"), b"OK"]
+
+
+NO_SCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
+RUN = ("EVALSHA", Script("return 1"), 0)
+
+
+def test_a_script_that_redis_does_not_know_is_loaded_and_run() -> None:
+    with (
+        Peer(HELLO, OK + NO_SCRIPT + OK, b"+sha\r\n:1\r\n", OK) as peer,
+        Link(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
+        assert link.ask(QUESTION, RUN, QUESTION) == [b"OK", 1, b"OK"]
+        link.ask(QUESTION)
+
+
+def test_what_keeps_a_script_from_being_loaded_is_the_reply() -> None:
+    denial = b"-NOPERM no 'script|load'\r\n"
+    with Peer(HELLO, NO_SCRIPT, denial + NO_SCRIPT) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        (reply,) = link.ask(RUN)
+    assert isinstance(reply, Denied)
+    assert reply.message.endswith("no 'script|load'")
 
 
 @pytest.mark.parametrize("answer", [OK, b":x\r\n", b"%1\r\n*0\r\n:3\r\n", b"-LOADING the dataset\r\n"])

@@ -204,14 +204,33 @@ def test_an_entry_that_is_none_of_ours_is_said_and_nothing_is_counted_anew(
     assert told(entries(link)[-1]) == by_hand(2, SET, {})
 
 
-def test_a_user_who_may_not_eval_still_gets_weights(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_the_script_is_loaded_once_and_again_where_redis_has_forgotten_it(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
+    def calls() -> int:
+        """Of SCRIPT, whatever follows: 6.2 counts them together."""
+        stats: Any = server.client.info("commandstats")
+        return sum(found["calls"] for command, found in stats.items() if command.startswith("cmdstat_script"))
+
+    steer()
+    for _ in range(2):
+        recorded(server, events)
+    assert calls() == 1
+    server.client.script_flush()
+    for _ in range(2):
+        recorded(server, events)
+    assert calls() == 3
+    assert events.all("history_denied") == []
+
+
+def test_a_user_who_may_not_run_scripts_still_gets_weights(server: RedisServer, steer: Steer, events: Events) -> None:
     server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"])
     steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0")
     server.set("home", **SET)
     for _ in range(3):
         read_once_more(server, events)
     assert steering.mix("home").weights == GOOD
-    assert "'eval'" in events.wait("history_denied")["reason"]
+    assert "'evalsha'" in events.wait("history_denied")["reason"]
     assert len(events.all("history_denied")) == 1
     assert server.client.exists("history:home", "history:other") == 0
 

@@ -4,6 +4,7 @@ RESP3 (Redis 6 and later), so that pushes come on the connection that asks and t
 wait for the server is longer than TIMEOUT_S and nothing is retried: what is lost is closed, its owner opens it anew.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection, UnixDomainSocketConnection, parse_url
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 TIMEOUT_S: Final = 0.25
@@ -35,6 +36,20 @@ class Denied:
     """Redis's own error as the reply to one command, such as WRONGTYPE; the connection is sound."""
 
     message: str
+
+
+_NO_SCRIPT = Denied("NOSCRIPT: Redis has forgotten a script as soon as it had it")
+
+
+class Script(str):
+    """A Lua script as EVALSHA names it, by the SHA-1 of its text: `ask` loads it where Redis does not know it."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        script = super().__new__(cls, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        script.text = text
+        return script
 
 
 class Link:
@@ -65,11 +80,21 @@ class Link:
         self._connection.disconnect()
 
     def ask(self, *commands: Command) -> list[object]:
-        """Send the commands in one round trip; one reply each, an error being a `Denied`."""
+        """Send the commands in one round trip; one reply each, an error being a `Denied`.
+
+        Those whose script Redis does not know are given again, after the script and after all the others.
+        """
         with self._lost_on_error():
-            packed = self._connection.pack_commands(commands)
-            self._connection.send_packed_command(packed, check_health=False)
-            return [self._reply() for _ in commands]
+            replies = self._exchange(commands)
+            again = [place for place, reply in enumerate(replies) if reply is _NO_SCRIPT]
+            if again:
+                named = {word for place in again for word in commands[place] if isinstance(word, Script)}
+                loads = [("SCRIPT", "LOAD", script.text) for script in named]
+                found = self._exchange([*loads, *(commands[place] for place in again)])
+                denied = next((reply for reply in found[: len(loads)] if isinstance(reply, Denied)), None)
+                for place, reply in zip(again, found[len(loads) :], strict=True):
+                    replies[place] = denied or reply
+            return replies
 
     def news(self, timeout_s: float) -> set[bytes | None]:
         """The keys that were pushed since the last call, None for all keys; waits for the first at most `timeout_s`.
@@ -85,10 +110,17 @@ class Link:
         news, self._pushed = self._pushed, set()
         return news
 
+    def _exchange(self, commands: Sequence[Command]) -> list[object]:
+        packed = self._connection.pack_commands(commands)
+        self._connection.send_packed_command(packed, check_health=False)
+        return [self._reply() for _ in commands]
+
     def _reply(self) -> object:
         while True:
             try:
                 reply = self._connection.read_response(push_request=True)
+            except NoScriptError:
+                return _NO_SCRIPT
             except ResponseError as error:
                 return Denied(str(error))
             if reply is not _PUSH:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from workers.steering.connection import Command, Denied
+from workers.steering.connection import Command, Denied, Script
 from workers.steering.content import NOTHING, Fields, fields_of, text_of
 
 MOST_ENTRIES: Final = 1000
@@ -19,7 +19,7 @@ MOST_ENTRIES: Final = 1000
 UNKNOWN: Final = "unknown"
 """The actor of a change made by hand."""
 
-_SCRIPT = files("workers.steering").joinpath("changes.lua").read_text(encoding="utf-8")
+_SCRIPT = Script(files("workers.steering").joinpath("changes.lua").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _script(
     words: list[str | bytes | int] = [MOST_ENTRIES, revision, actor, reason]
     for read, written in changes:
         words += _as_read(read) + _as_written(written)
-    return ("EVAL", _SCRIPT, len(keys), *keys, *words)
+    return ("EVALSHA", _SCRIPT, len(keys), *keys, *words)
 
 
 def _as_read(read: Read) -> list[str | bytes | int]:
