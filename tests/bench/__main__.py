@@ -13,7 +13,9 @@ from tests.bench.report import Limits
 from tests.bench.rig import start_rig, user_cache
 from tests.bench.runner import PLAIN_LOOP, Runner, quix
 
-QUICK = Limits(backlog_requests=1000, steady_requests=200, open_requests=500)
+QUICK = Limits(
+    backlog_requests=1000, steady_requests=200, open_requests=500, models=60, models_held=12, models_requests=600
+)
 
 
 @click.command()

@@ -6,7 +6,7 @@ of the worker or of a peer can tell.
 
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tests.scoring.building import FEATURES
@@ -24,11 +24,15 @@ class Message(NamedTuple):
 
 
 class Load:
-    """Events of as many requests as are asked for, the same for the same seed but for their times."""
+    """Events of as many requests as are asked for, the same for the same seed but for their times.
 
-    def __init__(self, seed: int, candidates: int) -> None:
+    `surfaces` are those that the requests go to, one after the other and round again.
+    """
+
+    def __init__(self, seed: int, candidates: int, surfaces: Sequence[str] = ("home",)) -> None:
         self._draw = random.Random(seed)
         self.candidates = candidates
+        self._surfaces = [surface.encode() for surface in surfaces]
         self._features = [self._some_features() for _ in range(_POOL)]
 
     def _some_features(self) -> bytes:
@@ -43,8 +47,15 @@ class Load:
         key = b"request-%06d" % request
         return Message(
             key,
-            b'{"request_id":"%b","surface":"home","user_id":"user-%d","requested_at":%d,"expected":%d,"candidates":[%b]}'
-            % (key, request % 5000, requested_at, expected, b",".join(self._candidate(request, p) for p in places)),
+            b'{"request_id":"%b","surface":"%b","user_id":"user-%d","requested_at":%d,"expected":%d,"candidates":[%b]}'
+            % (
+                key,
+                self._surfaces[request % len(self._surfaces)],
+                request % 5000,
+                requested_at,
+                expected,
+                b",".join(self._candidate(request, p) for p in places),
+            ),
         )
 
     def _candidate(self, request: int, place: int) -> bytes:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from tests.bench.backlog import fill, measure_backlog
 from tests.bench.load import Load
 from tests.bench.machine import this_machine
+from tests.bench.many import Traffic, measure_many, measure_shared
 from tests.bench.memory import measure_memory
 from tests.bench.report import Limits, Report, Result
 from tests.bench.rig import Rig
 from tests.bench.runner import WORKER, Runner
 from tests.bench.steady import Stream, measure_steady
+from tests.bench.tenants import Tenants
 
 Say = Callable[[str], None]
 
@@ -24,6 +26,13 @@ def measure(rig: Rig, limits: Limits, peers: Sequence[Runner], say: Say) -> Repo
     results = tuple(_result(rig, runner, load, limits, backlog.place.candidates, say) for runner in (WORKER, *peers))
     say(f"{WORKER.name}: memory")
     memory = measure_memory(rig.lane(), load, limits.open_requests)
+    traffic = Traffic(limits.seed, limits.candidates, limits.models_requests, limits.rate)
+    say(f"{WORKER.name}: {limits.models:,} models, {limits.models_held:,} of them at once")
+    tenants = Tenants.furnish(rig, "many", limits.models, limits.models_held)
+    many = measure_many(tenants, tenants.rig.lane(), traffic)
+    say(f"{WORKER.name}: one model under {limits.models:,} names")
+    tenants = Tenants.furnish(rig, "shared", limits.models, None)
+    shared = measure_shared(tenants, tenants.rig.lane(), traffic)
     return Report(
         machine=this_machine(),
         limits=limits,
@@ -31,6 +40,8 @@ def measure(rig: Rig, limits: Limits, peers: Sequence[Runner], say: Say) -> Repo
         load=(load_before, os.getloadavg()[0]),
         results=results,
         memory=memory,
+        many=many,
+        shared=shared,
     )
 
 

@@ -50,6 +50,11 @@ class Meter:
         return max(sample.resident for sample in self._samples)
 
     @property
+    def cpu(self) -> float:
+        """CPU seconds that the process has used since it began."""
+        return self._look().cpu
+
+    @property
     def resident(self) -> int:
         """The resident memory now, in bytes."""
         return self._look().resident

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tests.bench.cost import Cost
+from tests.bench.latency import Latency
 from tests.bench.machine import Machine
+from tests.bench.many_figures import Many, Shared
 from tests.bench.memory import Memory
-from tests.bench.steady import Latency
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Limits:
     steady_requests: int = 2500
     rate: float = 100.0
     open_requests: int = 10_000
+    models: int = 1000
+    models_held: int = 200
+    models_requests: int = 6000
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Report:
     load: tuple[float, float]
     results: tuple[Result, ...]
     memory: Memory
+    many: Many
+    shared: Shared
 
     def as_json(self) -> dict[str, Any]:
         """The same figures, for `--json`."""
@@ -55,6 +61,8 @@ class Report:
         yield from self._backlog()
         yield from self._steady()
         yield from self._memory()
+        yield from self.many.lines(self.limits.rate, self.shared.footprint.end_mib)
+        yield from self.shared.lines(self.many.waits.constant)
         yield from self._comparisons()
 
     def _head(self) -> Iterator[str]:
@@ -64,7 +72,7 @@ class Report:
             f"events   one candidate each, JSON, 32 features by position, {self.event_bytes} bytes; "
             f"{limits.candidates} candidates a request; seed {limits.seed}"
         )
-        yield "models   two MLPs 32-32-16-1; Kafka on this machine, 4 partitions"
+        yield "models   two MLPs 32-32-16-1, many of 100 trees of depth 3; Kafka on this machine, 4 partitions"
         before, after = self.load
         yield f"load     {before:.1f} before, {after:.1f} after; broker, producer and readers share these cores"
 

@@ -52,6 +52,7 @@ class Rig:
     kafka: str
     redis: str
     folder: Path
+    models_mb: int = 1024
 
     @classmethod
     def furnish(cls, kafka: str, redis: str, folder: Path) -> "Rig":
@@ -105,6 +106,7 @@ class Lane:
             folder=rig.folder,
             models=rig.folder / MODELS_FOLDER,
             surfaces=rig.folder / SURFACES_FILE,
+            models_mb=rig.models_mb,
         )
 
     def send(self, messages: Iterable[Message]) -> int:

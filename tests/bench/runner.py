@@ -27,6 +27,7 @@ class Place:
     folder: Path
     models: Path
     surfaces: Path
+    models_mb: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def _worker_settings(place: Place) -> Mapping[str, str]:
         "TRIMTAB_REDIS_PREFIX": f"{place.group}:",
         "TRIMTAB_SURFACES": str(place.surfaces),
         "TRIMTAB_MODELS": str(place.models),
+        "TRIMTAB_MODELS_MB": str(place.models_mb),
         "TRIMTAB_TOPIC_CANDIDATES": place.candidates,
         "TRIMTAB_TOPIC_FEEDS": place.feeds,
         "TRIMTAB_TOPIC_DEAD_LETTERS": place.letters,

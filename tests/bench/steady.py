@@ -5,16 +5,17 @@ to its feed in the hands of a consumer under read_committed. Both moments are of
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
 from multiprocessing import get_context
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.bench.cost import Cost, cost_of, moments_of
+from tests.bench.latency import Latency
 from tests.bench.load import HEADERS, Load
 from tests.bench.meter import Meter
 from tests.bench.rig import Lane, check_keys
@@ -27,29 +28,14 @@ WARM_UP_SECONDS = 5.0
 _SILENCE_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds from the last candidate sent to the feed readable, over `requests` requests."""
-
-    requests: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-    @classmethod
-    def of(cls, milliseconds: Sequence[float]) -> "Latency":
-        """Percentiles by the nearest rank."""
-        ordered = sorted(milliseconds)
-        p50, p99 = (ordered[ceil(len(ordered) * share) - 1] for share in (0.5, 0.99))
-        return cls(len(ordered), round(p50, 2), round(p99, 2), round(ordered[-1], 2))
+def judged_from(requests: int, rate: float) -> int:
+    """The first request that counts: those of the first seconds do not, the broker, too, is slow until it is warm."""
+    return min(int(rate * WARM_UP_SECONDS), requests // 2)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """How much is sent: requests, and how many of them a second.
-
-    Those of the first seconds are not judged: the broker, too, is slow until it is warm.
-    """
+    """How much is sent: requests, and how many of them a second."""
 
     load: Load
     requests: int
@@ -57,22 +43,36 @@ class Stream:
 
     @property
     def judged_from(self) -> int:
-        """The first request that counts."""
-        return min(int(self.rate * WARM_UP_SECONDS), self.requests // 2)
+        """The first request that counts, by its number."""
+        return judged_from(self.requests, self.rate)
+
+
+class Delivered(NamedTuple):
+    """One request's feed, and the milliseconds after its last candidate was sent."""
+
+    request: int
+    milliseconds: float
+    feed: Fetched
 
 
 def measure_steady(runner: Runner, lane: Lane, stream: Stream) -> tuple[Cost, Latency]:
     """Send a stream to a process that is ready, and read its feeds as they come."""
-    with runner.start(lane.place) as running, _reader(lane) as reader, Meter(running.process.pid) as meter:
+    with runner.start(lane.place) as running, Meter(running.process.pid) as meter:
         running.wait_until_ready()
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            sending = pool.submit(send_stream, lane.place.kafka, lane.place.candidates, stream)
-            readable = _read(reader, stream.requests)
-            sent = sending.result()
+        judged = [one for one in deliver(lane, stream) if one.request >= stream.judged_from]
+    cost = cost_of(meter, moments_of([one.feed for one in judged]), stream.load.candidates)
+    return cost, Latency.of([one.milliseconds for one in judged])
+
+
+def deliver(lane: Lane, stream: Stream) -> list[Delivered]:
+    """Send a stream, and read its feeds as they come; fails where one is lost or doubled."""
+    with _reader(lane) as reader, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        sending = pool.submit(send_stream, lane.place.kafka, lane.place.candidates, stream)
+        readable = _read(reader, stream.requests)
+        sent = sending.result()
     check_keys([feed.key() for _, feed in readable], stream.requests)
-    judged = [(at, feed) for at, feed in readable if _number(feed) >= stream.judged_from]
-    cost = cost_of(meter, moments_of([feed for _, feed in judged]), stream.load.candidates)
-    return cost, Latency.of([(at - sent[_number(feed)]) / 1e6 for at, feed in judged])
+    numbered = [(_number(feed), at, feed) for at, feed in readable]
+    return [Delivered(number, (at - sent[number]) / 1e6, feed) for number, at, feed in numbered]
 
 
 def send_stream(kafka: str, topic: str, stream: Stream) -> list[int]:

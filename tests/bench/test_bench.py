@@ -8,16 +8,29 @@ from pathlib import Path
 import pytest
 
 from tests.bench.cost import cost_of
+from tests.bench.latency import Latency
 from tests.bench.load import Load, Message
+from tests.bench.many import waits_of
 from tests.bench.measure import measure
 from tests.bench.report import Limits, Report
 from tests.bench.rig import SURFACES, Rig, check_keys
 from tests.bench.runner import PLAIN_LOOP
-from tests.bench.steady import Latency
+from tests.bench.steady import Delivered
+from tests.bench.tenants import Tenants
 from workers.codec.decoder import Decoder
 from workers.settings import load_surfaces
 
-TINY = Limits(seed=3, candidates=10, backlog_requests=2000, steady_requests=60, rate=50, open_requests=50)
+TINY = Limits(
+    seed=3,
+    candidates=10,
+    backlog_requests=2000,
+    steady_requests=60,
+    rate=50,
+    open_requests=50,
+    models=60,
+    models_held=12,
+    models_requests=300,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +61,19 @@ def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(rep
         assert (result.backlog.requests, result.backlog.candidates) == (2000, 20_000)
         assert result.steady.requests == result.latency.requests == 30
     assert (report.memory.requests, report.memory.candidates) == (50, 500)
+
+
+def test_a_budget_for_some_models_of_many_lets_models_go_and_loads_them_again(report: Report) -> None:
+    many = report.many
+    assert (many.models, many.requests, many.visits, many.waits.constant.requests) == (60, 300, 75, 75)
+    assert many.loads <= many.misses
+    assert many.evictions > many.held  # more were loaded at the start than the budget is for
+    assert many.waits.first_loaded.requests + many.waits.first_unloaded.requests == many.visited
+
+
+def test_one_file_under_many_names_is_loaded_once(report: Report) -> None:
+    assert (report.shared.models, report.shared.sessions, report.shared.constant.requests) == (60, 1, 75)
+    assert report.shared.footprint.loaded_mib < report.many.footprint.loaded_mib
 
 
 def test_a_page_says_on_what_from_which_seed_and_where_a_peer_wins(report: Report) -> None:
@@ -107,3 +133,24 @@ def test_feeds_without_a_pause_between_them_are_parted_all_the_same() -> None:
 def test_percentiles_are_by_the_nearest_rank() -> None:
     latency = Latency.of([float(number) for number in range(100, 0, -1)])
     assert (latency.requests, latency.p50_ms, latency.p99_ms, latency.max_ms) == (100, 50.0, 99.0, 100.0)
+
+
+def test_tenants_are_visited_by_zipfs_law_beside_the_one_in_constant_use() -> None:
+    names = tuple(f"s{number}" for number in range(100))
+    tenants = Tenants(Rig("", "", Path()), names, (1,) * 100, held=1)
+    visits = tenants.visits(seed=5, requests=20_000, lead_in=50)
+    assert visits == tenants.visits(5, 20_000, 50) != tenants.visits(6, 20_000, 50)
+    assert set(visits[:50]) == set(visits[51::2]) == {"s0"}
+    counts = [count for _, count in Counter(visits[50::2]).most_common()]
+    assert len(counts) == 99
+    assert counts[0] == pytest.approx(10 * counts[9], rel=0.3)
+
+
+def test_latencies_are_told_apart_by_what_a_request_met() -> None:
+    visits = ["a", "b", "a", "c", "b", "c"]
+    delivered = [Delivered(request, 10.0 * request, None) for request in range(6)]  # type: ignore[arg-type]
+    waits = waits_of(delivered, visits, constant="a", loaded={"b"})
+    assert (waits.constant.requests, waits.constant.max_ms) == (2, 20.0)
+    assert waits.first_loaded == Latency.of([10.0])
+    assert waits.first_unloaded == Latency.of([30.0])
+    assert waits.later == Latency.of([40.0, 50.0])

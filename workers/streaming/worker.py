@@ -102,6 +102,7 @@ class Worker:
             "open_requests": parts.intake.budget.requests,
             "models": parts.outlet.library.in_force,
             "library": parts.outlet.library.states(),
+            "tally": parts.outlet.library.tally._asdict(),
             "counts": asdict(self.counts),
         }
 
