@@ -28,7 +28,7 @@ lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 models: $(READY) ## train both objectives anew from the data in onnx_models
 	$(BIN)/python onnx_models/train.py $(ARGS)
 
-bench: $(READY) ## CPU a candidate, latency and memory of one worker on a real Kafka
+bench: $(READY) ## CPU a candidate, latency and memory of one worker, and of a thousand models in it, on a real Kafka
 	$(BIN)/python -m tests.bench $(ARGS)
 
 trial: $(READY) ## weights turned a thousand times in mid-stream, Redis killed and frozen: every feed judged, every delay told

@@ -1,4 +1,4 @@
-"""What a real worker reports of itself beside the weights: its partitions, its lag, its open requests."""
+"""What a real worker reports of itself beside the weights: its partitions, its lag, open requests and models."""
 
 import json
 import random
@@ -63,3 +63,15 @@ def test_what_a_producers_open_transaction_holds_back_is_lag_until_it_is_committ
     producer.commit_transaction(30)
     reported.until(lag={"0": 0}, open_requests=0)
     assert reported.now()["counts"]["events"] == 4
+
+
+def test_the_tally_says_how_models_were_verified_loaded_and_found(world: World) -> None:
+    worker, reported = world.start_worker(), Reported(world)
+    worker.wait_for("event=restored")
+    reported.until(group=world.name)
+    tally = reported.now()["tally"]
+    size = tally.pop("bytes_loaded")
+    assert tally == dict(hits=0, misses=0, swaps=0, verified=2, refused=0, loads=2, evictions=0)
+    assert size > sum(path.stat().st_size for path in world.folder.glob("models/*/*/model.onnx"))
+    world.send(make_request("whole", 5, random.Random(1)))
+    reported.until(tally=tally | {"hits": 1, "bytes_loaded": size})
