@@ -71,7 +71,7 @@ def test_the_tally_says_how_models_were_verified_loaded_and_found(world: World) 
     reported.until(group=world.name)
     tally = reported.now()["tally"]
     size = tally.pop("bytes_loaded")
-    assert tally == dict(hits=0, misses=0, swaps=0, verified=2, refused=0, loads=2, evictions=0)
+    assert tally == {"hits": 0, "misses": 0, "swaps": 0, "verified": 2, "refused": 0, "loads": 2, "evictions": 0}
     assert size > sum(path.stat().st_size for path in world.folder.glob("models/*/*/model.onnx"))
     world.send(make_request("whole", 5, random.Random(1)))
     reported.until(tally=tally | {"hits": 1, "bytes_loaded": size})
