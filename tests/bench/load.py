@@ -33,10 +33,19 @@ class Load:
         self._draw = random.Random(seed)
         self.candidates = candidates
         self._surfaces = [surface.encode() for surface in surfaces]
-        self._features = [self._some_features() for _ in range(_POOL)]
+        self._pool = [self._some_features() for _ in range(_POOL)]
 
     def _some_features(self) -> bytes:
         return json.dumps([round(self._draw.gauss(0, 1), 5) for _ in FEATURES], separators=(",", ":")).encode()
+
+    @staticmethod
+    def row(request: int, place: int) -> int:
+        """The number of the row of features that a candidate has."""
+        return (request * 31 + place * 7) % _POOL
+
+    def rows(self) -> list[list[float]]:
+        """Every row of features, by its number."""
+        return [json.loads(row) for row in self._pool]
 
     def message(self, request: int, place: int, requested_at: int, expected: int) -> Message:
         """The event of one candidate; `requested_at` in ms since the epoch."""
@@ -59,7 +68,7 @@ class Load:
         )
 
     def _candidate(self, request: int, place: int) -> bytes:
-        features = self._features[(request * 31 + place * 7) % _POOL]
+        features = self._pool[self.row(request, place)]
         return b'{"item_id":"item-%06d-%02d","source":"source-%d","features":%b}' % (
             request,
             place,

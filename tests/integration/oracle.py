@@ -29,13 +29,18 @@ class Perceptron:
         self.layers = [(constants[f"w{i}"], constants[f"b{i}"]) for i in range(len(constants) // 2)]
 
     def score(self, features: Sequence[float]) -> float:
-        row: NDArray[np.float64] = np.array(features, np.float32).astype(np.float64)
-        row[0] = np.clip(row[0], -1.0, 1.0)
+        return float(self.scores([features])[0])
+
+    def scores(self, rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+        """The score of each row of features."""
+        values: NDArray[np.float64] = np.array(rows, np.float32).astype(np.float64)
+        values[:, 0] = np.clip(values[:, 0], -1.0, 1.0)
         for place, (weights, bias) in enumerate(self.layers):
-            row = row @ weights + bias
+            values = values @ weights + bias
             if place < len(self.layers) - 1:
-                row = np.maximum(row, 0.0)
-        return float(1.0 / (1.0 + np.exp(-row[0])))
+                values = np.maximum(values, 0.0)
+        scores: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-values[:, 0]))
+        return scores
 
 
 class Oracle:

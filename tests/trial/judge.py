@@ -66,15 +66,22 @@ class FeedCounts:
 
 def count_feeds(sent: Sequence[int], feeds: Sequence[FeedSeen], eras: Sequence[Era]) -> FeedCounts:
     """Hold the feeds against the requests and against all sets that were ever valid."""
-    times, since = Counter(feed.request for feed in feeds), {era.version: era.sent for era in reversed(eras)}
+    since = {era.version: era.sent for era in reversed(eras)}
+    lost, doubled = lost_and_doubled(len(sent), (feed.request for feed in feeds))
     return FeedCounts(
         requests=len(sent),
         feeds=len(feeds),
-        lost=sum(times[request] == 0 for request in range(len(sent))),
-        doubled=sum(count - 1 for count in times.values()),
+        lost=lost,
+        doubled=doubled,
         astray=sum(feed.version not in since or ranked_by(feed) < since[feed.version] for feed in feeds),
         unsound=sum(not feed.sound for feed in feeds),
     )
+
+
+def lost_and_doubled(requests: int, fed: Iterable[int]) -> tuple[int, int]:
+    """How many of so many requests have no feed, and how many feeds there are beyond one a request."""
+    times = Counter(fed)
+    return sum(times[request] == 0 for request in range(requests)), sum(count - 1 for count in times.values())
 
 
 def ranked_by(feed: FeedSeen) -> int:

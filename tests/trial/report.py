@@ -125,22 +125,22 @@ class Report:
         made = f"{sum(changes.kinds.values()):,} in {changes.seconds:.0f} s"
         yield f"\nChanges: {made}, which made {changes.sets_in_force:,} valid sets"
         yield f"  {kinds}"
-        yield f"  HSET to applied      {_figures(applying.times)}"
-        yield f"    over changes x workers; {_goal('p50', applying.times.p50_ms, APPLIED_P50_MS)}"
-        yield f"    {_goal('p99', applying.times.p99_ms, APPLIED_P99_MS)}"
+        yield f"  HSET to applied      {figures(applying.times)}"
+        yield f"    over changes x workers; {goal('p50', applying.times.p50_ms, APPLIED_P50_MS)}"
+        yield f"    {goal('p99', applying.times.p99_ms, APPLIED_P99_MS)}"
         yield (
             f"    left out: {applying.left_out}, replaced before a status told of them; such a set stood for "
             f"{applying.left_out_stood_ms:.1f} ms at most"
         )
-        yield f"    or a later set     {_figures(applying.or_later)}"
-        yield f"  ranked under the old {_figures(stale.times)}"
-        yield f"    {stale.share:.2%} of the feeds; {_goal('p99', stale.times.p99_ms, STALE_P99_MS)}"
-        yield f"  push to applied      {_figures(applying.push)}"
-        yield f"  feeds, calm before   {_figures(changes.calm)}"
-        yield f"  feeds, changes       {_figures(changes.storm)}"
+        yield f"    or a later set     {figures(applying.or_later)}"
+        yield f"  ranked under the old {figures(stale.times)}"
+        yield f"    {stale.share:.2%} of the feeds; {goal('p99', stale.times.p99_ms, STALE_P99_MS)}"
+        yield f"  push to applied      {figures(applying.push)}"
+        yield f"  feeds, calm before   {figures(changes.calm)}"
+        yield f"  feeds, changes       {figures(changes.storm)}"
         yield f"    {_ratios(changes.storm, changes.calm)}"
-        yield f"  woken late, calm     {_figures(changes.woken_in_calm)}"
-        yield f"  woken late, changes  {_figures(changes.woken_in_storm)}"
+        yield f"  woken late, calm     {figures(changes.woken_in_calm)}"
+        yield f"  woken late, changes  {figures(changes.woken_in_storm)}"
         yield "    a process that only sleeps, beside: what the machine itself adds"
         yield (
             f"  two operators at once: {changes.races} times, exactly one won {changes.races - changes.races_wrong} "
@@ -150,18 +150,18 @@ class Report:
     def _acknowledgements(self) -> Iterator[str]:
         seen = self.acknowledged
         yield f"\nAcknowledged: {seen.times.count} changes, each waited for with `trimtab weights wait`"
-        yield f"  HSET to acknowledged {_figures(seen.times)}"
+        yield f"  HSET to acknowledged {figures(seen.times)}"
         yield f"  falsely: {seen.false}"
 
     def _out(self) -> Iterator[str]:
         yield "\nOutages of Redis in mid-stream"
         for outage in self.outages:
             yield f"  {outage.name}, gone for {outage.gone_seconds:.1f} s"
-            yield f"    feeds              {_figures(outage.feeds)}"
+            yield f"    feeds              {figures(outage.feeds)}"
             yield f"      {_ratios(outage.feeds, self.changes.calm)}; not under the last good set: {outage.against}"
             if outage.heard_ms is not None:
                 yield f"    all workers heard again {outage.heard_ms:.0f} ms after its return, on the same set"
-            yield f"    a set then applied by all: {_goal('within', outage.applied_ms, BACK_MS)}"
+            yield f"    a set then applied by all: {goal('within', outage.applied_ms, BACK_MS)}"
 
     def _counts(self) -> Iterator[str]:
         yield f"\nCounted over {self.feeds.requests:,} requests, {self.feeds.feeds:,} feeds"
@@ -169,13 +169,15 @@ class Report:
             yield f"  {count:>3} {name}"
 
 
-def _figures(times: Times) -> str:
+def figures(times: Times) -> str:
+    """Some times on a line."""
     return f"p50 {times.p50_ms:6.1f} ms, p99 {times.p99_ms:6.1f} ms, max {times.max_ms:6.1f} ms  ({times.count:,})"
 
 
-def _goal(name: str, found: float, goal: float) -> str:
-    verdict = "met" if found <= goal else "NOT MET"
-    return f"{name} {found:.1f} ms, goal {goal:g} ms: {verdict}"
+def goal(name: str, found: float, wanted: float) -> str:
+    """A figure beside its goal, both in ms."""
+    verdict = "met" if found <= wanted else "NOT MET"
+    return f"{name} {found:.1f} ms, goal {wanted:g} ms: {verdict}"
 
 
 def _ratios(ours: Times, calm: Times) -> str:

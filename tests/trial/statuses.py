@@ -35,10 +35,16 @@ class _Surface(msgspec.Struct):
     push_ms: float | None
 
 
+class _Version(msgspec.Struct):
+    state: str
+
+
 class _Status(msgspec.Struct):
     worker: str
     surfaces: dict[str, _Surface]
     partitions: list[int] = []
+    models: dict[str, dict[str, int]] = {}
+    library: dict[str, dict[int, _Version]] = {}
 
 
 _decode = msgspec.json.Decoder(_Status).decode
@@ -55,9 +61,18 @@ class Statuses:
         """For each worker that has a status, what `home` stands on."""
         return {status.worker: _home(status) for status in self._all()}
 
-    def partitions(self) -> list[int]:
-        """Those that the workers say they own, in order."""
-        return sorted(partition for status in self._all() for partition in status.partitions)
+    def owners(self) -> dict[int, str]:
+        """Which worker says that it owns a partition."""
+        return {partition: status.worker for status in self._all() for partition in status.partitions}
+
+    def models(self) -> list[dict[str, int]]:
+        """By which version of each objective each worker scores the feeds of `home`."""
+        return [status.models.get("home", {}) for status in self._all()]
+
+    def states(self, objective: str, version: int) -> list[str | None]:
+        """What each worker makes of a version in the folder; None where it has not noticed it."""
+        found = (status.library.get(objective, {}).get(version) for status in self._all())
+        return [None if one is None else one.state for one in found]
 
     def wait_for(self, version: str, workers: int) -> dict[str, AppliedSeen]:
         """Wait until so many workers stand on a set."""

@@ -5,7 +5,8 @@ Every moment is in nanoseconds since the epoch, of the one clock that `ranked_at
 
 import json
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -16,6 +17,8 @@ from workers.ranking.weights import Weights
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Fetched, fetched, is_end
 from workers.streaming.send import Sender
+
+T = TypeVar("T")
 
 
 class FeedSeen(NamedTuple):
@@ -48,18 +51,18 @@ def send_requests(signals: Signals, kafka: str, topic: str, load: Load, rate: fl
     return sent
 
 
-def read_feeds(signals: Signals, kafka: str, topic: str, candidates: int) -> list[FeedSeen]:
-    """Read until told to stop, and then to the end of the topic."""
+def read_feeds(signals: Signals, kafka: str, topic: str, see: Callable[[Fetched], T]) -> list[T]:
+    """Read until told to stop, and then to the end of the topic; what `see` makes of each feed as it comes."""
     reader = Cluster(kafka).reader()
     reader.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-    found: list[FeedSeen] = []
+    found: list[T] = []
     read = dict.fromkeys(range(PARTITIONS), 0)
     signals.ready.set()
     while not signals.stopping.is_set() or not _at_end(reader, topic, read):
         polled = reader.poll(0.1)
         for message in fetched([] if polled is None else [polled]):
             if message.error() is None:
-                found.append(_seen(message, candidates))
+                found.append(see(message))
             if message.error() is None or is_end(message):
                 read[message.partition()] = message.offset() + (message.error() is None)
     reader.close()
@@ -71,10 +74,15 @@ def _at_end(reader: Consumer, topic: str, read: dict[int, int]) -> bool:
     return all(read[partition] >= end for partition, end in ends.items())
 
 
-def _seen(message: Fetched, candidates: int) -> FeedSeen:
-    came, feed = time.time_ns(), json.loads(message.value() or b"")
-    request = int((message.key() or b"").rpartition(b"-")[2])
+def see_feed(message: Fetched, candidates: int) -> FeedSeen:
+    """A feed that is readable now."""
+    came, feed, request = time.time_ns(), json.loads(message.value() or b""), request_of(message)
     return FeedSeen(request, came, feed["ranked_at"], feed["weights"]["version"], is_sound(feed, request, candidates))
+
+
+def request_of(message: Fetched) -> int:
+    """The number of the request that a feed's key names."""
+    return int((message.key() or b"").rpartition(b"-")[2])
 
 
 def is_sound(feed: dict[str, Any], request: int, candidates: int) -> bool:

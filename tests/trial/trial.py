@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from tests.bench.load import Load
 from tests.bench.machine import this_machine
 from tests.bench.rig import SURFACES, SURFACES_FILE, Lane, Rig
-from tests.bench.runner import PARTITIONS, WORKER, Running
+from tests.bench.runner import Running
 from tests.trial import judge
 from tests.trial.acknowledge import Acknowledgement, acknowledge
 from tests.trial.apart import Apart
+from tests.trial.crew import start_crew
 from tests.trial.judge import Span
 from tests.trial.operators import Operators, pause
 from tests.trial.outages import Outage, Outages
@@ -24,7 +26,7 @@ from tests.trial.plan import Change, Texts, plan, sets_of
 from tests.trial.report import Acknowledged, Changes, Limits, OutageSeen, Report
 from tests.trial.statuses import AppliedSeen, Statuses, overhear
 from tests.trial.stillness import Waking, sleep_and_wake
-from tests.trial.stream import FeedSeen, read_feeds, send_requests
+from tests.trial.stream import FeedSeen, read_feeds, see_feed, send_requests
 from workers.steering.keys import Keys
 
 Say = Callable[[str], None]
@@ -128,7 +130,8 @@ def run_trial(rig: Rig, redis: OwnRedis, limits: Limits, say: Say) -> Report:
     (rig.folder / SURFACES_FILE).write_text(SURFACES + _BOUNDS)
     lane = replace(rig, redis=redis.url).lane()
     kafka, load = lane.place.kafka, Load(limits.seed, limits.candidates)
-    with Apart(read_feeds, kafka, lane.place.feeds, limits.candidates) as reading:
+    see = partial(see_feed, candidates=limits.candidates)
+    with Apart(read_feeds, kafka, lane.place.feeds, see) as reading:
         with _workers(lane, limits, redis, say) as (stage, running):
             words = kafka, lane.place.candidates, load, limits.rate, limits.events
             with Apart(sleep_and_wake) as sleeping, Apart(send_requests, *words) as sending:
@@ -151,19 +154,12 @@ def run_trial(rig: Rig, redis: OwnRedis, limits: Limits, say: Say) -> Report:
 
 @contextmanager
 def _workers(lane: Lane, limits: Limits, redis: OwnRedis, say: Say) -> Iterator[tuple[Stage, Running]]:
-    words = ["-m", "workers.cli", "worker", "--processes", str(limits.workers)]
     prefix = f"{lane.place.group}:"
-    with redis.client() as client, replace(WORKER, words=lambda _: words).start(lane.place) as running:
-        say(f"{limits.workers} workers")
-        statuses = Statuses(client, prefix)
-        running.wait_until(lambda: _ready(statuses, limits.workers))
+    say(f"{limits.workers} workers")
+    with redis.client() as client, start_crew(lane, limits.workers, statuses := Statuses(client, prefix)) as running:
         operators = Operators(client, redis.url, Keys(prefix))
         sets = sets_of(limits.seed, 2 * limits.changes + limits.acknowledged + limits.outages + 2)
         yield Stage(limits, lane, redis, operators, statuses, sets, say), running
-
-
-def _ready(statuses: Statuses, workers: int) -> bool:
-    return len(statuses.now()) == workers and statuses.partitions() == list(range(PARTITIONS))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,208 @@
+"""The report on swaps of models: what was swapped, what was counted, and each figure beside its goal."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tests.bench.machine import Machine
+from tests.trial.judge import Times
+from tests.trial.models.plan import REASONS, Kind
+from tests.trial.report import figures, goal
+
+TOGETHER_MS = 2000.0
+GAP_MS = 200.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is tried, and from which seed; every kind of bad version comes once. `rate` is in requests a second.
+
+    A trip is three swaps: an older version activated, rolled back, latest again.
+    """
+
+    seed: int = 1
+    copies: int = 9
+    trips: int = 2
+    workers: int = 4
+    rate: float = 100.0
+    candidates: int = 50
+    events: int = 5
+    calm_seconds: float = 30.0
+    warm_up_seconds: float = 8.0
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The longest time without a feed, in ms.
+
+    `gap` is between two feeds of the whole stream, `wait` that of one worker while a request was there to be ranked;
+    `paused`: how late a process woke that only sleeps, in either.
+    """
+
+    gap: float
+    wait: float
+    paused: float
+
+    @property
+    def beyond_the_machine(self) -> float:
+        """The longer of the two, less the machine's own pause (ms)."""
+        return max(self.gap, self.wait) - self.paused
+
+
+@dataclass(frozen=True)
+class SwapSeen:
+    """What came of one swap, in ms from when it was complete; nothing of a bad one but when all workers refused it.
+
+    `scored`: each partition's first feed by the new version; `old`: each one's last feed before it. `both`: for how
+    long feeds were ranked by both versions. `known`: until all workers said so.
+    """
+
+    kind: Kind
+    objective: str
+    version: int
+    scored: tuple[float, ...]
+    old: tuple[float, ...]
+    both: float
+    known: float
+    silence: Silence
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the version must be refused."""
+        return self.kind in REASONS
+
+
+@dataclass(frozen=True)
+class Report:
+    """`load` is the machine's load before and after (1 min); `misnamed`: commands that named another version.
+
+    `calm` is before all swaps, `apart` between them.
+    """
+
+    machine: Machine
+    limits: Limits
+    load: tuple[float, float]
+    seconds: float
+    swapping_seconds: float
+    requests: int
+    feeds: int
+    lost: int
+    doubled: int
+    unsound: int
+    astray: int
+    misscored: int
+    unrefused: int
+    misnamed: int
+    partitions_moved: bool
+    swaps: tuple[SwapSeen, ...]
+    calm: Silence
+    apart: Silence
+
+    @property
+    def wrong(self) -> dict[str, int]:
+        """All that must be 0, by name."""
+        return {
+            "requests lost": self.lost,
+            "feeds doubled": self.doubled,
+            "feeds not whole, with another sum, or without one version for each weight": self.unsound,
+            "feeds by a version that was not to be in force": self.astray,
+            "feeds with a score that its model does not give": self.misscored,
+            "bad versions that a worker did not refuse for what is wrong with them": self.unrefused,
+            "commands that named another version": self.misnamed,
+        }
+
+    @property
+    def explained_by_swaps(self) -> int:
+        """Swaps around which no feed came for longer than the goal and than elsewhere, less the machine's pause."""
+        elsewhere = max(self.calm.beyond_the_machine, self.apart.beyond_the_machine)
+        return sum(one.silence.beyond_the_machine > max(GAP_MS, elsewhere) for one in self.swaps)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same figures, for `--json`."""
+        return asdict(self) | {"wrong": self.wrong, "explained_by_swaps": self.explained_by_swaps}
+
+    def lines(self) -> Iterator[str]:
+        """The report as a page."""
+        yield from self._head()
+        yield from self._swaps()
+        yield from self._times()
+        yield from self._silences()
+        yield f"\nCounted over {self.requests:,} requests, {self.feeds:,} feeds"
+        for name, count in self.wrong.items():
+            yield f"  {count:>3} {name}"
+
+    def _head(self) -> Iterator[str]:
+        limits = self.limits
+        yield from self.machine.lines()
+        yield (
+            f"scene    {limits.workers} worker processes, one Kafka, one Redis; {limits.rate:g} requests/s of "
+            f"{limits.candidates} candidates in {limits.events} events; seed {limits.seed}"
+        )
+        before, after = self.load
+        yield f"load     {before:.1f} before, {after:.1f} after; everything shares these cores; {self.seconds:.0f} s"
+        yield "times    upper bounds: what workers and the broker say counts whole ms, taken as their end"
+        if self.partitions_moved:
+            yield "moved    partitions went from one worker to another: times are of partitions, not of workers"
+
+    def _swaps(self) -> Iterator[str]:
+        bad = sum(one.is_bad for one in self.swaps)
+        added = sum(one.kind in {Kind.ADDED, Kind.REMOVED} for one in self.swaps)
+        yield (
+            f"\nSwaps: {len(self.swaps) - added} in {self.swapping_seconds:.0f} s, {bad} of them of bad models; "
+            "an objective added and removed"
+        )
+        yield "  ms from complete to: last feed by the old, first by the new on the last worker; then both at work,"
+        yield "  longest gap in the stream, longest wait of a worker's feeds, and a sleeper's lateness in these"
+        for one in self.swaps:
+            yield f"  {one.objective:<10} {one.version:>2}  {one.kind:<21} {_came_of(one)}  {_told(one.silence)}"
+
+    def _times(self) -> Iterator[str]:
+        good = [one for one in self.swaps if not one.is_bad]
+        copied = [one for one in good if one.kind is Kind.COPIED]
+        turned = [one for one in good if one.kind is not Kind.COPIED]
+        together = Times.of(_ns(max(one.scored) for one in good if one.scored))
+        both = Times.of(_ns(one.both for one in good))
+        yield "\nFrom complete to the first feed by the new version, over swaps x workers"
+        yield f"  folders copied       {figures(_over(one.scored for one in copied))}"
+        yield f"  pins and weights     {figures(_over(one.scored for one in turned))}"
+        yield f"  last by the old      {figures(_over(one.old for one in good))}"
+        yield f"  all on the new       {figures(together)}"
+        yield f"    {goal('max', together.max_ms, TOGETHER_MS)}"
+        yield f"  both at work         {figures(both)}"
+        yield f"    {goal('max', both.max_ms, TOGETHER_MS)}"
+        yield f"  bad, refused by all  {figures(Times.of(_ns(one.known for one in self.swaps if one.is_bad)))}"
+
+    def _silences(self) -> Iterator[str]:
+        yield "\nThe longest time without a feed: of the stream, of one worker with requests, a sleeper's lateness"
+        yield f"  calm before          {_told(self.calm)}"
+        yield f"  between swaps        {_told(self.apart)}"
+        yield f"  around good swaps    {_told(_worst(one.silence for one in self.swaps if not one.is_bad))}"
+        yield f"  around bad models    {_told(_worst(one.silence for one in self.swaps if one.is_bad))}"
+        verdict = "met" if not self.explained_by_swaps else "NOT MET"
+        yield (
+            f"    over {GAP_MS:g} ms beyond the machine's own pause, and longer than without a swap: around "
+            f"{self.explained_by_swaps} swaps, goal 0: {verdict}"
+        )
+
+
+def _came_of(one: SwapSeen) -> str:
+    if one.is_bad:
+        return f"refused by all at {one.known:5.0f}    "
+    return f"{max(one.old, default=0):5.0f} {max(one.scored, default=0):5.0f}  both {one.both:4.0f}"
+
+
+def _told(silence: Silence) -> str:
+    return f"gap {silence.gap:5.0f} ms, wait {silence.wait:5.0f} ms, late {silence.paused:5.0f} ms"
+
+
+def _worst(silences: Iterable[Silence]) -> Silence:
+    found = list(silences)
+    return Silence(*(max((getattr(one, name) for one in found), default=0.0) for name in ("gap", "wait", "paused")))
+
+
+def _over(groups: Iterable[Iterable[float]]) -> Times:
+    return Times.of(_ns(time for group in groups for time in group))
+
+
+def _ns(times: Iterable[float]) -> list[float]:
+    return [time * 1e6 for time in times]
