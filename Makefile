@@ -31,7 +31,7 @@ models: $(READY) ## train both objectives anew from the data in onnx_models
 bench: $(READY) ## CPU a candidate, latency and memory of one worker, and of a thousand models in it, on a real Kafka
 	$(BIN)/python -m tests.bench $(ARGS)
 
-trial: $(READY) ## weights turned a thousand times in mid-stream, Redis killed and frozen: every feed judged, every delay told
+trial: $(READY) ## weights turned and models swapped in mid-stream, Redis killed: every feed judged (ARGS=models: that alone)
 	$(BIN)/python -m tests.trial $(ARGS)
 
 proto: $(READY) ## the generated Protobuf code, from schemas/*.proto

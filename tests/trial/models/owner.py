@@ -101,9 +101,12 @@ class Owner:
     def _add(self, swap: Swap) -> Made:
         """A model first; and once all workers have it, a weight."""
         self._copy(swap)
-        ready = {"available", "loaded"}
-        self.statuses.wait_until(lambda: set(self.statuses.states(swap.objective, swap.version)) <= ready)
+        self.statuses.wait_until(lambda: self._have(swap))
         return self._weight(swap, lambda: self.client.hset(self._weights, swap.objective, WEIGHTS[swap.objective]))
+
+    def _have(self, swap: Swap) -> bool:
+        states = self.statuses.states(swap.objective, swap.version)
+        return len(states) == self.workers and {*states} <= {"available", "loaded"}
 
     def _weight(self, swap: Swap, turn: Callable[[], object]) -> Made:
         began = time.time_ns()
@@ -116,13 +119,14 @@ class Owner:
         versions = {Kind.ACTIVATED: [str(swap.version)], Kind.ROLLED_BACK: [], Kind.LATEST: ["latest"]}
         words = ["models", _COMMANDS[swap.kind], swap.objective, *versions[swap.kind], "--wait", str(_WAIT_SECONDS)]
         (said,) = self._trimtab(*words)
-        known, pinned = time.time_ns(), self._pinned_at()
+        known, pinned = time.time_ns(), self._pinned_at(said["revision"])
         told = swap.version if said["version"] == "latest" else int(said["version"])
         return Made(swap, pinned, pinned, known, told)
 
-    def _pinned_at(self) -> int:
-        """When the last change was written, by the history in Redis, which counts whole milliseconds."""
-        ((at, _),) = self.client.xrevrange(self.keys.history(SURFACE), count=1)
+    def _pinned_at(self, revision: int) -> int:
+        """When a change was written, by the history in Redis, which counts whole milliseconds."""
+        entries = self.client.xrevrange(self.keys.history(SURFACE))
+        (at,) = (at for at, fields in entries if int(fields["revision"]) == revision)
         return int(at.partition("-")[0]) * MS
 
     def _wait_until_scored(self, swap: Swap) -> None:
