@@ -2,6 +2,7 @@
 
 `python -m workers.scoring.examine` reads an exam a line from standard input and writes a verdict a line to standard
 output. A limit that is passed ends the process, but for memory, which ends the exam; so does the end of its input.
+Linux only, for the size of its memory.
 """
 
 import os
@@ -29,6 +30,7 @@ _NICE = 5
 # Times what a session takes. Measured: an ensemble of trees took up to 20 times its file while it was verified (the
 # graph as Python and as onnxruntime reads it, and their copies), Gemm layers 3.5 times.
 _SESSIONS = 8
+_NO_MEMORY = "bad_alloc"  # onnxruntime tells of it by this word alone
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -86,18 +88,19 @@ def _read(lines: BinaryIO, exams: "queue.SimpleQueue[bytes]") -> None:
 
 def _take(exam: Exam) -> Verdict:
     memory = exam.limits.memory_mb * MB + _SESSIONS * session_bytes(_size(exam))
+    past_memory = f"wants more than the {memory // MB} MiB of memory that verification may take"
     _set_limits(exam.limits, memory)
     try:
-        verdict = _examine(exam)
+        return _examine(exam)
+    except ModelRefused as refused:
+        unread = refused.reason is ModelReason.UNREADABLE and _NO_MEMORY in refused.message
+        return Unsound(refused.reason, f"{refused.message}: {past_memory}" if unread else refused.message)
     except MemoryError:
-        verdict = Unsound(ModelReason.UNREADABLE, "model.onnx: bad_alloc")
+        return Unsound(ModelReason.UNREADABLE, f"model.onnx: {past_memory}")
+    except OSError as error:
+        return Unsound(ModelReason.UNREADABLE, f"model.onnx: cannot be read: {error}")
     finally:
         signal.alarm(0)
-    # onnxruntime tells of memory by this word alone.
-    if isinstance(verdict, Unsound) and "bad_alloc" in verdict.message:
-        more = f"wants more than the {memory // MB} MiB of memory that verification may take"
-        return Unsound(ModelReason.UNREADABLE, f"{verdict.message}: {more}")
-    return verdict
 
 
 def _size(exam: Exam) -> int:
@@ -121,17 +124,11 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _examine(exam: Exam) -> Verdict:
+def _examine(exam: Exam) -> Sound:
     folder = Path(exam.folder)
-    try:
-        model = verify(folder, [FeatureSet(*reads) for reads in exam.feature_sets], exam.size_limit)
-        size = (folder / MODEL).stat().st_size
-    except ModelRefused as refused:
-        return Unsound(refused.reason, refused.message)
-    except OSError as error:
-        return Unsound(ModelReason.UNREADABLE, f"model.onnx: cannot be read: {error}")
+    model = verify(folder, [FeatureSet(*reads) for reads in exam.feature_sets], exam.size_limit)
     few = msgspec.structs.replace(model.manifest, golden=model.manifest.golden[:1])
-    return Sound(few, model.rows_per_call, size)
+    return Sound(few, model.rows_per_call, (folder / MODEL).stat().st_size)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Examiner:
     def rest(self) -> None:
         """Let the process go where nothing was examined for `idle_seconds`: it takes memory."""
         if self._process is not None and time.monotonic() >= self._used_at + self._idle_seconds:
-            _end(self._process)
+            _stop(self._process)
             self._process = None
 
     def close(self) -> None:
@@ -67,8 +67,7 @@ class Examiner:
         with self._closing:
             self._closed = True
         if self._process is not None:
-            self._process.kill()
-            _end(self._process)
+            _stop(self._process)
 
     def __enter__(self) -> "Examiner":
         return self
@@ -110,8 +109,13 @@ def _ask(process: _Process, exam: bytes) -> bytes:
     return back.readline()
 
 
+def _stop(process: _Process) -> None:
+    process.kill()
+    _end(process)
+
+
 def _end(process: _Process) -> int:
-    """Let a process end by the end of its input; returns its exit code."""
+    """Wait for a process that is ending; returns its exit code."""
     for pipe in _pipes(process):
         with suppress(BrokenPipeError):
             pipe.close()
