@@ -264,6 +264,14 @@ def test_past_the_budget_the_least_recently_used_session_goes_and_its_version_st
         assert library.tally.bytes_loaded <= 2 * session_bytes(size) + 1000
 
 
+def test_a_start_loads_no_more_than_the_budget_holds(tmp_path: Path) -> None:
+    both(tmp_path)
+    with Library(tmp_path, SURFACES, 0) as library:
+        assert [entry(library, objective, 1).state for objective in OBJECTIVES] == [State.AVAILABLE, State.AVAILABLE]
+        assert (library.tally.verified, library.tally.loads, library.tally.bytes_loaded) == (2, 0, 0)
+        assert versions(library) == {"quality": 1, "engagement": 1}
+
+
 def test_a_file_that_became_another_is_verified_anew_before_it_is_loaded(tmp_path: Path) -> None:
     both(tmp_path)
     folder = add_model(tmp_path, mlp(seed=8), "third")

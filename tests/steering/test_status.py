@@ -97,7 +97,6 @@ def test_the_status_says_what_is_applied_and_from_where(server: RedisServer, ste
         "arms": {},
         "pins": dict.fromkeys(("versions", "source", "applied_at", "push_ms", "refused")),
         "arm_pins": {},
-        "objectives": ["quality", "engagement"],
     }
     status = statuses.next()
     assert status["worker"] == "w-1"

@@ -38,7 +38,10 @@ class Started:
 
 
 class Shown:
-    """What steering sees of a library: the models that are available, made anew where the catalogue is another."""
+    """What steering sees of a library: the models that are available.
+
+    Made anew where others are, so that all documents are judged anew; a model that is loaded or let go is no news.
+    """
 
     def __init__(self, library: Library) -> None:
         self._library = library
@@ -48,7 +51,9 @@ class Shown:
         """Objective to its verified versions and what they read."""
         catalogue = self._library.catalogue
         if self._made is None or self._made[0] is not catalogue:
-            self._made = catalogue, _available(catalogue)
+            made = _available(catalogue)
+            same = self._made is not None and self._made[1].models == made.models
+            self._made = catalogue, self._made[1] if self._made is not None and same else made
         return self._made[1]
 
 

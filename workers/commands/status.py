@@ -53,6 +53,7 @@ def _document(live: LiveWorker) -> dict[str, object]:
         "lag": said and said.lag,
         "open_requests": said and said.open_requests,
         "counts": said and said.counts,
+        "tally": said and said.tally,
     }
 
 

@@ -46,20 +46,28 @@ class Pins:
         return {o: version for o, version in self.versions.items() if version is not None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Available:
     """What a worker has: objective to its verified versions, each with the features that it reads.
 
     Where `anything` is True nothing is known, and every version of every declared objective is taken for available.
+    Compared by identity: thousands of documents are held against thousands of models, again and again.
     """
 
     models: Mapping[str, Mapping[int, frozenset[str]]] = field(default_factory=dict)
     anything: bool = False
+    _suited: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict, init=False, repr=False)
+
+    def suited(self, feature_set: FeatureSet) -> tuple[str, ...]:
+        """The objectives of which a version reads nothing but the features of the set, by name."""
+        if feature_set.names not in self._suited:
+            found = (objective for objective in sorted(self.models) if self.versions(objective, feature_set))
+            self._suited[feature_set.names] = tuple(found)
+        return self._suited[feature_set.names]
 
     def added(self, surface: Surface) -> tuple[str, ...]:
         """The objectives that the surface does not declare and may weight all the same, by name."""
-        others = sorted(set(self.models) - set(surface.objectives))
-        return tuple(objective for objective in others if self.versions(objective, surface.feature_set))
+        return tuple(o for o in self.suited(surface.feature_set) if o not in surface.objectives)
 
     def objectives(self, surface: Surface) -> tuple[str, ...]:
         """All that the surface may weight: those that it declares, then the others by name."""

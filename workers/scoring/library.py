@@ -163,7 +163,7 @@ class Library:
         for objective in (*self._needed, *others):
             while left and (entry := self._catalogue.next_to_verify(objective)) is not None:
                 verdict = self._examine(entry)
-                self._put([self._reader.judge(entry, verdict, load=objective in self._needed)])
+                self._put([self._reader.judge(entry, verdict, load=False)])
                 left -= 1
         lacking = [self._lack(objective) for objective in self._needed if self._is_lacking(objective)]
         if lacking:

@@ -88,7 +88,7 @@ def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Availab
     statuses = [one.status for one in having(workers, surface.name) if one.status is not None]
     if not statuses:
         return ANYTHING
-    named = [set(status.surfaces[surface.name].objectives) for status in statuses]
+    named = [{*surface.objectives, *status.objectives.get(surface.feature_set.name, ())} for status in statuses]
     libraries = [status.library for status in statuses]
     return Available({o: _versions_in_all(libraries, o) for o in sorted(set.intersection(*named))})
 

@@ -64,12 +64,13 @@ class Standings:
         after = {
             name: before[name].judge(found, self._surfaces[name], available, moment) for name, found in replies.items()
         }
-        changed = {name: standing for name, standing in after.items() if standing is not before[name]}
-        if changed:
-            self._replace(changed)
-        for name, standing in changed.items():
-            self._say_changes(name, before[name], standing)
-        return list(changed)
+        weighed = {name: standing for name, standing in after.items() if standing is not before[name]}
+        if weighed:
+            self._replace(weighed)
+        changed = [name for name, standing in weighed.items() if standing.is_news(before[name])]
+        for name in changed:
+            self._say_changes(name, before[name], after[name])
+        return changed
 
     def keep(self) -> bool:
         """Keep on disk what is not kept yet; an unwritable home is said. Whether all is kept that was there."""

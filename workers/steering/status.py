@@ -44,16 +44,12 @@ class PinsStatus(msgspec.Struct, frozen=True):
 
 
 class SurfaceStatus(WeightsStatus, frozen=True):
-    """A surface: its own weights and pins beside its experiment and both of each arm.
-
-    `objectives` are those that its weights may name.
-    """
+    """A surface: its own weights and pins beside its experiment and both of each arm."""
 
     experiment: ExperimentStatus
     arms: Mapping[str, WeightsStatus]
     pins: PinsStatus = PinsStatus(None, None, None, None, None)
     arm_pins: Mapping[str, PinsStatus] = {}
-    objectives: tuple[str, ...] = ()
 
 
 class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,7 +70,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
     `at` in milliseconds since the epoch, by the worker's clock; `expiry_ms`: the time for which Redis was to keep the
     status. `lag`: records to be read, by partition; one whose end is not known yet is not in it. `models`: objective to
-    version, by surface. `library`: what lies in the folder of models.
+    version, by surface. `library`: what lies in the folder of models. `objectives`: by feature set, those that may be
+    weighted beside the ones that a surface declares. `tally`: what was counted of models.
     """
 
     worker: str
@@ -82,6 +79,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     expiry_ms: int
     pushes: bool
     surfaces: Mapping[str, SurfaceStatus]
+    objectives: Mapping[str, tuple[str, ...]] = {}
     group: str | None = None
     partitions: tuple[int, ...] = ()
     lag: Mapping[int, int] = {}
@@ -89,6 +87,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     models: Mapping[str, Mapping[str, int]] = {}
     counts: Mapping[str, int] = {}
     library: Mapping[str, Mapping[int, VersionStatus]] = {}
+    tally: Mapping[str, int] = {}
 
 
 class StatusUnreadable(ValueError):
@@ -114,22 +113,27 @@ def encode(
 ) -> bytes:
     """The status as JSON; `at` in milliseconds since the epoch, `pushes` False where only the poll brings changes.
 
-    `expiry_ms`: for how long it stands in Redis. `objectives`: what each surface may weight. The worker's own `report`
-    (models, partitions, lag...) stands beside; it must be what JSON can carry.
+    `expiry_ms`: for how long it stands in Redis. `objectives`: by feature set, what its surfaces may weight. The
+    worker's own `report` (models, partitions, lag...) stands beside; it must be what JSON can carry.
     """
-    surfaces = {name: _surface(standing, objectives[name]) for name, standing in standings.items()}
-    own = {"worker": worker, "at": at, "expiry_ms": expiry_ms, "pushes": pushes, "surfaces": surfaces}
+    own = {
+        "worker": worker,
+        "at": at,
+        "expiry_ms": expiry_ms,
+        "pushes": pushes,
+        "surfaces": {name: _surface(standing) for name, standing in standings.items()},
+        "objectives": objectives,
+    }
     return msgspec.json.encode({**report, **own})
 
 
-def _surface(standing: SurfaceStanding, objectives: tuple[str, ...]) -> SurfaceStatus:
+def _surface(standing: SurfaceStanding) -> SurfaceStatus:
     return SurfaceStatus(
         **msgspec.structs.asdict(_weights(standing.own.weights)),
         experiment=_experiment(standing.experiment),
         arms={arm: _weights(one.weights) for arm, one in standing.arms.items()},
         pins=_pins(standing.own.models),
         arm_pins={arm: _pins(one.models) for arm, one in standing.arms.items()},
-        objectives=objectives,
     )
 
 

@@ -68,6 +68,7 @@ class Steering:
     ) -> None:
         self._keys = Keys(prefix)
         self._surfaces = surfaces
+        self._feature_sets = {one.feature_set.name: one.feature_set for one in surfaces.values()}
         self._link = Link(redis_url)
         self._events = Events(on_event)
         self._standings = Standings(surfaces, self._keys, home, self._events, now, available)
@@ -230,7 +231,7 @@ class Steering:
         now, live, standings = self._now(), self._keys.live, self._standings.current
         expiry = round(_STATUS_POLLS * self._poll_s * 1000)
         available = self._available()
-        objectives = {name: available.objectives(surface) for name, surface in self._surfaces.items()}
+        objectives = {name: available.suited(one) for name, one in self._feature_sets.items()}
         text = status.encode(self._worker_id, now, expiry, self._pushes, standings, objectives, self._report())
         return (
             ("SET", self._keys.status(self._worker_id), text, "PX", expiry),

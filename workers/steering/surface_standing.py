@@ -42,14 +42,15 @@ class ArmStanding:
 
     def judge(self, replies: ArmReplies, surface: Surface, available: Available, moment: Moment) -> "ArmStanding":
         """Weigh the replies; each anew, too, where other models are available."""
-        added = available.added(surface)
-        rules = surface.weight_rules.adding(added)
+
+        def weights(fields: Mapping[str, str]) -> Weights:
+            return surface.weight_rules.adding(available.added(surface)).validate(fields)
 
         def pins(fields: Mapping[str, str]) -> Pins:
             return Pins.read(fields, surface, available)
 
         return ArmStanding(
-            self.weights.judge(replies.weights, rules.validate, moment, added),
+            self.weights.judge(replies.weights, weights, moment, available),
             self.models.judge(replies.models, pins, moment, available),
         )
 
@@ -89,8 +90,13 @@ class SurfaceStanding:
         """The arms whose documents matter: those in force, and those that Redis's reply for the experiment names."""
         return tuple(sorted({*self._arms_in_force(), *_named_arms(experiment)}))
 
+    def is_news(self, before: "SurfaceStanding") -> bool:
+        """Whether a document is applied or refused that was not before, or is not there any more."""
+        was, now = before.documents, self.documents
+        return was.keys() != now.keys() or any(_differs(was[name], now[name]) for name in now)
+
     def judge(self, replies: Replies, surface: Surface, available: Available, moment: Moment) -> "SurfaceStanding":
-        """Weigh the replies; returns itself where there is nothing new."""
+        """Weigh the replies; returns itself where they were weighed already."""
         own = self.own.judge(replies.own, surface, available, moment)
         arms = {arm: self.arms[arm] for arm in self._arms_in_force()} | {
             arm: self.arms.get(arm, ArmStanding()).judge(reply, surface, available, moment)
@@ -139,6 +145,10 @@ def _named_arms(reply: object) -> list[str]:
     except NoContent:
         return []
     return [name for name in named if is_arm(name)] if len(named) <= MOST_ARMS else []
+
+
+def _differs(one: AnyStanding, other: AnyStanding) -> bool:
+    return one.applied is not other.applied or one.refused is not other.refused
 
 
 def _same(one: SurfaceStanding, other: SurfaceStanding) -> bool:
