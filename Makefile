@@ -13,7 +13,7 @@ COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --unive
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
-demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights turned in mid-stream (ARGS=--keep leaves it running)
+demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a model turned in mid-stream (ARGS=--keep leaves it running)
 	$(BIN)/trimtab demo $(ARGS)
 
 test: lint ## everything: lint, types, import rules, and every test on a real Kafka and a real Redis

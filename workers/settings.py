@@ -55,6 +55,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
         Setting("models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."),
         Setting("models_mb", 1024, "Mebibytes of loaded models a worker holds; past it the least recently used go."),
+        Setting("models_wait_s", 30, "Seconds a request waits for models that load; past it none of it is scored."),
         Setting("topic_candidates", "candidates", "Topic of candidate events."),
         Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
         Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
@@ -82,6 +83,7 @@ class WorkerSettings:
     surfaces: str
     models: str
     models_mb: int
+    models_wait_s: int
     topic_candidates: str
     topic_feeds: str
     topic_dead_letters: str

@@ -11,7 +11,7 @@ def holding(*names: str) -> tuple[Assembler, Budget]:
     for offset, name in enumerate(names):
         assembler.observe(offset, 1000)
         assembler.take(event(name, "a", "b", last=True), offset, 1000)
-    assembler.held.hold(assembler.take_closed(), until=30.0)
+    assembler.held.hold(assembler.take_closed(), now=0.0)
     return assembler, budget
 
 
@@ -43,7 +43,7 @@ def test_a_request_that_is_held_again_waits_no_longer_than_it_was_to_the_first_t
     assembler, _ = holding("r")
     assembler.release_held()
     (request,) = assembler.take_closed()
-    assembler.held.hold([request], until=99.0)
+    assembler.held.hold([request], now=20.0)
     assert not assembler.held.is_overdue(request, 29.0)
     assert assembler.held.is_overdue(request, 30.0)
 
@@ -56,7 +56,27 @@ def test_to_make_room_the_oldest_waits_no_more() -> None:
     assert assembler.held.is_overdue(request, 0.0)
 
 
+def test_those_that_wait_no_more_go_out_oldest_first_and_before_all_that_wait_or_have_closed_since() -> None:
+    assembler, _ = holding("r", "s", "t")
+    assembler.observe(3, 1000)
+    assembler.take(event("u", "a", last=True), 3, 1000)
+    assembler.give_up_oldest_held()
+    assembler.give_up_oldest_held()
+    assembler.release_held()
+    assert [request.request_id for request in assembler.take_closed()] == ["r", "s", "t", "u"]
+    assert assembler.closed_candidates == 0
+
+
 def test_a_lost_partition_gives_back_what_it_held() -> None:
     assembler, budget = holding("r", "s")
     assembler.abandon()
     assert (budget.requests, budget.bytes_held) == (0, 0)
+
+
+def test_where_no_request_may_wait_each_is_overdue_before_it_is_held() -> None:
+    assembler, budget = holding("r")
+    (request,) = assembler.held.release()
+    assembler.held.forget([request])
+    assert not assembler.held.is_overdue(request, 99.0)
+    budget.max_wait_seconds = 0.0
+    assert assembler.held.is_overdue(request, 99.0)

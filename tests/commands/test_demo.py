@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from workers.commands.demo.audit import audit, tear
-from workers.commands.demo.claims import Arms, Foresight, arms_of, foresight
+from workers.commands.demo.claims import Arms, Foresight, Swap, arms_of, foresight, strayed
 from workers.commands.demo.outcome import Outcome
 from workers.commands.demo.shell import command_lines, export_lines
 from workers.commands.demo.show import Narrator, clip, moves, side_by_side
@@ -30,14 +30,22 @@ EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
 TURNED = Weights.of({"quality": 0.1, "engagement": 0.9})
 ONLY = {"control": (EVEN, TURNED)}
 SCORES = {"a": (0.875, 0.25), "b": (0.25, 0.75), "c": (0.125, 0.125)}
+OTHER = {"a": 0.5, "b": 0.625, "c": 0.0}
+"""What another version of the model of quality gives."""
+MODELS = {
+    "quality": {1: {item_id: quality for item_id, (quality, _) in SCORES.items()}, 2: OTHER},
+    "engagement": {1: {item_id: engagement for item_id, (_, engagement) in SCORES.items()}},
+}
 
 
-def ranked(request_id: str, weights: Weights = EVEN) -> Feed:
-    """The posts a, b and c ranked as a worker does."""
+def ranked(request_id: str, weights: Weights = EVEN, version: int = 1) -> Feed:
+    """The posts a, b and c ranked as a worker does, by a version of the model of quality."""
     quality, engagement = weights.values.values()
-    items = [FeedItem(item_id, quality * q + engagement * e, (q, e)) for item_id, (q, e) in SCORES.items()]
+    scores = {item_id: (MODELS["quality"][version][item_id], e) for item_id, (_, e) in SCORES.items()}
+    items = [FeedItem(item_id, quality * q + engagement * e, (q, e)) for item_id, (q, e) in scores.items()]
     items.sort(key=lambda item: -item.final_score)
-    return Feed(request_id, "home", "u", 1, 2, Completion.FULL, 0, "control", weights, {"quality": 1}, items)
+    models = {"quality": version, "engagement": 1}
+    return Feed(request_id, "home", "u", 1, 2, Completion.FULL, 0, "control", weights, models, items)
 
 
 def sent(*request_ids: str) -> dict[str, frozenset[str]]:
@@ -45,44 +53,44 @@ def sent(*request_ids: str) -> dict[str, frozenset[str]]:
 
 
 def test_one_whole_feed_a_request_is_clean() -> None:
-    found = audit(sent("r1", "r2"), [ranked("r1"), ranked("r2", TURNED)], ONLY)
+    found = audit(sent("r1", "r2"), [ranked("r1"), ranked("r2", TURNED)], ONLY, MODELS)
     assert (found.requests, found.feeds, found.clean) == (2, 2, True)
     assert found.under == {("control", EVEN.version): 1, ("control", TURNED.version): 1}
 
 
 def test_a_request_without_a_feed_is_lost() -> None:
-    found = audit(sent("r1", "r2"), [ranked("r2")], ONLY)
+    found = audit(sent("r1", "r2"), [ranked("r2")], ONLY, MODELS)
     assert (found.lost, found.doubled, found.torn, found.clean) == (["r1"], [], [], False)
 
 
 def test_a_request_with_two_feeds_is_doubled() -> None:
-    found = audit(sent("r1"), [ranked("r1"), ranked("r1")], ONLY)
+    found = audit(sent("r1"), [ranked("r1"), ranked("r1")], ONLY, MODELS)
     assert (found.lost, found.doubled, found.torn, found.clean) == ([], ["r1"], [], False)
 
 
 def test_a_feed_of_a_request_that_was_never_sent_is_torn() -> None:
-    found = audit(sent("r1"), [ranked("r1"), ranked("stranger")], ONLY)
+    found = audit(sent("r1"), [ranked("r1"), ranked("stranger")], ONLY, MODELS)
     assert [request_id for request_id, _ in found.torn] == ["stranger"]
 
 
 def test_a_feed_with_halves_of_two_sets_of_weights_is_torn() -> None:
     half = Weights.of({"quality": 0.1, "engagement": 0.5})
-    assert "no set that was in force" in (tear(ranked("r", half), SCORES, ONLY) or "")
+    assert "no set that was in force" in (tear(ranked("r", half), SCORES, ONLY, MODELS) or "")
 
 
 def test_a_feed_whose_version_is_not_that_of_its_weights_is_torn() -> None:
     feed = ranked("r", Weights(EVEN.values, TURNED.version))
-    assert tear(feed, SCORES, ONLY) is not None
+    assert tear(feed, SCORES, ONLY, MODELS) is not None
 
 
 def test_a_feed_ranked_under_other_weights_than_it_says_is_torn() -> None:
     feed = replace(ranked("r", TURNED), weights=EVEN)
-    assert "not the weighted sum" in (tear(feed, SCORES, ONLY) or "")
+    assert "not the weighted sum" in (tear(feed, SCORES, ONLY, MODELS) or "")
 
 
 def test_a_feed_out_of_order_is_torn() -> None:
     feed = ranked("r")
-    assert "order" in (tear(replace(feed, items=feed.items[::-1]), SCORES, ONLY) or "")
+    assert "order" in (tear(replace(feed, items=feed.items[::-1]), SCORES, ONLY, MODELS) or "")
 
 
 def test_adjustments_belong_to_the_sum_that_a_final_score_must_be() -> None:
@@ -90,36 +98,63 @@ def test_adjustments_belong_to_the_sum_that_a_final_score_must_be() -> None:
     final = first.final_score
     adjusted = first._replace(final_score=final - 0.25, adjustments={"diversity": -0.25})
     feed = replace(ranked("r"), items=sorted([adjusted, *rest], key=lambda item: -item.final_score))
-    assert tear(feed, SCORES, ONLY) is None
+    assert tear(feed, SCORES, ONLY, MODELS) is None
     unsaid = replace(feed, items=[item._replace(adjustments={}) for item in feed.items])
-    assert "adjusted as it says" in (tear(unsaid, SCORES, ONLY) or "")
+    assert "adjusted as it says" in (tear(unsaid, SCORES, ONLY, MODELS) or "")
 
 
 def test_equal_final_scores_stand_in_order_of_item_id() -> None:
     items = [FeedItem(item_id, 0.5, (0.5, 0.5)) for item_id in ("a", "b")]
-    feed = replace(ranked("r"), items=items)
-    assert tear(feed, SCORES, ONLY) is None
-    assert tear(replace(feed, items=items[::-1]), SCORES, ONLY) is not None
+    feed, alike = replace(ranked("r"), items=items), {1: {"a": 0.5, "b": 0.5}}
+    models = {"quality": alike, "engagement": alike}
+    assert tear(feed, SCORES, ONLY, models) is None
+    assert "order" in (tear(replace(feed, items=items[::-1]), SCORES, ONLY, models) or "")
 
 
 def test_a_feed_with_a_post_twice_is_torn() -> None:
     feed = ranked("r")
-    assert tear(replace(feed, items=[feed.items[0], *feed.items]), SCORES, ONLY) is not None
+    assert tear(replace(feed, items=[feed.items[0], *feed.items]), SCORES, ONLY, MODELS) is not None
 
 
 def test_a_feed_closed_by_its_deadline_is_partial_and_not_torn() -> None:
     feed = ranked("r1")
-    found = audit(sent("r1"), [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)], ONLY)
+    found = audit(sent("r1"), [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)], ONLY, MODELS)
     assert (found.partial, found.clean) == (["r1"], True)
 
 
 def test_a_feed_under_the_weights_of_another_arm_is_torn() -> None:
     written = {"control": (EVEN,), "canary": (TURNED,)}
     canary = replace(ranked("r", TURNED), arm="canary")
-    assert tear(canary, SCORES, written) is None
-    assert "for the arm control" in (tear(replace(canary, arm="control"), SCORES, written) or "")
-    assert "for the arm canary" in (tear(replace(canary, weights=EVEN), SCORES, written) or "")
-    assert "for the arm stranger" in (tear(replace(canary, arm="stranger"), SCORES, written) or "")
+    assert tear(canary, SCORES, written, MODELS) is None
+    assert "for the arm control" in (tear(replace(canary, arm="control"), SCORES, written, MODELS) or "")
+    assert "for the arm canary" in (tear(replace(canary, weights=EVEN), SCORES, written, MODELS) or "")
+    assert "for the arm stranger" in (tear(replace(canary, arm="stranger"), SCORES, written, MODELS) or "")
+
+
+def test_feeds_are_counted_by_the_version_of_each_model() -> None:
+    found = audit(sent("r1", "r2"), [ranked("r1"), ranked("r2", version=2)], ONLY, MODELS)
+    assert found.clean
+    assert found.by == {("quality", 1): 1, ("quality", 2): 1, ("engagement", 1): 2}
+
+
+def test_a_feed_that_names_another_version_than_the_one_that_scored_it_is_torn() -> None:
+    feed = replace(ranked("r"), models={"quality": 2, "engagement": 1})
+    assert "not all of its scores of quality are those of quality/2" in (tear(feed, SCORES, ONLY, MODELS) or "")
+
+
+def test_a_feed_scored_by_two_versions_of_one_model_is_torn_whichever_it_names() -> None:
+    old, new = ({item.item_id: item for item in ranked("r", version=version).items} for version in (1, 2))
+    items = sorted([old["a"], new["b"], old["c"]], key=lambda item: -item.final_score)
+    for version in (1, 2):
+        mixed = replace(ranked("r", version=version), items=items)
+        assert "not all of its scores of quality" in (tear(mixed, SCORES, ONLY, MODELS) or "")
+
+
+def test_a_feed_by_a_version_that_was_never_in_force_or_without_one_for_each_weight_is_torn() -> None:
+    refused = replace(ranked("r"), models={"quality": 3, "engagement": 1})
+    assert "quality/3" in (tear(refused, SCORES, ONLY, MODELS) or "")
+    less = replace(ranked("r"), models={"quality": 1})
+    assert "its models are of quality, its weights of quality, engagement" in (tear(less, SCORES, ONLY, MODELS) or "")
 
 
 def test_a_feed_ranked_under_the_previewed_weights_is_as_previewed() -> None:
@@ -150,15 +185,27 @@ def test_users_who_come_again_are_counted_and_those_in_two_arms_too() -> None:
     assert f"{found.percent('control'):.1f} % of {found.total}" == "66.7 % of 6"
 
 
-def test_a_preview_that_did_not_hold_or_a_user_in_two_arms_is_not_good() -> None:
-    clean, arms = audit(sent("r1"), [ranked("r1")], ONLY), Arms({"control": 2}, 1, 0)
+SWAP = Swap(ranked_ms=500, refused="hash", pinned=100, strayed=0)
 
-    def good(foresight: Foresight, arms: Arms) -> bool:
-        return Outcome(clean, None, None, None, foresight, arms, None).good
 
-    assert good(Foresight(2, 2), arms)
-    assert not good(Foresight(2, 1), arms)
-    assert not good(Foresight(2, 2), replace(arms, parted=1))
+def test_a_claim_that_does_not_hold_is_not_good() -> None:
+    clean, arms = audit(sent("r1"), [ranked("r1")], ONLY, MODELS), Arms({"control": 2}, 1, 0)
+    held = Foresight(2, 2)
+
+    def good(foresight: Foresight = held, arms: Arms = arms, swap: Swap = SWAP) -> bool:
+        return Outcome(clean, None, None, None, foresight, arms, swap, None).good
+
+    assert good()
+    assert not good(foresight=Foresight(2, 1))
+    assert not good(arms=replace(arms, parted=1))
+    for changes in ({"refused": "folder"}, {"strayed": 1}, {"pinned": 0}):
+        assert not good(swap=replace(SWAP, **changes))
+
+
+def test_feeds_by_another_version_than_the_pinned_one_have_strayed() -> None:
+    feeds = [ranked("r1"), ranked("r2", version=2), ranked("r3")]
+    assert strayed(feeds, "quality", 1) == 1
+    assert strayed(feeds, "engagement", 1) == 0
 
 
 def test_of_empty_lines_in_a_row_one_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,7 +298,7 @@ class Demo:
         pytest.fail(self.said)
 
     def end(self) -> int:
-        said, _ = self.process.communicate(timeout=90)
+        said, _ = self.process.communicate(timeout=300)
         self.said += said
         return self.process.returncode
 
@@ -299,6 +346,12 @@ def test_the_demo_loses_doubles_and_tears_nothing_and_leaves_nothing_running(dem
     assert re.search(r'unknown\n.+\n +2 .+ "calmer mornings"', demo.said)
     assert re.search(r"\d+ feeds since its first: [1-9].* in canary .*\n.* 0 in more than one arm", demo.said)
     assert "home: no experiment runs" in demo.said
+    assert "quality/3  refused: hash: model.onnx: sha256" in demo.said
+    assert "home: quality 2, engagement 1  (" in demo.said
+    assert re.search(r"\n  [1-9]\d* feeds since then: 0 by another version than quality/1", demo.said)
+    by = {model: int(count.replace(",", "")) for count, model in re.findall(r"([\d,]+) feeds by (\S+)", demo.said)}
+    assert by.keys() == {"engagement/1", "quality/1", "quality/2"}
+    assert by["engagement/1"] == by["quality/1"] + by["quality/2"] == feeds
     assert demo.left() == []
 
 

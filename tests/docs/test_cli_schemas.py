@@ -19,7 +19,7 @@ from tests.ranking.building import feed_of, mix
 from tests.scoring.building import add_model, mlp
 from workers.codec.feeds import decode_feed
 from workers.commands.demo.audit import audit
-from workers.commands.demo.claims import Arms, Foresight
+from workers.commands.demo.claims import Arms, Foresight, Swap
 from workers.commands.demo.outcome import Outcome, Turn
 from workers.commands.demo.watch import Seen
 from workers.commands.preview_tables import margin_document, preview_document
@@ -161,11 +161,12 @@ def test_the_models_that_come_with_the_checkout() -> None:
 
 def test_demo() -> None:
     feed = decode_feed((SCHEMAS / "golden" / "feeds" / "full.json").read_bytes())
-    nothing = audit({"r": ()}, [], {})
+    nothing = audit({"r": ()}, [], {}, {})
+    some = audit({}, [feed], {}, {})
     seen = Turn(1000, 1005, Seen(feed, 1010))
     for outcome in (
-        Outcome(nothing, None, None, None, None, None, "the first feed: not there after 60 s"),
-        Outcome(nothing, seen, feed, feed, Foresight(3, 2), Arms({"control": 4, "canary": 1}, 2, 0), None),
+        Outcome(nothing, None, None, None, None, None, None, "the first feed: not there after 60 s"),
+        Outcome(some, seen, feed, feed, Foresight(3, 2), Arms({"control": 4}, 2, 0), Swap(500, "hash", 9, 0), None),
     ):
         check("demo", json.loads(json.dumps(outcome.document())))
 

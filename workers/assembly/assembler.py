@@ -61,6 +61,7 @@ class Assembler:
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
         self._due: list[tuple[int, int, str]] = []
         self._closed: deque[Request] = deque()
+        self._given_up: deque[Request] = deque()  # older than what is closed, each of them
         self.closed_candidates = 0
         self._unpublished: dict[str, Request] = {}
         self._published: OrderedDict[str, _Published] = OrderedDict()
@@ -165,23 +166,22 @@ class Assembler:
         An empty request takes the room of one candidate. Each stays unpublished until `publish` names it.
         """
         taken: list[Request] = []
-        while self._closed and room > 0:
-            taken.append(self._closed.popleft())
+        while room > 0 and (oldest := self._given_up or self._closed):
+            taken.append(oldest.popleft())
             room -= max(1, len(taken[-1].item_ids))
         self.closed_candidates -= sum(len(request.item_ids) for request in taken)
         return taken
 
     def release_held(self) -> None:
         """Put what waits for its models back to what is closed, before all the rest."""
-        self._put_back(self.held.release())
+        released = self.held.release()
+        self._closed.extendleft(reversed(released))
+        self.closed_candidates += sum(len(request.item_ids) for request in released)
 
     def give_up_oldest_held(self) -> None:
         """The same for the oldest of them alone, which is not to wait any more: to make room."""
-        self._put_back([self.held.give_up_oldest()])
-
-    def _put_back(self, requests: list[Request]) -> None:
-        self._closed.extendleft(reversed(requests))
-        self.closed_candidates += sum(len(request.item_ids) for request in requests)
+        self._given_up.append(self.held.give_up_oldest())
+        self.closed_candidates += len(self._given_up[-1].item_ids)
 
     # What is published
 

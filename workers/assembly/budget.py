@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass
 class Budget:
-    """Open requests and the bytes they hold. Past either bound the oldest request closes (`evicted`)."""
+    """Open requests and the bytes they hold. Past either bound the oldest request closes (`evicted`).
+
+    A closed request waits for its models for `max_wait_seconds`, and counts meanwhile as an open one.
+    """
 
     max_requests: int = 100_000
     max_bytes: int = 1024 * 1024 * 1024
+    max_wait_seconds: float = 30.0
     requests: int = 0
     bytes_held: int = 0
 

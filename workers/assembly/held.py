@@ -20,8 +20,9 @@ class Held:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def hold(self, requests: Iterable[Request], until: float) -> None:
-        """Hold requests; `until` is seconds of any clock that does not go back."""
+    def hold(self, requests: Iterable[Request], now: float) -> None:
+        """Hold requests; `now` is seconds of any clock that does not go back."""
+        until = now + self._budget.max_wait_seconds
         for request in requests:
             self._until.setdefault(request.request_id, until)
             self._waiting.append(request)
@@ -29,8 +30,8 @@ class Held:
             self._budget.bytes_held += bytes_of(request)
 
     def is_overdue(self, request: Request, now: float) -> bool:
-        """Whether a request has waited for as long as it may."""
-        return self._until.get(request.request_id, math.inf) <= now
+        """Whether a request has waited for as long as it may: at once, where it may not wait at all."""
+        return self._until.get(request.request_id, now + self._budget.max_wait_seconds) <= now
 
     def release(self) -> list[Request]:
         """Hand over everything, oldest first, to be looked at again."""

@@ -109,7 +109,7 @@ def build_worker(
         raise ConfigurationError(f"{settings.kafka_config}: {error} (group protocol {protocol!r})") from None
     publisher = Publisher(cluster, transactional_id, route.feeds, batch_bytes, reach)
     restorer = Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces)
-    budget = Budget(settings.max_open_requests, settings.max_open_mb * 1024 * 1024)
+    budget = Budget(settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s)
     decoder = Decoder(surfaces, Format(settings.candidates_format))
     return Worker(
         Parts(

@@ -26,7 +26,7 @@ def settings(*names: str) -> Callable[[F], F]:
 
 def _option(setting: Setting) -> Callable[[F], F]:
     kind: Any = click.Choice(setting.choices) if setting.choices else type(setting.default)
-    if setting.name == "slot":
+    if setting.name in ("slot", "models_wait_s"):
         kind = click.IntRange(0)
     elif isinstance(setting.default, int):
         kind = click.IntRange(1)

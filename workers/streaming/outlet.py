@@ -21,7 +21,6 @@ from workers.streaming.route import Route
 
 _MOST_CANDIDATES = 8192  # in one transaction; what is closed beyond them waits for the next
 _COMMIT_SECONDS = 1.0
-_MOST_HELD_SECONDS = 30.0
 _HELD_AGAIN_SECONDS = 0.5
 
 Chunk = Sequence[tuple[Partition, list[Request]]]
@@ -102,7 +101,7 @@ class Outlet:
         self.counts.feeds += len(done)
         if len(done) < len(ranked):
             held = [request for request, feed in ranked if feed is None]
-            partition.assembler.held.hold(held, now + _MOST_HELD_SECONDS)
+            partition.assembler.held.hold(held, now)
             self.counts.held += len(held)
 
     def _transact(self, partitions: Collection[Partition]) -> None:

@@ -30,7 +30,7 @@ def demo(
     home: str,
     cache: str,
 ) -> None:
-    """Real posts become ranked feeds on a real Kafka, and in mid-stream redis-cli and trimtab turn the weights.
+    """Real posts become ranked feeds on a real Kafka; in mid-stream weights are turned, and a model is swapped.
 
     Starts a Kafka, a Redis and a worker of its own, sends requests of 50 posts each, and counts what was lost, doubled
     or torn: exit code 0 where those are all 0 and all of it was shown. Nothing is left running.

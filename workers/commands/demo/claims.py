@@ -1,4 +1,4 @@
-"""What the demo says of a preview and of an experiment, counted from the feeds alone. Pure."""
+"""What the demo says of a preview, of an experiment and of models, counted from the feeds alone. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -8,6 +8,7 @@ from workers.ranking.feed import Feed
 from workers.ranking.request import Completion
 from workers.ranking.rerank import rerank
 from workers.ranking.weights import Weights
+from workers.scoring.refusal import ModelReason
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,26 @@ class Arms:
         return 100 * self.feeds.get(arm, 0) / self.total
 
 
+@dataclass(frozen=True)
+class Swap:
+    """A version that came in mid-stream, a bad one after it, and a pin.
+
+    `ranked_ms`: from the version's manifest to the `ranked_at` of the first feed by it. `refused`: the reason why the
+    bad one is. `pinned`: feeds that were ranked once all workers had the pin, and `strayed` those of them that are by
+    another version.
+    """
+
+    ranked_ms: int
+    refused: str
+    pinned: int
+    strayed: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bad version was refused for its bytes, and the pin held."""
+        return self.refused == ModelReason.HASH and self.pinned > 0 and self.strayed == 0
+
+
 def is_full(feed: Feed) -> bool:
     """Whether it has all of the posts that were sent with its request."""
     return feed.completion is Completion.FULL and not feed.refused
@@ -59,6 +80,11 @@ def foresight(pairs: Iterable[tuple[Feed, Feed]], weights: Weights) -> Foresight
 def _foreseen(old: Feed, new: Feed, weights: Weights) -> bool:
     expected = rerank(old, weights)
     return (expected.weights, expected.items) == (new.weights, new.items)
+
+
+def strayed(feeds: Iterable[Feed], objective: str, version: int) -> int:
+    """How many of the feeds are by another version of the objective's model."""
+    return sum(feed.models[objective] != version for feed in feeds)
 
 
 def arms_of(feeds: Iterable[Feed]) -> Arms:

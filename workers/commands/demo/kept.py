@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from workers.commands.demo.models import OBJECTIVE
 from workers.commands.demo.operations import assignments
 from workers.commands.demo.posts import POSTS, REPOSITORY, SURFACE, draw_requests, load_posts
 from workers.commands.demo.scene import TOPIC_CANDIDATES, Scene
@@ -40,13 +41,17 @@ def _lines(scene: Scene, log: Path, home: Path) -> list[str]:
     usual = home == Path(str(SETTINGS["home"].default)).expanduser()
     return [
         "  # the feeds, as a downstream consumer reads them",
-        *export_lines(exports(scene.addresses), prompt="  "),
+        *export_lines(exports(scene.addresses, scene.models), prompt="  "),
         *_typed("feeds", "tail", "--top", "5"),
         "",
         "  # other weights, while you watch: by hand, or previewed and then set; and back",
         *command_lines(scene.hset(scene.proposed.values), prompt="  "),
         *_typed("weights", "set", SURFACE, *assignments(scene.canary), "--preview", "--reason", "to try"),
         *_typed("weights", "rollback", SURFACE),
+        "",
+        f"  # the models: the highest version in force again; {OBJECTIVE} is pinned",
+        *_typed("models", "activate", OBJECTIVE, "latest"),
+        *_typed("models", "status"),
         "",
         "  # what the worker ranks under, and what it says",
         *_typed("status"),

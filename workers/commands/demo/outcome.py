@@ -1,9 +1,10 @@
 """What comes of the demo: what was seen, what was counted, and the document that `--json` prints."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from workers.commands.demo.audit import Audit
-from workers.commands.demo.claims import Arms, Foresight
+from workers.commands.demo.claims import Arms, Foresight, Swap
 from workers.commands.demo.watch import Seen
 from workers.ranking.feed import Feed
 
@@ -37,16 +38,18 @@ class Outcome:
     after: Feed | None
     foresight: Foresight | None
     arms: Arms | None
+    swap: Swap | None
     trouble: str | None
 
     @property
     def good(self) -> bool:
         """Whether all was shown and is as it should be: nothing lost, doubled or torn, all as previewed, no user in two
-        arms.
+        arms, the bad model refused, and the pin held.
         """
         foreseen = self.foresight is None or self.foresight.holds
         parted = self.arms is not None and self.arms.parted > 0
-        return self.audit.clean and self.trouble is None and foreseen and not parted
+        swapped = self.swap is None or self.swap.holds
+        return self.audit.clean and self.trouble is None and foreseen and not parted and swapped
 
     def document(self) -> dict[str, object]:
         """The outcome as `--json` prints it; an order is a list of item ids, the best first."""
@@ -64,6 +67,8 @@ class Outcome:
             "after": self.after and _order(self.after),
             "preview": self.foresight and _foresight(self.foresight),
             "experiment": self.arms and _arms(self.arms),
+            "models": _models(found.by),
+            "swap": self.swap and asdict(self.swap),
             "trouble": self.trouble,
         }
 
@@ -78,3 +83,10 @@ def _foresight(found: Foresight) -> dict[str, object]:
 
 def _arms(found: Arms) -> dict[str, object]:
     return {"arms": dict(found.feeds), "returning_users": found.returning, "users_in_two_arms": found.parted}
+
+
+def _models(by: Mapping[tuple[str, int], int]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for (objective, version), feeds in sorted(by.items()):
+        found.setdefault(objective, {})[str(version)] = feeds
+    return found

@@ -1,13 +1,15 @@
-"""Sets the scene: models verified, posts read, the stack up, a worker started.
+"""Sets the scene: models verified, posts read, another model trained, the stack up, a worker started.
 
 Everything is the repository's own: a user's settings for another Kafka or other models do not reach the demo.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from onnx_models.posts import Post
 from workers.commands.demo.audit import InForce
+from workers.commands.demo.models import OBJECTIVE, copy_models, train_another
 from workers.commands.demo.posts import MODELS, REPOSITORY, SURFACE, SURFACES, load_posts
 from workers.commands.demo.shell import typed
 from workers.commands.demo.show import Narrator
@@ -15,7 +17,8 @@ from workers.commands.demo.stage import Stage
 from workers.local import StackAddresses
 from workers.local.processes import ProcessMark
 from workers.ranking.experiment import CONTROL
-from workers.ranking.weights import WeightRules, Weights
+from workers.ranking.surface import Surface
+from workers.ranking.weights import Weights
 from workers.scoring.library import Library
 from workers.settings import SETTINGS, load_surfaces
 from workers.streaming.clients import Cluster
@@ -35,12 +38,16 @@ class Scene:
     """What the demo plays with.
 
     Feeds are ranked under `before`, then under `after`, which redis-cli writes, then under `proposed`, which is
-    previewed and set, and after a rollback under `after` again; those of the arm CANARY under `canary`.
+    previewed and set, and after a rollback under `after` again; those of the arm CANARY under `canary`. `models` is the
+    demo's own folder of models, `another` a model that is not in it yet.
     """
 
     addresses: StackAddresses
     worker: ProcessMark
+    surface: Surface
     posts: list[Post]
+    models: Path
+    another: Path
     before: Weights
     after: Weights
     proposed: Weights
@@ -72,27 +79,34 @@ class Scene:
 
 def set_scene(stage: Stage, seed: int, narrator: Narrator) -> Scene:
     """Make everything ready. Raises what is in the way: ConfigurationError, NoVerifiedModel, StackError."""
-    rules = _verify_models(narrator)
+    surface = _verify_models(narrator)
     with narrator.step("posts") as tell:
         posts = load_posts(seed)
         tell(f"{len(posts):,} real posts of {len({post.community for post in posts})} communities")
+    with narrator.step("another") as tell:
+        trained = train_another(posts)
+        tell(f"{OBJECTIVE} trained anew, on these posts alone: {len(trained):,} bytes that no worker knows")
     with narrator.step("stack") as tell:
         addresses = stage.up()
         tell(f"Kafka at {addresses.kafka}, Redis at {addresses.redis}")
+    models, another = stage.home / "models", stage.home / "another.onnx"
+    copy_models(surface.objectives, models)
+    another.write_bytes(trained)
+    rules = surface.weight_rules
     sets = rules.default(), *(rules.validate(values) for values in (_TURNED, _PROPOSED, _CANARY))
-    return Scene(addresses, _start_worker(stage, addresses), posts, *sets)
+    return Scene(addresses, _start_worker(stage, addresses, models), surface, posts, models, another, *sets)
 
 
-def _verify_models(narrator: Narrator) -> WeightRules:
+def _verify_models(narrator: Narrator) -> Surface:
     with narrator.step("models") as tell:
         surfaces = load_surfaces(SURFACES)
         with Library(MODELS, surfaces, _MODELS_BYTES) as library:
             models = library.available()
         tell(" and ".join(f"{name}/{models[name]}" for name in surfaces[SURFACE].objectives) + ": verified")
-    return surfaces[SURFACE].weight_rules
+    return surfaces[SURFACE]
 
 
-def _start_worker(stage: Stage, addresses: StackAddresses) -> ProcessMark:
-    places = f"--surfaces={SURFACES}", f"--models={MODELS}", f"--home={stage.home}"
+def _start_worker(stage: Stage, addresses: StackAddresses, models: Path) -> ProcessMark:
+    places = f"--surfaces={SURFACES}", f"--models={models}", f"--home={stage.home}"
     servers = f"--kafka={addresses.kafka}", f"--redis={addresses.redis}"
     return stage.start("worker", REPOSITORY, "worker", *servers, *places)

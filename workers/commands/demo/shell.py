@@ -14,14 +14,14 @@ from workers.commands.demo.watch import StandStill
 from workers.local import StackAddresses
 from workers.settings import SETTINGS
 
-_VERBS = ("HSET", "weights", "experiment", "feeds", "status", "demo")
+_VERBS = ("HSET", "weights", "experiment", "models", "feeds", "status", "demo")
 
 
 class Shell:
     """Types `trimtab` commands, as in a shell that has the `exports`."""
 
-    def __init__(self, addresses: StackAddresses, narrator: Narrator) -> None:
-        self._given = exports(addresses)
+    def __init__(self, addresses: StackAddresses, models: Path, narrator: Narrator) -> None:
+        self._given = exports(addresses, models)
         self._narrator = narrator
 
     def export(self) -> None:
@@ -39,7 +39,20 @@ class Shell:
         unset = [f"--unset={setting.variable}" for setting in SETTINGS.values()]
         printed = run(["/usr/bin/env", *unset, *self._given, *command], " ".join(("trimtab", *words[:2])))
         shown = "\n".join(line for line in printed.splitlines() if not line or line.startswith(only))
-        self._narrator.say(*textwrap.indent(shown.rstrip(), "    ").splitlines(), "")
+        self._narrator.say(*(part for line in shown.rstrip().splitlines() for part in _wrapped(line)), "")
+
+    def type_in(self, folder: Path, lines: Sequence[str]) -> None:
+        """Show lines for a shell that begins in `folder`, and run them to the first that fails. Raises StandStill."""
+        script = " &&\n".join([shlex.join(("cd", str(folder))), *lines])
+        self._narrator.say(*textwrap.indent(f"({script})", "      ").replace("      ", "  $ ", 1).splitlines(), "")
+        run(["/bin/sh", "-c", script], lines[-1])
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line of output, indented; further lines where it is too wide, and its spaces as they are."""
+    return textwrap.wrap(
+        line, WIDTH, initial_indent="    ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def run(command: Sequence[str], name: str) -> str:
@@ -65,9 +78,9 @@ def trimtab() -> list[str]:
     return [typed(script)] if script.exists() else [sys.executable, "-m", "workers.cli"]
 
 
-def exports(addresses: StackAddresses) -> list[str]:
+def exports(addresses: StackAddresses, models: Path) -> list[str]:
     """NAME=value of what commands in this folder need to be told."""
-    given = {"kafka": addresses.kafka, "redis": addresses.redis}
+    given = {"kafka": addresses.kafka, "redis": addresses.redis, "models": str(models)}
     if Path(str(SETTINGS["surfaces"].default)).resolve() != SURFACES.resolve():
         given["surfaces"] = str(SURFACES)
     return [f"{SETTINGS[name].variable}={value}" for name, value in given.items()]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 
 from workers.commands.demo.audit import Audit, InForce
-from workers.commands.demo.claims import Arms, Foresight
+from workers.commands.demo.claims import Arms, Foresight, Swap
 from workers.ranking.experiment import CONTROL
 from workers.ranking.feed import Feed
 from workers.ranking.weights import Weights
@@ -136,6 +136,13 @@ def arms_lines(found: Arms) -> list[str]:
     ]
 
 
+def swap_lines(found: Swap, objective: str, version: int) -> list[str]:
+    """Whether the pin holds."""
+    good = "red" if found.strayed else "green"
+    strayed = click.style(f"{found.strayed} by another version", fg=good, bold=True)
+    return [f"  {found.pinned:,} feeds since then: {strayed} than {objective}/{version}."]
+
+
 def audit_lines(audit: Audit, written: InForce) -> list[str]:
     """The counts, how many feeds were ranked under each set of weights, and the first of what is wrong."""
     good = "green" if audit.clean else "red"
@@ -144,6 +151,7 @@ def audit_lines(audit: Audit, written: InForce) -> list[str]:
         f"  {audit.requests:,} requests sent, {audit.feeds:,} feeds read under read_committed: "
         + click.style(wrong, fg=good, bold=True),
         *_under_lines(audit, written),
+        *(f"  {feeds:7,} feeds by {objective}/{version}" for (objective, version), feeds in sorted(audit.by.items())),
     ]
     if audit.partial:
         lines.append(f"  {len(audit.partial):,} feeds closed without some of their posts, as at a deadline")

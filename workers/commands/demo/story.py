@@ -1,7 +1,7 @@
 """The demo from its first request to its last: what is shown, in order, and what is measured.
 
 The first feed; a steady stream; HSET in its middle; the first request once more; what ops do with commands, a change
-and a canary; the audit of the whole topic.
+and a canary; a model swapped; the audit of the whole topic.
 """
 
 import time
@@ -11,7 +11,8 @@ from contextlib import closing, suppress
 from onnx_models.home_requests import Request
 from workers.commands.demo.audit import audit
 from workers.commands.demo.cast import PATIENCE_SECONDS, Cast
-from workers.commands.demo.claims import Arms, Foresight
+from workers.commands.demo.claims import Arms, Foresight, Swap
+from workers.commands.demo.models import in_use
 from workers.commands.demo.operations import change_and_roll_back, try_canary
 from workers.commands.demo.outcome import Outcome, Turn
 from workers.commands.demo.posts import POSTS, again, draw_requests
@@ -19,6 +20,7 @@ from workers.commands.demo.scene import TOPIC_CANDIDATES, TOPIC_FEEDS, Scene
 from workers.commands.demo.shell import Shell, command_lines, run
 from workers.commands.demo.show import Narrator, audit_lines, feed_table, formula, moves, side_by_side, turn_lines
 from workers.commands.demo.stream import Stream
+from workers.commands.demo.swap import swap_models
 from workers.commands.demo.watch import StandStill, Watch, read_topic
 from workers.ranking.feed import Feed
 from workers.streaming.send import Sender
@@ -39,12 +41,13 @@ class Story:
         self._narrator = narrator
         self._stream = Stream(sender, draw_requests(scene.posts, seed), RATE, 1, seed)
         self._watch = Watch(scene.cluster, TOPIC_FEEDS, scene.worker, self._count)
-        self._cast = Cast(scene, self._stream, self._watch, Shell(scene.addresses, narrator), narrator)
+        self._cast = Cast(scene, self._stream, self._watch, Shell(scene.addresses, scene.models, narrator), narrator)
         self._turn: Turn | None = None
         self._before: Feed | None = None
         self._after: Feed | None = None
         self._foresight: Foresight | None = None
         self._arms: Arms | None = None
+        self._swap: Swap | None = None
 
     def play(self, drain: Callable[[], None]) -> Outcome:
         """Play it to its end; `drain` is called before the audit, when no more is to come. Raises SendFailed."""
@@ -65,6 +68,7 @@ class Story:
             self._after = self._same_again(first, self._before)
             self._foresight = change_and_roll_back(self._cast)
             self._arms = try_canary(self._cast)
+            self._swap = swap_models(self._cast)
             self._to_the_end()
         except StandStill as cause:
             self._narrator.say("", f"  {cause}", "")
@@ -121,9 +125,10 @@ class Story:
     def _audit(self, trouble: str | None) -> Outcome:
         scene = self._scene
         sent = {r: {post.item_id for post in request.posts} for r, request in self._stream.sent.items()}
-        found = audit(sent, read_topic(scene.cluster, TOPIC_FEEDS), scene.in_force)
+        models = in_use(scene.models, scene.surface, scene.posts)
+        found = audit(sent, read_topic(scene.cluster, TOPIC_FEEDS), scene.in_force, models)
         self._narrator.say(*audit_lines(found, scene.in_force))
-        return Outcome(found, self._turn, self._before, self._after, self._foresight, self._arms, trouble)
+        return Outcome(found, self._turn, self._before, self._after, self._foresight, self._arms, self._swap, trouble)
 
 
 def _redis_cli(command: list[str]) -> None:

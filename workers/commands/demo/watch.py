@@ -33,13 +33,14 @@ class Seen(NamedTuple):
 class Watch:
     """Reads feeds in the calling thread, from the beginning of the topic; `each` is called after every one.
 
-    `answered` holds the ids of the requests that have a feed, `first_under` the first feed of each weights version, and
-    `newest` the last feeds, as many as a preview looks at.
+    `answered` holds the ids of the requests that have a feed, `first_under` the first feed of each weights version,
+    `first_by` that of each version of an objective's model, and `newest` the last feeds, as many as a preview looks at.
     """
 
     def __init__(self, cluster: Cluster, topic: str, worker: ProcessMark, each: Callable[[], None]) -> None:
         self.answered: set[str] = set()
         self.first_under: dict[str, Seen] = {}
+        self.first_by: dict[tuple[str, int], Feed] = {}
         self.newest: deque[Feed] = deque(maxlen=_NEWEST)
         self._reader = Reader(cluster, topic, from_beginning=True)
         self._worker = worker
@@ -70,6 +71,8 @@ class Watch:
         self.newest.append(seen.feed)
         self.answered.add(seen.feed.request_id)
         self.first_under.setdefault(seen.feed.weights.version, seen)
+        for model in seen.feed.models.items():
+            self.first_by.setdefault(model, seen.feed)
         self._each()
         return True
 
