@@ -11,8 +11,14 @@ from tests.trial.statuses import Statuses
 
 @contextmanager
 def start_crew(lane: Lane, workers: int, statuses: Statuses) -> Iterator[Running]:
-    """Run them for a while, from when each has a status and every partition an owner."""
+    """Run them for a while, from when each owns what it is to own. More workers than partitions are never ready."""
     words = ["-m", "workers.cli", "worker", "--processes", str(workers)]
     with replace(WORKER, words=lambda _: words).start(lane.place) as running:
-        running.wait_until(lambda: len(statuses.now()) == workers and len(statuses.owners()) == PARTITIONS)
+        running.wait_until(lambda: _shared_out(statuses.owners(), workers))
         yield running
+
+
+def _shared_out(owners: list[tuple[int, str]], workers: int) -> bool:
+    """Whether each partition has one owner, and each worker has something to do."""
+    working = {worker for _, worker in owners}
+    return [partition for partition, _ in owners] == list(range(PARTITIONS)) and len(working) == workers

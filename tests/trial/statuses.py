@@ -61,9 +61,9 @@ class Statuses:
         """For each worker that has a status, what `home` stands on."""
         return {status.worker: _home(status) for status in self._all()}
 
-    def owners(self) -> dict[int, str]:
-        """Which worker says that it owns a partition."""
-        return {partition: status.worker for status in self._all() for partition in status.partitions}
+    def owners(self) -> list[tuple[int, str]]:
+        """Each partition that a worker says it owns, in order; twice where two say so."""
+        return sorted((partition, status.worker) for status in self._all() for partition in status.partitions)
 
     def models(self) -> list[dict[str, int]]:
         """By which version of each objective each worker scores the feeds of `home`."""

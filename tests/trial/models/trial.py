@@ -87,9 +87,10 @@ def _owner(lane: Lane, limits: Limits, say: Say) -> Iterator[tuple[Owner, Runnin
 
 
 def _act(owner: Owner, limits: Limits, say: Say) -> Acts:
-    swaps, owners = plan(limits.copies, limits.trips, limits.seed), owner.statuses.owners()
+    swaps = plan(limits.copies, limits.trips, limits.seed)
     owner.weigh()
     pause(limits.warm_up_seconds)
+    owners = owner.statuses.owners()
     say(f"calm, {limits.calm_seconds:.0f} s")
     start = time.time_ns()
     pause(limits.calm_seconds)
