@@ -44,9 +44,13 @@ class Silence:
     paused: float
 
     @property
-    def beyond_the_machine(self) -> float:
-        """The longer of the two, less the machine's own pause (ms)."""
-        return max(self.gap, self.wait) - self.paused
+    def longest(self) -> float:
+        """The longer of the two (ms)."""
+        return max(self.gap, self.wait)
+
+    def is_explained_by_a_swap(self, elsewhere: float) -> bool:
+        """Whether it is over the goal, the machine's pause left out, and longer than the longest without a swap."""
+        return self.longest - self.paused > GAP_MS and self.longest > elsewhere
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,9 @@ class Report:
 
     @property
     def explained_by_swaps(self) -> int:
-        """Swaps around which no feed came for longer than the goal and than elsewhere, less the machine's pause."""
-        elsewhere = max(self.calm.beyond_the_machine, self.apart.beyond_the_machine)
-        return sum(one.silence.beyond_the_machine > max(GAP_MS, elsewhere) for one in self.swaps)
+        """Swaps around which no feed came for so long that only the swap can be why."""
+        elsewhere = max(self.calm.longest, self.apart.longest)
+        return sum(one.silence.is_explained_by_a_swap(elsewhere) for one in self.swaps)
 
     def as_json(self) -> dict[str, Any]:
         """The same figures, for `--json`."""

@@ -137,6 +137,13 @@ def test_a_worker_without_requests_is_not_waited_for() -> None:
     assert (silence.gap, silence.wait) == (501.0, 6.0)
 
 
+def test_a_silence_that_the_machine_or_the_rest_of_the_run_explains_is_not_the_swaps() -> None:
+    assert Silence(gap=190, wait=350, paused=20).is_explained_by_a_swap(elsewhere=300)
+    assert not Silence(gap=190, wait=350, paused=20).is_explained_by_a_swap(elsewhere=360)
+    assert not Silence(gap=190, wait=350, paused=160).is_explained_by_a_swap(elsewhere=100)
+    assert not Silence(gap=190, wait=199, paused=0).is_explained_by_a_swap(elsewhere=0)
+
+
 def test_a_score_that_is_not_the_models_is_found(tmp_path: Path) -> None:
     folder, load = add_model(tmp_path, mlp(seed=1)), Load(seed=1, candidates=2)
     model = Perceptron(folder / "model.onnx")
