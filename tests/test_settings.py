@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from workers.ranking.diversify import Diversity
+from workers.ranking.drop_set import DropSet, Whose
 from workers.settings import SETTINGS, ConfigurationError, load_surfaces, need, read_properties
 
 GOOD = """\
@@ -23,6 +24,8 @@ top_k = 20
 weights = { engagement = 0.25, quality = 1 }
 weight_bounds = { quality = [0.0, 1.0] }
 max_per_source = 3
+drop = { seen = "user", blocked = "surface" }
+lookup_features = true
 
 [surfaces.home.diversity]
 decay = 0.8
@@ -68,6 +71,8 @@ def test_every_key_of_the_file_stands_in_the_frozen_values(file: Path) -> None:
     assert (home.deadline_ms, home.horizon_ms, home.max_candidates, home.top_k) == (1500, 60_000, 200, 20)
     assert home.weight_rules.bounds == {"quality": (0.0, 1.0)}
     assert (home.diversity, home.max_per_source) == (Diversity(0.8, 0.3), 3)
+    assert home.drop == (DropSet("seen", Whose.USER), DropSet("blocked", Whose.SURFACE))
+    assert home.lookup_features
 
 
 def test_default_weights_stand_in_the_order_of_the_objectives_whatever_order_they_are_given_in(file: Path) -> None:
@@ -80,6 +85,7 @@ def test_what_is_not_given_takes_its_default(file: Path) -> None:
     search = load_surfaces(file)["search"]
     assert (search.deadline_ms, search.horizon_ms, search.max_candidates, search.top_k) == (2000, 30_000, 1000, 0)
     assert (search.diversity, search.max_per_source, search.reads_sources) == (None, 0, False)
+    assert (search.drop, search.lookup_features, search.looks_up) == ((), False, False)
     file.write_text(changed("floor = 0.3\n", ""))
     assert load_surfaces(file)["home"].diversity == Diversity(0.8, 0.0)
 
@@ -88,6 +94,39 @@ MISTAKES = {
     "a word for a number": (
         changed("deadline_ms = 1500", 'deadline_ms = "soon"'),
         "surfaces.home.deadline_ms: got 'soon', expected a whole number",
+    ),
+    "a drop set that is neither a user's nor a surface's": (
+        changed('seen = "user"', 'seen = "item"'),
+        "surfaces.home.drop.seen: got 'item', expected 'user' or 'surface'",
+    ),
+    "a drop set whose owner is a number": (
+        changed('seen = "user"', "seen = 1"),
+        "surfaces.home.drop.seen: got 1, expected 'user' or 'surface'",
+    ),
+    "a drop set with a colon in its name": (
+        changed('seen = "user"', '"seen:it" = "user"'),
+        "surfaces.home.drop.seen:it: expected a name without ':', which parts the keys in Redis",
+    ),
+    "a drop set under a key that steers": (
+        changed('seen = "user"', 'weights = "user"'),
+        "surfaces.home.drop.weights: expected another name than experiment, features, history, models, not-scored, "
+        "score-not-finite, source-limit, weights, workers",
+    ),
+    "a drop set that is a user's here and a surface's there": (
+        GOOD + 'drop = { seen = "surface" }\n',
+        "surfaces.search.drop.seen: got 'surface', expected 'user' as on another surface",
+    ),
+    "drop as a list": (
+        changed('drop = { seen = "user", blocked = "surface" }', 'drop = ["seen"]'),
+        "surfaces.home.drop: got ['seen'], expected a table",
+    ),
+    "a word for true": (
+        changed("lookup_features = true", 'lookup_features = "yes"'),
+        "surfaces.home.lookup_features: got 'yes', expected true or false",
+    ),
+    "a feature set with a colon that items are looked up by": (
+        GOOD.replace("feature_sets.posts", 'feature_sets."po:sts"').replace('"posts"', '"po:sts"'),
+        "surfaces.home.feature_set: got 'po:sts', expected one without ':' to be looked up by",
     ),
     "a fraction of a millisecond": (
         changed("deadline_ms = 1500", "deadline_ms = 1500.5"),
@@ -136,8 +175,8 @@ MISTAKES = {
     ),
     "a key that is misspelt": (
         changed("deadline_ms = 1500", "dead_line = 1500"),
-        "surfaces.home.dead_line: got 1500, expected one of the keys: deadline_ms, diversity, feature_set, "
-        "horizon_ms, max_candidates, max_per_source, objectives, top_k, weight_bounds, weights",
+        "surfaces.home.dead_line: got 1500, expected one of the keys: deadline_ms, diversity, drop, feature_set, "
+        "horizon_ms, lookup_features, max_candidates, max_per_source, objectives, top_k, weight_bounds, weights",
     ),
     "a key of a feature set that is misspelt": (
         changed("defaults = {", "default = {"),

@@ -1,4 +1,4 @@
-"""Score, combine, filter, diversify, rank: closed requests become feeds.
+"""Look up, score, combine, filter, diversify, rank: closed requests become feeds.
 
 The same path for the worker and for `trimtab rank`.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from workers.ranking.feed import Feed
+from workers.ranking.lookup import LookUp, informed, nothing_to_look_up
 from workers.ranking.mix import Drawn, Mix
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
@@ -19,12 +20,17 @@ from workers.scoring.scorer import SurfaceModels, score_requests
 class Ranked(NamedTuple):
     """`feeds` in the order of the requests; None where the models are still loading, and the request is to come again.
 
-    `clipped` counts features that were outside their bounds, `unscored` the feeds that no model has scored.
+    `clipped` counts features that were outside their bounds, `unscored` the feeds that no model has scored, `dropped`
+    and `defaulted` the candidates that were dropped and that have default features, `without_lookups` the feeds for
+    which a look-up was skipped.
     """
 
     feeds: list[Feed | None]
     clipped: int
     unscored: int
+    dropped: int
+    defaulted: int
+    without_lookups: int
 
 
 def rank_requests(
@@ -33,28 +39,39 @@ def rank_requests(
     mix_of: Callable[[str], Mix],
     ranked_at: Callable[[Request], int],
     is_overdue: Callable[[Request], bool] = lambda _: False,
+    look_up: LookUp = nothing_to_look_up,
 ) -> Ranked:
     """Rank a micro-batch; a request that is overdue does not wait for models any more.
 
     `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked under one set, by
-    one version of each objective.
+    one version of each objective. `look_up` is asked at most once, and only for requests that are ranked now: one that
+    still waits for its models costs no look-up.
     """
     mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
     drawn = [mixes[request.surface.name].draw(request.user_id) for request in requests]
-    answers = _answers(requests, drawn, library)
-    found = list(zip(requests, drawn, answers, strict=True))
-    batch = score_requests([(request, models) for request, _, models in found if isinstance(models, SurfaceModels)])
-    scores, feeds, lacking = iter(batch.scores), list[Feed | None](), 0
+    found = list(zip(requests, drawn, _answers(requests, drawn, library), strict=True))
+    scorable = [(request, models) for request, _, models in found if isinstance(models, SurfaceModels)]
+    known = informed([request for request, _ in scorable], look_up)
+    batch = score_requests([(one.request, models) for one, (_, models) in zip(known, scorable, strict=True)])
+    scored, feeds, lacking = zip(known, batch.scores, strict=True), list[Feed | None](), 0
     for request, under, models in found:
         if isinstance(models, SurfaceModels):
-            scored = next(scores)
-            feeds.append(rank(request, scored, under.weights, models.versions, ranked_at(request), under.arm))
+            one, scores = next(scored)
+            feed = rank(one.request, scores, under.weights, models.versions, ranked_at(request), under.arm)
+            feeds.append(one.tell(feed))
         elif isinstance(models, Loading) and not is_overdue(request):
             feeds.append(None)
         else:
             feeds.append(unscored(request, under, ranked_at(request)))
             lacking += 1
-    return Ranked(feeds, batch.clipped, lacking)
+    return Ranked(
+        feeds,
+        batch.clipped,
+        lacking,
+        dropped=sum(len(one.dropped) for one in known),
+        defaulted=sum(len(one.defaulted) for one in known),
+        without_lookups=sum(bool(one.skipped) for one in known),
+    )
 
 
 def _answers(requests: Sequence[Request], drawn: Sequence[Drawn], library: Library) -> list[Answer]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from workers.ranking.diversify import Diversity
+from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.features import FeatureSet
-from workers.ranking.surface import Surface, Surfaces
+from workers.ranking.surface import Surface, Surfaces, check_drop_sets
 from workers.ranking.weights import WeightRules
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("slot", None, "Slot of this worker on its host (a number); none: the lowest free one."),
         Setting("home", "~/.trimtab", "Folder of local state: slots, last known good weights, the local stack."),
         Setting("cache", "~/.cache/trimtab", "Folder of downloaded things: the local stack's Kafka."),
+        Setting("lookup_ms", 20, "Milliseconds that a micro-batch waits for look-ups in Redis; then feeds go without."),
         Setting("max_open_requests", 100_000, "Open requests a worker holds; past it the oldest is evicted."),
         Setting("max_open_mb", 1024, "Mebibytes of open requests a worker holds; past it the oldest is evicted."),
     )
@@ -93,6 +95,7 @@ class WorkerSettings:
     group_protocol: str
     slot: int | None
     home: str
+    lookup_ms: int
     max_open_requests: int
     max_open_mb: int
 
@@ -135,7 +138,7 @@ def load_surfaces(path: Path) -> Surfaces:
         raise ConfigurationError(f"{path}: {error}, expected TOML") from None
     sets = root.table("feature_sets").each(_feature_set)
     surfaces = root.table("surfaces").each(lambda name, table: _surface(name, table, sets))
-    root.done()
+    root.build(lambda: check_drop_sets(surfaces))
     if not surfaces:
         raise ConfigurationError(f"{path}: surfaces: none is described, expected at least one")
     return surfaces
@@ -170,10 +173,19 @@ def _surface(name: str, table: "_Table", sets: Mapping[str, FeatureSet]) -> Surf
         raise table.wrong(f"weights.{missing[0]}", None, "a weight for every objective")
     bounds = table.ranges("weight_bounds")
     defaults = {objective: given[objective] for objective in objectives}
-    rest = {key: value for key in _WHOLE_NUMBERS if (value := table.integer(key)) is not None}
-    diversity = table.part("diversity", _diversity)
+    numbers = {key: value for key in _WHOLE_NUMBERS if (value := table.integer(key)) is not None}
+    diversity, drop, looked_up = table.part("diversity", _diversity), table.whose("drop"), table.flag("lookup_features")
     return table.build(
-        lambda: Surface(name, sets[wanted], objectives, WeightRules(defaults, bounds), diversity=diversity, **rest)
+        lambda: Surface(
+            name,
+            sets[wanted],
+            objectives,
+            WeightRules(defaults, bounds),
+            diversity=diversity,
+            drop=tuple(DropSet(*one) for one in drop.items()),
+            lookup_features=looked_up,
+            **numbers,
+        )
     )
 
 
@@ -248,6 +260,15 @@ class _Table:
         if number is None:
             raise self.wrong(key, value, "a number")
         return number
+
+    def flag(self, key: str) -> bool:
+        value = self._get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong(key, value, "true or false")
+        return value is True
+
+    def whose(self, key: str) -> dict[str, Whose]:
+        return self._mapping(key, lambda value: next((w for w in Whose if w == value), None), "'user' or 'surface'")
 
     def numbers(self, key: str) -> dict[str, float]:
         return self._mapping(key, _number, "a number")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed, feed_headers, read_published
 from workers.codec.formats import Format, Headers
 from workers.ranking.diversify import Diversity
-from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.feed import Feed, FeedItem
+from workers.ranking.removal import Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 

@@ -127,3 +127,37 @@ def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) ->
         assert EVENTS.fast(value, KEY) is None
         with pytest.raises(EventRefused, match=rf"^{field}: got {beyond}, expected "):
             EVENTS.truth(value, KEY)
+
+
+_WITHOUT = {"not given": {}, "null": {"features": None}, "no number": {"features": []}, "no name": {"features": {}}}
+
+
+@pytest.mark.parametrize("fields", _WITHOUT.values(), ids=_WITHOUT.keys())
+def test_without_features_both_formats_agree_where_they_are_looked_up(fields: dict[str, Any]) -> None:
+    event = {"request_id": "r-1", "surface": "shelf", "user_id": "u", "requested_at": AT}
+    in_json = encoded(event | {"candidates": [{"item_id": "x"} | fields]})
+    in_protobuf = _value(Candidate(item_id="x", features_f32=b""), surface="shelf")
+    decoders = (JsonEvents(SURFACES, Sources()), in_json), (EVENTS, in_protobuf)
+    found = [[events.fast(value, KEY), events.truth(value, KEY)] for events, value in decoders]
+    assert found[0] == found[1]
+    fast, truth = found[0]
+    assert fast == truth
+    assert truth is not None
+    assert truth.candidates == [("x", None, TRIO.absent_row)]
+    assert (truth.missing, truth.refused) == (0, [])
+
+
+def test_without_features_a_candidate_is_refused_in_both_formats_where_they_are_not_looked_up() -> None:
+    event = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}
+    in_json = encoded(event | {"candidates": [{"item_id": "x"}]})
+    for events, value in ((JsonEvents(SURFACES, Sources()), in_json), (EVENTS, _value(Candidate(item_id="x")))):
+        assert events.fast(value, KEY) is None
+        (refused,) = events.truth(value, KEY).refused
+        assert refused.reason == CandidateReason.FEATURE_COUNT
+
+
+def test_some_features_by_name_are_features_and_the_others_take_their_defaults() -> None:
+    value = _value(Candidate(item_id="x", features_by_name={"a": 1.0}), surface="shelf")
+    event = EVENTS.truth(value, KEY)
+    assert event.candidates == [("x", None, struct.pack("<3f", 1, 8, 0))]
+    assert event.missing == 2

@@ -14,7 +14,8 @@ from workers.ranking.surface import Surfaces
 
 TRIO = FeatureSet("trio", ("a", "b", "c"), {"b": 8.0})
 HOME = surface(feature_set=TRIO)
-SURFACES: Surfaces = {"home": HOME}
+SHELF = surface("shelf", feature_set=TRIO, lookup_features=True)
+SURFACES: Surfaces = {"home": HOME, "shelf": SHELF}
 
 AT = 1_763_900_000_000
 KEY = b"r-1"
@@ -75,11 +76,12 @@ def _lists(elements: SearchStrategy[str], most: int) -> SearchStrategy[str]:
 _IDS = st.text(min_size=1, max_size=6).map(json.dumps) | st.sampled_from(['"x"', '"y"', '"é"'])
 _POSITIONAL = st.tuples(_NUMBERS, _NUMBERS, _NUMBERS).map(lambda numbers: f"[{','.join(numbers)}]")
 _NAMED = _objects({"a": _NUMBERS, "b": _NUMBERS, "c": _NUMBERS})
-_CANDIDATES = _objects({"item_id": _IDS, "source": st.just("null") | _IDS, "features": _POSITIONAL | _NAMED})
+_NOTHING = st.sampled_from(["null", "[]", "{}"])
+_CANDIDATES = _objects({"item_id": _IDS, "source": st.just("null") | _IDS, "features": _POSITIONAL | _NAMED | _NOTHING})
 _EVENTS = _objects(
     {
         "request_id": st.just('"r-1"'),
-        "surface": st.just('"home"'),
+        "surface": st.sampled_from(['"home"', '"shelf"']),
         "user_id": _IDS,
         "requested_at": st.integers(0, 2**50).map(str),
         "expected": st.integers(0, 10).map(str) | st.just("null"),
@@ -123,7 +125,7 @@ _WIRE_CANDIDATES = st.builds(
 _MESSAGES = st.builds(
     CandidateEvent,
     request_id=st.sampled_from(["r-1", "r-1", "r-1", "", "é"]),
-    surface=st.sampled_from(["home", "home", "home", "", "attic"]),
+    surface=st.sampled_from(["home", "home", "shelf", "shelf", "", "attic"]),
     user_id=st.sampled_from(["u", "u", "", "é" * 128, "é" * 129]),
     requested_at=st.sampled_from([AT, AT, 0, None, -1, 253_402_300_799_999, 253_402_300_800_000]),
     expected=st.sampled_from([None, None, 0, 3, -1, 1_000_000, 1_000_001]),

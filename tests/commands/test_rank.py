@@ -203,3 +203,55 @@ def test_without_a_model_for_an_objective_it_ends_with_1_and_names_it(
     ended = trimtab("rank", "-", "--models", tmp_path / "nowhere", **settings)
     assert ended.code == 1
     assert "objective 'quality': no version" in ended.err
+
+
+LOOKING_UP = """drop = { seen = "user", blocked = "surface" }
+lookup_features = true
+"""
+
+
+@pytest.fixture
+def looking_up(tmp_path: Path, settings: Mapping[str, str]) -> Mapping[str, str]:
+    """A surface that looks up all that there is."""
+    with Path(settings["TRIMTAB_SURFACES"]).open("a") as surfaces:
+        surfaces.write(LOOKING_UP)
+    return settings
+
+
+def test_look_ups_come_from_a_file_and_stand_on_the_feed(tmp_path: Path, looking_up: Mapping[str, str]) -> None:
+    draw = random.Random(6)
+    (event,) = make_request("r", 5, draw, 5, user_id="u")
+    bare = [{**one, "features": None} if place in (1, 2) else one for place, one in enumerate(event["candidates"])]
+    file = write_lines(tmp_path / "events.jsonl", [event | {"candidates": bare}])
+    known = write_lines(
+        tmp_path / "lookups.jsonl",
+        [
+            {"key": "seen:u", "members": ["r-i0"]},
+            {"key": "seen:v", "members": ["r-i4"]},
+            {"key": "features:wide:r-i1", "features": event["candidates"][1]["features"]},
+        ],
+    )
+    feed = feeds(trimtab("rank", file, "--lookups", known, **looking_up))["r"]
+    assert feed["removed"] == [{"item_id": "r-i0", "reason": "seen"}]
+    assert (feed["defaulted"], "skipped" in feed) == (["r-i2"], False)
+
+    whole = feeds(trimtab("rank", write_lines(tmp_path / "whole.jsonl", [event]), "--lookups", known, **looking_up))
+    scores = [{item["item_id"]: item["scores"] for item in one["items"]} for one in (feed, whole["r"])]
+    assert scores[0]["r-i1"] == scores[1]["r-i1"]
+    assert scores[0]["r-i2"] != scores[1]["r-i2"]
+
+
+def test_without_a_file_feeds_say_what_they_were_ranked_without(tmp_path: Path, looking_up: Mapping[str, str]) -> None:
+    (event,) = make_request("r", 2, random.Random(7), 2)
+    event["candidates"][0]["features"] = {}
+    feed = feeds(trimtab("rank", write_lines(tmp_path / "events.jsonl", [event]), **looking_up))["r"]
+    assert (feed["skipped"], feed["defaulted"]) == (["seen", "blocked", "features"], ["r-i0"])
+    assert len(feed["items"]) == 2
+
+
+def test_a_wrong_line_of_look_ups_is_named(tmp_path: Path, looking_up: Mapping[str, str]) -> None:
+    file = write_lines(tmp_path / "events.jsonl", requests(1)[0])
+    known = write_lines(tmp_path / "lookups.jsonl", [{"key": "seen:u", "members": "a"}])
+    ended = trimtab("rank", file, "--lookups", known, **looking_up)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"Error: --lookups: {known}: line 1: members: got 'a', expected a list of item ids\n"

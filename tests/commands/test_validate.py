@@ -32,6 +32,7 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> str:
         lines += [f"[surfaces.{name}]", f'feature_set = "{features["name"]}"']
         lines += [f"objectives = {json.dumps(told['objectives'])}"]
         lines += [f"{key} = {told[key]}" for key in ("deadline_ms", "horizon_ms", "max_candidates")]
+        lines += ["lookup_features = true"] if told.get("lookup_features") else []
         lines += [f"weights = {{ {', '.join(f'{o} = 0.5' for o in told['objectives'])} }}"]
     path = tmp_path_factory.mktemp("validate") / "surfaces.toml"
     path.write_text("\n".join(lines))
@@ -93,7 +94,7 @@ def test_a_refused_event_is_named_with_file_line_code_and_message(surfaces: str,
     ended = trimtab("validate", file, TRIMTAB_SURFACES=surfaces)
     assert ended.code == 1
     assert ended.out.splitlines() == [
-        f"{file}:3: unknown-surface: surface: got 'nowhere', expected one of: home",
+        f"{file}:3: unknown-surface: surface: got 'nowhere', expected one of: home, shelf",
         "2 events of 1 requests: 1 refused",
     ]
 

@@ -29,10 +29,13 @@ def _told(event: Event) -> Entry:
     fields = event._asdict() | {"surface": event.surface.name}
     del fields["refused"]
     fields["candidates"] = [
-        {"item_id": c.item_id, "source": c.source, "features": list(struct.unpack("<3f", c.row))}
-        for c in event.candidates
+        {"item_id": c.item_id, "source": c.source, "features": _told_features(c.row, event)} for c in event.candidates
     ]
     return fields
+
+
+def _told_features(row: bytes, event: Event) -> list[float] | None:
+    return None if row == event.surface.absent_row else list(struct.unpack("<3f", row))
 
 
 @pytest.mark.parametrize("entry", INDEX["accepted"], ids=_name)

@@ -13,12 +13,22 @@ from tests.contract.golden import GOLDEN, INDEX, SCHEMAS, Entry
 from workers.codec.dead_letters import MESSAGE_BYTES
 from workers.codec.judge import ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES
 from workers.ranking.experiment import MOST_ARMS, Experiment
-from workers.ranking.feed import RemovalReason
 from workers.ranking.refusal import CandidateReason, Reason
+from workers.ranking.removal import RemovalReason
 from workers.steering.history import MOST_ENTRIES
 
 GENERATED = SCHEMAS.parent / "workers" / "codec" / "generated"
-JSON_SCHEMAS = ["candidate", "feed", "dead-letter", "weights", "experiment", "models", "weights-history", "interaction"]
+JSON_SCHEMAS = [
+    "candidate",
+    "feed",
+    "dead-letter",
+    "weights",
+    "experiment",
+    "models",
+    "weights-history",
+    "interaction",
+    "lookups",
+]
 
 
 def _schema(name: str) -> dict[str, Any]:
@@ -66,9 +76,13 @@ def test_an_accepted_event_validates(entry: Entry) -> None:
     assert bool(errors) == (entry["file"] in _BEYOND_THE_SCHEMA)
 
 
-# What JSON Schema cannot see: which surfaces there are, what a feature set holds, and that 3.0 is no integer.
+# What JSON Schema cannot see: which surfaces there are, which look features up, what a feature set holds, and that 3.0
+# is no integer.
 _UNSEEN = ("unknown-surface", "key-mismatch", "feature-count-few", "feature-count-many", "feature-not-finite")
-_UNSEEN_FILES = ("requested-at-fraction", "request-id-long", "surrogate")
+_UNSEEN_FILES = (
+    *("requested-at-fraction", "request-id-long", "surrogate"),
+    *("feature-count-missing", "feature-type-null"),
+)
 
 
 def _seen(entry: Entry) -> bool:

@@ -17,7 +17,14 @@ SURFACES: Mapping[str, Mapping[str, Any]] = {
         "diversity": {"decay": 0.6, "floor": 0.2},
         "max_per_source": 4,
     },
+    "shelf": {
+        "objectives": ["quality", "engagement"],
+        "top_k": 0,
+        "drop": {"seen": "user", "blocked": "surface"},
+    },
 }
+Known = Mapping[str, Sequence[Any]]
+"""What look-ups find: by the key in Redis, without its prefix, the items of a set or the features of an item."""
 TOLERANCE = 2e-6
 
 
@@ -57,8 +64,13 @@ class Oracle:
             self._opened[objective, version] = Perceptron(folder / "model.onnx")
         return self._opened[objective, version]
 
-    def check(self, feed: Mapping[str, Any], events: Sequence[Mapping[str, Any]], **expected: Any) -> None:
-        """Fail unless `feed` is the feed of `events`, whatever their order; `expected` names further fields."""
+    def check(
+        self, feed: Mapping[str, Any], events: Sequence[Mapping[str, Any]], known: Known | None = None, **expected: Any
+    ) -> None:
+        """Fail unless `feed` is the feed of `events`, whatever their order; `expected` names further fields.
+
+        Where its surface looks up, the feed says what it was ranked without, and `known` holds all the rest.
+        """
         first, surface = events[0], SURFACES[events[0]["surface"]]
         for key in ("request_id", "surface", "user_id", "requested_at"):
             assert feed[key] == first[key], key
@@ -71,6 +83,8 @@ class Oracle:
         assert sorted(feed["models"]) == sorted(feed["weights"]["values"])
         if "diversity" in surface:
             self._check_ruled(feed, candidates, surface)
+        elif "drop" in surface:
+            self._check_items(feed, _looked_up(feed, candidates, surface["drop"], known or {}), surface)
         else:
             self._check_items(feed, {i: candidate["features"] for i, candidate in candidates.items()}, surface)
 
@@ -122,6 +136,23 @@ class Oracle:
             assert abs(score - model.score(candidate["features"])) < TOLERANCE
             total += weight * score
         return total
+
+
+def _looked_up(
+    feed: Mapping[str, Any], candidates: Mapping[str, Mapping[str, Any]], sets: Mapping[str, str], known: Known
+) -> dict[str, Sequence[float]]:
+    """The features of the items that stay; the feed must say what went, and whose features are the defaults."""
+    skipped, gone = feed.get("skipped", []), dict[str, str]()
+    for name, whose in sets.items():
+        owner = feed["user_id"] if whose == "user" else feed["surface"]
+        held = [] if name in skipped else known.get(f"{name}:{owner}", [])
+        gone = {item: name for item in candidates if item in held} | gone
+    assert feed.get("removed", []) == [{"item_id": item, "reason": gone[item]} for item in sorted(gone)]
+    features = {item: candidate.get("features") for item, candidate in candidates.items() if item not in gone}
+    lacking = [item for item, given in features.items() if not given]
+    found = {i: known.get(f"features:wide:{i}") if "features" not in skipped else None for i in lacking}
+    assert feed.get("defaulted", []) == sorted(item for item, values in found.items() if not values)
+    return {item: given or found[item] or [0.0] * 32 for item, given in features.items()}
 
 
 def _ruled(

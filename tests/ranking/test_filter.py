@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from workers.ranking.feed import Removal
 from workers.ranking.filter import Limited, keep_finite, limit_sources, over_limit
+from workers.ranking.removal import Removal
 from workers.ranking.scored import Scored
 
 SCORED = Scored(("a", "b", "c"), ("s", None, "t"), np.array([[0.5, 1.0], [0.25, 0.75], [0.125, 0.0]], np.float32))

@@ -7,8 +7,9 @@ import pytest
 
 from tests.builders import request, surface
 from workers.ranking.diversify import Diversity
-from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.feed import Feed, FeedItem
 from workers.ranking.rank import combine, rank
+from workers.ranking.removal import Removal
 from workers.ranking.weights import Weights
 
 MIX = Weights.of({"quality": 0.7, "engagement": 0.3})

@@ -127,3 +127,33 @@ class Peer:
                         client.sendall(answer)
         except OSError:
             return  # closed at the test's end
+
+
+class Trickler:
+    """Greets as Redis does, then answers with a reply that never ends, a byte at a time: no single read is slow."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n")
+                client.recv(65536)
+                client.sendall(b"*1\r\n$1000000\r\n")
+                while not self._over.wait(0.02):
+                    client.sendall(b"x")
+        except OSError:
+            return  # closed at the test's end

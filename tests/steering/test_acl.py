@@ -12,12 +12,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.steering.conftest import Events, RedisServer, read_once_more
+from workers.ranking.lookup import Answers, Questions, SetOf
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Steering
 from workers.steering.connection import Denied, Link, together
 from workers.steering.content import fields_of
 from workers.steering.history import Read, Written, read_entries, record, was_done, write
+from workers.steering.lookups import Lookups
 
 Steer = Callable[..., Steering]
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -121,6 +123,25 @@ def test_a_worker_does_all_that_it_does_and_nothing_is_denied(
     assert log(server) == []
 
 
+def test_a_worker_looks_up_and_nothing_is_denied(server: RedisServer, events: Events) -> None:
+    server.client.sadd("seen:u", "a")
+    server.client.set("features:pair:a", b"value")
+    seen, blocked = SetOf("seen", "u"), SetOf("blocked", "home")
+    with Lookups(url(server, "trimtab-worker"), "", NEVER, events) as look_up:
+        answers = look_up(Questions({seen: ["a", "b"], blocked: ["a"]}, {"pair": ["a"]}))
+    assert answers == Answers({seen: frozenset("a"), blocked: frozenset()}, {"pair": {"a": b"value"}})
+    assert log(server) == []
+
+
+def test_a_look_up_that_a_worker_has_no_right_to_is_denied_alone(server: RedisServer, events: Events) -> None:
+    muted, blocked = SetOf("muted", "u"), SetOf("blocked", "home")
+    with Lookups(url(server, "trimtab-worker"), "", NEVER, events) as look_up:
+        assert look_up(Questions({muted: ["a"], blocked: ["a"]}, {"pair": ["a"]})) == Answers(
+            {blocked: frozenset()}, {"pair": {}}
+        )
+    assert "permission" in str(events.wait("lookup_denied", lookup="muted")["error"])
+
+
 @pytest.mark.parametrize("user", ["trimtab-worker", "trimtab-ops"])
 def test_another_database_may_be_chosen(server: RedisServer, user: str) -> None:
     with Link(url(server, user, 1)) as link:
@@ -138,6 +159,9 @@ def test_a_worker_steers_nothing(server: RedisServer) -> None:
         f"EVALSHA {loaded(server, HSET)} 1 weights:home",
         "SET elsewhere 1",
         "HGETALL elsewhere",
+        "SADD seen:u a",
+        "SMEMBERS seen:u",
+        "MGET elsewhere",
         "KEYS *",
         "FLUSHALL",
         "CONFIG GET dir",

@@ -32,8 +32,8 @@ def encode_feed(feed: Feed, form: Format, limit_bytes: int) -> bytes:
     Where it is larger, the longest beginning of its items that fits is kept and `truncated` counts the rest. Where not
     even the feed without items fits, because too many are `removed` or `defaulted`, those lists are left out, whole,
     `unlisted` counts the removed, and the items are cut again. (Whose names are too long for a record are too long for
-    it as items, too: where `defaulted` is left out, `truncated` or `unlisted` stands.) Raises ValueError where what is
-    left does not fit either: the limit is far too small.
+    it as items, too: where `defaulted` is left out, `truncated`, `unlisted` or `below_top_k` stands.) Raises ValueError
+    where what is left does not fit either: the limit is far too small.
     """
     value = _encode(feed, form)
     if len(value) <= limit_bytes:

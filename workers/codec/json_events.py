@@ -28,7 +28,7 @@ _new = tuple.__new__
 
 class _Candidate(Struct, gc=False):
     item_id: _Id
-    features: list[float] | dict[str, float]
+    features: list[float] | dict[str, float] | None = None
     source: _Source | None = None
 
 
@@ -43,11 +43,12 @@ class _Event(Struct, gc=False):
 
 
 class _Plan(NamedTuple):
-    """A surface, and what packs its features."""
+    """A surface, and what packs its features; `bare` is the row of a candidate without any, where it may come so."""
 
     surface: Surface
     pack_positional: Callable[[Sequence[float]], bytes]
     pack_named: Callable[[Mapping[str, float]], tuple[bytes, int, int]]
+    bare: bytes | None
 
 
 class JsonEvents:
@@ -55,8 +56,7 @@ class JsonEvents:
 
     def __init__(self, surfaces: Surfaces, sources: Sources) -> None:
         self._surfaces, self._sources = surfaces, sources
-        sets = {name: surface.feature_set for name, surface in surfaces.items()}
-        self._plans = {n: _Plan(surfaces[n], s.pack_positional, s.pack_named) for n, s in sets.items()}
+        self._plans = {name: _plan(surface) for name, surface in surfaces.items()}
         self._decode = msgspec.json.Decoder(_Event).decode
 
     def truth(self, value: bytes, key: bytes | None) -> Event:
@@ -77,9 +77,14 @@ class JsonEvents:
             return None
 
 
+def _plan(surface: Surface) -> _Plan:
+    features = surface.feature_set
+    return _Plan(surface, features.pack_positional, features.pack_named, surface.absent_row)
+
+
 def _pack(wire: _Event, plan: _Plan, sources: Sources) -> Event | None:
-    """The hot loop. None where an id or a source has too many bytes. Raises CandidateRefused."""
-    surface, pack_positional, pack_named = plan
+    """The hot loop. None where an id or a source has too many bytes, or features lack. Raises CandidateRefused."""
+    surface, pack_positional, pack_named, bare = plan
     request_id, user_id = wire.request_id, wire.user_id
     fits = True
     if len(request_id) > ALWAYS_FITS or len(user_id) > ALWAYS_FITS:
@@ -94,7 +99,11 @@ def _pack(wire: _Event, plan: _Plan, sources: Sources) -> Event | None:
             if len(source) > ALWAYS_FITS:
                 fits = fits and _fits(source)
             source = sources[source] if source else None
-        if isinstance(features, list):
+        if not features and bare is not None:
+            row = bare
+        elif features is None:
+            return None
+        elif isinstance(features, list):
             row = pack_positional(features)
         else:
             row, absent, further = pack_named(features)

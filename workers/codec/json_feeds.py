@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from workers.ranking.diversify import Diversity
-from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.feed import Feed, FeedItem
+from workers.ranking.removal import Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 

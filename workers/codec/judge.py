@@ -120,9 +120,14 @@ def _is_text(value: object, most: int) -> TypeGuard[str]:
         return False
 
 
+def is_id(value: object) -> TypeGuard[str]:
+    """Whether a value is 1 to 256 bytes of UTF-8."""
+    return _is_text(value, ID_BYTES) and bool(value)
+
+
 def _id(event: Fields, field: str) -> str:
     value = event.get(field, _ABSENT)
-    if not _is_text(value, ID_BYTES) or not value:
+    if not is_id(value):
         raise _wrong(field, value, AN_ID)
     return value
 
@@ -175,7 +180,7 @@ class _Candidates:
     """The judged candidates of one event, in its order."""
 
     def __init__(self, surface: Surface, raw: bytes, sources: Sources) -> None:
-        self._feature_set, self._sources = surface.feature_set, sources
+        self._surface, self._sources = surface, sources
         self._digest = blake2b(raw, digest_size=16)
         self.sound: list[Candidate] = []
         self.refused: list[RefusedCandidate] = []
@@ -185,7 +190,7 @@ class _Candidates:
         try:
             fields = _fields(candidate)
             item_id, source = _item_id(fields), _source(fields)
-            features = _features(fields, self._feature_set)
+            features = _features(fields, self._surface)
         except CandidateRefused as refusal:
             identity = self._identity(place, candidate)
             self.refused.append(RefusedCandidate(place, identity, refusal.reason, refusal.message))
@@ -196,7 +201,7 @@ class _Candidates:
 
     def _identity(self, place: int, candidate: object) -> str | bytes:
         item_id = candidate.get("item_id") if isinstance(candidate, dict) else None
-        if _is_text(item_id, ID_BYTES) and item_id:
+        if is_id(item_id):
             return item_id
         digest = self._digest.copy()
         digest.update(place.to_bytes(8, "little"))
@@ -211,7 +216,7 @@ def _fields(candidate: object) -> Fields:
 
 def _item_id(fields: Fields) -> str:
     value = fields.get("item_id", _ABSENT)
-    if not _is_text(value, ID_BYTES) or not value:
+    if not is_id(value):
         raise CandidateRefused(CandidateReason.ITEM_ID, _message("item_id", value, AN_ID))
     return value
 
@@ -224,10 +229,12 @@ def _source(fields: Fields) -> str | None:
     raise CandidateRefused(CandidateReason.SOURCE, _message("source", value, expected))
 
 
-def _features(fields: Fields, feature_set: FeatureSet) -> _Row:
-    value = fields.get("features", _ABSENT)
+def _features(fields: Fields, surface: Surface) -> _Row:
+    value, feature_set = fields.get("features", _ABSENT), surface.feature_set
+    if surface.absent_row is not None and _is_without(value):
+        return _Row(surface.absent_row)
     if isinstance(value, list):
-        return _Row(feature_set.pack_positional(_numbers(value)))
+        return _Row(feature_set.pack_positional(numbers(value)))
     if isinstance(value, dict):
         return _named(value, feature_set)
     if isinstance(value, bytes):
@@ -239,7 +246,13 @@ def _features(fields: Fields, feature_set: FeatureSet) -> _Row:
     raise CandidateRefused(CandidateReason.FEATURE_TYPE, _message("features", value, expected))
 
 
-def _numbers(values: Sequence[object]) -> list[float]:
+def _is_without(value: object) -> bool:
+    """Whether no number is given in any way. Protobuf cannot tell an empty list or map from none, so nor does JSON."""
+    return value is _ABSENT or value is None or value in ([], {})
+
+
+def numbers(values: Sequence[object]) -> list[float]:
+    """Features by position as numbers. Raises CandidateRefused: feature-type, naming the place."""
     return [_number(f"features[{place}]", value) for place, value in enumerate(values)]
 
 

@@ -47,6 +47,7 @@ class ProtobufEvents:
 
     def _add(self, event: Event, listed: Iterable[WireCandidate]) -> Event | None:
         feature_set, sources, candidates = event.surface.feature_set, self._sources, event.candidates
+        bare = event.surface.absent_row
         missing = unknown = 0
         for wire in listed:
             item_id, source, features = wire.item_id, wire.source, _features(wire)
@@ -60,6 +61,8 @@ class ProtobufEvents:
                 row, absent, further = feature_set.pack_named(features)
                 missing += absent
                 unknown += further
+            elif features is None and bare is not None:
+                row = bare
             else:
                 return None
             candidates.append(_new(Candidate, (item_id, sources[source] if source else None, row)))

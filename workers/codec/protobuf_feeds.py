@@ -4,7 +4,8 @@ from google.protobuf.message import DecodeError
 
 from workers.codec.generated.feed_pb2 import RankedFeed
 from workers.ranking.diversify import Diversity
-from workers.ranking.feed import Feed, FeedItem, Removal
+from workers.ranking.feed import Feed, FeedItem
+from workers.ranking.removal import Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 

@@ -8,11 +8,13 @@ from workers.codec.decoder import Decoder
 from workers.codec.formats import Format
 from workers.observe.counts import Counts
 from workers.observe.log import log
+from workers.ranking.lookup import LookUp
 from workers.ranking.pins import Available
 from workers.ranking.surface import Surfaces
 from workers.scoring.catalogue import Catalogue
 from workers.scoring.library import Library
 from workers.settings import ConfigurationError, WorkerSettings, need
+from workers.steering.lookups import Lookups
 from workers.steering.steering import Steering
 from workers.streaming.checks import check_topics
 from workers.streaming.clients import Cluster, KafkaConfigError
@@ -86,6 +88,14 @@ def build_steering(
         raise ConfigurationError(str(error)) from None
 
 
+def build_lookups(settings: WorkerSettings) -> Lookups:
+    """The thread that looks up by id. Raises ConfigurationError for a URL that cannot be right."""
+    try:
+        return Lookups(need("redis", settings.redis), settings.redis_prefix, settings.lookup_ms / 1000, _say)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
 def build_library(settings: WorkerSettings, surfaces: Surfaces) -> Library:
     """The thread that follows the models' folder; entered, it has verified what the surfaces need."""
     return Library(Path(settings.models), surfaces, settings.models_mb * 1024 * 1024, _say)
@@ -98,6 +108,7 @@ def build_worker(
     transactional_id: str,
     steering: Steering,
     library: Library,
+    look_up: LookUp,
 ) -> Worker:
     """Check the topics, and put the loop together."""
     route, batch_bytes = _route(settings, cluster)
@@ -118,7 +129,7 @@ def build_worker(
             publisher=publisher,
             ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
             intake=Intake(decoder, budget, counts, route),
-            outlet=Outlet(publisher, consumer, library, steering.mix, route, counts),
+            outlet=Outlet(publisher, consumer, library, steering.mix, look_up, route, counts),
             route=route,
             counts=counts,
             reach=reach,

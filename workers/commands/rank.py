@@ -9,9 +9,11 @@ import click
 
 from workers.codec.feeds import encode_feed
 from workers.codec.formats import Format
+from workers.codec.lookup_files import LookupFileBroken, read_lookups
 from workers.commands.offline import OfflineAssembly, Taken
 from workers.commands.options import example, fields_of, settings
 from workers.pipeline import rank_requests
+from workers.ranking.lookup import LookUp, nothing_to_look_up
 from workers.ranking.mix import Mix
 from workers.ranking.request import Request
 from workers.ranking.surface import Surfaces
@@ -29,11 +31,19 @@ _NO_LIMIT = sys.maxsize
 @settings("surfaces", "models")
 @click.argument("file", type=click.File("rb"))
 @click.option("--weights", "given", help="objective=number[,...]; a missing objective takes its default.")
+@click.option("--lookups", type=click.File("rb"), help="Sets and features by id; without: feeds say skipped.")
 @click.option("--surface", help="Only this surface's requests, where FILE has several.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Format of FILE.  [default: found by looking]")
 @click.option("--json", "_as_json", is_flag=True, help="One feed a line; this is the only output there is.")
 def rank(
-    surfaces: str, models: str, file: BinaryIO, given: str | None, surface: str | None, form: str | None, _as_json: bool
+    surfaces: str,
+    models: str,
+    file: BinaryIO,
+    given: str | None,
+    lookups: BinaryIO | None,
+    surface: str | None,
+    form: str | None,
+    _as_json: bool,
 ) -> None:
     """Rank the requests of FILE (- is standard input) and print one feed a line: the same bytes each time.
 
@@ -41,12 +51,12 @@ def rank(
     closes as `deadline`. Refused events are named on standard error; exit code 1 where nothing could be ranked.
     """
     known = load_surfaces(Path(surfaces))
-    mix = mix_for(known, surface, given)
+    mix, look_up = mix_for(known, surface, given), _look_up(lookups, known)
     assembly = OfflineAssembly(known, surface)
     ranked = 0
     with Library(Path(models), known, _MODELS_BYTES) as library:
         for batch in _batches(_closed(assembly, file, form)):
-            for line in _rank(batch, library, mix):
+            for line in _rank(batch, library, mix, look_up):
                 click.echo(line)
                 ranked += 1
     if assembly.refused:
@@ -74,6 +84,15 @@ def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable
     return of
 
 
+def _look_up(file: BinaryIO | None, known: Surfaces) -> LookUp:
+    if file is None:
+        return nothing_to_look_up
+    try:
+        return read_lookups(file, known)
+    except LookupFileBroken as broken:
+        raise ConfigurationError(f"--lookups: {file.name}: {broken}") from None
+
+
 def _closed(assembly: OfflineAssembly, file: BinaryIO, form: str | None) -> Iterator[Request]:
     for taken in assembly.take(file, None if form is None else Format(form)):
         if taken.reason is not None:
@@ -98,10 +117,10 @@ def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield batch
 
 
-def _rank(batch: list[Request], library: Library, mix: Callable[[str], Mix]) -> Iterator[bytes]:
+def _rank(batch: list[Request], library: Library, mix: Callable[[str], Mix], look_up: LookUp) -> Iterator[bytes]:
     while True:
         revision = library.catalogue.revision
-        feeds = rank_requests(batch, library, mix, lambda request: request.requested_at).feeds
+        feeds = rank_requests(batch, library, mix, lambda request: request.requested_at, look_up=look_up).feeds
         ready = [feed for feed in feeds if feed is not None]
         if len(ready) == len(batch):
             break

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from workers.commands.compose import Started, build_library, build_steering, build_worker
+from workers.commands.compose import Started, build_library, build_lookups, build_steering, build_worker
 from workers.commands.options import cluster_of, example, settings
 from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
@@ -68,10 +68,10 @@ def run_worker(settings: WorkerSettings) -> int:
     slot, started = _take_slot(settings), Started()
     name, transactional_id = f"{socket.gethostname()}-{slot.number}", slot.transactional_id(settings.group)
     library = build_library(settings, surfaces)
-    steering = build_steering(settings, surfaces, name, started, library)
+    steering, lookups = build_steering(settings, surfaces, name, started, library), build_lookups(settings)
     # The library first: what was kept on disk is judged by the models that there are.
-    with library, steering:
-        running = build_worker(settings, surfaces, cluster, transactional_id, steering, library)
+    with library, steering, lookups:
+        running = build_worker(settings, surfaces, cluster, transactional_id, steering, library, lookups)
         started.worker = running
         return _run(running)
 

@@ -17,3 +17,6 @@ class Counts:
     clipped_features: int = 0
     held: int = 0
     unscored: int = 0
+    dropped: int = 0
+    defaulted: int = 0
+    without_lookups: int = 0

@@ -21,13 +21,17 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 class FeatureSet:
     """`names` in order of position; `defaults` and `bounds` by name (absent: 0.0, unbounded).
 
-    Raises ValueError where a name stands twice, a default is not finite, or bounds are not `low <= high`.
+    `absent_row` marks a candidate without features: no sound row holds a NaN. `default_row` is the row of a candidate
+    of which nothing is known. Raises ValueError where a name stands twice, a default is not finite, or bounds are not
+    `low <= high`.
     """
 
     name: str
     names: tuple[str, ...]
     defaults: Mapping[str, float] = field(default_factory=dict)
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    absent_row: bytes = field(init=False, repr=False, compare=False)
+    default_row: bytes = field(init=False, repr=False, compare=False)
     _struct: struct.Struct = field(init=False, repr=False, compare=False)
     _low: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _high: NDArray[np.float32] = field(init=False, repr=False, compare=False)
@@ -42,6 +46,8 @@ class FeatureSet:
         object.__setattr__(self, "_low", np.array([low for low, _ in limits], np.float32))
         object.__setattr__(self, "_high", np.array([high for _, high in limits], np.float32))
         object.__setattr__(self, "_filled", {n: float(self.defaults.get(n, 0.0)) for n in self.names})
+        object.__setattr__(self, "absent_row", self._struct.pack(*[math.nan] * self.width))
+        object.__setattr__(self, "default_row", self._struct.pack(*self._filled.values()))
         # A getter of one name gives a value, of several a tuple: the first name stands twice, and is cut off.
         getter = itemgetter(self.names[0], *self.names)
         object.__setattr__(self, "_pick", lambda values: getter(values)[1:])
@@ -105,6 +111,13 @@ class FeatureSet:
         if not _all_finite(values):
             raise self._out_of_range(values)
         return raw
+
+    def read_row(self, raw: bytes | None) -> bytes | None:
+        """A value that was looked up, if it is a row: `width` finite numbers as little-endian float32."""
+        try:
+            return None if raw is None else self.pack_float32(raw)
+        except CandidateRefused:
+            return None
 
     def clip(self, matrix: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
         """Clip `[rows, width]` to the declared bounds; also how many numbers were outside."""

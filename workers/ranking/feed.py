@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 from workers.ranking.diversify import Diversity
+from workers.ranking.removal import Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 
@@ -26,27 +26,6 @@ class FeedItem(NamedTuple):
     adjustments: Mapping[str, float] = NO_ADJUSTMENTS
 
 
-class RemovalReason(StrEnum):
-    """Codes of `removed[].reason`; every other one is the name of a drop set of the surface."""
-
-    NOT_FINITE = "score-not-finite"
-    NOT_SCORED = "not-scored"
-    SOURCE_LIMIT = "source-limit"
-
-
-class Removal(NamedTuple):
-    """An item that was a candidate and is not in the feed, and why: a RemovalReason or a drop set.
-
-    One that had a place, and that only a rule of the surface took it from, keeps its `source` and its `scores`, as a
-    FeedItem has them: under other weights it may stand in the feed.
-    """
-
-    item_id: str
-    reason: str
-    source: str | None = None
-    scores: tuple[float, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Feed:
     """A ranked feed; an item's position is its place in `items`, from 0. Times are ms since the epoch.
@@ -56,7 +35,7 @@ class Feed:
     feed too large leaves that list out. With `items` and `removed` they account for every candidate of the request.
 
     `diversity` and `max_per_source` are the surface's rules as they were applied (None and 0: none). `skipped` names
-    the look-ups that did not answer in time, `defaulted` the items that were ranked with default features.
+    the look-ups that it was ranked without, `defaulted` the items that were scored with default features.
     """
 
     request_id: str

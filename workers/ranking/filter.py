@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.ranking.feed import Removal, RemovalReason
+from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.scored import Scored, Sources
 
 

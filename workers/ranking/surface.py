@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from workers.ranking.diversify import Diversity
+from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.features import FeatureSet
 from workers.ranking.weights import WeightRules
 
@@ -14,7 +15,8 @@ class Surface:
 
     `deadline_ms` counts from a request's first event; `horizon_ms` is how long after `requested_at` an unknown
     request may still open; `top_k` 0 publishes every candidate. `diversity` and `max_per_source` (0: no limit) are its
-    rules on sources. Raises ValueError naming the key.
+    rules on sources. Items that one of the sets `drop` holds are dropped; with `lookup_features` a candidate may come
+    without features, which are then looked up. Raises ValueError naming the key.
     """
 
     name: str
@@ -27,6 +29,8 @@ class Surface:
     top_k: int = 0
     diversity: Diversity | None = None
     max_per_source: int = 0
+    drop: tuple[DropSet, ...] = ()
+    lookup_features: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
@@ -39,11 +43,25 @@ class Surface:
         for key, low in least.items():
             if getattr(self, key) < low:
                 raise ValueError(f"{key}: got {getattr(self, key)}, expected at least {low}")
+        if len({one.name for one in self.drop}) != len(self.drop):
+            raise ValueError(f"drop: got {[one.name for one in self.drop]}, expected each name once")
+        if self.lookup_features and ":" in self.feature_set.name:
+            raise ValueError(f"feature_set: got {self.feature_set.name!r}, expected one without ':' to be looked up by")
 
     @property
     def reads_sources(self) -> bool:
         """Whether a rule looks at the sources of its candidates, so that its feeds name them."""
         return self.diversity is not None or self.max_per_source > 0
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether its requests may have something to look up."""
+        return bool(self.drop) or self.lookup_features
+
+    @property
+    def absent_row(self) -> bytes | None:
+        """What marks a candidate without features; None where it may not come so."""
+        return self.feature_set.absent_row if self.lookup_features else None
 
 
 Surfaces = Mapping[str, Surface]
@@ -56,3 +74,12 @@ def feature_sets_by_objective(surfaces: Surfaces) -> dict[str, list[FeatureSet]]
         for objective in surface.objectives:
             found.setdefault(objective, {})[surface.feature_set.name] = surface.feature_set
     return {objective: list(sets.values()) for objective, sets in found.items()}
+
+
+def check_drop_sets(surfaces: Surfaces) -> None:
+    """Raises ValueError naming the key where a user's set and a surface's could meet under one key in Redis."""
+    known: dict[str, Whose] = {}
+    for name, one in ((name, one) for name, surface in surfaces.items() for one in surface.drop):
+        if known.setdefault(one.name, one.whose) is not one.whose:
+            expected = f"{known[one.name].value!r} as on another surface"
+            raise ValueError(f"surfaces.{name}.drop.{one.name}: got {one.whose.value!r}, expected {expected}")

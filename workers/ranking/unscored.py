@@ -1,7 +1,8 @@
 """The feed of a request that no model could score: every request that opened ends in exactly one feed."""
 
-from workers.ranking.feed import Feed, Removal, RemovalReason
+from workers.ranking.feed import Feed
 from workers.ranking.mix import Drawn
+from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Keys:
-    """Names of surfaces and arms hold no `:`, so that no two keys meet."""
+    """Names of surfaces, arms, drop sets and feature sets hold no `:`, so that no two keys meet."""
 
     prefix: str = ""
 
@@ -34,6 +34,14 @@ class Keys:
         text = key.decode(errors="replace")
         begin = next((begin for begin in self.steered if text.startswith(begin)), None)
         return None if begin is None else text.removeprefix(begin).partition(":")[0]
+
+    def drop_set(self, name: str, owner: str) -> str:
+        """The set of items that are dropped for a user, or on a surface."""
+        return f"{self.prefix}{name}:{owner}"
+
+    def features(self, feature_set: str, item_id: str) -> str:
+        """The string with an item's features: little-endian float32, one for each name of the feature set."""
+        return f"{self.prefix}features:{feature_set}:{item_id}"
 
     @property
     def live(self) -> str:

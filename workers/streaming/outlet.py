@@ -9,8 +9,9 @@ from confluent_kafka import Consumer
 from workers.codec.feeds import encode_feed, feed_headers
 from workers.observe.counts import Counts
 from workers.observe.log import log
-from workers.pipeline import rank_requests
+from workers.pipeline import Ranked, rank_requests
 from workers.ranking.feed import Feed
+from workers.ranking.lookup import LookUp
 from workers.ranking.mix import Mix
 from workers.ranking.request import Request
 from workers.scoring.catalogue import Catalogue
@@ -28,12 +29,13 @@ Chunk = Sequence[tuple[Partition, list[Request]]]
 
 @dataclass
 class Outlet:
-    """Ranks and publishes. `library` and `mix` give what is in force, once for each micro-batch."""
+    """Ranks and publishes. `library`, `mix` and `look_up` are asked once for each micro-batch."""
 
     publisher: Publisher
     consumer: Consumer
     library: Library
     mix: Callable[[str], Mix]
+    look_up: LookUp
     route: Route
     counts: Counts
     _committed: float = field(default_factory=time.monotonic)
@@ -81,12 +83,18 @@ class Outlet:
         def is_overdue(request: Request) -> bool:
             return any(partition.assembler.held.is_overdue(request, now) for partition, _ in chunk)
 
-        ranked = rank_requests(requests, self.library, self.mix, lambda _: ranked_at, is_overdue)
-        self.counts.clipped_features += ranked.clipped
-        self.counts.unscored += ranked.unscored
+        ranked = rank_requests(requests, self.library, self.mix, lambda _: ranked_at, is_overdue, self.look_up)
+        self._count(ranked)
         feeds = iter(ranked.feeds)
         for partition, taken in chunk:
             self._put_out(partition, [(request, next(feeds)) for request in taken], now)
+
+    def _count(self, ranked: Ranked) -> None:
+        self.counts.clipped_features += ranked.clipped
+        self.counts.unscored += ranked.unscored
+        self.counts.dropped += ranked.dropped
+        self.counts.defaulted += ranked.defaulted
+        self.counts.without_lookups += ranked.without_lookups
 
     def _put_out(self, partition: Partition, ranked: Sequence[tuple[Request, Feed | None]], now: float) -> None:
         """Encode a partition's feeds into its outbox; hold what has none yet."""

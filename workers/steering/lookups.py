@@ -1,0 +1,124 @@
+"""Look-ups by id: a thread asks Redis, and the ranking loop waits for it no longer than its budget.
+
+The client bounds each of its reads, but not all of them together, nor the resolving of a name: with a thread between,
+the budget is kept whatever is slow. Each micro-batch has a place of its own for its replies, so that those that come
+too late are nobody's answer. Until they have come, and for a pause after each failure, nothing is asked: a Redis that
+does not answer costs a budget a second, not one a micro-batch.
+"""
+
+import time
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Final, NamedTuple, Self
+
+from workers.ranking.lookup import NO_ANSWERS, Answers, Questions
+from workers.steering.connection import Command, Denied, Link, RedisLost
+from workers.steering.events import OnEvent
+from workers.steering.keys import Keys
+from workers.steering.questions import Question, read, written
+
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 1.0
+_LEAVE_S: Final = 1.0
+
+Replies = list[object] | RedisLost
+
+
+class _Asked(NamedTuple):
+    commands: list[Command]
+    replies: "SimpleQueue[Replies]"
+
+
+class Lookups:
+    """Answers the questions of one caller; `with` starts and ends its thread. Raises ValueError for a wrong URL.
+
+    Events: `lookups_lost` and `lookups_back`, `lookup_denied` and `lookup_allowed`, each once a change.
+    """
+
+    def __init__(self, redis_url: str, prefix: str, budget_s: float, on_event: OnEvent) -> None:
+        self._link = Link(redis_url)
+        self._keys, self._budget_s, self._say = Keys(prefix), budget_s, on_event
+        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._thread = Thread(target=_serve, args=(self._link, self._asked), name="lookups", daemon=True)
+        self._late: SimpleQueue[Replies] | None = None
+        self._lost = False
+        self._pause_s, self._again = _FIRST_PAUSE_S, float("-inf")
+        self._denied: dict[str, object] = {}
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._asked.put(None)
+        self._thread.join(_LEAVE_S)
+
+    def __call__(self, questions: Questions) -> Answers:
+        """The answers that come within the budget; none where Redis is away, slow, or was so a moment ago."""
+        now = time.monotonic()
+        if self._is_busy() or now < self._again:
+            return NO_ANSWERS
+        asked = written(questions, self._keys)
+        replies = self._ask([question.command for question in asked], now + self._budget_s)
+        if isinstance(replies, RedisLost):
+            self._note_failure(str(replies))
+            return NO_ANSWERS
+        self._note_success()
+        for question, reply in zip(asked, replies, strict=True):
+            self._note(question, reply)
+        return read(asked, replies)
+
+    def _is_busy(self) -> bool:
+        """Whether replies that came too late are still awaited."""
+        if self._late is not None and not self._late.empty():
+            self._late = None
+        return self._late is not None
+
+    def _ask(self, commands: list[Command], until: float) -> Replies:
+        place: SimpleQueue[Replies] = SimpleQueue()
+        self._asked.put(_Asked(commands, place))
+        try:
+            return place.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            self._late = place
+            return RedisLost(f"no answer within {self._budget_s * 1000:g} ms")
+
+    def _note_failure(self, why: str) -> None:
+        self._again = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        if not self._lost:
+            self._lost = True
+            self._say("lookups_lost", redis=self._link.address, error=why)
+
+    def _note_success(self) -> None:
+        self._pause_s = _FIRST_PAUSE_S
+        if self._lost:
+            self._lost = False
+            self._say("lookups_back", redis=self._link.address)
+
+    def _note(self, question: Question, reply: object) -> None:
+        """Say once that a look-up is denied, until the same question is answered again."""
+        if isinstance(reply, Denied):
+            if question.name not in self._denied:
+                self._denied[question.name] = question.about
+                self._say("lookup_denied", lookup=question.name, key=question.command[1], error=reply.message)
+        elif self._denied.get(question.name) == question.about:
+            del self._denied[question.name]
+            self._say("lookup_allowed", lookup=question.name)
+
+
+def _serve(link: Link, questions: "SimpleQueue[_Asked | None]") -> None:
+    """Answer what is asked, one after the other, over one connection as long as it lasts."""
+    asked = questions.get()
+    while asked is not None:
+        fresh = True
+        try:
+            with link:
+                while asked is not None:
+                    asked.replies.put(link.ask(*asked.commands))
+                    asked, fresh = questions.get(), False
+        except RedisLost as lost:
+            # One that stood idle may have been closed meanwhile: ask anew over another.
+            if fresh and asked is not None:
+                asked.replies.put(RedisLost(str(lost)))
+                asked = questions.get()
