@@ -189,9 +189,9 @@ class WorkerProcess:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def terminate(self, within: float = 20.0) -> int:
+    def terminate(self) -> int:
         self.process.terminate()
-        return self.process.wait(within)
+        return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
         if self.process.poll() is None:
