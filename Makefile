@@ -17,7 +17,7 @@ demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a mode
 	$(BIN)/trimtab demo $(ARGS)
 
 test: lint ## everything: lint, types, import rules, and every test on a real Kafka and a real Redis
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 	$(BIN)/ruff check .

@@ -136,6 +136,14 @@ class World:
         """Feeds under read_committed: `count` of them, and whatever more comes in `settle` seconds of silence."""
         return [json.loads(record.value or b"") for record in self.records(self.feeds, count, settle)]
 
+    def feeds_by_now(self) -> list[dict[str, Any]]:
+        """Feeds under read_committed to the end of each partition, however many more are coming."""
+        reader = Reader(self.cluster, self.feeds, from_beginning=True)
+        try:
+            return [json.loads(record.value or b"") for record in reader.records(follow=False)]
+        finally:
+            reader.close()
+
     def read_letters(self, count: int, settle: float = 1.0) -> list[DeadLetter]:
         letters = [read_dead_letter(r.key, r.value, r.headers) for r in self.records(self.letters, count, settle)]
         return [letter for letter in letters if letter is not None]

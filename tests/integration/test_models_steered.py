@@ -36,9 +36,9 @@ def test_a_pinned_version_stays_whatever_comes_and_a_rollback_goes_back(world: W
         add_model(world.folder / "models", mlp(seed=7), "quality", version=2)
         until(lambda: available(world, "quality", 2))
         wait_for_more(world)
-        assert {feed["models"]["quality"] for feed in world.read_feeds(1, settle=0.1)} == {1}
+        assert {feed["models"]["quality"] for feed in world.feeds_by_now()} == {1}
         lines(world, "models", "activate", "quality", "2", "--wait", "30")
-        until(lambda: any(feed["models"]["quality"] == 2 for feed in world.read_feeds(1, settle=0.1)))
+        until(lambda: any(feed["models"]["quality"] == 2 for feed in world.feeds_by_now()))
         assert lines(world, "models", "rollback", "quality", "--wait", "30")[0]["version"] == "1"
         wait_for_more(world)
     stream.check()
@@ -56,7 +56,7 @@ def test_an_objective_is_added_and_removed_by_one_weight_and_nothing_is_lost(wor
         add_model(world.folder / "models", mlp(seed=9), "freshness")
         until(lambda: available(world, "freshness", 1))
         client(world).hset(key, mapping={"quality": "0.4", "engagement": "0.4", "freshness": "0.2"})
-        until(lambda: any("freshness" in feed["models"] for feed in world.read_feeds(1, settle=0.1)))
+        until(lambda: any("freshness" in feed["models"] for feed in world.feeds_by_now()))
         lines(world, "weights", "set", "home", "freshness=0.1", "--reason", "less of it")
         client(world).hdel(key, "freshness")
         wait_for_more(world)
