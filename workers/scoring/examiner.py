@@ -29,7 +29,7 @@ class Examiner:
     One thread at a time, but for `close`, which any thread may call.
     """
 
-    def __init__(self, size_limit: int = SIZE_LIMIT, limits: Limits = LIMITS, idle_seconds: float = 10.0) -> None:
+    def __init__(self, size_limit: int = SIZE_LIMIT, limits: Limits = LIMITS, idle_seconds: float = 300.0) -> None:
         self._size_limit, self._limits, self._idle_seconds = size_limit, limits, idle_seconds
         self._process: _Process | None = None
         self._used_at = 0.0

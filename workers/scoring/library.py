@@ -30,7 +30,7 @@ from workers.scoring.verify import SIZE_LIMIT
 MODELS_AT_START: Final = 32
 """So many are verified before the first record is read; what is beyond them is verified as it is used."""
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 _JOIN_SECONDS = 5.0
 
 
@@ -187,12 +187,12 @@ class Library:
             while not self._stopping:
                 self._hear(looked + _LOOK_SECONDS)
                 self._load_one()
-                self._begin_exam()
                 if time.monotonic() >= looked + _LOOK_SECONDS:
                     if self._exam is None:
                         self._examiner.rest()
                     self._look()
                     looked = time.monotonic()
+                self._begin_exam()
         except Exception as failure:
             # Nothing would be swapped any more: the loop raises it, and the worker ends.
             self._failure = failure
