@@ -6,7 +6,8 @@ import pytest
 
 from workers.ranking.diversify import Diversity
 from workers.ranking.drop_set import DropSet, Whose
-from workers.settings import SETTINGS, ConfigurationError, load_surfaces, need, read_properties
+from workers.settings import SETTINGS, ConfigurationError, need, read_properties
+from workers.surfaces import load_surfaces
 
 GOOD = """\
 [feature_sets.posts]

@@ -18,7 +18,7 @@ from tests.bench.runner import PLAIN_LOOP
 from tests.bench.steady import Delivered
 from tests.bench.tenants import Tenants
 from workers.codec.decoder import Decoder
-from workers.settings import load_surfaces
+from workers.surfaces import load_surfaces
 
 TINY = Limits(
     seed=3,

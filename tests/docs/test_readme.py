@@ -10,7 +10,8 @@ import pytest
 from tests.commands.running import trimtab
 from tests.docs.papers import ROOT, Block, blocks, table
 from workers.ranking.surface import Surface
-from workers.settings import SETTINGS, Setting, load_surfaces
+from workers.settings import SETTINGS, Setting
+from workers.surfaces import load_surfaces
 
 README = ROOT / "README.md"
 

@@ -14,10 +14,11 @@ from workers.commands.options import settings
 from workers.ranking.experiment import CONTROL, ExperimentRefused, check_arm
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
-from workers.settings import ConfigurationError, load_surfaces, need
+from workers.settings import ConfigurationError, need
 from workers.steering.desk import Desk
 from workers.steering.history import Entry
 from workers.steering.view import Document, View
+from workers.surfaces import load_surfaces
 
 F = TypeVar("F", bound=Callable[..., Any])
 DESK = ("redis", "redis_prefix", "surfaces")

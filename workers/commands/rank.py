@@ -19,7 +19,8 @@ from workers.ranking.request import Request
 from workers.ranking.surface import Surfaces
 from workers.ranking.weights import WeightsRefused
 from workers.scoring.library import Library
-from workers.settings import FORMATS, ConfigurationError, load_surfaces
+from workers.settings import FORMATS, ConfigurationError
+from workers.surfaces import load_surfaces
 
 _BATCH = 256
 _MODELS_BYTES = 1024 * 1024 * 1024

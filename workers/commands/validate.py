@@ -12,7 +12,8 @@ from workers.codec.event_files import feature_names
 from workers.codec.formats import Format
 from workers.commands.offline import OfflineAssembly, Taken
 from workers.commands.options import example, settings
-from workers.settings import FORMATS, load_surfaces
+from workers.settings import FORMATS
+from workers.surfaces import load_surfaces
 
 
 class Warnings:

@@ -20,10 +20,11 @@ from workers.commands.options import cluster_of, example, settings
 from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
 from workers.observe.log import configure_logs, log
-from workers.settings import ConfigurationError, WorkerSettings, load_surfaces
+from workers.settings import ConfigurationError, WorkerSettings
 from workers.streaming.publisher import Fenced, ProducerLost
 from workers.streaming.slots import Slot, SlotTaken, take_slot
 from workers.streaming.worker import Worker
+from workers.surfaces import load_surfaces
 
 DRAIN_SECONDS = 8.0
 """How long a drain may take; with a transactional call under way that is 13 s at most after SIGTERM."""

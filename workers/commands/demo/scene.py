@@ -20,8 +20,9 @@ from workers.ranking.experiment import CONTROL
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.scoring.library import Library
-from workers.settings import SETTINGS, load_surfaces
+from workers.settings import SETTINGS
 from workers.streaming.clients import Cluster
+from workers.surfaces import load_surfaces
 
 TOPIC_CANDIDATES = str(SETTINGS["topic_candidates"].default)
 TOPIC_FEEDS = str(SETTINGS["topic_feeds"].default)

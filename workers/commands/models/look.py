@@ -14,7 +14,8 @@ from workers.scoring.examiner import Examiner
 from workers.scoring.folder import find_versions
 from workers.scoring.manifest import Manifest, read_manifest
 from workers.scoring.refusal import ModelRefused, Version
-from workers.settings import SETTINGS, load_surfaces
+from workers.settings import SETTINGS
+from workers.surfaces import load_surfaces
 
 ROW_BY_ROW = "  (scored row by row, so slower: it rounds by where a row stands in the batch)"
 

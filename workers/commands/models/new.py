@@ -24,7 +24,8 @@ from workers.scoring.manifest import Manifest
 from workers.scoring.model import Matrix
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.verify import SIZE_LIMIT
-from workers.settings import SETTINGS, ConfigurationError, load_surfaces
+from workers.settings import SETTINGS, ConfigurationError
+from workers.surfaces import load_surfaces
 
 _OBJECTIVE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _REMEDIES: Mapping[ModelReason, str] = {

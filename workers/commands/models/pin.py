@@ -14,11 +14,12 @@ from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.pins import LATEST, Pins, PinsRefused
 from workers.ranking.surface import Surface
-from workers.settings import ConfigurationError, load_surfaces
+from workers.settings import ConfigurationError
 from workers.steering.agreement import in_force
 from workers.steering.desk import Change, Desk
 from workers.steering.live import LiveWorker
 from workers.steering.view import View
+from workers.surfaces import load_surfaces
 
 _PAUSE_S = 0.02
 

@@ -23,11 +23,11 @@ from workers.commands.options import example, settings
 from workers.commands.weights.sets import view_document, view_lines
 from workers.observe.failure import Failure
 from workers.ranking.weights import Weights
-from workers.settings import load_surfaces
 from workers.steering.desk import difference
 from workers.steering.history import Entry
 from workers.steering.surface_standing import document_of
 from workers.steering.view import NoSuchSet, View, set_at
+from workers.surfaces import load_surfaces
 
 
 @click.command(epilog=example("trimtab weights show", "trimtab weights show home --json"))
