@@ -27,6 +27,7 @@ from workers.scoring.verify import verify
 MB: Final = 1024 * 1024
 
 _NICE = 5
+_STATM = Path("/proc/self/statm")
 # Times what a session takes. Measured: an ensemble of trees took up to 20 times its file while it was verified (the
 # graph as Python and as onnxruntime reads it, and their copies), Gemm layers 3.5 times.
 _SESSIONS = 8
@@ -114,8 +115,9 @@ def _set_limits(limits: Limits, memory: int) -> None:
     """Signals by their default end the process, also one that is deep inside onnxruntime."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds)
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+    if _STATM.exists():  # elsewhere than on Linux nothing tells, and memory is not bounded
+        pages = int(_STATM.read_text(encoding="ascii").split()[0])
+        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
     signal.alarm(limits.seconds)
 
 
