@@ -101,7 +101,7 @@ def test_a_model_that_takes_too_much_memory_is_refused_and_the_process_lives(
 ) -> None:
     with Examiner() as examiner:
         message = refusal(examiner.examine(add_model(tmp_path, built, golden=golden_of(mlp()))))
-        assert "bad_alloc: wants more than the 513 MiB of memory that verification may take" in message
+        assert "bad_alloc: wants more than the 514 MiB of memory that verification may take" in message
         pid = examiner.pid
         assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Sound)
         assert examiner.pid == pid
