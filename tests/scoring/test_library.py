@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.builders import surface
@@ -349,9 +350,12 @@ def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes
 
 def test_a_version_that_goes_while_it_is_examined_is_forgotten(tmp_path: Path) -> None:
     both(tmp_path)
-    with Library(tmp_path, SURFACES, 64 * MB, limits=Limits(cpu_seconds=2)) as library:
+    with Library(tmp_path, SURFACES, 64 * MB, limits=Limits(cpu_seconds=5)) as library:
+        (exams,) = (one for one in psutil.Process().children() if "workers.scoring.examine" in one.cmdline())
+        before = exams.cpu_times().user
         folder = add_endless(tmp_path, "quality", 2)
-        until(library, reached("quality", 2, State.LISTED))
+        while exams.cpu_times().user < before + 1:  # it has read the model, and runs it
+            library.wait_past(library.catalogue.revision, 0.1)
         shutil.rmtree(folder)
         until(library, lambda catalogue: catalogue.entry("quality", 2) is None)
         add_model(tmp_path, mlp(seed=5), "quality", 2)
