@@ -15,12 +15,16 @@ class ConfigurationError(Exception):
 
 
 class Setting(NamedTuple):
-    """One setting: a flag of the command line and a variable of the environment."""
+    """One setting: a flag of the command line and a variable of the environment.
+
+    A number is one whose default is a number, or that says what it is at `least`: else at least 1.
+    """
 
     name: str
     default: str | int | None
     help: str
     choices: tuple[str, ...] = ()
+    least: int | None = None
 
     @property
     def flag(self) -> str:
@@ -47,7 +51,9 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
         Setting("models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."),
         Setting("models_mb", 1024, "Mebibytes of loaded models a worker holds; past it the least recently used go."),
-        Setting("models_wait_s", 30, "Seconds a request waits for models that load; past it none of it is scored."),
+        Setting(
+            "models_wait_s", 30, "Seconds a request waits for models that load; past it none of it is scored.", least=0
+        ),
         Setting("topic_candidates", "candidates", "Topic of candidate events."),
         Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
         Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
@@ -55,7 +61,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("feeds_format", "json", "Format in which feeds are published.", FORMATS),
         Setting("group", "trimtab", "Consumer group of the workers."),
         Setting("group_protocol", "cooperative-sticky", "How the group shares out partitions.", PROTOCOLS),
-        Setting("slot", None, "Slot of this worker on its host (a number); none: the lowest free one."),
+        Setting("slot", None, "Slot of this worker on its host (a number); none: the lowest free one.", least=0),
         Setting("home", "~/.trimtab", "Folder of local state: slots, last known good weights, the local stack."),
         Setting("cache", "~/.cache/trimtab", "Folder of downloaded things: the local stack's Kafka."),
         Setting("lookup_ms", 20, "Milliseconds that a micro-batch waits for look-ups in Redis; then feeds go without."),

@@ -25,13 +25,6 @@ def settings(*names: str) -> Callable[[F], F]:
 
 
 def _option(setting: Setting) -> Callable[[F], F]:
-    kind: Any = click.Choice(setting.choices) if setting.choices else type(setting.default)
-    if setting.name in ("slot", "models_wait_s"):
-        kind = click.IntRange(0)
-    elif isinstance(setting.default, int):
-        kind = click.IntRange(1)
-    elif setting.default is None:
-        kind = str
     return click.option(
         setting.flag,
         setting.name,
@@ -39,9 +32,15 @@ def _option(setting: Setting) -> Callable[[F], F]:
         show_envvar=True,
         default=setting.default,
         show_default=setting.default is not None,
-        type=kind,
+        type=_kind(setting),
         help=setting.help,
     )
+
+
+def _kind(setting: Setting) -> Any:
+    if setting.least is not None or isinstance(setting.default, int):
+        return click.IntRange(1 if setting.least is None else setting.least)
+    return click.Choice(setting.choices) if setting.choices else click.STRING
 
 
 def cluster_of(kafka: str | None, kafka_config: str | None) -> Cluster:
