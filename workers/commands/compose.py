@@ -47,16 +47,17 @@ class Shown:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._made: tuple[Catalogue, Available] | None = None
+        self._seen: Catalogue | None = None
+        self._available = Available()
 
     def available(self) -> Available:
         """Objective to its verified versions and what they read."""
         catalogue = self._library.catalogue
-        if self._made is None or self._made[0] is not catalogue:
-            made = _available(catalogue)
-            same = self._made is not None and self._made[1].models == made.models
-            self._made = catalogue, self._made[1] if self._made is not None and same else made
-        return self._made[1]
+        if catalogue is not self._seen:
+            self._seen, found = catalogue, _available(catalogue)
+            if found.models != self._available.models:
+                self._available = found
+        return self._available
 
 
 def _available(catalogue: Catalogue) -> Available:

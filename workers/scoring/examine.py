@@ -2,7 +2,6 @@
 
 `python -m workers.scoring.examine` reads an exam a line from standard input and writes a verdict a line to standard
 output. A limit that is passed ends the process, but for memory, which ends the exam; so does the end of its input.
-Linux only, for the size of its memory.
 """
 
 import os
