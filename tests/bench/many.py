@@ -15,7 +15,8 @@ from tests.bench.rig import Lane
 from tests.bench.runner import WORKER, Running
 from tests.bench.steady import Delivered, Stream, deliver, judged_from
 from tests.bench.tenants import Tenants
-from tests.bench.told import Told, wait_until_told
+from tests.bench.told import loaded, wait_until_told
+from workers.steering.status import WorkerStatus
 
 _IDLE_MS = 5000
 
@@ -37,8 +38,8 @@ class Traffic(NamedTuple):
 class _Run(NamedTuple):
     start: Start
     footprint: Footprint
-    before: Told
-    after: Told
+    before: WorkerStatus
+    after: WorkerStatus
     judged: Sequence[Delivered]
 
 
@@ -62,7 +63,7 @@ def measure_many(tenants: Tenants, lane: Lane, traffic: Traffic) -> Many:
         misses=changed["misses"],
         loads=changed["loads"],
         evictions=changed["evictions"],
-        waits=waits_of(run.judged, visits, constant, run.before.loaded),
+        waits=waits_of(run.judged, visits, constant, loaded(run.before)),
     )
 
 
@@ -94,7 +95,7 @@ def _run(tenants: Tenants, lane: Lane, stream: Stream) -> _Run:
     return _Run(start, footprint, before, after, [one for one in delivered if one.request >= stream.judged_from])
 
 
-def _start(running: Running, lane: Lane, meter: Meter, models: int) -> tuple[Start, Told]:
+def _start(running: Running, lane: Lane, meter: Meter, models: int) -> tuple[Start, WorkerStatus]:
     """Wait until every model is verified, and then for a while in which nothing comes."""
     running.wait_until_ready()
     ready, resident = meter.cpu, meter.resident
