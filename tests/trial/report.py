@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.bench.machine import Machine
 from tests.trial.judge import Applying, FeedCounts, Stale, Times
+from tests.trial.scene import Scene, counted_lines
 
 APPLIED_P50_MS, APPLIED_P99_MS = 5.0, 20.0
 STALE_P99_MS = 20.0
@@ -13,19 +14,13 @@ BACK_MS = 2000.0
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much is tried, and from which seed. `rate` is in requests a second, each in so many `events`."""
+class Limits(Scene):
+    """How much is tried."""
 
-    seed: int = 1
     changes: int = 1000
-    workers: int = 4
-    rate: float = 100.0
-    candidates: int = 50
-    events: int = 5
     acknowledged: int = 15
     outages: int = 3
     outage_seconds: float = 5.0
-    warm_up_seconds: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -102,22 +97,11 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The report as a page."""
-        yield from self._head()
+        yield from self.limits.lines(self.machine, self.load, self.seconds, "workers say")
         yield from self._storm()
         yield from self._acknowledgements()
         yield from self._out()
-        yield from self._counts()
-
-    def _head(self) -> Iterator[str]:
-        limits = self.limits
-        yield from self.machine.lines()
-        yield (
-            f"scene    {limits.workers} worker processes, one Kafka, one Redis; {limits.rate:g} requests/s of "
-            f"{limits.candidates} candidates in {limits.events} events; seed {limits.seed}"
-        )
-        before, after = self.load
-        yield f"load     {before:.1f} before, {after:.1f} after; everything shares these cores; {self.seconds:.0f} s"
-        yield "times    upper bounds: what workers say counts whole ms, taken as their end"
+        yield from counted_lines(self.feeds.requests, self.feeds.feeds, self.wrong)
 
     def _storm(self) -> Iterator[str]:
         changes, applying, stale = self.changes, self.changes.applying, self.changes.stale
@@ -162,11 +146,6 @@ class Report:
             if outage.heard_ms is not None:
                 yield f"    all workers heard again {outage.heard_ms:.0f} ms after its return, on the same set"
             yield f"    a set then applied by all: {goal('within', outage.applied_ms, BACK_MS)}"
-
-    def _counts(self) -> Iterator[str]:
-        yield f"\nCounted over {self.feeds.requests:,} requests, {self.feeds.feeds:,} feeds"
-        for name, count in self.wrong.items():
-            yield f"  {count:>3} {name}"
 
 
 def figures(times: Times) -> str:

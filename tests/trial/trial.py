@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-from tests.bench.load import Load
 from tests.bench.machine import this_machine
 from tests.bench.rig import SURFACES, SURFACES_FILE, Lane, Rig
 from tests.bench.runner import Running
@@ -24,9 +23,9 @@ from tests.trial.outages import Outage, Outages
 from tests.trial.own_redis import OwnRedis
 from tests.trial.plan import Change, Texts, plan, sets_of
 from tests.trial.report import Acknowledged, Changes, Limits, OutageSeen, Report
+from tests.trial.scene import Played, play, span_of
 from tests.trial.statuses import AppliedSeen, Statuses, overhear
-from tests.trial.stillness import Waking, sleep_and_wake
-from tests.trial.stream import FeedSeen, read_feeds, see_feed, send_requests
+from tests.trial.stream import FeedSeen, see_feed
 from workers.steering.keys import Keys
 
 Say = Callable[[str], None]
@@ -43,8 +42,9 @@ class Storm(NamedTuple):
 
 
 class Acts(NamedTuple):
-    """What was done, before it is judged."""
+    """What was done, and by whom, before it is judged."""
 
+    operators: Operators
     storm: Storm
     acknowledgements: list[Acknowledgement]
     outages: list[Outage]
@@ -65,7 +65,7 @@ class Stage:
     def play(self) -> Acts:
         """All acts, one after the other."""
         pause(self.limits.warm_up_seconds)
-        return Acts(self._storm(), self._acknowledge(), self._outages())
+        return Acts(self.operators, self._storm(), self._acknowledge(), self._outages())
 
     def _storm(self) -> Storm:
         changes = plan(self.limits.changes, self.limits.seed, self.sets)
@@ -73,9 +73,9 @@ class Stage:
         self._settle()
         with Apart(overhear, self.redis.port, self.operators.keys.prefix) as listening:
             self.say(f"calm, {seconds:.0f} s")
-            calm = _span(lambda: pause(seconds))
+            calm = span_of(lambda: pause(seconds))
             self.say(f"{len(changes):,} changes")
-            storm = _span(lambda: self._make(changes))
+            storm = span_of(lambda: self._make(changes))
             self._settle()
             heard = listening.end()
         return Storm(changes, calm, storm, heard)
@@ -118,37 +118,22 @@ class Stage:
         return found
 
 
-def _span(act: Callable[[], None]) -> Span:
-    start = time.time_ns()
-    act()
-    return Span(start, time.time_ns())
-
-
 def run_trial(rig: Rig, redis: OwnRedis, limits: Limits, say: Say) -> Report:
     """Try everything on servers that are up; `say` is told what is being done."""
     began, load_before = time.monotonic(), os.getloadavg()[0]
     (rig.folder / SURFACES_FILE).write_text(SURFACES + _BOUNDS)
     lane = replace(rig, redis=redis.url).lane()
-    kafka, load = lane.place.kafka, Load(limits.seed, limits.candidates)
     see = partial(see_feed, candidates=limits.candidates)
-    with Apart(read_feeds, kafka, lane.place.feeds, see) as reading:
-        with _workers(lane, limits, redis, say) as (stage, running):
-            words = kafka, lane.place.candidates, load, limits.rate, limits.events
-            with Apart(sleep_and_wake) as sleeping, Apart(send_requests, *words) as sending:
-                acts = stage.play()
-                sent, wakings = sending.end(), sleeping.end()
-            lane.wait_until_published(running, len(sent) * limits.events)
-        feeds = reading.end()
-    seen = _Seen(limits, sent, feeds, wakings, stage.operators, acts)
+    seen = _Seen(limits, play(lane, limits, see, _workers(lane, limits, redis, say), Stage.play))
     return Report(
         machine=this_machine(),
         limits=limits,
         load=(load_before, os.getloadavg()[0]),
         seconds=round(time.monotonic() - began, 1),
-        feeds=judge.count_feeds(sent, feeds, stage.operators.ledger.eras()),
+        feeds=judge.count_feeds(seen.played.sent, seen.played.feeds, seen.operators.ledger.eras()),
         changes=seen.changes(),
         acknowledged=seen.acknowledged(),
-        outages=tuple(seen.outage(outage) for outage in acts.outages),
+        outages=tuple(seen.outage(outage) for outage in seen.played.acts.outages),
     )
 
 
@@ -167,14 +152,15 @@ class _Seen:
     """Everything that was seen, to be judged."""
 
     limits: Limits
-    sent: list[int]
-    feeds: list[FeedSeen]
-    wakings: list[Waking]
-    operators: Operators
-    acts: Acts
+    played: Played[FeedSeen, Acts]
+
+    @property
+    def operators(self) -> Operators:
+        """Who has turned the weights."""
+        return self.played.acts.operators
 
     def changes(self) -> Changes:
-        made, races = self.acts.storm, self.operators.races
+        made, races = self.played.acts.storm, self.operators.races
         eras = self.operators.ledger.eras()
         of_storm = [era for era in eras if made.storm.holds(era.sent)]
         return Changes(
@@ -182,19 +168,19 @@ class _Seen:
             sets_in_force=len(of_storm),
             seconds=round((made.storm.end - made.storm.start) / 1e9, 1),
             applying=judge.applying(of_storm, made.heard, self.limits.workers),
-            stale=judge.stale(self.feeds, eras, made.storm),
-            calm=judge.latency(self.sent, self.feeds, made.calm),
-            storm=judge.latency(self.sent, self.feeds, made.storm),
-            woken_in_calm=judge.woken(self.wakings, made.calm),
-            woken_in_storm=judge.woken(self.wakings, made.storm),
+            stale=judge.stale(self.played.feeds, eras, made.storm),
+            calm=judge.latency(self.played.sent, self.played.feeds, made.calm),
+            storm=judge.latency(self.played.sent, self.played.feeds, made.storm),
+            woken_in_calm=judge.woken(self.played.wakings, made.calm),
+            woken_in_storm=judge.woken(self.played.wakings, made.storm),
             races=races.run,
             races_read_again=races.read_again,
             races_wrong=races.wrong,
         )
 
     def acknowledged(self) -> Acknowledged:
-        eras, found = self.operators.ledger.eras(), self.acts.acknowledgements
-        behind = [judge.ranked_before(self.feeds, one.acknowledged, eras, one.version) for one in found]
+        eras, found = self.operators.ledger.eras(), self.played.acts.acknowledgements
+        behind = [judge.ranked_before(self.played.feeds, one.acknowledged, eras, one.version) for one in found]
         return Acknowledged(
             times=judge.Times.of(one.acknowledged - one.sent for one in found),
             false=sum(one.elsewhere for one in found) + sum(behind),
@@ -205,8 +191,8 @@ class _Seen:
         return OutageSeen(
             name=outage.name,
             gone_seconds=round((outage.back - outage.gone) / 1e9, 1),
-            feeds=judge.latency(self.sent, self.feeds, span),
-            against=judge.ranked_against(self.feeds, span, outage.version),
+            feeds=judge.latency(self.played.sent, self.played.feeds, span),
+            against=judge.ranked_against(self.played.feeds, span, outage.version),
             heard_ms=outage.heard_ms,
             applied_ms=round(outage.applied_ms, 1),
         )

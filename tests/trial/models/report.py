@@ -8,27 +8,22 @@ from tests.bench.machine import Machine
 from tests.trial.judge import Times
 from tests.trial.models.plan import REASONS, Kind
 from tests.trial.report import figures, goal
+from tests.trial.scene import Scene, counted_lines
 
 TOGETHER_MS = 2000.0
 GAP_MS = 200.0
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much is tried, and from which seed; every kind of bad version comes once. `rate` is in requests a second.
+class Limits(Scene):
+    """How much is tried; every kind of bad version comes once.
 
     A trip is three swaps: an older version activated, rolled back, latest again.
     """
 
-    seed: int = 1
     copies: int = 9
     trips: int = 2
-    workers: int = 4
-    rate: float = 100.0
-    candidates: int = 50
-    events: int = 5
     calm_seconds: float = 30.0
-    warm_up_seconds: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -131,20 +126,10 @@ class Report:
         yield from self._swaps()
         yield from self._times()
         yield from self._silences()
-        yield f"\nCounted over {self.requests:,} requests, {self.feeds:,} feeds"
-        for name, count in self.wrong.items():
-            yield f"  {count:>3} {name}"
+        yield from counted_lines(self.requests, self.feeds, self.wrong)
 
     def _head(self) -> Iterator[str]:
-        limits = self.limits
-        yield from self.machine.lines()
-        yield (
-            f"scene    {limits.workers} worker processes, one Kafka, one Redis; {limits.rate:g} requests/s of "
-            f"{limits.candidates} candidates in {limits.events} events; seed {limits.seed}"
-        )
-        before, after = self.load
-        yield f"load     {before:.1f} before, {after:.1f} after; everything shares these cores; {self.seconds:.0f} s"
-        yield "times    upper bounds: what workers and the broker say counts whole ms, taken as their end"
+        yield from self.limits.lines(self.machine, self.load, self.seconds, "workers and the broker say")
         if self.partitions_moved:
             yield "moved    partitions went from one worker to another: times are of partitions, not of workers"
 

@@ -4,18 +4,15 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from redis import Redis
 
-from tests.bench.load import Load
 from tests.bench.machine import this_machine
 from tests.bench.rig import SURFACES, SURFACES_FILE, Lane, Rig
 from tests.bench.runner import Running
 from tests.integration.oracle import Oracle
-from tests.trial.apart import Apart
 from tests.trial.crew import start_crew
 from tests.trial.judge import Span, lost_and_doubled
 from tests.trial.models import judge
@@ -25,9 +22,8 @@ from tests.trial.models.report import Limits, Report
 from tests.trial.models.seen import Silences, follow, spans_of, swaps_seen
 from tests.trial.models.stream import FeedScored, see_scored
 from tests.trial.operators import pause
+from tests.trial.scene import Played, play, span_of
 from tests.trial.statuses import Statuses
-from tests.trial.stillness import Waking, sleep_and_wake
-from tests.trial.stream import read_feeds, send_requests
 from workers.steering.keys import Keys
 
 Say = Callable[[str], None]
@@ -44,12 +40,7 @@ class Acts(NamedTuple):
     partitions_moved: bool
 
 
-@dataclass(frozen=True)
-class _Seen:
-    sent: list[int]
-    feeds: list[FeedScored]
-    wakings: list[Waking]
-    acts: Acts
+_Seen = Played[FeedScored, Acts]
 
 
 def run_models_trial(rig: Rig, limits: Limits, say: Say) -> Report:
@@ -58,22 +49,10 @@ def run_models_trial(rig: Rig, limits: Limits, say: Say) -> Report:
     # The oracle clips this feature, as the surfaces of the other tests on the real stack do.
     bounded = SURFACES.replace("[feature_sets.wide]", "[feature_sets.wide]\nbounds = { f0 = [-1.0, 1.0] }")
     (rig.folder / SURFACES_FILE).write_text(bounded)
-    load = Load(limits.seed, limits.candidates)
-    seen = _play(rig.lane(), load, limits, say)
+    lane, see = rig.lane(), partial(see_scored, candidates=limits.candidates)
+    seen = play(lane, limits, see, _owner(lane, limits, say), lambda owner: _act(owner, limits, say))
     say(f"{len(seen.feeds):,} feeds to be judged")
-    return _judged(rig, load, limits, seen, (load_before, os.getloadavg()[0]), time.monotonic() - began)
-
-
-def _play(lane: Lane, load: Load, limits: Limits, say: Say) -> _Seen:
-    place, see = lane.place, partial(see_scored, candidates=limits.candidates)
-    words = place.kafka, place.candidates, load, limits.rate, limits.events
-    with Apart(read_feeds, place.kafka, place.feeds, see) as reading:
-        with _owner(lane, limits, say) as (owner, running):
-            with Apart(sleep_and_wake) as sleeping, Apart(send_requests, *words) as sending:
-                acts = _act(owner, limits, say)
-                sent, wakings = sending.end(), sleeping.end()
-            lane.wait_until_published(running, len(sent) * limits.events)
-        return _Seen(sent, reading.end(), wakings, acts)
+    return _judged(rig, limits, seen, (load_before, os.getloadavg()[0]), time.monotonic() - began)
 
 
 @contextmanager
@@ -92,9 +71,7 @@ def _act(owner: Owner, limits: Limits, say: Say) -> Acts:
     pause(limits.warm_up_seconds)
     owners = owner.statuses.owners()
     say(f"calm, {limits.calm_seconds:.0f} s")
-    start = time.time_ns()
-    pause(limits.calm_seconds)
-    calm = Span(start, time.time_ns())
+    calm = span_of(lambda: pause(limits.calm_seconds))
     say(f"{len(swaps)} swaps")
     made = [owner.make(swap) for swap in swaps]
     swapping = Span(calm.end, time.time_ns())
@@ -102,7 +79,7 @@ def _act(owner: Owner, limits: Limits, say: Say) -> Acts:
     return Acts(made, calm, swapping, owner.refusals(), owner.statuses.owners() != owners)
 
 
-def _judged(rig: Rig, load: Load, limits: Limits, seen: _Seen, loads: tuple[float, float], seconds: float) -> Report:
+def _judged(rig: Rig, limits: Limits, seen: _Seen, loads: tuple[float, float], seconds: float) -> Report:
     acts, feeds = seen.acts, judge.by_partition(seen.feeds)
     lost, doubled = lost_and_doubled(len(seen.sent), (feed.request for feed in seen.feeds))
     followed, silences = follow(feeds, acts.made), Silences.of(feeds, seen.sent, seen.wakings)
@@ -118,7 +95,7 @@ def _judged(rig: Rig, load: Load, limits: Limits, seen: _Seen, loads: tuple[floa
         doubled=doubled,
         unsound=sum(not feed.sound for feed in seen.feeds),
         astray=followed.astray,
-        misscored=judge.count_misscored(_by_good(seen), load, Oracle(rig.folder / "models").model),
+        misscored=judge.count_misscored(_by_good(seen), limits.load, Oracle(rig.folder / "models").model),
         unrefused=judge.unrefused(acts.made, acts.refusals, limits.workers),
         misnamed=sum(one.told != one.swap.version for one in acts.made),
         partitions_moved=acts.partitions_moved,
