@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,22 +139,16 @@ class World:
 
     def feeds_by_now(self) -> list[dict[str, Any]]:
         """Feeds under read_committed to the end of each partition, however many more are coming."""
-        reader = Reader(self.cluster, self.feeds, from_beginning=True)
-        try:
+        with closing(Reader(self.cluster, self.feeds, from_beginning=True)) as reader:
             return [json.loads(record.value or b"") for record in reader.records(follow=False)]
-        finally:
-            reader.close()
 
     def read_letters(self, count: int, settle: float = 1.0) -> list[DeadLetter]:
         letters = [read_dead_letter(r.key, r.value, r.headers) for r in self.records(self.letters, count, settle)]
         return [letter for letter in letters if letter is not None]
 
     def records(self, topic: str, count: int, settle: float) -> list[Record]:
-        reader = Reader(self.cluster, topic, from_beginning=True)
-        try:
+        with closing(Reader(self.cluster, topic, from_beginning=True)) as reader:
             return _collect(reader, count, settle)
-        finally:
-            reader.close()
 
     def end(self) -> None:
         for worker in self.workers:
