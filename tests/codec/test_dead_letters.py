@@ -28,7 +28,7 @@ def test_the_events_own_headers_come_first_and_unchanged() -> None:
 @pytest.mark.parametrize("own", [None, [], OWN])
 def test_a_letter_is_read_back_with_the_bytes_of_its_event(own: Headers | None) -> None:
     letter = read_dead_letter(b"key", None, _headers(own))
-    assert letter == ("late", "why", "candidates", 3, 412, b"key", None, own or [], None)
+    assert letter == ("late", "why", "candidates", 3, 412, b"key", None, own or [], None, None, 0)
 
 
 def test_of_a_letter_that_was_refused_twice_the_last_refusal_counts() -> None:
@@ -56,7 +56,7 @@ def test_a_record_without_a_reason_is_no_dead_letter(headers: Headers | None) ->
 @pytest.mark.parametrize("offset", [b"", b"-1", b"x", b"1" * 30, "²".encode(), b"\xff", None])
 def test_a_letter_of_another_hand_is_read_as_far_as_it_goes(offset: bytes | None) -> None:
     letter = read_dead_letter(b"k", b"v", [("trimtab.reason", b"late"), ("__connect.errors.offset", offset)])
-    assert letter == ("late", "", "", -1, -1, b"k", b"v", [], None)
+    assert letter == ("late", "", "", -1, -1, b"k", b"v", [], None, None, 0)
 
 
 def _wire_size(key: bytes, value: bytes | None, headers: Headers) -> int:
@@ -66,7 +66,7 @@ def _wire_size(key: bytes, value: bytes | None, headers: Headers) -> int:
 @pytest.mark.parametrize("value", [None, b"", b"v" * 1000])
 def test_a_letter_that_fits_is_not_touched(value: bytes | None) -> None:
     headers = _headers(OWN)
-    assert fit_dead_letter(b"k", value, headers, _wire_size(b"k", value, headers)) == (value, headers)
+    assert fit_dead_letter(b"k", value, headers, _wire_size(b"k", value, headers)) == (b"k", value, headers)
 
 
 @given(st.integers(0, 9000), st.integers(0, 9000), st.integers(0, 9000), st.integers(800, 20_000))
@@ -74,7 +74,8 @@ def test_a_letter_too_large_is_cut_to_its_limit_and_still_says_why_and_where(
     value: int, own: int, message: int, limit: int
 ) -> None:
     headers = _headers([("trace", b"t" * own)], "é" * message)
-    kept, fitting = fit_dead_letter(b"key", b"v" * value, headers, limit)
+    key, kept, fitting = fit_dead_letter(b"key", b"v" * value, headers, limit)
+    assert key == b"key"
     assert kept is not None
     assert _wire_size(b"key", kept, fitting) <= limit
     letter = read_dead_letter(b"key", kept, fitting)
@@ -86,13 +87,27 @@ def test_a_letter_too_large_is_cut_to_its_limit_and_still_says_why_and_where(
 
 def test_the_value_is_cut_before_anything_else_is() -> None:
     headers = _headers(OWN)
-    kept, fitting = fit_dead_letter(b"k", b"abcdef" * 100, headers, _wire_size(b"k", None, headers) + 100)
+    _, kept, fitting = fit_dead_letter(b"k", b"abcdef" * 100, headers, _wire_size(b"k", None, headers) + 100)
     assert fitting == [*headers, ("trimtab.value-bytes", b"600")]
     assert kept
     assert (b"abcdef" * 100).startswith(kept)
 
 
 def test_no_value_stays_no_value() -> None:
-    kept, fitting = fit_dead_letter(b"k", None, _headers([("trace", b"t" * 5000)]), 1000)
+    _, kept, fitting = fit_dead_letter(b"k", None, _headers([("trace", b"t" * 5000)]), 1000)
     assert kept is None
     assert ("trimtab.value-bytes", b"0") in fitting
+
+
+@pytest.mark.parametrize("own", [[], [("trace", b"t" * 900_000)], [("a", None), ("b", b"t" * 9000)]])
+def test_a_letter_that_is_too_large_without_its_value_loses_its_headers_and_its_key_and_says_so(own: Headers) -> None:
+    key = b"k" * 900_000
+    fitted = fit_dead_letter(key, b"v" * 5000, _headers(own, "é" * 20_000), 3072)
+    assert _wire_size(fitted.key or b"", fitted.value, fitted.headers) <= 3072
+    letter = read_dead_letter(*fitted)
+    assert letter is not None
+    assert (letter.reason, letter.topic, letter.partition, letter.offset) == ("late", "candidates", 3, 412)
+    assert (letter.key, letter.key_bytes) == (None, 900_000)
+    assert (letter.headers, letter.headers_left_out) == ([], len(own))
+    assert letter.value_bytes == 5000
+    assert letter.value

@@ -1,5 +1,7 @@
 """The pointer fits into an offset's metadata, and anything else there is no pointer."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,8 @@ def test_a_pointer_comes_back_from_short_ascii(scan: int, time: int, next: int) 
 
 def test_the_metadata_is_what_the_contract_says() -> None:
     assert write_pointer(Pointer(scan=3, time=-1, next=7)) == '{"v":1,"scan":3,"time":-1,"next":7}'
+    judged = write_pointer(Pointer(scan=3, time=-1, next=7, rules="1a2b3c4d5e6f"))
+    assert judged == '{"v":1,"scan":3,"time":-1,"next":7,"rules":"1a2b3c4d5e6f"}'
 
 
 @pytest.mark.parametrize(
@@ -65,4 +69,4 @@ def test_a_key_that_a_later_version_adds_is_ignored() -> None:
 def test_a_pointer_that_cannot_be_is_not_made(wrong: dict[str, int]) -> None:
     (field,) = wrong
     with pytest.raises(ValueError, match=f"^{field}: got "):
-        Pointer(**({"scan": 0, "time": 0, "next": 0} | wrong))
+        Pointer(**(dict[str, Any](scan=0, time=0, next=0) | wrong))

@@ -226,3 +226,40 @@ def test_a_redis_that_is_not_given_or_cannot_be_right_is_wrong_configuration(wor
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
     assert "secret" not in ended.err
+
+
+# What is wrong
+
+
+def test_a_partition_that_is_not_read_has_a_line_and_one_that_stands_still_ends_with_1(
+    write: Write, run: Callable[..., Ended]
+) -> None:
+    states = {
+        "0": {"state": "reading"},
+        "1": {"state": "restoring", "for_ms": 2400, "why": "reads ranked-feeds from offset 3 to 9"},
+        "2": {"state": "standing", "for_ms": 61_000, "why": "offset 7 is gone; trimtab offsets resume --partition 2"},
+        "5": {"state": "failing", "for_ms": 1000, "why": "Broker: Message size too large"},
+    }
+    write("w-1", status(weights(EVEN), partition_states=states, turned_ms=3, doing="consume"))
+    ended = run()
+    assert ended.code == 1
+    assert lines(ended.out)[2:5] == [
+        "w-1: partition 1 restoring for 2 s: reads ranked-feeds from offset 3 to 9",
+        "w-1: partition 2 standing for 61 s: offset 7 is gone; trimtab offsets resume --partition 2",
+        "w-1: partition 5 failing for 1 s: Broker: Message size too large",
+    ]
+    assert ended.err == "Error: w-1: partitions that are not read: 2,5\n"
+    (worker,) = json.loads(run("--json").out)["workers"]
+    assert worker["partition_states"] == states
+
+
+def test_a_restore_alone_is_no_trouble(write: Write, run: Callable[..., Ended]) -> None:
+    write("w-1", status(weights(EVEN), partition_states={"1": {"state": "restoring", "for_ms": 10}}))
+    assert run().code == 0
+
+
+def test_a_loop_that_does_not_turn_is_named_with_what_it_hangs_in(write: Write, run: Callable[..., Ended]) -> None:
+    write("w-1", status(weights(EVEN), turned_ms=12_400, doing="consume"))
+    ended = run()
+    assert (ended.code, ended.err) == (1, "Error: w-1: its loop does not turn\n")
+    assert "w-1: its loop has been in 'consume' for 12 s" in lines(ended.out)

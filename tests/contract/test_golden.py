@@ -89,8 +89,9 @@ def test_what_only_the_stream_can_judge_is_refused_with_its_code(sequence: Entry
 
 def test_every_code_has_an_example() -> None:
     shown = {entry["code"] for entry in INDEX["refused"] + INDEX["sequences"]}
-    # An event with refused candidates is itself refused with this code, once it is taken.
-    assert shown | {Reason.CANDIDATES} == {*Reason, *CandidateReason}
+    # An event with refused candidates is itself refused with this code, once it is taken. No event is known on which
+    # the worker fails.
+    assert shown | {Reason.CANDIDATES, Reason.WORKER_ERROR} == {*Reason, *CandidateReason}
 
 
 def test_every_file_is_listed_and_every_listed_file_is_there() -> None:
@@ -140,7 +141,7 @@ def test_a_dead_letter_carries_the_told_headers(entry: Entry) -> None:
     headers = dead_letter_headers(own, entry["reason"], entry["message"], *where)
     assert [[name, (text or b"").decode()] for name, text in headers] == entry["headers"]
     letter = read_dead_letter(b"k", b"v", headers)
-    assert letter == (entry["reason"], entry["message"], *where, b"k", b"v", own, None)
+    assert letter == (entry["reason"], entry["message"], *where, b"k", b"v", own, None, None, 0)
 
 
 def test_no_golden_byte_is_changed_by_a_checkout() -> None:

@@ -138,17 +138,23 @@ def test_a_worker_that_was_stopped_past_its_session_doubles_nothing_when_it_wake
     stream.check()
 
 
-def test_a_broker_that_crashes_and_comes_back_is_waited_for(world: World, stack: Stack) -> None:
+def test_a_broker_that_is_killed_ten_times_under_load_is_waited_for_each_time(world: World, stack: Stack) -> None:
+    """In about every third such run, four times, a call of the client never returned (librdkafka #5456)."""
     with streaming(world, 4) as stream:
-        worker = world.start_worker()
+        workers = [world.start_worker(), world.start_worker()]
+        for worker in workers:
+            worker.wait_for("event=restored")
+        for _ in range(10):
+            wait_for_more(world)
+            stack.kill_kafka()
+            stack.start_kafka()
+        for worker in workers:
+            worker.wait_for("event=kafka_back")
         wait_for_more(world)
-        stack.kill_kafka()
-        worker.wait_for("event=kafka_lost")
-        stack.start_kafka()
-        wait_for_more(world)
-        worker.wait_for("event=kafka_back")
     stream.check()
-    assert worker.process.poll() is None, worker.said()
+    for worker in workers:
+        assert worker.process.poll() is None, worker.said()
+        assert worker.terminate() == 0, worker.said()
 
 
 def test_a_broker_that_freezes_and_wakes_is_waited_for(world: World, stack: Stack) -> None:

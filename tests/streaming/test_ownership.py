@@ -41,7 +41,9 @@ class StandIn:
 def assigned_offsets(ends: dict[int, int], partitions: list[int]) -> list[int]:
     stand_in = StandIn(ends)
     consumer = cast(Consumer, stand_in)
-    restorer = Restorer(Cluster("127.0.0.1:1"), RestoreTopics("g", "candidates", "feeds"), {"home": HOME})
+    restorer = Restorer(
+        Cluster("127.0.0.1:1"), RestoreTopics("g", "candidates", "feeds", "letters"), {"home": HOME}, "rules"
+    )
     Ownership(consumer, restorer, "candidates", Budget(), cooperative=True).subscribe()
     stand_in.on_assign(consumer, [TopicPartition("candidates", number) for number in partitions])
     assert [p.partition for p in stand_in.paused] == partitions

@@ -201,7 +201,9 @@ class Assembler:
     def mark(self) -> Mark:
         """The mark to commit once everything taken so far has been published or dead-lettered."""
         low_water, time = self._low_water()
-        self._forget(time)
+        if self.next >= self._replay_until:
+            # Before, an event of a published request may come that was accepted when the request was open.
+            self._forget(time)
         remembered = next(iter(self._published.values()), None)
         scan = self.ledger_end if remembered is None else remembered.ledger
         return Mark(low_water, scan, time, max(self.next, self._replay_until))

@@ -1,7 +1,7 @@
 """Dead letters: a refused event's own key, value and headers, with further headers that say why and from where.
 
 A letter that was refused twice has these headers twice: the last of each counts. One too large for its topic is cut,
-and says how many bytes the event had: a letter that cannot be written would hold up its partition for ever.
+and says what it lacks: a letter that cannot be written would hold up its partition for ever.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,13 @@ from workers.codec.formats import Headers
 REASON = "trimtab.reason"
 MESSAGE = "trimtab.message"
 VALUE_BYTES = "trimtab.value-bytes"
+KEY_BYTES = "trimtab.key-bytes"
+HEADERS_LEFT_OUT = "trimtab.headers-left-out"
 TOPIC = "__connect.errors.topic"
 PARTITION = "__connect.errors.partition"
 OFFSET = "__connect.errors.offset"
 _ALWAYS = (REASON, MESSAGE, TOPIC, PARTITION, OFFSET)
-_OURS = frozenset({*_ALWAYS, VALUE_BYTES})
+_OURS = frozenset({*_ALWAYS, VALUE_BYTES, KEY_BYTES, HEADERS_LEFT_OUT})
 
 MESSAGE_BYTES = 16_384
 """The longest message."""
@@ -26,7 +28,9 @@ _FRAMING_BYTES = 10  # of one header: two lengths, as varints of at most five by
 class DeadLetter(NamedTuple):
     """One dead letter. `headers` are the event's own; partition and offset are -1 where the letter does not say.
 
-    `value_bytes` is None where the letter is whole; else it was cut, and the event's value had so many bytes.
+    `value_bytes` is None if the letter is whole. Otherwise it was cut, and the event's value had that many bytes.
+    `key_bytes` is None if the key was kept. Otherwise `key` is None, and the event's key had that many bytes.
+    `headers_left_out` counts the event's own headers that were left out.
     """
 
     reason: str
@@ -38,6 +42,16 @@ class DeadLetter(NamedTuple):
     value: bytes | None
     headers: Headers
     value_bytes: int | None = None
+    key_bytes: int | None = None
+    headers_left_out: int = 0
+
+
+class FittedLetter(NamedTuple):
+    """A dead letter as it may be sent."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
 
 
 def dead_letter_headers(
@@ -49,23 +63,27 @@ def dead_letter_headers(
     return [*(headers or ()), *((name, _cut(text, MESSAGE_BYTES)) for name, text in ours)]
 
 
-def fit_dead_letter(
-    key: bytes | None, value: bytes | None, headers: Headers, limit_bytes: int
-) -> tuple[bytes | None, Headers]:
-    """Value and headers as they may be sent: the whole letter, its key included, in at most `limit_bytes`.
+def fit_dead_letter(key: bytes | None, value: bytes | None, headers: Headers, limit_bytes: int) -> FittedLetter:
+    """The letter in at most `limit_bytes`, its key and its headers included.
 
-    One that is larger loses the end of its value; where that is not enough its own headers, and then the end of its
-    message. Key, reason and place always stay. `headers` come from `dead_letter_headers`.
+    What is too large loses, one after the other until it fits: the end of its value, its own headers, the end of its
+    message, its key. Reason and place always stay, and a header says what is missing. `headers` come from
+    `dead_letter_headers`.
     """
     if _size(key, headers) + len(value or b"") <= limit_bytes:
-        return value, headers
-    own, ours = headers[: -len(_ALWAYS)], headers[-len(_ALWAYS) :]
-    ours = [*ours, (VALUE_BYTES, b"%d" % len(value or b""))]
-    for kept in ([*own, *ours], ours):
-        room = limit_bytes - _size(key, kept)
+        return FittedLetter(key, value, headers)
+
+    own = headers[: -len(_ALWAYS)]
+    ours = [*headers[-len(_ALWAYS) :], (VALUE_BYTES, b"%d" % len(value or b""))]
+    without_own: Headers = [*ours, (HEADERS_LEFT_OUT, b"%d" % len(own))] if own else ours
+    short: Headers = [(name, _cut(text or b"", _SHORTEST_MESSAGE)) for name, text in without_own]
+    without_key: Headers = short if key is None else [*short, (KEY_BYTES, b"%d" % len(key))]
+
+    for kept_key, kept_headers in ((key, [*own, *ours]), (key, without_own), (key, short), (None, without_key)):
+        room = limit_bytes - _size(kept_key, kept_headers)
         if room >= 0:
-            return value and value[:room], kept
-    return value and b"", [(name, _cut(text or b"", _SHORTEST_MESSAGE)) for name, text in ours]
+            return FittedLetter(kept_key, value and value[:room], kept_headers)
+    return FittedLetter(None, value and b"", without_key)
 
 
 def _size(key: bytes | None, headers: Headers) -> int:
@@ -92,6 +110,8 @@ def read_dead_letter(key: bytes | None, value: bytes | None, headers: Headers | 
         value=value,
         headers=[header for header in headers or () if header[0] not in _OURS],
         value_bytes=_number(said[VALUE_BYTES]) if VALUE_BYTES in said else None,
+        key_bytes=_number(said[KEY_BYTES]) if KEY_BYTES in said else None,
+        headers_left_out=max(0, _number(said.get(HEADERS_LEFT_OUT, ""))),
     )
 
 

@@ -1,7 +1,8 @@
 """The pointer that stands beside a committed offset, in its metadata: where a restore must read.
 
-ASCII JSON `{"v":1,"scan":...,"time":...,"next":...}`, a hundred bytes of the broker's 4 KiB. Metadata that is not ours,
-of another version or damaged is no pointer: a restore then reads the whole output, which is slow and never wrong.
+ASCII JSON `{"v":1,"scan":...,"time":...,"next":...,"rules":"..."}`, a hundred bytes of the broker's 4 KiB. Metadata
+that is not ours, of another version or damaged is no pointer: a restore then reads the whole output, which is slow and
+never wrong.
 """
 
 import msgspec
@@ -10,13 +11,16 @@ from msgspec import Struct
 _MOST = 2**63 - 1
 
 
-class Pointer(Struct, frozen=True, kw_only=True, tag_field="v", tag=1):
+class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
     """`scan` is the first output offset that a restore reads, `time` the stream time (ms; -1: none yet) at the
-    committed offset, `next` the first input offset not yet taken. Raises ValueError on an offset that cannot be."""
+    committed offset, `next` the first input offset not yet taken. `rules` is the digest of the rules by which all
+    events from the committed offset to `next` were judged; empty if they were judged by several, or by unknown ones.
+    Raises ValueError on an offset that cannot be."""
 
     scan: int
     time: int
     next: int
+    rules: str = ""
 
     def __post_init__(self) -> None:
         for field, value, low in (("scan", self.scan, 0), ("time", self.time, -1), ("next", self.next, 0)):

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from workers.assembly.budget import Budget
+from workers.assembly.rules import rules_digest
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format
 from workers.observe.counts import Counts
 from workers.observe.log import log
+from workers.observe.worker_errors import WorkerErrors
 from workers.ranking.lookup import LookUp
 from workers.ranking.pins import Available
 from workers.ranking.surface import Surfaces
@@ -20,6 +22,7 @@ from workers.streaming.checks import check_topics
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.intake import Intake
 from workers.streaming.lag import Lag
+from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.publisher import Publisher
@@ -112,15 +115,18 @@ def build_worker(
     look_up: LookUp,
 ) -> Worker:
     """Check the topics, and put the loop together."""
-    route, batch_bytes = _route(settings, cluster)
+    route, limits = _route(settings, cluster)
     group, protocol, reach, counts = settings.group, settings.group_protocol, Reach(), Counts()
+    errors = WorkerErrors(counts)
+    rules = rules_digest(surfaces, settings.candidates_format)
     log.info("starting", transactional_id=transactional_id, group=group, protocol=protocol, models=library.available())
     try:
         consumer = cluster.member(group, protocol, reach.error)
     except KafkaConfigError as error:
         raise ConfigurationError(f"{settings.kafka_config}: {error} (group protocol {protocol!r})") from None
-    publisher = Publisher(cluster, transactional_id, route.feeds, batch_bytes, reach)
-    restorer = Restorer(cluster, RestoreTopics(group, route.candidates, route.feeds), surfaces)
+    publisher = Publisher(cluster, transactional_id, route.feeds, limits, reach)
+    topics = RestoreTopics(group, route.candidates, route.feeds, route.dead_letters)
+    restorer = Restorer(cluster, topics, surfaces, rules)
     budget = Budget(settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s)
     decoder = Decoder(surfaces, Format(settings.candidates_format))
     return Worker(
@@ -128,29 +134,31 @@ def build_worker(
             group=group,
             consumer=consumer,
             publisher=publisher,
-            ownership=Ownership(consumer, restorer, route.candidates, budget, cooperative=protocol != "range"),
-            intake=Intake(decoder, budget, counts, route),
-            outlet=Outlet(publisher, consumer, library, steering.mix, look_up, route, counts),
+            ownership=Ownership(
+                consumer, restorer, route.candidates, budget, cooperative=protocol != "range", rules=rules
+            ),
+            intake=Intake(decoder, budget, counts, route, limits, errors),
+            outlet=Outlet(publisher, consumer, library, steering.mix, look_up, route, limits, counts, errors),
             route=route,
             counts=counts,
+            errors=errors,
             reach=reach,
             lag=Lag(consumer, route.candidates),
         )
     )
 
 
-def _route(settings: WorkerSettings, cluster: Cluster) -> tuple[Route, int]:
-    """Where the worker stands, and how large a batch of its producer may be."""
-    topics = check_topics(cluster, settings.topic_candidates, settings.topic_feeds, settings.topic_dead_letters)
+def _route(settings: WorkerSettings, cluster: Cluster) -> tuple[Route, OutputLimits]:
+    """Where the worker stands, and how large what it writes may be."""
+    feeds, dead_letters = settings.topic_feeds, settings.topic_dead_letters
+    first = check_topics(cluster, settings.topic_candidates, feeds, dead_letters)
     route = Route(
         candidates=settings.topic_candidates,
-        feeds=settings.topic_feeds,
-        dead_letters=settings.topic_dead_letters,
+        feeds=feeds,
+        dead_letters=dead_letters,
         feeds_format=Format(settings.feeds_format),
-        most_feed_bytes=topics.most_feed_bytes,
-        most_letter_bytes=topics.most_letter_bytes,
     )
-    return route, topics.batch_bytes
+    return route, OutputLimits(cluster, feeds, dead_letters, first)
 
 
 def _say(event: str, /, **fields: object) -> None:

@@ -66,6 +66,8 @@ def _json(letter: DeadLetter) -> str:
             "value": _base64(letter.value),
             "headers": [[name, _base64(value)] for name, value in letter.headers],
             "value_bytes": letter.value_bytes,
+            "key_bytes": letter.key_bytes,
+            "headers_left_out": letter.headers_left_out,
         }
     )
 

@@ -18,6 +18,7 @@ from workers.steering.status import WorkerStatus
 _WIDTH = 100
 _MOST_PARTITIONS = 16
 _NOT_KNOWN = "-"
+_STUCK_MS = 10_000  # a worker that lives turns many times a second; one transactional call may take 7 s
 _HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
 
 
@@ -27,7 +28,9 @@ _HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
 def status(redis: str | None, redis_prefix: str, as_json: bool) -> None:
     """Say which workers live, how far behind they are, and what each surface is ranked under.
 
-    LAG counts records, WORST is the partition with the most. Exit code 1 where no worker lives.
+    LAG counts records that are not ranked and published yet, WORST is the partition with the most. Partitions that
+    are not read have a line of their own. Exit code 1 if no worker lives, a partition stands still or fails, or a
+    worker's loop does not turn.
     """
     with open_desk(redis, redis_prefix) as desk:
         workers = desk.workers()
@@ -35,10 +38,13 @@ def status(redis: str | None, redis_prefix: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode({"workers": [_document(one) for one in workers], "surfaces": surfaces}))
     elif workers:
-        click.echo("\n".join((*_table(workers), *_unreadable(workers), *_surfaces(surfaces))))
+        click.echo("\n".join((*_table(workers), *_unreadable(workers), *_not_read(workers), *_surfaces(surfaces))))
     if not workers:
         where = f"Redis holds no status of a worker under {desk.keys.status('*')!r}"
         raise Failure(f"no worker lives: {where}; expected `trimtab worker` to run with this Redis and prefix")
+    troubles = [trouble for one in workers for trouble in _troubles(one)]
+    if troubles:
+        raise Failure("; ".join(troubles))
 
 
 def _document(live: LiveWorker) -> dict[str, object]:
@@ -52,6 +58,9 @@ def _document(live: LiveWorker) -> dict[str, object]:
         "partitions": said and said.partitions,
         "lag": said and said.lag,
         "open_requests": said and said.open_requests,
+        "partition_states": said and said.partition_states,
+        "turned_ms": said and said.turned_ms,
+        "doing": said and said.doing,
         "counts": said and said.counts,
         "tally": said and said.tally,
     }
@@ -107,6 +116,40 @@ def _unreadable(workers: Iterable[LiveWorker]) -> Iterator[str]:
             yield from _wrapped(
                 "", f"{one.worker}: its status does not read, is it of another version? {one.unreadable}"
             )
+
+
+def _not_read(workers: Iterable[LiveWorker]) -> Iterator[str]:
+    """A line for each partition that is not read, and for each loop that does not turn."""
+    for one in workers:
+        if one.status is None:
+            continue
+        if _is_stuck(one.status):
+            text = f"{one.worker}: its loop has been in {one.status.doing!r} for {_seconds(one.status.turned_ms)}"
+            yield from _wrapped("", text)
+        for number, partition in sorted(one.status.partition_states.items()):
+            if partition.state != "reading":
+                why = f": {partition.why}" if partition.why else ""
+                text = f"{one.worker}: partition {number} {partition.state} for {_seconds(partition.for_ms)}{why}"
+                yield from _wrapped("", text)
+
+
+def _troubles(live: LiveWorker) -> Iterator[str]:
+    """What is wrong with a worker, and does not mend itself at once."""
+    if live.status is None:
+        return
+    if _is_stuck(live.status):
+        yield f"{live.worker}: its loop does not turn"
+    helpless = [number for number, one in live.status.partition_states.items() if one.needs_help]
+    if helpless:
+        yield f"{live.worker}: partitions that are not read: {_partitions(helpless)}"
+
+
+def _is_stuck(said: WorkerStatus) -> bool:
+    return said.turned_ms is not None and said.turned_ms > _STUCK_MS
+
+
+def _seconds(milliseconds: int | None) -> str:
+    return _NOT_KNOWN if milliseconds is None else f"{milliseconds / 1000:.0f} s"
 
 
 # The surfaces

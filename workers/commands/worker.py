@@ -23,8 +23,12 @@ from workers.observe.log import configure_logs, log
 from workers.settings import ConfigurationError, WorkerSettings
 from workers.streaming.publisher import Fenced, ProducerLost
 from workers.streaming.slots import Slot, SlotTaken, take_slot
+from workers.streaming.watchdog import Watchdog
 from workers.streaming.worker import Worker
 from workers.surfaces import load_surfaces
+
+STUCK_SECONDS = 15.0
+"""How long the loop may hang in one call into a client library, none of which may take 8 s by its own limit."""
 
 DRAIN_SECONDS = 8.0
 """How long a drain may take; with a transactional call under way that is 13 s at most after SIGTERM."""
@@ -100,15 +104,25 @@ def _run(running: Worker) -> int:
     gc.freeze()
     gc.disable()
     try:
-        with RateLine(running.counts):
+        with RateLine(running.counts), Watchdog(running.pulse, _restart, STUCK_SECONDS):
             running.run()
     except Fenced as fenced:
         log.error("fenced", error=str(fenced), hint="two workers share a slot: give each host its own name")
         return 1
     except ProducerLost as lost:
-        log.error("not_drained", error=str(lost), hint="the broker did not answer; a restart replays what is open")
+        log.error("not_drained", error=str(lost), hint="nothing is lost: a restart replays what is not out")
         return 1
     return 0
+
+
+def _restart(doing: str, seconds: float) -> None:
+    """Start this process again, under its own id and with its own arguments: nothing else ends a call that hangs.
+
+    What it held is in the log. Whoever watches the process sees no end of it.
+    """
+    log.error("loop_stuck", doing=doing, seconds=round(seconds), then="the process starts again")
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _give_up_after(seconds: float) -> None:

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Counts:
-    """Totals since the worker started."""
+    """Totals since the worker started. `feeds` and `dead_letters` count what is out: committed, not only ranked.
+
+    `settled` counts events that a replay did not judge again: refused before, or of a published request.
+    `worker_errors` counts faults of our own on single records.
+    """
 
     events: int = 0
     candidates: int = 0
@@ -20,3 +24,5 @@ class Counts:
     dropped: int = 0
     defaulted: int = 0
     without_lookups: int = 0
+    settled: int = 0
+    worker_errors: int = 0

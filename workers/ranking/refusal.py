@@ -20,6 +20,7 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     LATE = "late"
     CANDIDATES = "refused-candidates"
+    WORKER_ERROR = "worker-error"
 
 
 class CandidateReason(StrEnum):

@@ -10,6 +10,7 @@ class RemovalReason(StrEnum):
     NOT_FINITE = "score-not-finite"
     NOT_SCORED = "not-scored"
     SOURCE_LIMIT = "source-limit"
+    WORKER_ERROR = "worker-error"
 
 
 class Removal(NamedTuple):

@@ -6,8 +6,8 @@ from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 
 
-def unscored(request: Request, drawn: Drawn, ranked_at: int) -> Feed:
-    """A feed without items and without models: every candidate is removed, as `not-scored`. `ranked_at` in ms."""
+def unscored(request: Request, drawn: Drawn, ranked_at: int, reason: RemovalReason = RemovalReason.NOT_SCORED) -> Feed:
+    """A feed without items and without models: every candidate is removed for one reason. `ranked_at` in ms."""
     return Feed(
         request_id=request.request_id,
         surface=request.surface.name,
@@ -20,5 +20,5 @@ def unscored(request: Request, drawn: Drawn, ranked_at: int) -> Feed:
         weights=drawn.weights,
         models={},
         items=[],
-        removed=[Removal(item_id, RemovalReason.NOT_SCORED) for item_id in sorted(request.item_ids)],
+        removed=[Removal(item_id, reason) for item_id in sorted(request.item_ids)],
     )

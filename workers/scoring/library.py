@@ -38,6 +38,10 @@ class NoVerifiedModel(Failure):
     """An objective that a surface needs has no version that verifies: the worker must not start."""
 
 
+class LibraryFailed(Exception):
+    """The thread that follows the models' folder has ended by an error, which is the cause: no request's fault."""
+
+
 class Tally(NamedTuple):
     """Totals since the start. A hit is a micro-batch's look for models that were there, a miss one that waits."""
 
@@ -122,10 +126,10 @@ class Library:
     ) -> Answer:
         """The models of a surface's feeds of one arm, in the order of `objectives`. Never waits: the loop's thread.
 
-        While what is to be in force is verified and loaded, what was goes on. Raises what ended the library's thread.
+        While what is to be in force is verified and loaded, what was goes on. Raises LibraryFailed.
         """
         if self._failure is not None:
-            raise self._failure
+            raise LibraryFailed(repr(self._failure)) from self._failure
         return self._answers.answer(self._catalogue, Asked(surface, arm, objectives, pins))
 
     def want(self, objective: str, version: int) -> None:

@@ -65,13 +65,28 @@ class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.state in ("available", "loaded", "listed")
 
 
+class PartitionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a worker does with a partition: `reading`, `restoring`, `standing` or `failing`; for how long, and why."""
+
+    state: str
+    for_ms: int | None = None
+    why: str | None = None
+
+    @property
+    def needs_help(self) -> bool:
+        """Whether the partition is not read until somebody acts, or until a fault is over."""
+        return self.state in ("standing", "failing")
+
+
 class WorkerStatus(msgspec.Struct, frozen=True):
     """The whole of it. What has a default here is the worker's own report, which comes once it has begun to work.
 
     `at` in milliseconds since the epoch, by the worker's clock; `expiry_ms`: the time for which Redis was to keep the
     status. `lag`: records to be read, by partition; one whose end is not known yet is not in it. `models`: objective to
     version, by surface. `library`: what lies in the folder of models. `objectives`: by feature set, those that may be
-    weighted beside the ones that a surface declares. `tally`: what was counted of models.
+    weighted beside the ones that a surface declares. `tally`: what was counted of models. `partition_states`: every
+    partition that is assigned to the worker. `turned_ms`: for how many milliseconds the ranking loop has been `doing`
+    the same thing.
     """
 
     worker: str
@@ -88,6 +103,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     counts: Mapping[str, int] = {}
     library: Mapping[str, Mapping[int, VersionStatus]] = {}
     tally: Mapping[str, int] = {}
+    partition_states: Mapping[int, PartitionStatus] = {}
+    turned_ms: int | None = None
+    doing: str | None = None
 
 
 class StatusUnreadable(ValueError):

@@ -1,15 +1,12 @@
 """What a worker checks of its topics before it takes a single event."""
 
-from typing import NamedTuple
-
 from workers.observe.failure import Failure
 from workers.observe.log import log
 from workers.streaming.clients import Cluster
+from workers.streaming.limits import RecordLimits, limits_of
 from workers.streaming.topics import BrokerUnreachable, describe_topics, topic_config
 
-_RECORD_OVERHEAD = 1024  # batch and record headers, the key (256 bytes at most) and the content type
 _LETTER_OVERHEAD = 32_768  # the headers that say why, beside the event's own key, value and headers
-_MOST_BATCH_BYTES = 500_000
 _WAIT_SECONDS = 5.0
 
 
@@ -17,16 +14,11 @@ class TopicsUnfit(Failure):
     """The topics are not as the guarantees need them; the message says which command mends it."""
 
 
-class TopicFacts(NamedTuple):
-    """What the topics allow, in bytes: a feed's value, a whole dead letter, and a batch of the producer."""
+def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: str) -> RecordLimits:
+    """Wait for the broker, then check the topics; return how large a record may be.
 
-    most_feed_bytes: int
-    most_letter_bytes: int
-    batch_bytes: int
-
-
-def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: str) -> TopicFacts:
-    """Wait for the broker, then check. Raises TopicsUnfit; warns where a guarantee is weaker than it could be."""
+    Raises TopicsUnfit and LimitTooSmall; warns if a guarantee is weaker than it could be.
+    """
     partitions = _wait_for_partitions(cluster, candidates, feeds, dead_letters)
     where = cluster.bootstrap
     for name in (candidates, feeds, dead_letters):
@@ -41,9 +33,7 @@ def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: st
     limits = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
     _warn_of_timestamps(candidates, configs[candidates]["message.timestamp.type"])
     _warn_of_small_letters(dead_letters, limits[dead_letters], limits[candidates] + _LETTER_OVERHEAD)
-    # The limit is on a batch, which the client does not split: one too large would abort for ever.
-    batch = min(_MOST_BATCH_BYTES, limits[feeds], limits[dead_letters]) - _RECORD_OVERHEAD
-    return TopicFacts(limits[feeds] - _RECORD_OVERHEAD, limits[dead_letters] - _RECORD_OVERHEAD, batch)
+    return limits_of(limits[feeds], limits[dead_letters], cluster.properties)
 
 
 def _warn_of_timestamps(topic: str, got: str) -> None:

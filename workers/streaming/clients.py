@@ -96,8 +96,11 @@ class Cluster:
         except KafkaException as error:
             raise KafkaConfigError(error.args[0].str()) from None
 
-    def transactional(self, transactional_id: str, batch_bytes: int) -> Producer:
-        """The worker's producer: everything it writes belongs to a transaction."""
+    def transactional(self, transactional_id: str, batch_bytes: int, message_bytes: int = 10_000_000) -> Producer:
+        """The worker's producer: everything it writes belongs to a transaction.
+
+        `batch_bytes` and `message_bytes` win over the properties, of which they were made (limits.py).
+        """
         settings = {
             "transactional.id": transactional_id,
             # A dead worker's transaction holds back readers for this long at most.
@@ -105,10 +108,9 @@ class Cluster:
             # At the default of 100 ms back-to-back transactions wait out CONCURRENT_TRANSACTIONS.
             "retry.backoff.ms": 10,
             "linger.ms": 2,
-            "batch.size": batch_bytes,
-            "message.max.bytes": 10_000_000,
         }
-        return Producer(self._with(settings))
+        sizes = {"batch.size": batch_bytes, "message.max.bytes": message_bytes}
+        return Producer(self._with(settings) | sizes)
 
     def producer(self) -> Producer:
         """The producer of `trimtab produce`: the partitioner that equals Java's default."""

@@ -7,7 +7,10 @@ from workers.assembly.budget import Budget
 from workers.codec.dead_letters import dead_letter_headers, fit_dead_letter
 from workers.codec.decoder import Decoder
 from workers.observe.counts import Counts
+from workers.observe.worker_errors import WorkerErrors
+from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
+from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output
 from workers.streaming.records import Fetched
@@ -22,14 +25,19 @@ class Intake:
     budget: Budget
     counts: Counts
     route: Route
+    limits: OutputLimits
+    errors: WorkerErrors
 
     def take(self, partition: Partition, message: Fetched, timestamp: int) -> None:
         """Take one record of a partition; `timestamp` in ms. What it closes waits in the partition's assembler."""
         assembler, offset, counts = partition.assembler, message.offset(), self.counts
         assembler.observe(offset, timestamp)
         counts.events += 1
+        if offset < partition.replay.until and partition.replay.is_settled(offset, message.key(), message.value()):
+            counts.settled += 1
+            return
         try:
-            event = self.decoder.decode(message.value(), message.key(), message.headers())
+            event = self._decode(message)
             refused = assembler.take(event, offset, timestamp)
         except EventRefused as refusal:
             self._dead_letter(partition, message, refusal.reason, refusal.message)
@@ -55,12 +63,28 @@ class Intake:
             min(held, key=lambda assembler: assembler.oldest_opened_at).evict_oldest()
             self.counts.evicted += 1
 
+    def _decode(self, message: Fetched) -> Event:
+        """Decode one record. Raises EventRefused, also if the decoder itself fails: that is our fault, and one
+        record's. A lack of memory is no record's fault.
+        """
+        try:
+            return self.decoder.decode(message.value(), message.key(), message.headers())
+        except (EventRefused, MemoryError):
+            raise
+        except Exception as error:
+            where = f"{message.topic()}/{message.partition()}@{message.offset()}"
+            self.errors.note("decode", error, record=where)
+            why = f"event: the worker failed to decode it: {error!r}; please report it with this event"
+            raise EventRefused(Reason.WORKER_ERROR, why) from error
+
     def _dead_letter(self, partition: Partition, message: Fetched, reason: Reason, why: str) -> None:
-        if partition.assembler.replaying(message.offset()):
-            return  # it went out with the commit that moved past it
-        self.counts.dead_letters += 1
-        headers = dead_letter_headers(
-            message.headers(), reason, why, message.topic(), message.partition(), message.offset()
+        offset, key, value = message.offset(), message.key(), message.value()
+        if offset < partition.replay.until:
+            is_partial = reason is Reason.CANDIDATES
+            if partition.replay.is_out(offset, key, value, is_partial=is_partial, message=why):
+                return
+        headers = dead_letter_headers(message.headers(), reason, why, message.topic(), message.partition(), offset)
+        letter = fit_dead_letter(key, value, headers, self.limits.letter_bytes)
+        partition.outbox.append(
+            Output(self.route.dead_letters, partition.number, letter.key, letter.value, letter.headers)
         )
-        value, headers = fit_dead_letter(message.key(), message.value(), headers, self.route.most_letter_bytes)
-        partition.outbox.append(Output(self.route.dead_letters, partition.number, message.key(), value, headers))

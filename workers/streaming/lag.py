@@ -11,7 +11,7 @@ _SECONDS: Final = 1.0
 
 
 class Lag:
-    """Records between what is taken in and the high watermark of each partition, as the loop saw them last.
+    """Records between what is out and the high watermark of each partition, as the loop saw them last.
 
     `records` is replaced whole: any thread reads it. A partition whose watermark is not known yet is not in it.
     """
@@ -29,7 +29,7 @@ class Lag:
         ends = {partition: self._end(partition.number) for partition in partitions}
         self.records = {
             # A seek leaves the watermark of the last fetch, which may be older than what is taken in since.
-            partition.number: max(0, end - partition.read_below)
+            partition.number: max(0, end - partition.out_below)
             for partition, end in ends.items()
             if end is not None
         }

@@ -1,6 +1,9 @@
 """Ownership: which partitions are ours, restored before they are read, dropped when they are lost."""
 
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -10,16 +13,57 @@ from workers.observe.log import log
 from workers.streaming.partition import Partition
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
 
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 60.0
+
+
+class PartitionState(StrEnum):
+    """What a worker does with a partition that is assigned to it."""
+
+    READING = "reading"
+    RESTORING = "restoring"
+    STANDING = "standing"  # until somebody acts: nothing is skipped by itself
+    FAILING = "failing"  # tried again by itself, after pauses
+
+
+@dataclass(frozen=True)
+class NotRead:
+    """A partition that is ours and is neither read nor restored. `since` and `again_at` in monotonic seconds."""
+
+    state: PartitionState
+    why: str
+    since: float
+    tries: int = 0
+    again_at: float = float("inf")
+
 
 class Ownership:
-    """The partitions of the candidates topic that this worker owns and has restored, by number."""
+    """The partitions of the candidates topic that this worker owns.
+
+    `partitions` are those that are restored, by number, `not_read` those that stand still or fail. Every other one of
+    `assigned` is being restored. `rules` is the digest of the rules by which events are judged.
+    """
 
     def __init__(
-        self, consumer: Consumer, restorer: Restorer, topic: str, budget: Budget, *, cooperative: bool
+        self,
+        consumer: Consumer,
+        restorer: Restorer,
+        topic: str,
+        budget: Budget,
+        *,
+        cooperative: bool,
+        rules: str = "",
     ) -> None:
         self.partitions: dict[int, Partition] = {}
-        self._consumer, self._restorer, self._topic = consumer, restorer, topic
-        self._budget, self._cooperative = budget, cooperative
+        self.not_read: dict[int, NotRead] = {}
+        self.assigned: dict[int, float] = {}
+        self._consumer = consumer
+        self._restorer = restorer
+        self._topic = topic
+        self._budget = budget
+        self._cooperative = cooperative
+        self._rules = rules
+        self._failed_before: dict[int, int] = {}
 
     def subscribe(self) -> None:
         """Join the group; partitions come and go in later polls."""
@@ -35,8 +79,15 @@ class Ownership:
         """Whether a partition is being restored."""
         return self._restorer.busy
 
+    @property
+    def waits_for(self) -> dict[int, str]:
+        """By partition, what a restore under way waits for."""
+        return self._restorer.waits_for
+
     def advance(self) -> None:
         """Take restores on without waiting; a partition that is restored is read from its low-water mark."""
+        if self.not_read:
+            self._try_again()
         if not self._restorer.busy:
             return
         for found in self._restorer.advance():
@@ -48,10 +99,26 @@ class Ownership:
 
     def stand_still(self, number: int, why: str) -> None:
         """Stop one partition: retention removed what was not yet ranked. Nothing is skipped silently."""
-        self._consumer.pause([TopicPartition(self._topic, number)])
-        self._drop([number])
         command = f"stop the group's workers, then: trimtab offsets resume --partition {number}"
+        self._stop_reading(number, NotRead(PartitionState.STANDING, f"{why}; {command}", time.monotonic()))
         log.error("offsets_lost", partition=number, error=why, resume=command)
+
+    def fail(self, number: int, why: str) -> None:
+        """Take one partition out after an error of our own that is not one record's, and restore it after a pause.
+
+        The pauses grow while it fails. The others go on.
+        """
+        now = time.monotonic()
+        tries = self._failed_before.get(number, 0)
+        self._failed_before[number] = tries + 1
+        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**tries)
+        self._stop_reading(number, NotRead(PartitionState.FAILING, why, now, tries + 1, now + wait))
+        if not tries:
+            log.error("partition_fails", partition=number, error=why, doing="the others go on; it is tried again")
+
+    def is_sound(self, number: int) -> None:
+        """Note that a partition goes through: its next failure counts as the first."""
+        self._failed_before.pop(number, None)
 
     def let_go(self) -> list[int]:
         """Forget everything that is held, and read no further; `begin_anew` is to follow."""
@@ -65,6 +132,32 @@ class Ownership:
         """Restore partitions from what is committed."""
         self._restorer.begin(numbers)
 
+    def pause_full(self, most: int) -> None:
+        """Read no further in partitions of which more waits to go out than `most`, and read on in the others."""
+        for partition in self.partitions.values():
+            is_full = partition.waiting >= most
+            if is_full == partition.is_paused:
+                continue
+            where = [TopicPartition(self._topic, partition.number)]
+            if is_full:
+                self._consumer.pause(where)
+            else:
+                self._consumer.resume(where)
+            partition.is_paused = is_full
+
+    def _try_again(self) -> None:
+        now = time.monotonic()
+        due = [number for number, one in self.not_read.items() if one.again_at <= now]
+        for number in due:
+            del self.not_read[number]
+        self._restorer.begin(due)
+
+    def _stop_reading(self, number: int, not_read: NotRead) -> None:
+        self._consumer.pause([TopicPartition(self._topic, number)])
+        self._restorer.cancel([number])
+        self._drop([number])
+        self.not_read[number] = not_read
+
     def _assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         numbers = [where.partition for where in assigned]
         log.info("assigned", partitions=numbers)
@@ -76,6 +169,7 @@ class Ownership:
         else:
             consumer.assign(start)
         consumer.pause(start)
+        self.assigned |= dict.fromkeys(numbers, time.monotonic())
         self._restorer.begin(numbers)
 
     def _revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
@@ -83,6 +177,10 @@ class Ownership:
         log.info("revoked", partitions=numbers)
         self._restorer.cancel(numbers)
         self._drop(numbers)
+        for number in numbers:
+            self.assigned.pop(number, None)
+            self.not_read.pop(number, None)
+            self._failed_before.pop(number, None)
         if self._cooperative:
             consumer.incremental_unassign(revoked)
         else:
@@ -132,7 +230,7 @@ class Ownership:
         for request_id, expires, ledger in restored.published:
             assembler.remember(request_id, expires, ledger)
         assembler.ledger_end = restored.end
-        self.partitions[number] = Partition(number, assembler)
+        self.partitions[number] = Partition(number, assembler, restored.replay, self._rules)
         self._consumer.resume([where])
         found = len(restored.published)
         log.info("restored", partition=number, low_water=mark.low_water, next=mark.next, published=found)

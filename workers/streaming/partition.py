@@ -5,6 +5,7 @@ from enum import Enum
 from confluent_kafka import TopicPartition
 
 from workers.assembly.assembler import Assembler, Mark
+from workers.assembly.replay import Replay
 from workers.codec.pointer import Pointer, write_pointer
 from workers.streaming.publisher import Output
 
@@ -27,14 +28,18 @@ class Partition:
     while does not take the pause for silence.
     """
 
-    def __init__(self, number: int, assembler: Assembler) -> None:
+    def __init__(self, number: int, assembler: Assembler, replay: Replay | None = None, rules: str = "") -> None:
         self.number = number
         self.assembler = assembler
+        self.replay = replay or Replay(until=0)
+        self._rules = rules
         self.outbox: list[Output] = []
+        self._start = assembler.next
         self._committed: Mark | None = None
         self._end: int | None = None
         self._idle_ms = 0.0
         self.begun = False
+        self.is_paused = False
         self._gap: int | None = None
 
     def begins_at(self, offset: int) -> Beginning:
@@ -60,9 +65,27 @@ class Partition:
         self._end = None
 
     @property
+    def waiting(self) -> int:
+        """How much of it waits to go out: closed candidates that are not ranked yet, and records that are ready."""
+        return self.assembler.closed_candidates + len(self.outbox)
+
+    @property
     def read_below(self) -> int:
         """The offset below which everything is read; at the end that is past records which are none of ours to take."""
         return max(self.assembler.next, self._end or 0)
+
+    @property
+    def unpublished(self) -> int:
+        """Closed requests and dead letters that are not out."""
+        return self.assembler.unpublished + len(self.outbox)
+
+    @property
+    def out_below(self) -> int:
+        """The offset below which everything is out that is due: what was taken in since the last commit counts as
+        not read, as long as any of it waits to go out."""
+        if not self.waiting:
+            return self.read_below
+        return self._committed.next if self._committed is not None else self._start
 
     def pass_idle(self, elapsed_ms: float) -> None:
         """A poll brought nothing for this partition."""
@@ -92,11 +115,16 @@ class Partition:
         mark = self.assembler.mark()
         if mark == self._committed and not self.outbox:
             return None
-        metadata = write_pointer(Pointer(scan=mark.scan, time=mark.time, next=mark.next))
+        # Until a replay under other rules is over, its events were judged by both.
+        is_mixed = self.replay.is_by_other_rules and self.assembler.next < self.replay.until
+        rules = "" if is_mixed else self._rules
+        metadata = write_pointer(Pointer(scan=mark.scan, time=mark.time, next=mark.next, rules=rules))
         return TopicPartition(topic, self.number, mark.low_water, metadata), mark
 
     def committed(self, mark: Mark, ledger_end: int = 0) -> None:
         """The transaction went through: the outbox is out, the mark is written, feeds stand below `ledger_end`."""
         self.outbox.clear()
         self._committed = mark
+        if self.assembler.next >= self.replay.until:
+            self.replay = Replay(until=0)
         self.assembler.ledger_end = max(self.assembler.ledger_end, ledger_end)

@@ -1,30 +1,80 @@
 """Transactions: feeds, dead letters and offsets go out together or not at all.
 
-What a failure means is decided here, by who is at fault:
-- `TransactionAborted`: the transaction is undone; poll, so that lost partitions are dropped, and publish again;
-- `ProducerLost`: nobody can say how it ended; everything starts anew from what is committed;
-- `Fenced`: another worker runs under our transactional id; this one must stop.
+What a failure means is decided here:
+
+| What failed                                      | Raised             | What the worker does                      |
+|--------------------------------------------------|--------------------|-------------------------------------------|
+| a call, and the transaction could be aborted     | TransactionAborted | poll, pause, publish the same again       |
+| a record that the client does not take           | TransactionAborted | the same; `partitions` names whose it was |
+| a call that did not return within its limit      | ProducerLost       | a new producer; restore from the log      |
+| anything after which the outcome is unknown      | ProducerLost       | the same                                  |
+| another producer took over our transactional id  | Fenced             | the same once; fenced again: exit         |
+
+Blocking calls run on a thread of the producer's own (call_thread.py). If one is overdue, the thread and its producer
+are abandoned, and a new producer under the same transactional id fences the old one: whatever the lost call does
+later, the broker refuses it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from workers.streaming.call_thread import CallOverdue, CallThread
 from workers.streaming.clients import Cluster
+from workers.streaming.limits import OutputLimits
 from workers.streaming.reach import Reach
 from workers.streaming.records import Headers
 
 CALL_SECONDS = 5.0
-"""How long one transactional call may take before its producer is given up."""
+"""How long the client may take for one transactional call."""
+GRACE_SECONDS = 2.0
+"""How much longer we wait for it. A client that keeps its limits returns before."""
+_FULL_QUEUE_SECONDS = 15.0  # past the client's own limit for sending a record, which is the transaction's: 10 s
+
+_NOT_OF_A_RECORD = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError._TIMED_OUT,
+        KafkaError._MSG_TIMED_OUT,
+    }
+)
+_PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
 
-class TransactionAborted(Exception):
+class TransactionFailed(Exception):
+    """A transaction did not go through.
+
+    `cause` is the same for failures of the same kind. `partitions` are those whose records were refused; empty if that
+    is not known. `blames_records` is False if the group, the broker or the time was the reason, and not what was sent.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cause: str = "",
+        partitions: Iterable[int] = (),
+        blames_records: bool = False,
+        too_large: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.cause = cause or message
+        self.partitions = frozenset(partitions)
+        self.blames_records = blames_records
+        self.too_large = too_large
+
+
+class TransactionAborted(TransactionFailed):
     """The transaction is undone and may be tried again after a poll."""
 
 
-class ProducerLost(Exception):
-    """The outcome is unknown, or the producer is of no more use: start anew from what is committed."""
+class ProducerLost(TransactionFailed):
+    """The outcome is unknown, or the producer is of no more use: start again from what is committed."""
 
 
 class Fenced(Exception):
@@ -41,52 +91,44 @@ class Output(NamedTuple):
     headers: Headers
 
 
-class Publisher:
-    """One transactional producer. `ends` holds, by output partition, the offset after our last feed there."""
+class RecordRefused(Exception):
+    """The client does not take a record; nothing of it was sent."""
 
-    def __init__(
-        self, cluster: Cluster, transactional_id: str, feeds_topic: str, batch_bytes: int, reach: Reach
-    ) -> None:
-        self._cluster, self._transactional_id, self._feeds_topic = cluster, transactional_id, feeds_topic
-        self._batch_bytes, self._reach = batch_bytes, reach
-        self._producer: Producer | None = None
-        self._failure: KafkaError | None = None
-        self.ends: dict[int, int] = {}
+    def __init__(self, output: Output, error: KafkaError | None, message: str) -> None:
+        super().__init__(message)
+        self.output = output
+        self.error = error
 
-    def start(self) -> bool:
-        """Fence whoever used our transactional id before. False while the broker cannot be reached."""
-        producer = self._cluster.transactional(self._transactional_id, self._batch_bytes)
-        try:
-            producer.init_transactions(CALL_SECONDS)
-        except KafkaException as error:
-            cause = error.args[0]
-            if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
-                self._reach.lost(cause)
-                return False
-            raise
-        self._reach.heard()
-        self._producer = producer
-        return True
 
-    def publish(self, outputs: Iterable[Output], offsets: Sequence[TopicPartition], consumer: Consumer) -> None:
-        """Publish in one transaction. Raises TransactionAborted, ProducerLost or Fenced."""
-        producer = self._producer
-        if producer is None:
-            raise ProducerLost("there is no producer")
-        self._failure = None
-        try:
-            producer.begin_transaction()
-            for output in outputs:
-                self._produce(producer, output)
-            producer.send_offsets_to_transaction(list(offsets), consumer.consumer_group_metadata(), CALL_SECONDS)
-            producer.commit_transaction(CALL_SECONDS)
-        except KafkaException as error:
-            self._recover(producer, error.args[0])
+class _Session:
+    """One transactional producer from its start until it is given up, with the thread of its blocking calls."""
 
-    def _produce(self, producer: Producer, output: Output) -> None:
+    def __init__(self, producer: Producer, seconds: float) -> None:
+        # In a list, so that the thread can drop the last reference: destroying a producer may wait for a broker.
+        self._held = [producer]
+        self._calls = CallThread("transactions")
+        self._seconds = seconds
+        self.delivery_failure: KafkaError | None = None
+        self.refused_partitions: set[int] = set()
+        self.ends: dict[tuple[str, int], int] = {}
+
+    def call(self, call: Callable[[Producer], object]) -> None:
+        """Make a blocking call. Raises what it raises, and CallOverdue."""
+        held = self._held
+        self._calls.run(lambda: call(held[0]), self._seconds)
+
+    def begin(self) -> None:
+        self.delivery_failure = None
+        self.refused_partitions.clear()
+        self.ends.clear()
+        self.call(lambda producer: producer.begin_transaction())
+
+    def produce(self, output: Output) -> None:
+        """Queue one record; waits while the client's queue is full. Raises RecordRefused."""
+        waited = 0.0
         while True:
             try:
-                producer.produce(
+                self._held[0].produce(
                     output.topic,
                     output.value,
                     output.key,
@@ -94,36 +136,174 @@ class Publisher:
                     on_delivery=self._delivered,
                     headers=list(output.headers),
                 )
-            except BufferError:
-                producer.poll(0.05)
+            except BufferError as full:
+                if waited >= _FULL_QUEUE_SECONDS:
+                    raise RecordRefused(output, None, f"the client's queue stays full: {full}") from None
+                self._held[0].poll(0.05)
+                waited += 0.05
+            except KafkaException as refused:
+                raise RecordRefused(output, refused.args[0], refused.args[0].str()) from None
+            # The client's binding refuses what it cannot convert by various errors of Python.
+            except Exception as error:
+                raise RecordRefused(output, None, repr(error)) from error
             else:
                 return
 
+    def discard(self) -> None:
+        """Give up the producer with all that it still holds: nothing of it may be sent later. Does not wait."""
+        held = self._held
+
+        def destroy() -> None:
+            held[0].purge()
+            held.clear()
+
+        self._calls.end(destroy)
+
     def _delivered(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self._failure = self._failure or error
-        elif message.topic() == self._feeds_topic:
-            self.ends[message.partition()] = message.offset() + 1
+        if error is None:
+            self.ends[message.topic(), message.partition()] = message.offset() + 1
+        elif error.code() not in _PURGED:
+            self.delivery_failure = self.delivery_failure or error
+            if error.code() not in _NOT_OF_A_RECORD:
+                self.refused_partitions.add(message.partition())
 
-    def _recover(self, producer: Producer, cause: KafkaError) -> None:
+
+class Publisher:
+    """One transactional producer at a time. `ends` holds, by partition, the offset after our last feed there."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        transactional_id: str,
+        feeds_topic: str,
+        limits: OutputLimits,
+        reach: Reach,
+        explain: Callable[[KafkaError], str] = KafkaError.str,
+        call_seconds: float = CALL_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        self._cluster = cluster
+        self._transactional_id = transactional_id
+        self._feeds_topic = feeds_topic
+        self._limits = limits
+        self._reach = reach
+        self._explain = explain
+        self._call_seconds = call_seconds
+        self._grace_seconds = grace_seconds
+        self._session: _Session | None = None
+        self.ends: dict[int, int] = {}
+
+    def start(self) -> bool:
+        """Fence whoever used our transactional id before. False if the broker cannot be reached.
+
+        Raises KafkaException if the broker refuses, and it is of no use to ask again.
+        """
+        producer = self._cluster.transactional(
+            self._transactional_id, batch_bytes=self._limits.batch_bytes, message_bytes=self._limits.message_bytes
+        )
+        session = _Session(producer, self._call_seconds + self._grace_seconds)
+        del producer
+        try:
+            session.call(lambda producer: producer.init_transactions(self._call_seconds))
+        except CallOverdue as overdue:
+            session.discard()
+            self._reach.lost(f"init_transactions: {overdue}")
+            return False
+        except KafkaException as error:
+            session.discard()
+            cause = error.args[0]
+            if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
+                self._reach.lost(cause.str())
+                return False
+            raise
+        self._reach.heard()
+        self._session = session
+        return True
+
+    def publish(self, outputs: Iterable[Output], offsets: Sequence[TopicPartition], consumer: Consumer) -> None:
+        """Publish in one transaction. Raises TransactionAborted, ProducerLost or Fenced."""
+        session = self._session
+        if session is None:
+            raise ProducerLost("there is no producer")
+        positions = list(offsets)
+        seconds = self._call_seconds
+        doing = "begin_transaction"
+        try:
+            session.begin()
+            doing = "produce"
+            for output in outputs:
+                session.produce(output)
+            doing = "send_offsets_to_transaction"
+            session.call(
+                lambda producer: producer.send_offsets_to_transaction(
+                    positions, consumer.consumer_group_metadata(), seconds
+                )
+            )
+            doing = "commit_transaction"
+            session.call(lambda producer: producer.commit_transaction(seconds))
+        except CallOverdue as overdue:
+            self._discard()
+            raise ProducerLost(f"{doing}: {overdue}", cause=doing) from None
+        except RecordRefused as refused:
+            self._abort(session, refused)
+        except KafkaException as error:
+            self._recover(session, error.args[0])
+        for (topic, partition), end in session.ends.items():
+            if topic == self._feeds_topic:
+                self.ends[partition] = end
+
+    def _abort(self, session: _Session, refused: RecordRefused) -> None:
+        """Undo a transaction of which one record was not taken; always raises."""
+        code = refused.error.code() if refused.error is not None else None
+        failure = TransactionAborted(
+            f"{refused.output.topic}: a record is not taken: {refused}",
+            cause=refused.error.name() if refused.error is not None else "produce",
+            partitions=[refused.output.partition],
+            blames_records=True,
+            too_large=code in _TOO_LARGE,
+        )
+        self._undo(session)
+        raise failure
+
+    def _recover(self, session: _Session, error: KafkaError) -> None:
         """Turn a failed call into what is to be done about it; always raises."""
-        if cause.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED):
-            self._discard(producer)
-            raise Fenced(cause.str())
-        if not cause.fatal() and cause.txn_requires_abort():
-            try:
-                producer.abort_transaction(CALL_SECONDS)
-            except KafkaException as error:
-                cause = error.args[0]
-            else:
-                raise TransactionAborted(f"{cause.str()}{self._delivery_failure()}")
-        self._discard(producer)
-        raise ProducerLost(cause.str())
+        if error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED):
+            self._discard()
+            raise Fenced(error.str())
 
-    def _discard(self, producer: Producer) -> None:
-        """Give up the producer with all that it still holds: nothing of it may be sent later."""
-        self._producer = None
-        producer.purge()
+        can_be_undone = error.txn_requires_abort() and not error.fatal()
+        if can_be_undone:
+            self._undo(session)
+        else:
+            self._discard()
+        # Only now every failed delivery was reported: undoing reports what is left.
+        failed = session.delivery_failure
+        root = failed or error
+        message = self._explain(error)
+        if failed is not None:
+            message += f"; a delivery failed: {self._explain(failed)}"
+        failure = TransactionAborted if can_be_undone else ProducerLost
+        raise failure(
+            message,
+            cause=root.name(),
+            partitions=session.refused_partitions,
+            blames_records=not (root.retriable() or root.code() in _NOT_OF_A_RECORD),
+            too_large=root.code() in _TOO_LARGE,
+        )
 
-    def _delivery_failure(self) -> str:
-        return f"; a delivery failed: {self._failure.str()}" if self._failure is not None else ""
+    def _undo(self, session: _Session) -> None:
+        """Abort the transaction. Raises ProducerLost if it is not known whether it is undone."""
+        seconds = self._call_seconds
+        try:
+            session.call(lambda producer: producer.abort_transaction(seconds))
+        except CallOverdue as overdue:
+            self._discard()
+            raise ProducerLost(f"abort_transaction: {overdue}", cause="abort_transaction") from None
+        except KafkaException as error:
+            self._discard()
+            raise ProducerLost(self._explain(error.args[0]), cause=error.args[0].name()) from None
+
+    def _discard(self) -> None:
+        if self._session is not None:
+            self._session.discard()
+            self._session = None

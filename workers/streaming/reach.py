@@ -16,15 +16,15 @@ class Reach:
     def error(self, error: KafkaError) -> None:
         """Take an error of a client: librdkafka repeats it while it goes on trying."""
         if error.code() in _GONE:
-            self.lost(error)
+            self.lost(error.str())
         else:
             log.warning("kafka_error", error=error.str())
 
-    def lost(self, error: KafkaError) -> None:
+    def lost(self, error: str) -> None:
         """The broker does not answer."""
         if not self._lost:
             self._lost = True
-            log.warning("kafka_lost", error=error.str(), doing="waiting for it; nothing is given up")
+            log.warning("kafka_lost", error=error, doing="waiting for it; nothing is given up")
 
     def heard(self) -> None:
         """Something came from the broker."""

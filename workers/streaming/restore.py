@@ -4,7 +4,9 @@ Each restore is a generator that yields while it waits. In order, and the order 
 1. the committed offset and its pointer, once no undecided transaction touches them (`require_stable`);
 2. the output's high watermark as of then;
 3. the output from `scan` to that watermark under read_committed. This also waits out a transaction whose markers are
-   still being written, so that a feed published by the last owner can never be missed.
+   still being written, so that a feed published by the last owner can never be missed;
+4. the dead letters, whole, if the events to be replayed were judged by other rules than those of today, or if nobody
+   knows (no pointer). Otherwise they are not read at all.
 """
 
 import time
@@ -14,13 +16,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from workers.assembly.assembler import NO_TIME, Mark
+from workers.assembly.replay import PastLetter, Replay, length_of
+from workers.codec.dead_letters import read_dead_letter
 from workers.codec.feeds import Published, read_published
 from workers.codec.pointer import Pointer, read_pointer
 from workers.observe.log import log
+from workers.ranking.refusal import Reason
 from workers.ranking.surface import Surfaces
 from workers.streaming.clients import Cluster
 from workers.streaming.offsets import ask_committed, ask_earliest, ask_latest
@@ -39,12 +44,13 @@ class Remembered(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """What the two logs say of a partition. `end` is the output offset up to which they were read."""
+    """What the logs say of a partition. `end` is the output offset up to which they were read."""
 
     partition: int
     mark: Mark
     end: int
     published: list[Remembered]
+    replay: Replay
 
 
 class OffsetsLost(NamedTuple):
@@ -56,7 +62,9 @@ class OffsetsLost(NamedTuple):
     latest: int
 
 
-class _Watermarks(NamedTuple):
+class Watermarks(NamedTuple):
+    """The first offset of a partition, and the one after its last record."""
+
     earliest: int
     latest: int
 
@@ -71,19 +79,26 @@ class RestoreTopics:
     group: str
     candidates: str
     feeds: str
+    dead_letters: str
 
 
 class Restorer:
-    """Restores partitions side by side; `advance` never waits."""
+    """Restores partitions side by side; `advance` never waits.
 
-    def __init__(self, cluster: Cluster, topics: RestoreTopics, surfaces: Surfaces) -> None:
-        self._cluster, self._topics = cluster, topics
+    `rules` is the digest of the rules of today. `waits_for` says, by partition, what a restore under way waits for.
+    """
+
+    def __init__(self, cluster: Cluster, topics: RestoreTopics, surfaces: Surfaces, rules: str) -> None:
+        self._cluster = cluster
+        self._topics = topics
+        self._rules = rules
         self._horizons = {surface.name: surface.horizon_ms for surface in surfaces.values()}
         self._longest = max(self._horizons.values())
         self._admin: AdminClient | None = None
         self._reader: Consumer | None = None
-        self._inbox: dict[int, deque[Fetched]] = {}
+        self._inboxes: dict[tuple[str, int], deque[Fetched]] = {}
         self._running: dict[int, Step[Restored | OffsetsLost]] = {}
+        self.waits_for: dict[int, str] = {}
 
     def begin(self, partitions: Iterable[int]) -> None:
         """Start to restore; a restore of the same partition under way is dropped."""
@@ -94,13 +109,22 @@ class Restorer:
     def cancel(self, partitions: Iterable[int]) -> None:
         """Drop the restores of partitions that are not ours any more."""
         for partition in partitions:
-            if self._running.pop(partition, None) is not None and partition in self._inbox:
-                self._stop_reading(partition)
+            if self._running.pop(partition, None) is None:
+                continue
+            self.waits_for.pop(partition, None)
+            for topic, number in list(self._inboxes):
+                if number == partition:
+                    self._stop_reading(TopicPartition(topic, number))
 
     @property
     def busy(self) -> bool:
         """Whether a restore is under way."""
         return bool(self._running)
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that are being restored."""
+        return list(self._running)
 
     def advance(self) -> list[Restored | OffsetsLost]:
         """Take every restore as far as it goes without waiting; return those that are complete."""
@@ -111,6 +135,7 @@ class Restorer:
                 next(steps)
             except StopIteration as stop:
                 del self._running[partition]
+                self.waits_for.pop(partition, None)
                 complete.append(stop.value)
         if not self._running:
             self.close()
@@ -130,31 +155,45 @@ class Restorer:
         committed = yield from self._committed(source)
         inputs = yield from self._watermarks(source)
         outputs = yield from self._watermarks(target)
+
         offset, pointer = committed.offset, read_pointer(committed.metadata)
         if offset < 0:
             offset = inputs.earliest
         elif not inputs.earliest <= offset <= inputs.latest:
             return OffsetsLost(partition, offset, inputs.earliest, inputs.latest)
-        mark = _starting_mark(offset, pointer, outputs)
+
+        mark = starting_mark(offset, pointer, inputs, outputs)
+        rules = pointer.rules if pointer is not None and is_usable(pointer, outputs) else ""
+        self.waits_for[partition] = f"reads {target.topic} from offset {mark.scan} to {outputs.latest}"
         published = yield from self._read_ledger(target, mark.scan, outputs.latest)
-        return Restored(partition, mark, outputs.latest, published)
+
+        letters: dict[int, PastLetter] | None = None
+        if rules != self._rules and mark.low_water < mark.next:
+            letters = yield from self._read_letters(partition)
+        replay = Replay(mark.next, letters, [remembered.request_id for remembered in published])
+        return Restored(partition, mark, outputs.latest, published, replay)
 
     def _committed(self, source: TopicPartition) -> Step[TopicPartition]:
+        group = self._topics.group
+        self.waits_for[source.partition] = f"asks for the committed offset of group {group!r}"
         while True:
-            answer = yield from self._wait(lambda admin: ask_committed(admin, self._topics.group, source))
+            answer = yield from self._wait(source.partition, lambda admin: ask_committed(admin, group, source))
             found: TopicPartition = answer.topic_partitions[0]
             if found.error is None:
                 return found
+            self.waits_for[source.partition] = f"the committed offset of group {group!r}: {found.error.str()}"
             yield from _pause()
 
-    def _watermarks(self, where: TopicPartition) -> Step[_Watermarks]:
-        earliest = yield from self._wait(lambda admin: ask_earliest(admin, where))
-        latest = yield from self._wait(lambda admin: ask_latest(admin, where))
-        return _Watermarks(earliest.offset, latest.offset)
+    def _watermarks(self, where: TopicPartition) -> Step[Watermarks]:
+        partition = where.partition
+        self.waits_for[partition] = f"asks where {where.topic} begins and ends"
+        earliest = yield from self._wait(partition, lambda admin: ask_earliest(admin, where))
+        latest = yield from self._wait(partition, lambda admin: ask_latest(admin, where))
+        return Watermarks(earliest.offset, latest.offset)
 
-    def _wait(self, ask: Callable[[AdminClient], Future[T]]) -> Step[T]:
+    def _wait(self, partition: int, ask: Callable[[AdminClient], Future[T]]) -> Step[T]:
         """Ask, and ask again after an error that passes: the broker is away, or an offset is undecided."""
-        said = False
+        is_logged = False
         while True:
             # Held until the answer: a client that is collected answers nothing any more.
             try:
@@ -164,9 +203,11 @@ class Restorer:
                     yield
                 return future.result()
             except KafkaException as error:
-                if not said:
-                    log.warning("restore_waits", error=error.args[0].str())
-                said = True
+                why = error.args[0].str()
+                self.waits_for[partition] = why
+                if not is_logged:
+                    log.warning("restore_waits", partition=partition, error=why)
+                is_logged = True
             # After a broker's crash a client may wait for ever for its coordinator: seen on librdkafka 2.16.
             self._admin = None
             yield from _pause()
@@ -179,21 +220,74 @@ class Restorer:
 
     def _read_ledger(self, target: TopicPartition, scan: int, end: int) -> Step[list[Remembered]]:
         published: list[Remembered] = []
-        if scan >= end:
-            return published
-        self._start_reading(target, scan)
-        inbox, position = self._inbox[target.partition], scan
+        yield from self._read_log(target, scan, end, lambda record: published.append(self._remember(record)))
+        return published
+
+    def _read_letters(self, partition: int) -> Step[dict[int, PastLetter]]:
+        """By input offset, the letters that are out for the events of a partition.
+
+        A worker that may not read them goes on: events that were refused before are then refused a second time, which
+        doubles a dead letter and loses nothing.
+        """
+        where = TopicPartition(self._topics.dead_letters, partition)
+        letters: dict[int, PastLetter] = {}
+
+        def take(record: Record) -> None:
+            letter = read_dead_letter(record.key, record.value, record.headers)
+            if letter is None or (letter.topic, letter.partition) != (self._topics.candidates, partition):
+                return
+            letters[letter.offset] = PastLetter(
+                is_partial=letter.reason == Reason.CANDIDATES,
+                message=letter.message,
+                has_key=letter.key_bytes is None,
+                key=letter.key,
+                value_bytes=length_of(letter.value) if letter.value_bytes is None else letter.value_bytes,
+            )
+
+        watermarks = yield from self._watermarks(where)
+        self.waits_for[partition] = f"reads {where.topic} up to offset {watermarks.latest}"
+        error = yield from self._read_log(where, watermarks.earliest, watermarks.latest, take, gives_up=True)
+        if error is not None:
+            risk = "events that were refused before may become dead letters a second time"
+            log.warning("dead_letters_unread", partition=partition, error=error.str(), risk=risk)
+        log.info("judged_by_other_rules", partition=partition, dead_letters=len(letters))
+        return letters
+
+    def _read_log(
+        self,
+        where: TopicPartition,
+        start: int,
+        end: int,
+        take: Callable[[Record], None],
+        gives_up: bool = False,
+    ) -> Step[KafkaError | None]:
+        """Hand over every committed record from `start` to `end`.
+
+        If we may not read the topic, return the error if it `gives_up`, and otherwise say so and wait.
+        """
+        if start >= end:
+            return None
+        self._start_reading(where, start)
+        inbox, position, waits_for = self._inboxes[where.topic, where.partition], start, ""
         while position < end:
             yield
             while inbox:
                 message = inbox.popleft()
-                if is_end(message):
-                    position = max(position, message.offset())
-                elif message.error() is None:
+                error = message.error()
+                if error is None:
                     position = message.offset() + 1
-                    published.append(self._remember(read_record(message)))
-        self._stop_reading(target.partition)
-        return published
+                    take(read_record(message))
+                elif is_end(message):
+                    position = max(position, message.offset())
+                elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED and gives_up:
+                    self._stop_reading(where)
+                    return error
+                elif error.str() != waits_for:
+                    waits_for = error.str()
+                    self.waits_for[where.partition] = f"reads {where.topic}: {waits_for}"
+                    log.warning("restore_waits", partition=where.partition, topic=where.topic, error=waits_for)
+        self._stop_reading(where)
+        return None
 
     def _remember(self, record: Record) -> Remembered:
         feed: Published | None = read_published(record.value, record.headers)
@@ -204,30 +298,39 @@ class Restorer:
         horizon = self._horizons.get(feed.surface, self._longest)
         return Remembered(feed.request_id, feed.requested_at + horizon, record.offset)
 
-    def _start_reading(self, target: TopicPartition, scan: int) -> None:
+    def _start_reading(self, where: TopicPartition, start: int) -> None:
         if self._reader is None:
             self._reader = self._cluster.reader()
-        self._inbox[target.partition] = deque()
-        self._reader.incremental_assign([TopicPartition(target.topic, target.partition, scan)])
+        self._inboxes[where.topic, where.partition] = deque()
+        self._reader.incremental_assign([TopicPartition(where.topic, where.partition, start)])
 
-    def _stop_reading(self, partition: int) -> None:
-        del self._inbox[partition]
+    def _stop_reading(self, where: TopicPartition) -> None:
+        del self._inboxes[where.topic, where.partition]
         if self._reader is not None:
-            self._reader.incremental_unassign([TopicPartition(self._topics.feeds, partition)])
+            self._reader.incremental_unassign([TopicPartition(where.topic, where.partition)])
 
     def _fill_inboxes(self) -> None:
         if self._reader is None:
             return
         for message in fetched(self._reader.consume(5000, 0)):
-            inbox = self._inbox.get(message.partition())
+            inbox = self._inboxes.get((message.topic(), message.partition()))
             if inbox is not None:
                 inbox.append(message)
 
 
-def _starting_mark(offset: int, pointer: Pointer | None, outputs: _Watermarks) -> Mark:
-    """Without a pointer the whole output is read: a feed that is out is never published again."""
-    if pointer is None or pointer.scan > outputs.latest:
-        return Mark(offset, outputs.earliest, NO_TIME, offset)
+def is_usable(pointer: Pointer, outputs: Watermarks) -> bool:
+    """Whether a pointer is of the output topic that is there: it may have been made again."""
+    return pointer.scan <= outputs.latest
+
+
+def starting_mark(offset: int, pointer: Pointer | None, inputs: Watermarks, outputs: Watermarks) -> Mark:
+    """Where a replay begins. `offset` is the committed one, or the first that is left.
+
+    Without a pointer, or with one of another output topic, the whole output is read: a feed that is out is never
+    published again. And every event that is there by now may have been judged before.
+    """
+    if pointer is None or not is_usable(pointer, outputs):
+        return Mark(offset, outputs.earliest, NO_TIME, max(inputs.latest, offset))
     return Mark(offset, max(pointer.scan, outputs.earliest), pointer.time, max(pointer.next, offset))
 
 

@@ -1,4 +1,4 @@
-"""Between which topics a worker stands, and what they allow."""
+"""Between which topics a worker stands."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,9 @@ from workers.codec.formats import Format
 
 @dataclass(frozen=True)
 class Route:
-    """Topics, the format of feeds, and how many bytes a feed's value and a whole dead letter may have."""
+    """The topics, and the format in which feeds are published."""
 
     candidates: str
     feeds: str
     dead_letters: str
     feeds_format: Format
-    most_feed_bytes: int
-    most_letter_bytes: int

@@ -6,28 +6,35 @@ what is not committed, and the next owner replays that from the log.
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaException, TopicPartition
 
 from workers.observe.counts import Counts
 from workers.observe.log import log
+from workers.observe.worker_errors import WorkerErrors
 from workers.streaming.intake import Intake
 from workers.streaming.lag import Lag
 from workers.streaming.outlet import Outlet
-from workers.streaming.ownership import Ownership
+from workers.streaming.ownership import Ownership, PartitionState
 from workers.streaming.partition import Beginning, Partition
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reach import Reach
 from workers.streaming.records import Fetched, fetched, is_end
 from workers.streaming.route import Route
+from workers.streaming.watchdog import Pulse
 
 _POLL_SECONDS = 0.05
 _RESTORING_POLL_SECONDS = 0.001
 _MESSAGES_AT_ONCE = 250  # few enough that the processor's cache still holds them when they are decoded
 _MOST_MESSAGES = 16_000  # in one step
+_MOST_WAITING = 8192  # of a partition, to go out; past it the partition is not read until some of it is out
 _FENCED_AGAIN_SECONDS = 60.0
+_LOST_AGAIN_SECONDS = 60.0
 _LEAVE_SECONDS = 5.0
+_DRAIN_SECONDS = 5.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,10 @@ class Parts:
     outlet: Outlet
     route: Route
     counts: Counts
+    errors: WorkerErrors
     reach: Reach
     lag: Lag
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 class Worker:
@@ -54,21 +63,27 @@ class Worker:
         self._stopping = False
         self._polled = time.monotonic()
         self._fenced: float | None = None
+        self._lost_by = ""
+        self._lost_at = 0.0
+        self._lost_times = 0
 
     def run(self) -> None:
         """Consume until stopped, then drain.
 
-        Raises Fenced where another worker runs in our slot, ProducerLost where the drain cannot reach the broker.
+        Raises Fenced where another worker runs in our slot, ProducerLost where the drain cannot reach the broker or
+        cannot publish what is closed.
         """
         parts = self._parts
-        while not self._stopping and not parts.publisher.start():
+        while not self._stopping and not self._start_producer():
             pass
         parts.ownership.subscribe()
         try:
             while not self._stopping:
                 self.step()
+            parts.pulse.begin("drain", is_bounded=False)
             self._drain()
         finally:
+            parts.pulse.begin("leave the group")
             parts.ownership.leave()
 
     def stop(self) -> None:
@@ -77,19 +92,31 @@ class Worker:
 
     def step(self) -> None:
         """One turn of the loop."""
+        parts = self._parts
+        parts.pulse.begin("consume")
         self._consume()
-        self._parts.ownership.advance()
+        parts.pulse.begin("restore")
+        parts.ownership.advance()
         self._close_idle()
         try:
-            self._parts.outlet.publish(self._partitions)
+            parts.pulse.begin("publish", is_bounded=False)
+            parts.outlet.publish(self._partitions)
         except (ProducerLost, Fenced) as lost:
             self._start_anew(lost)
-        self._parts.lag.look(self._partitions, self._polled)
+        self._take_out_broken()
+        parts.pulse.begin("pause")
+        parts.ownership.pause_full(_MOST_WAITING)
+        parts.lag.look(self._partitions, self._polled)
 
     @property
     def counts(self) -> Counts:
         """What was counted so far."""
         return self._parts.counts
+
+    @property
+    def pulse(self) -> Pulse:
+        """What the loop does now, for a watchdog."""
+        return self._parts.pulse
 
     def report(self) -> Mapping[str, object]:
         """What the worker adds to its status in Redis; called from another thread, so it only looks."""
@@ -98,6 +125,9 @@ class Worker:
         return {
             "group": parts.group,
             "partitions": partitions,
+            "partition_states": self._partition_states(),
+            "turned_ms": round(parts.pulse.seconds() * 1000),
+            "doing": parts.pulse.doing,
             "lag": {number: lag[number] for number in partitions if number in lag},
             "open_requests": parts.intake.budget.requests,
             "models": parts.outlet.library.in_force,
@@ -105,6 +135,31 @@ class Worker:
             "tally": parts.outlet.library.tally._asdict(),
             "counts": asdict(self.counts),
         }
+
+    def _partition_states(self) -> dict[int, dict[str, object]]:
+        """The state of every assigned partition, with how long it has been in it and why, as JSON can carry it.
+
+        Called from another thread. Each mapping is copied first, since the loop changes it meanwhile.
+        """
+        parts = self._parts
+        now = time.monotonic()
+        read = set(parts.ownership.partitions)
+        not_read = dict(parts.ownership.not_read)
+        waits_for = dict(parts.ownership.waits_for)
+        isolated = parts.outlet.failures.isolated
+        states: dict[int, dict[str, object]] = {}
+        for number, assigned_at in sorted(dict(parts.ownership.assigned).items()):
+            if number in not_read:
+                one = not_read[number]
+                states[number] = _state(one.state, now - one.since, one.why)
+            elif number in isolated and isolated[number].tries:
+                alone = isolated[number]
+                states[number] = _state(PartitionState.FAILING, now - alone.since, alone.error)
+            elif number in read:
+                states[number] = _state(PartitionState.READING)
+            else:
+                states[number] = _state(PartitionState.RESTORING, now - assigned_at, waits_for.get(number))
+        return states
 
     @property
     def _partitions(self) -> Collection[Partition]:
@@ -117,7 +172,12 @@ class Worker:
         messages, taken = fetched([] if first is None else [first]), 0
         while messages:
             for message in messages:
-                self._take(message)
+                try:
+                    self._take(message)
+                except (KafkaException, MemoryError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - a fault of ours: it must cost one partition, not all
+                    self._take_out(message.partition(), error)
             if messages[-1].error() is None:
                 parts.reach.heard()
             taken += len(messages)
@@ -142,6 +202,19 @@ class Worker:
             self._parts.intake.take(partition, message, timestamp)
             if self._parts.intake.budget.exceeded:
                 self._parts.intake.evict(self._partitions)
+
+    def _take_out(self, number: int, error: Exception) -> None:
+        """Take out the partition of a record on which assembly failed: what it holds is not to be trusted."""
+        self._parts.errors.note("take", error, partition=number)
+        if number in self._parts.ownership.partitions:
+            self._parts.ownership.fail(number, repr(error))
+
+    def _take_out_broken(self) -> None:
+        broken = self._parts.outlet.broken
+        while broken:
+            number, why = broken.popitem()
+            if number in self._parts.ownership.partitions:
+                self._parts.ownership.fail(number, why)
 
     def _is_to_be_taken(self, partition: Partition, offset: int) -> bool:
         """Whether a record or an end at `offset` counts: not one from before a seek, nor one past a gap after it."""
@@ -181,13 +254,36 @@ class Worker:
                 partition.close_idle()
 
     def _drain(self) -> None:
+        """Publish what is closed, and commit.
+
+        Raises ProducerLost if some of it is not out in time: the next worker replays it, and nobody should take this
+        end for a clean one.
+        """
+        deadline = time.monotonic() + _DRAIN_SECONDS
         self._parts.outlet.drain(self._partitions)
+        while self._unpublished and time.monotonic() < deadline:
+            # For rebalances alone: what is read now is not taken, and stays for the next owner.
+            self._parts.consumer.poll(_POLL_SECONDS)
+            self._parts.outlet.drain(self._partitions)
         try:
             # Where there was nothing to publish, nothing has yet shown that the broker hears of our leaving.
             self._parts.consumer.list_topics(self._parts.route.candidates, timeout=_LEAVE_SECONDS)
         except KafkaException as error:
             raise ProducerLost(f"the group cannot be left: {error.args[0].str()}") from None
+        if self._unpublished:
+            raise ProducerLost(f"{self._unpublished} closed requests and dead letters are not published")
         log.info("drained", partitions=sorted(self._parts.ownership.partitions))
+
+    @property
+    def _unpublished(self) -> int:
+        """Closed requests that are not out, those that wait for their models included, and dead letters."""
+        return sum(partition.unpublished for partition in self._partitions)
+
+    # The producer
+
+    def _start_producer(self) -> bool:
+        self._parts.pulse.begin("init_transactions")
+        return self._parts.publisher.start()
 
     def _start_anew(self, cause: ProducerLost | Fenced) -> None:
         """The outcome of a transaction is unknown: believe the log, and nothing that we hold."""
@@ -196,9 +292,39 @@ class Worker:
             if self._fenced is not None and now - self._fenced < _FENCED_AGAIN_SECONDS:
                 raise cause
             self._fenced = now
-        log.warning("starting_anew", cause=type(cause).__name__, error=str(cause))
+            log.warning("starting_anew", cause="Fenced", error=str(cause))
+        else:
+            self._pause_after(cause)
         numbers = self._parts.ownership.let_go()
-        while not self._parts.publisher.start():
+        while not self._start_producer():
             if self._stopping:
                 raise cause
         self._parts.ownership.begin_anew(numbers)
+
+    def _pause_after(self, lost: ProducerLost) -> None:
+        """Log a cause once, and pause longer each time that it comes again within a minute."""
+        now = time.monotonic()
+        if lost.cause != self._lost_by or now - self._lost_at > _LOST_AGAIN_SECONDS:
+            self._lost_by = lost.cause
+            self._lost_times = 0
+            log.warning("starting_anew", cause="ProducerLost", error=str(lost))
+        elif self._lost_times > 1:
+            self._parts.pulse.begin("pause")
+            self._pause(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**self._lost_times))
+        self._lost_at = time.monotonic()
+        self._lost_times += 1
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until we are to stop."""
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def _state(state: PartitionState, seconds: float | None = None, why: str | None = None) -> dict[str, object]:
+    found: dict[str, object] = {"state": str(state)}
+    if seconds is not None:
+        found["for_ms"] = round(seconds * 1000)
+    if why is not None:
+        found["why"] = why
+    return found

@@ -1,0 +1,127 @@
+"""Stand-ins for the Kafka client: what it does at the moment that matters cannot be had at will from a real one."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+from workers.streaming.clients import Cluster
+from workers.streaming.limits import OutputLimits, RecordLimits
+from workers.streaming.publisher import Publisher
+from workers.streaming.reach import Reach
+
+LIMITS = RecordLimits(feed_bytes=100_000, letter_bytes=200_000, batch_bytes=50_000, message_bytes=250_000)
+
+
+def never_returns(*_: object) -> NoReturn:
+    """Hang as the client does (librdkafka #5456): whatever limit it was given."""
+    threading.Event().wait()
+    raise AssertionError("unreachable")
+
+
+def fails_with(code: int, *, fatal: bool = False, abortable: bool = False, retriable: bool = False) -> Any:
+    def fail(*_: object) -> NoReturn:
+        raise KafkaException(KafkaError(code, "a reason", fatal, retriable, abortable))
+
+    return fail
+
+
+class Delivered:
+    """The message of a delivery report."""
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        self._place = topic, partition, offset
+
+    def topic(self) -> str:
+        return self._place[0]
+
+    def partition(self) -> int:
+        return self._place[1]
+
+    def offset(self) -> int:
+        return self._place[2]
+
+
+class StandInProducer:
+    """Notes what it is asked for. A test puts another function in the place of a call that is to fail or to hang.
+
+    `refuses` says of a topic and a partition with which code the delivery of its records fails.
+    """
+
+    def __init__(self, refuses: Callable[[str, int], int | None] = lambda topic, partition: None) -> None:
+        self.calls: list[str] = []
+        self.committed: list[tuple[str, int]] = []
+        self._refuses = refuses
+        self._waiting: list[tuple[str, int, Any]] = []
+        self._offset = 0
+
+    def init_transactions(self, _seconds: float) -> None:
+        self.calls.append("init")
+
+    def begin_transaction(self) -> None:
+        self.calls.append("begin")
+
+    def produce(self, topic: str, _value: bytes, _key: bytes, partition: int, on_delivery: Any, headers: Any) -> None:
+        self._waiting.append((topic, partition, on_delivery))
+
+    def poll(self, _seconds: float) -> int:
+        return 0
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        self.calls.append("offsets")
+
+    def commit_transaction(self, _seconds: float) -> None:
+        refused = None
+        for topic, partition, on_delivery in self._waiting:
+            code = self._refuses(topic, partition)
+            refused = refused or code
+            error = None if code is None else KafkaError(code)
+            on_delivery(error, Delivered(topic, partition, self._offset))
+            self._offset += 1
+        if refused is not None:
+            raise KafkaException(KafkaError(refused, "refused", False, False, True))
+        self.committed += [(topic, partition) for topic, partition, _ in self._waiting]
+        self._waiting.clear()
+        self.calls.append("commit")
+
+    def abort_transaction(self, _seconds: float) -> None:
+        self._waiting.clear()
+        self.calls.append("abort")
+
+    def purge(self) -> None:
+        self.calls.append("purge")
+
+
+class StandInConsumer:
+    """A member of a group, as far as publishing needs one."""
+
+    def consumer_group_metadata(self) -> object:
+        return object()
+
+
+CONSUMER = cast(Consumer, StandInConsumer())
+
+
+class StandInCluster(Cluster):
+    """Gives out the producers of a test, one after the other."""
+
+    def transactional(self, transactional_id: str, batch_bytes: int, message_bytes: int = 0) -> Producer:
+        self.asked.append((transactional_id, batch_bytes, message_bytes))
+        return cast(Producer, self.producers.pop(0))
+
+    @property
+    def asked(self) -> list[tuple[str, int, int]]:
+        return cast(list[tuple[str, int, int]], self.__dict__.setdefault("_asked", []))
+
+    @property
+    def producers(self) -> list[StandInProducer]:
+        return cast(list[StandInProducer], self.__dict__.setdefault("_producers", []))
+
+
+def publisher_of(*producers: StandInProducer, call_seconds: float = 5.0) -> Publisher:
+    """A publisher that starts with the first producer and goes on to the next ones."""
+    cluster = StandInCluster("127.0.0.1:1")
+    cluster.producers.extend(producers)
+    limits = OutputLimits(cluster, "feeds", "letters", LIMITS)
+    return Publisher(cluster, "id", "feeds", limits, Reach(), call_seconds=call_seconds, grace_seconds=0.0)

@@ -1,0 +1,191 @@
+"""What each failure of a transaction means, row by row of the table at the head of publisher.py.
+
+The producer is a stand-in: when a call fails or hangs cannot be chosen with a real one. Real brokers that are killed
+and frozen are in tests/integration/test_faults.py.
+"""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from tests.streaming.standins import CONSUMER, StandInProducer, fails_with, never_returns, publisher_of
+from workers.streaming.publisher import Fenced, Output, ProducerLost, Publisher, TransactionAborted, TransactionFailed
+
+FEED = Output("feeds", 2, b"r", b"{}", [])
+LETTER = Output("letters", 1, b"k", b"x", [])
+OFFSETS = [TopicPartition("candidates", 2, 7)]
+SHORT = 0.02
+
+
+def publish(publisher: Publisher, *outputs: Output) -> None:
+    publisher.publish(outputs, OFFSETS, CONSUMER)
+
+
+def failure_of(producer: StandInProducer, *outputs: Output) -> TransactionFailed:
+    publisher = publisher_of(producer)
+    assert publisher.start()
+    with pytest.raises(TransactionFailed) as raised:
+        publish(publisher, *outputs)
+    return raised.value
+
+
+def test_what_goes_through_is_committed_once_and_says_where_the_feeds_end() -> None:
+    producer = StandInProducer()
+    publisher = publisher_of(producer)
+    assert publisher.start()
+    publish(publisher, FEED, LETTER, FEED)
+    assert producer.calls == ["init", "begin", "offsets", "commit"]
+    assert producer.committed == [("feeds", 2), ("letters", 1), ("feeds", 2)]
+    assert publisher.ends == {2: 3}
+
+
+@pytest.mark.parametrize(
+    "call", ["begin_transaction", "send_offsets_to_transaction", "commit_transaction", "abort_transaction"]
+)
+def test_a_call_that_never_returns_is_given_up_with_its_producer_and_the_next_goes_on(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, sound = StandInProducer(), StandInProducer()
+    monkeypatch.setattr(stuck, call, never_returns)
+    if call == "abort_transaction":
+        monkeypatch.setattr(stuck, "commit_transaction", fails_with(KafkaError.INVALID_RECORD, abortable=True))
+    publisher = publisher_of(stuck, sound, call_seconds=SHORT)
+    assert publisher.start()
+    with pytest.raises(ProducerLost, match=f"{call}: no return within"):
+        publish(publisher, FEED)
+    assert publisher.start()
+    publish(publisher, FEED)
+    assert stuck.committed == []
+    assert sound.committed == [("feeds", 2)]
+
+
+def test_a_start_that_never_returns_is_tried_again_with_another_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, sound = StandInProducer(), StandInProducer()
+    monkeypatch.setattr(stuck, "init_transactions", never_returns)
+    publisher = publisher_of(stuck, sound, call_seconds=SHORT)
+    assert not publisher.start()
+    with pytest.raises(ProducerLost, match="there is no producer"):
+        publish(publisher, FEED)
+    assert publisher.start()
+    publish(publisher, FEED)
+    assert sound.committed == [("feeds", 2)]
+
+
+@pytest.mark.parametrize("code", [KafkaError._TIMED_OUT, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
+def test_a_start_that_the_broker_does_not_answer_is_none(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "init_transactions", fails_with(code, retriable=True))
+    assert not publisher_of(producer).start()
+
+
+def test_a_start_that_the_broker_refuses_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = StandInProducer()
+    refused = fails_with(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    monkeypatch.setattr(producer, "init_transactions", refused)
+    with pytest.raises(KafkaException):
+        publisher_of(producer).start()
+
+
+def test_a_failure_that_can_be_undone_is_undone_and_the_same_producer_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = StandInProducer()
+    publisher = publisher_of(producer)
+    assert publisher.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            producer, "send_offsets_to_transaction", fails_with(KafkaError.ILLEGAL_GENERATION, abortable=True)
+        )
+        with pytest.raises(TransactionAborted) as raised:
+            publish(publisher, FEED)
+    assert not raised.value.blames_records, "a rebalance says nothing of the records"
+    assert producer.calls[-1] == "abort"
+    publish(publisher, FEED)
+    assert producer.committed == [("feeds", 2)]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        fails_with(KafkaError._TIMED_OUT, retriable=True),
+        fails_with(KafkaError.INVALID_TXN_STATE, fatal=True),
+        fails_with(KafkaError._STATE),
+    ],
+)
+def test_a_failure_after_which_nobody_knows_the_outcome_costs_the_producer(
+    failing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "commit_transaction", failing)
+    assert isinstance(failure_of(producer, FEED), ProducerLost)
+
+
+def test_a_failure_that_cannot_be_undone_costs_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "commit_transaction", fails_with(KafkaError.INVALID_RECORD, abortable=True))
+    monkeypatch.setattr(producer, "abort_transaction", fails_with(KafkaError._TIMED_OUT))
+    assert isinstance(failure_of(producer, FEED), ProducerLost)
+
+
+@pytest.mark.parametrize("code", [KafkaError._FENCED, KafkaError.PRODUCER_FENCED])
+def test_whoever_is_fenced_is_told_so(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "commit_transaction", fails_with(code, fatal=True))
+    publisher = publisher_of(producer)
+    assert publisher.start()
+    with pytest.raises(Fenced):
+        publish(publisher, FEED)
+    with pytest.raises(ProducerLost, match="there is no producer"):
+        publish(publisher, FEED)
+
+
+def test_a_record_that_the_client_does_not_take_undoes_the_transaction_and_names_its_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "produce", lambda *_, **__: fails_with(KafkaError.MSG_SIZE_TOO_LARGE)())
+    failure = failure_of(producer, LETTER)
+    assert isinstance(failure, TransactionAborted)
+    assert (set(failure.partitions), failure.blames_records, failure.too_large) == ({1}, True, True)
+    assert producer.calls[-1] == "abort"
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("headers"), ValueError("key"), UnicodeEncodeError("utf-8", "x", 0, 1, "y")]
+)
+def test_a_record_that_the_binding_cannot_convert_is_one_records_fault(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "produce", refuse)
+    failure = failure_of(producer, FEED)
+    assert (set(failure.partitions), failure.blames_records) == ({2}, True)
+
+
+def test_a_record_that_never_finds_room_in_the_clients_queue_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(*_: object, **__: object) -> None:
+        raise BufferError("Local: Queue full")
+
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "produce", is_full)
+    assert failure_of(producer, FEED).partitions == {2}
+
+
+def test_a_delivery_that_the_broker_refuses_names_the_partition_and_the_cause() -> None:
+    def refuses(topic: str, _partition: int) -> int | None:
+        return KafkaError.MSG_SIZE_TOO_LARGE if topic == "letters" else None
+
+    failure = failure_of(StandInProducer(refuses), FEED, LETTER)
+    assert isinstance(failure, TransactionAborted)
+    assert (failure.cause, set(failure.partitions)) == ("MSG_SIZE_TOO_LARGE", {1})
+    assert failure.too_large
+
+
+def test_records_that_were_purged_with_a_transaction_are_not_taken_for_its_cause() -> None:
+    def purged(_topic: str, _partition: int) -> int:
+        return KafkaError._PURGE_QUEUE
+
+    failure = failure_of(StandInProducer(purged), FEED)
+    assert failure.partitions == set()

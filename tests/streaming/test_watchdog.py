@@ -1,0 +1,64 @@
+"""A loop that hangs is noticed; one that waits for a limit of its own, and a machine that was paused, are not."""
+
+import threading
+
+from tests.streaming.standins import never_returns
+from workers.streaming.watchdog import Pulse, Watchdog
+
+
+def watchdog_of(pulse: Pulse, limit: float = 10.0) -> Watchdog:
+    return Watchdog(pulse, lambda doing, seconds: None, limit)
+
+
+def looks(watchdog: Watchdog, times: int, elapsed: float = 0.5) -> list[bool]:
+    return [watchdog.look(elapsed) for _ in range(times)]
+
+
+def test_a_loop_that_turns_is_never_stuck() -> None:
+    pulse = Pulse()
+    watchdog = watchdog_of(pulse)
+    for _ in range(100):
+        pulse.begin("consume")
+        assert not watchdog.look(0.5)
+
+
+def test_a_loop_that_hangs_in_one_call_is_stuck_past_the_limit() -> None:
+    pulse = Pulse()
+    watchdog = watchdog_of(pulse)
+    pulse.begin("consume")
+    assert looks(watchdog, 21) == [False] * 21
+    assert watchdog.look(0.5)
+
+
+def test_what_has_a_limit_of_its_own_may_take_as_long_as_it_takes() -> None:
+    pulse = Pulse()
+    watchdog = watchdog_of(pulse)
+    pulse.begin("publish", is_bounded=False)
+    assert not any(looks(watchdog, 1000))
+    pulse.begin("consume")
+    assert looks(watchdog, 22)[-1]
+
+
+def test_a_machine_that_was_paused_is_not_taken_for_a_loop_that_hangs() -> None:
+    pulse = Pulse()
+    watchdog = watchdog_of(pulse)
+    pulse.begin("consume")
+    assert looks(watchdog, 9, elapsed=3600.0) == [False] * 9
+
+
+def test_a_call_that_never_returns_is_named_while_it_hangs() -> None:
+    pulse, stuck = Pulse(), threading.Event()
+    named: list[str] = []
+
+    def on_stuck(doing: str, _seconds: float) -> None:
+        named.append(doing)
+        stuck.set()
+
+    def loop() -> None:
+        pulse.begin("consume")
+        never_returns()
+
+    with Watchdog(pulse, on_stuck, limit=0.1):
+        threading.Thread(target=loop, daemon=True).start()
+        assert stuck.wait(10.0)
+    assert named == ["consume"]
