@@ -339,3 +339,15 @@ def test_a_request_id_may_open_again_long_after_its_horizon_only_with_a_new_time
     log.assembler.mark()
     log.append(event("r", "b", expected=1, requested_at=later), at=later)
     assert [r.item_ids for r in log.closed()] == [("b",)]
+
+
+def test_while_a_replay_goes_on_no_published_request_is_forgotten() -> None:
+    """An event of it may still come that was accepted past the horizon, when the request was open."""
+    assembler = Assembler(Mark(0, 0, NO_TIME, 2))
+    assembler.remember("r", 1000, 0)
+    assembler.observe(0, 5000)
+    assembler.mark()
+    assert assembler.remembered == 1
+    assembler.observe(1, 5000)
+    assembler.mark()
+    assert assembler.remembered == 0

@@ -118,9 +118,9 @@ class World:
             command, env=os.environ | self.settings, capture_output=True, text=True, timeout=120, check=False, **more
         )
 
-    def start_worker(self, *words: str) -> "WorkerProcess":
+    def start_worker(self, *words: str, **more: Any) -> "WorkerProcess":
         log = self.folder / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(os.environ | self.settings, log, words)
+        worker = WorkerProcess(os.environ | self.settings, log, words, **more)
         self.workers.append(worker)
         return worker
 
@@ -170,11 +170,17 @@ def _collect(reader: Reader, count: int, settle: float) -> list[Record]:
 class WorkerProcess:
     """One `trimtab worker`, with what it has said so far."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path, words: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        words: Sequence[str] = (),
+        command: Sequence[str] = ("-m", "workers.cli", "worker"),
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", "worker", *words],
+                [sys.executable, *command, *words],
                 env=dict(environment),
                 stdout=output,
                 stderr=output,

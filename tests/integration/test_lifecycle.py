@@ -13,6 +13,8 @@ from confluent_kafka import TopicPartition
 from tests.integration.harness import World, make_request, until
 from workers.local import Stack
 
+HANGING_WORKER = Path(__file__).with_name("hanging_worker.py")
+
 
 def test_sigterm_publishes_what_is_closed_and_leaves_with_zero(world: World) -> None:
     worker = world.start_worker()
@@ -178,3 +180,21 @@ def test_the_gaps_that_a_transactional_producer_leaves_are_not_mistaken_for_lost
         assert worker.terminate() == 0
     assert "event=gap" in worker.said()
     assert [len(feed["items"]) for feed in world.read_feeds(3)] == [4, 4, 4]
+
+
+def test_a_worker_that_hangs_in_a_call_of_the_client_starts_again_under_its_own_id_and_loses_nothing(
+    world: World,
+) -> None:
+    signal_file = world.folder / "hang"
+    worker = world.start_worker(command=(str(HANGING_WORKER), str(signal_file)))
+    worker.wait_for("event=restored", times=4)
+    world.send(make_request("before", 5, random.Random(1)))
+    assert len(world.read_feeds(1, settle=0.1)) == 1
+    signal_file.touch()
+    until(lambda: not signal_file.exists(), worker.said)
+    world.send(make_request("during", 5, random.Random(2)))
+    worker.wait_for("event=loop_stuck doing=consume")
+    assert sorted(feed["request_id"] for feed in world.read_feeds(2)) == ["before", "during"]
+    assert worker.process.poll() is None
+    assert worker.said().count("event=starting ") == 2
+    assert worker.terminate() == 0

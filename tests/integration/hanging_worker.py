@@ -1,0 +1,32 @@
+"""`trimtab worker`, but the consumer's `poll` never returns once, when the file named first is there.
+
+It stands in for a client that ignores its own limit, which a real one cannot be made to do at will.
+"""
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from workers.commands import worker as command
+from workers.streaming import clients
+
+
+class HangingConsumer(Consumer):
+    """Hangs in one poll, as soon as it is told to."""
+
+    signal = Path(sys.argv[1])
+
+    def poll(self, *limits: Any) -> Any:
+        if self.signal.exists():
+            self.signal.unlink()
+            threading.Event().wait()
+        return super().poll(*limits)
+
+
+if __name__ == "__main__":
+    vars(clients)["Consumer"] = HangingConsumer
+    command.STUCK_SECONDS = 2.0
+    command.worker(args=sys.argv[2:])
