@@ -35,7 +35,10 @@ def length_of(value: bytes | None) -> int:
 
 
 class Replay:
-    """Of one partition. `letters` by input offset; None if all below `until` was judged by the rules of today."""
+    """Of one partition. `letters` by input offset; None if all below `until` was judged by the rules of today.
+
+    Only below `settled_until` an event may be settled: most replays need not look.
+    """
 
     def __init__(
         self, until: int, letters: Mapping[int, PastLetter] | None = None, published: Collection[str] = ()
@@ -43,6 +46,7 @@ class Replay:
         self.until = until
         self._letters = letters
         self._published = frozenset(published) if letters is not None else frozenset()
+        self.settled_until = until if letters or self._published else 0
 
     @property
     def is_by_other_rules(self) -> bool:
@@ -51,7 +55,7 @@ class Replay:
 
     def is_settled(self, offset: int, key: bytes | None, value: bytes | None) -> bool:
         """Whether the event is not to be judged again: refused before, or its request is published."""
-        if self._letters is None or offset >= self.until:
+        if self._letters is None or offset >= self.settled_until:
             return False
         letter = self._letters.get(offset)
         if letter is not None and not letter.is_partial and letter.is_of(key, value):

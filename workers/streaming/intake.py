@@ -33,7 +33,8 @@ class Intake:
         assembler, offset, counts = partition.assembler, message.offset(), self.counts
         assembler.observe(offset, timestamp)
         counts.events += 1
-        if offset < partition.replay.until and partition.replay.is_settled(offset, message.key(), message.value()):
+        replay = partition.replay
+        if offset < replay.settled_until and replay.is_settled(offset, message.key(), message.value()):
             counts.settled += 1
             return
         try:
