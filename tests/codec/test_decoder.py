@@ -57,6 +57,24 @@ def test_every_way_to_state_a_format_gives_the_same_event(value: bytes, headers:
     assert event.surface is HOME
 
 
+@pytest.mark.parametrize("space", ["", "\n", " \r\n\t"])
+@pytest.mark.parametrize("frame", [b"", FRAME])
+def test_without_readable_headers_the_bytes_show_the_format(space: str, frame: bytes) -> None:
+    decoder = Decoder(SURFACES, Format.PROTOBUF)
+    expected = DECODER.decode(IN_JSON, KEY)
+    assert decoder.decode_as_seen(frame + space.encode() + IN_JSON, KEY) == expected
+    assert DECODER.decode_as_seen((frame and frame + b"\0") + IN_PROTOBUF, KEY) == expected
+
+
+@pytest.mark.parametrize("request_id", ["{".ljust(123, "}"), "{}", "\n{}"])
+def test_a_message_that_begins_like_json_after_whitespace_is_seen_to_be_protobuf(request_id: str) -> None:
+    message = CandidateEvent.FromString(IN_PROTOBUF)
+    message.request_id = request_id
+    value: bytes = message.SerializeToString()
+    assert value.lstrip()[:1] == b"{" or len(request_id) < 123
+    assert DECODER.decode_as_seen(value, request_id.encode()).request_id == request_id
+
+
 def test_the_default_format_is_that_of_the_topic() -> None:
     assert Decoder(SURFACES, Format.PROTOBUF).decode(IN_PROTOBUF, KEY) == DECODER.decode(IN_JSON, KEY)
     with pytest.raises(EventRefused, match=r"^Protobuf: "):

@@ -90,6 +90,14 @@ def test_a_feed_in_protobuf_that_looks_like_json_after_whitespace_is_read_as_wha
     assert decode_feed(value) == feed
 
 
+@pytest.mark.parametrize("space", ["\n", "\r\n\t ", " " * 300])
+def test_a_feed_in_json_after_whitespace_is_read_without_a_header(space: str) -> None:
+    feed = _feed(2)
+    value = space.encode() + encode_feed(feed, Format.JSON, ROOMY)
+    assert decode_feed(value) == feed
+    assert read_published(value) == (feed.requested_at, feed.surface, feed.request_id)
+
+
 def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
     record = json.loads(encode_feed(_feed(1), Format.JSON, ROOMY))
     contract = "request_id surface user_id requested_at ranked_at completion refused arm weights models items"

@@ -4,7 +4,7 @@ What is wrong with a record is judged in this order: no value, its content type,
 surface, the key. The first that is wrong refuses the event.
 """
 
-from workers.codec.formats import Format, Headers, stated_format, unframe
+from workers.codec.formats import Format, Headers, seen_format, stated_format, unframe
 from workers.codec.json_events import JsonEvents
 from workers.codec.protobuf_events import ProtobufEvents
 from workers.codec.sources import Sources
@@ -33,3 +33,10 @@ class Decoder:
         events = self._default if stated is None else self._events[stated]
         event = events.fast(value, key)
         return events.truth(value, key) if event is None else event
+
+    def decode_as_seen(self, value: bytes | None, key: bytes | None) -> Event:
+        """Decode a record whose headers cannot be read, by the format that its bytes show. Raises EventRefused."""
+        is_framed = value is not None and value[:1] == b"\0"
+        if not value or is_framed:
+            return self.decode(value, key)
+        return self.decode(value, key, [("content-type", seen_format(value).content_type)])

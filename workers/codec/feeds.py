@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from workers.codec import json_feeds, protobuf_feeds
-from workers.codec.formats import Format, Headers, stated_format
+from workers.codec.formats import Format, Headers, seen_format, stated_format
 from workers.observe.failure import Failure
 from workers.ranking.feed import Feed
 from workers.ranking.refusal import EventRefused
@@ -88,11 +88,11 @@ def read_published(value: bytes | None, headers: Headers | None = None) -> Publi
 
 
 def _format_of(value: bytes | None, headers: Headers | None) -> tuple[Format, bytes]:
-    """The format is stated, or seen: no feed in Protobuf begins with a brace (but one may with whitespace)."""
+    """The format is stated, or else seen."""
     if value is None:
         raise FeedUnreadable("feed: got null, expected a ranked feed")
     try:
         stated = stated_format(headers)
     except EventRefused as refusal:
         raise FeedUnreadable(f"feed: {refusal.message}") from None
-    return stated or (Format.JSON if value[:1] == b"{" else Format.PROTOBUF), value
+    return stated or seen_format(value), value

@@ -13,6 +13,8 @@ Headers = list[tuple[str, bytes | None]]
 FRAME_BYTES = 5
 """Confluent's framing: a zero byte and four bytes of schema id."""
 _VARINT_BITS = 32
+_WHITESPACE = b" \t\r\n"
+_SURFACE_TAG = b"\x12"  # field 2, with a length, in candidate.proto and in feed.proto
 
 
 class Format(StrEnum):
@@ -53,6 +55,19 @@ def _shown(value: bytes | None) -> str:
     return "null" if value is None else repr(value[:80].decode("utf-8", "backslashreplace"))
 
 
+def seen_format(value: bytes) -> Format:
+    """The format that a value shows, for an event or a feed that does not state one.
+
+    JSON begins with a brace, perhaps after whitespace. A message of Protobuf may begin with whitespace and a brace too,
+    since the tag of `request_id` is a line feed. But it also names its surface, and the tag of that is a control
+    character, which JSON never holds.
+    """
+    if value[:1] == b"{":
+        return Format.JSON
+    begins_like_json = value.lstrip(_WHITESPACE)[:1] == b"{"
+    return Format.JSON if begins_like_json and _SURFACE_TAG not in value else Format.PROTOBUF
+
+
 def unframe(value: bytes, stated: Format | None) -> tuple[Format, bytes]:
     """Take Confluent's framing off. Without a stated format the payload is JSON where it begins like an object.
 
@@ -61,8 +76,7 @@ def unframe(value: bytes, stated: Format | None) -> tuple[Format, bytes]:
     if len(value) < FRAME_BYTES:
         raise _bad_framing(f"got {len(value)} bytes, expected a zero byte, four bytes of schema id and a payload")
     payload = value[FRAME_BYTES:]
-    begins_like_json = payload.lstrip(b" \t\r\n")[:1] == b"{"
-    if (stated or (Format.JSON if begins_like_json else Format.PROTOBUF)) is Format.JSON:
+    if (stated or seen_format(payload)) is Format.JSON:
         return Format.JSON, payload
     return Format.PROTOBUF, payload[_message_index_end(payload) :]
 

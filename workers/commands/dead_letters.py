@@ -35,6 +35,10 @@ def list_(
     found: Counter[str] = Counter()
     try:
         for record in reader.records(follow=False):
+            if record.headers is None:
+                where = f"{record.topic}/{record.partition}@{record.offset}"
+                click.echo(f"{where}: headers: got a name that is not UTF-8, expected a dead letter's", err=True)
+                continue
             letter = read_dead_letter(record.key, record.value, record.headers)
             if letter is None or reason not in (None, letter.reason):
                 continue

@@ -18,6 +18,7 @@ class Counts:
     evicted: int = 0
     missing_features: int = 0
     unknown_features: int = 0
+    unreadable_headers: int = 0
     clipped_features: int = 0
     held: int = 0
     unscored: int = 0

@@ -7,13 +7,14 @@ from workers.assembly.budget import Budget
 from workers.codec.dead_letters import dead_letter_headers, fit_dead_letter
 from workers.codec.decoder import Decoder
 from workers.observe.counts import Counts
+from workers.observe.log import log
 from workers.observe.worker_errors import WorkerErrors
 from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output
-from workers.streaming.records import Fetched
+from workers.streaming.records import Fetched, Headers, read_headers
 from workers.streaming.route import Route
 
 
@@ -37,18 +38,19 @@ class Intake:
         if offset < replay.settled_until and replay.is_settled(offset, message.key(), message.value()):
             counts.settled += 1
             return
+        headers = read_headers(message)
         try:
-            event = self._decode(message)
+            event = self._decode(message, headers)
             refused = assembler.take(event, offset, timestamp)
         except EventRefused as refusal:
-            self._dead_letter(partition, message, refusal.reason, refusal.message)
+            self._dead_letter(partition, message, headers, refusal.reason, refusal.message)
             return
         counts.candidates += len(event.candidates)
         if event.missing or event.unknown:
             counts.missing_features += event.missing
             counts.unknown_features += event.unknown
         if refused:
-            self._dead_letter(partition, message, Reason.CANDIDATES, candidates_message(refused))
+            self._dead_letter(partition, message, headers, Reason.CANDIDATES, candidates_message(refused))
 
     def evict(self, partitions: Collection[Partition]) -> None:
         """Close the oldest open requests of all partitions until what is held is within its bounds.
@@ -64,12 +66,14 @@ class Intake:
             min(held, key=lambda assembler: assembler.oldest_opened_at).evict_oldest()
             self.counts.evicted += 1
 
-    def _decode(self, message: Fetched) -> Event:
+    def _decode(self, message: Fetched, headers: Headers | None) -> Event:
         """Decode one record. Raises EventRefused, also if the decoder itself fails: that is our fault, and one
         record's. A lack of memory is no record's fault.
         """
         try:
-            return self.decoder.decode(message.value(), message.key(), message.headers())
+            if headers is None:
+                return self._decode_without_headers(message)
+            return self.decoder.decode(message.value(), message.key(), headers)
         except (EventRefused, MemoryError):
             raise
         except Exception as error:
@@ -78,13 +82,31 @@ class Intake:
             why = f"event: the worker failed to decode it: {error!r}; please report it with this event"
             raise EventRefused(Reason.WORKER_ERROR, why) from error
 
-    def _dead_letter(self, partition: Partition, message: Fetched, reason: Reason, why: str) -> None:
+    def _decode_without_headers(self, message: Fetched) -> Event:
+        """Decode an event whose headers cannot be read: a header of its producer's tracing must not cost its feed."""
+        self.counts.unreadable_headers += 1
+        if self.counts.unreadable_headers == 1:
+            log.warning(
+                "headers_unreadable",
+                partition=message.partition(),
+                offset=message.offset(),
+                error="got a header name that is not UTF-8, expected UTF-8",
+                doing="reading the format from the bytes; counted from now on, and not logged again",
+            )
+        return self.decoder.decode_as_seen(message.value(), message.key())
+
+    def _dead_letter(
+        self, partition: Partition, message: Fetched, own: Headers | None, reason: Reason, why: str
+    ) -> None:
+        """Put a dead letter into the outbox, unless it is out already. `own`: the event's headers, if they are read."""
+        if own is None:
+            why = f"headers: a name is not UTF-8, so this letter has none of the event's own; {why}"
         offset, key, value = message.offset(), message.key(), message.value()
         if offset < partition.replay.until:
             is_partial = reason is Reason.CANDIDATES
             if partition.replay.is_out(offset, key, value, is_partial=is_partial, message=why):
                 return
-        headers = dead_letter_headers(message.headers(), reason, why, message.topic(), message.partition(), offset)
+        headers = dead_letter_headers(own, reason, why, message.topic(), message.partition(), offset)
         letter = fit_dead_letter(key, value, headers, self.limits.letter_bytes)
         partition.outbox.append(
             Output(self.route.dead_letters, partition.number, letter.key, letter.value, letter.headers)

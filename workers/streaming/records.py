@@ -1,6 +1,7 @@
 """Kafka messages as plain values, for everything that is not the hot path."""
 
 from collections.abc import Iterable
+from operator import methodcaller
 from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import KafkaError, Message
@@ -26,8 +27,26 @@ def fetched(messages: Iterable[Message]) -> list[Fetched]:
     return cast(list[Fetched], messages)
 
 
+_headers = methodcaller("headers")
+
+
+def read_headers(message: Fetched) -> Headers | None:
+    """The headers of a message, empty if it has none. None: they cannot be read, since a name is not UTF-8.
+
+    Everything that reads headers calls this, and once a message. The client (2.16) returns a list for such headers and
+    leaves an exception behind. A call from Python bytecode does not check for that, so the exception would surface in
+    a later, unrelated call. `methodcaller` calls from C, which checks and raises SystemError here. The list is damaged
+    all the same, and the client keeps it: to read the headers of such a message a second time may crash the process.
+    (A client that is mended would raise UnicodeDecodeError.)
+    """
+    try:
+        return _headers(message) or []
+    except (SystemError, UnicodeDecodeError):
+        return None
+
+
 class Record(NamedTuple):
-    """One record of a topic; `timestamp` in ms since the epoch."""
+    """One record of a topic; `timestamp` in ms since the epoch. `headers` is None if they cannot be read."""
 
     topic: str
     partition: int
@@ -35,7 +54,7 @@ class Record(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: Headers | None
 
 
 def read_record(message: Fetched) -> Record:
@@ -47,7 +66,7 @@ def read_record(message: Fetched) -> Record:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        message.headers() or [],
+        read_headers(message),
     )
 
 
