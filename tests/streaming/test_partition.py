@@ -32,8 +32,10 @@ def test_at_its_end_a_deadline_passes_with_the_time_spent_polling_in_vain() -> N
     idle(partition, HOME.deadline_ms)
     assert partition.due_at_end() is None
     idle(partition, 50)
-    assert partition.due_at_end() == 1
-    partition.close_idle()
+    due = partition.due_at_end()
+    assert due is not None
+    assert due == (1, 1000 + HOME.deadline_ms + 50)
+    partition.close_idle(due)
     assert [r.completion for r in partition.assembler.take_closed()] == [Completion.DEADLINE]
 
 
@@ -52,6 +54,26 @@ def test_a_record_ends_the_idleness() -> None:
     assert partition.due_at_end() is None
     partition.reached_end(2)
     assert partition.due_at_end() is None
+
+
+def test_an_end_that_moves_on_without_a_record_does_not_begin_the_silence_anew() -> None:
+    partition = one_open_request()
+    partition.reached_end(1)
+    idle(partition, HOME.deadline_ms)
+    partition.reached_end(3)
+    idle(partition, 50)
+    assert partition.due_at_end() == (3, 1000 + HOME.deadline_ms + 50)
+
+
+def test_what_was_due_at_another_end_does_not_close() -> None:
+    partition = one_open_request()
+    partition.reached_end(1)
+    idle(partition, HOME.deadline_ms + 50)
+    due = partition.due_at_end()
+    assert due is not None
+    partition.reached_end(3)
+    partition.close_idle(due)
+    assert partition.assembler.take_closed() == []
 
 
 def test_the_first_record_after_a_restore_is_where_reading_was_to_begin() -> None:

@@ -20,6 +20,7 @@ from workers.steering.lookups import Lookups
 from workers.steering.steering import Steering
 from workers.streaming.checks import check_topics
 from workers.streaming.clients import Cluster, KafkaConfigError
+from workers.streaming.end_check import EndCheck
 from workers.streaming.intake import Intake
 from workers.streaming.lag import Lag
 from workers.streaming.limits import OutputLimits
@@ -144,6 +145,7 @@ def build_worker(
             errors=errors,
             reach=reach,
             lag=Lag(consumer, route.candidates),
+            end_check=EndCheck(cluster.admin, route.candidates),
         )
     )
 

@@ -1,5 +1,6 @@
 """Offsets as the broker knows them: what a group has committed, and where a partition begins and ends."""
 
+from collections.abc import Collection
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -39,8 +40,14 @@ def ask_earliest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
 
 def ask_latest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
     """The high watermark: under read_committed the broker would answer with the last stable offset."""
+    return ask_latest_of(admin, [where])[where]
+
+
+def ask_latest_of(admin: AdminClient, places: Collection[TopicPartition]) -> "dict[TopicPartition, Future[Any]]":
+    """The high watermarks of several partitions, in one request to each broker."""
     level = IsolationLevel.READ_UNCOMMITTED
-    return admin.list_offsets({where: _spec("latest")}, isolation_level=level, request_timeout=SECONDS)[where]
+    asked = {where: _spec("latest") for where in places}
+    return dict(admin.list_offsets(asked, isolation_level=level, request_timeout=SECONDS))
 
 
 def ask_since(admin: AdminClient, where: TopicPartition, timestamp: int) -> "Future[Any]":

@@ -1,6 +1,7 @@
 """One partition that this worker owns: its assembler, and what is ready to go out."""
 
 from enum import Enum
+from typing import NamedTuple
 
 from confluent_kafka import TopicPartition
 
@@ -18,6 +19,16 @@ class Beginning(Enum):
     RIGHT = "right"
     GAP = "gap"
     WAITING = "waiting"
+
+
+class Due(NamedTuple):
+    """A deadline that has passed by the idle clock.
+
+    `end`: the offset below which the log was read. `now`: the idle clock at that moment, in ms of stream time.
+    """
+
+    end: int
+    now: int
 
 
 class Partition:
@@ -56,9 +67,13 @@ class Partition:
         return Beginning.WAITING
 
     def reached_end(self, offset: int) -> None:
-        """The client has read everything below `offset`."""
+        """The client has read everything below `offset`.
+
+        An end that moves on without a record between passed markers and undone transactions: the silence goes on.
+        """
+        if self._end is None:
+            self._idle_ms = 0.0
         self._end = offset
-        self._idle_ms = 0.0
 
     def read_on(self) -> None:
         """A record came: this is not the end any more."""
@@ -92,19 +107,18 @@ class Partition:
         if self._end is not None:
             self._idle_ms += min(elapsed_ms, _MOST_IDLE_MS)
 
-    def due_at_end(self) -> int | None:
-        """The offset up to which the log must be read, if by the idle clock a deadline has passed; else None."""
-        due = self.assembler.next_due()
-        if self._end is None or due is None or due >= self._idle_now():
+    def due_at_end(self) -> Due | None:
+        """Whether a deadline has passed by the idle clock; nothing may close before the broker confirms the end."""
+        if self._end is None:
             return None
-        return self._end
+        first = self.assembler.next_due()
+        now = int(self.assembler.stream_time + self._idle_ms)
+        return None if first is None or first >= now else Due(self._end, now)
 
-    def close_idle(self) -> None:
-        """Close what the idle clock has made due."""
-        self.assembler.close_due(self._idle_now())
-
-    def _idle_now(self) -> int:
-        return int(self.assembler.stream_time + self._idle_ms)
+    def close_idle(self, due: Due) -> None:
+        """Close what was due then, unless more was read since."""
+        if self._end == due.end:
+            self.assembler.close_due(due.now)
 
     def commit_position(self, topic: str) -> tuple[TopicPartition, Mark] | None:
         """The offset and the pointer to commit; None where there is nothing to say since the last commit.

@@ -8,11 +8,12 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 
-from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaException
 
 from workers.observe.counts import Counts
 from workers.observe.log import log
 from workers.observe.worker_errors import WorkerErrors
+from workers.streaming.end_check import EndCheck
 from workers.streaming.intake import Intake
 from workers.streaming.lag import Lag
 from workers.streaming.outlet import Outlet
@@ -52,6 +53,7 @@ class Parts:
     errors: WorkerErrors
     reach: Reach
     lag: Lag
+    end_check: EndCheck
     pulse: Pulse = field(default_factory=Pulse)
 
 
@@ -97,7 +99,8 @@ class Worker:
         self._consume()
         parts.pulse.begin("restore")
         parts.ownership.advance()
-        self._close_idle()
+        parts.pulse.begin("close idle requests")
+        parts.end_check.close_idle(self._partitions, self._polled)
         try:
             parts.pulse.begin("publish", is_bounded=False)
             parts.outlet.publish(self._partitions)
@@ -238,20 +241,6 @@ class Worker:
             raise KafkaException(error)
         else:
             self._parts.reach.error(error)
-
-    def _close_idle(self) -> None:
-        """Close by the idle clock, once the broker has confirmed that nothing more is there to be read."""
-        for partition in self._partitions:
-            end = partition.due_at_end()
-            if end is None:
-                continue
-            where = TopicPartition(self._parts.route.candidates, partition.number)
-            try:
-                _, latest = self._parts.consumer.get_watermark_offsets(where, timeout=1.0)
-            except KafkaException:
-                continue  # a broker that cannot be asked proves nothing: wait
-            if latest <= end:
-                partition.close_idle()
 
     def _drain(self) -> None:
         """Publish what is closed, and commit.
