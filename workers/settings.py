@@ -38,6 +38,7 @@ class Setting(NamedTuple):
 
 
 FORMATS = ("json", "protobuf")
+PARTITIONERS = ("any", "murmur2")
 PROTOCOLS = ("cooperative-sticky", "range", "consumer")
 
 SETTINGS: Mapping[str, Setting] = {
@@ -58,6 +59,12 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
         Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
         Setting("candidates_format", "json", "Format of events without a content-type header.", FORMATS),
+        Setting(
+            "candidates_partitioner",
+            "any",
+            "Partitioner of events; any: what murmur2 places elsewhere is counted; murmur2: it is refused.",
+            PARTITIONERS,
+        ),
         Setting("feeds_format", "json", "Format in which feeds are published.", FORMATS),
         Setting("group", "trimtab", "Consumer group of the workers."),
         Setting("group_protocol", "cooperative-sticky", "How the group shares out partitions.", PROTOCOLS),
@@ -87,6 +94,7 @@ class WorkerSettings:
     topic_feeds: str
     topic_dead_letters: str
     candidates_format: str
+    candidates_partitioner: str
     feeds_format: str
     group: str
     group_protocol: str

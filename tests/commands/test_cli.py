@@ -71,6 +71,10 @@ def test_a_mistake_in_surfaces_toml_ends_with_2_and_one_line(tmp_path: Path) -> 
     [
         ("acks=1", "acks: set by the worker itself, expected it not to be in the file"),
         ("isolation.level=read_uncommitted", "isolation.level: set by the worker itself"),
+        ("partitioner=random", "partitioner: set by the worker itself, expected it not to be in the file"),
+        ("topic.partitioner=fnv1a", "topic.partitioner: set by the worker itself"),
+        ("topic.acks=1", "topic.acks: set by the worker itself"),
+        ("key.partitioner=random", "key.partitioner"),
         ("security.protocol", "line 1: got 'security.protocol', expected key=value"),
         ("no.such.key=1", "no.such.key"),
         ("security.protocol=sideways", "sideways"),

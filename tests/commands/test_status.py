@@ -187,6 +187,16 @@ def test_a_status_of_another_version_is_said_and_the_worker_counts_as_alive(
     ]
 
 
+def test_events_that_another_partitioner_placed_are_said_below_the_table(
+    write: Write, run: Callable[..., Ended]
+) -> None:
+    write("w-1", status(weights(EVEN), counts={"feeds": 5, "misplaced": 0}))
+    write("w-2", status(weights(EVEN), counts={"feeds": 5, "misplaced": 12}))
+    shown = " ".join(lines(run().out)[3:])
+    said = "w-2: events in another partition than murmur2 gives their key: 12; do all producers use that partitioner?"
+    assert shown.startswith(said)
+
+
 def test_no_line_is_wider_than_a_hundred_columns(write: Write, run: Callable[..., Ended]) -> None:
     numbers = list(range(0, 2000, 2))
     many = {"partitions": numbers, "lag": {str(n): 1_000_000_000 + n for n in numbers}, "counts": {"feeds": 10**12}}

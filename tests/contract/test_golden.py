@@ -2,6 +2,8 @@
 
 import json
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from workers.codec.dead_letters import dead_letter_headers, read_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.feeds import decode_feed, encode_feed, read_published
 from workers.codec.formats import Format
+from workers.observe.counts import Counts
 from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason, RefusedCandidate
+from workers.streaming.placement import Placement
 
 
 def _name(entry: Entry) -> str:
@@ -70,9 +74,16 @@ def _outcome(assembler: Assembler, offset: int, record: Entry) -> list[RefusedCa
     return assembler.take(event, offset, record["at"])
 
 
+def _admit(sequence: Entry) -> Callable[[str], None] | None:
+    if "partition" not in sequence:
+        return None
+    placement = Placement(count=sequence["of"], is_required=True, counts=Counts(), ask_count=lambda: None)
+    return partial(placement.check, sequence["partition"])
+
+
 @pytest.mark.parametrize("sequence", INDEX["sequences"], ids=lambda s: f"{s['code']} {s['message'][:20]}")
 def test_what_only_the_stream_can_judge_is_refused_with_its_code(sequence: Entry) -> None:
-    assembler = Assembler(Mark(0, 0, NO_TIME, 0))
+    assembler = Assembler(Mark(0, 0, NO_TIME, 0), admit=_admit(sequence))
     *before, last = sequence["records"]
     for offset, record in enumerate(before):
         assert _outcome(assembler, offset, record) == []

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tests.contract.golden import GOLDEN, INDEX, SCHEMAS, Entry
 from workers.codec.dead_letters import MESSAGE_BYTES
 from workers.codec.judge import ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES
+from workers.codec.partitioner import murmur2, partition_of
 from workers.ranking.experiment import MOST_ARMS, Experiment
 from workers.ranking.refusal import CandidateReason, Reason
 from workers.ranking.removal import RemovalReason
@@ -183,6 +186,11 @@ def _murmur2(key: bytes) -> int:
     return result ^ result >> 15
 
 
+@given(st.binary(max_size=300))
+def test_the_workers_murmur2_is_that_of_the_definition(key: bytes) -> None:
+    assert murmur2(key) == _murmur2(key)
+
+
 def test_the_partitions_told_are_those_of_javas_partitioner() -> None:
     # Three of the vectors of Kafka's own tests.
     assert [_murmur2(k) - 2**32 for k in (b"21", b"foobar", b"a-little-bit-long-string")] == [
@@ -191,6 +199,7 @@ def test_the_partitions_told_are_those_of_javas_partitioner() -> None:
         -985981536,
     ]
     told = INDEX["partitions"]
+    assert all(partition_of(key.encode(), told["of"]) == place for key, place in told["keys"].items())
     assert told["keys"] == {key: (_murmur2(key.encode()) & 0x7FFFFFFF) % told["of"] for key in told["keys"]}
     readme = (SCHEMAS / "README.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in readme for key in told["keys"])

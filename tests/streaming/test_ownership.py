@@ -10,8 +10,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.builders import HOME
 from workers.assembly.budget import Budget
+from workers.observe.counts import Counts
 from workers.streaming.clients import Cluster
 from workers.streaming.ownership import Ownership
+from workers.streaming.placement import Placement
 from workers.streaming.restore import Restorer, RestoreTopics
 
 
@@ -44,7 +46,8 @@ def assigned_offsets(ends: dict[int, int], partitions: list[int]) -> list[int]:
     restorer = Restorer(
         Cluster("127.0.0.1:1"), RestoreTopics("g", "candidates", "feeds", "letters"), {"home": HOME}, "rules"
     )
-    Ownership(consumer, restorer, "candidates", Budget(), cooperative=True).subscribe()
+    placement = Placement(count=4, is_required=False, counts=Counts(), ask_count=lambda: None)
+    Ownership(consumer, restorer, "candidates", Budget(), cooperative=True, placement=placement).subscribe()
     stand_in.on_assign(consumer, [TopicPartition("candidates", number) for number in partitions])
     assert [p.partition for p in stand_in.paused] == partitions
     return [place.offset for place in stand_in.assigned]

@@ -12,7 +12,7 @@ The rules that make a feed exactly one:
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -48,13 +48,17 @@ class _Published(NamedTuple):
 
 
 class Assembler:
-    """The open and the remembered requests of one partition. Not thread-safe; reads no clock."""
+    """The open and the remembered requests of one partition. Not thread-safe; reads no clock.
 
-    def __init__(self, start: Mark, budget: Budget | None = None) -> None:
+    `admit` is called with the id of each request that would open, and may refuse the event: it raises EventRefused.
+    """
+
+    def __init__(self, start: Mark, budget: Budget | None = None, admit: Callable[[str], None] | None = None) -> None:
         self.next = start.low_water
         self.stream_time = start.time
         self.ledger_end = start.scan
         self._replay_until = start.next
+        self._admit = admit
         self._budget = budget or Budget()
         self.held = Held(self._budget)
         self._opening_time = start.time
@@ -97,6 +101,8 @@ class Assembler:
 
     def _open_for(self, event: Event, offset: int, timestamp: int) -> OpenRequest:
         request_id, requested_at, surface = event.request_id, event.requested_at, event.surface
+        if self._admit is not None:
+            self._admit(request_id)
         if request_id in self._published or request_id in self._unpublished:
             raise EventRefused(Reason.LATE, f"request_id {request_id!r}: the request is closed")
         if requested_at > timestamp + FUTURE_MS:

@@ -18,7 +18,7 @@ from workers.scoring.library import Library
 from workers.settings import ConfigurationError, WorkerSettings, need
 from workers.steering.lookups import Lookups
 from workers.steering.steering import Steering
-from workers.streaming.checks import check_topics
+from workers.streaming.checks import TopicFacts, check_topics
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.end_check import EndCheck
 from workers.streaming.intake import Intake
@@ -26,6 +26,7 @@ from workers.streaming.lag import Lag
 from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
+from workers.streaming.placement import Placement, ask_count
 from workers.streaming.publisher import Publisher
 from workers.streaming.reach import Reach
 from workers.streaming.restore import Restorer, RestoreTopics
@@ -116,10 +117,11 @@ def build_worker(
     look_up: LookUp,
 ) -> Worker:
     """Check the topics, and put the loop together."""
-    route, limits = _route(settings, cluster)
+    route, facts = _route(settings, cluster)
+    limits = OutputLimits(cluster, route.feeds, route.dead_letters, facts.limits)
     group, protocol, reach, counts = settings.group, settings.group_protocol, Reach(), Counts()
     errors = WorkerErrors(counts)
-    rules = rules_digest(surfaces, settings.candidates_format)
+    rules = rules_digest(surfaces, settings.candidates_format, *_placed_by(settings, facts))
     log.info("starting", transactional_id=transactional_id, group=group, protocol=protocol, models=library.available())
     try:
         consumer = cluster.member(group, protocol, reach.error)
@@ -130,14 +132,27 @@ def build_worker(
     restorer = Restorer(cluster, topics, surfaces, rules)
     budget = Budget(settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s)
     decoder = Decoder(surfaces, Format(settings.candidates_format))
+    placement = Placement(
+        count=facts.partitions,
+        is_required=settings.candidates_partitioner == "murmur2",
+        counts=counts,
+        ask_count=lambda: ask_count(consumer, route.candidates),
+    )
+    ownership = Ownership(
+        consumer,
+        restorer,
+        route.candidates,
+        budget,
+        cooperative=protocol != "range",
+        rules=rules,
+        placement=placement,
+    )
     return Worker(
         Parts(
             group=group,
             consumer=consumer,
             publisher=publisher,
-            ownership=Ownership(
-                consumer, restorer, route.candidates, budget, cooperative=protocol != "range", rules=rules
-            ),
+            ownership=ownership,
             intake=Intake(decoder, budget, counts, route, limits, errors),
             outlet=Outlet(publisher, consumer, library, steering.mix, look_up, route, limits, counts, errors),
             route=route,
@@ -150,17 +165,23 @@ def build_worker(
     )
 
 
-def _route(settings: WorkerSettings, cluster: Cluster) -> tuple[Route, OutputLimits]:
-    """Where the worker stands, and how large what it writes may be."""
+def _route(settings: WorkerSettings, cluster: Cluster) -> tuple[Route, TopicFacts]:
+    """Where the worker stands, and what its topics are like."""
     feeds, dead_letters = settings.topic_feeds, settings.topic_dead_letters
-    first = check_topics(cluster, settings.topic_candidates, feeds, dead_letters)
+    facts = check_topics(cluster, settings.topic_candidates, feeds, dead_letters)
     route = Route(
         candidates=settings.topic_candidates,
         feeds=feeds,
         dead_letters=dead_letters,
         feeds_format=Format(settings.feeds_format),
     )
-    return route, OutputLimits(cluster, feeds, dead_letters, first)
+    return route, facts
+
+
+def _placed_by(settings: WorkerSettings, facts: TopicFacts) -> list[str]:
+    """What decides whether an event is refused for its partition; nothing does by default."""
+    partitioner = settings.candidates_partitioner
+    return [] if partitioner == "any" else [partitioner, str(facts.partitions)]
 
 
 def _say(event: str, /, **fields: object) -> None:

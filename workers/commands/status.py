@@ -38,7 +38,8 @@ def status(redis: str | None, redis_prefix: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode({"workers": [_document(one) for one in workers], "surfaces": surfaces}))
     elif workers:
-        click.echo("\n".join((*_table(workers), *_unreadable(workers), *_not_read(workers), *_surfaces(surfaces))))
+        notes = (*_unreadable(workers), *_not_read(workers), *_misplaced(workers))
+        click.echo("\n".join((*_table(workers), *notes, *_surfaces(surfaces))))
     if not workers:
         where = f"Redis holds no status of a worker under {desk.keys.status('*')!r}"
         raise Failure(f"no worker lives: {where}; expected `trimtab worker` to run with this Redis and prefix")
@@ -150,6 +151,17 @@ def _is_stuck(said: WorkerStatus) -> bool:
 
 def _seconds(milliseconds: int | None) -> str:
     return _NOT_KNOWN if milliseconds is None else f"{milliseconds / 1000:.0f} s"
+
+
+def _misplaced(workers: Iterable[LiveWorker]) -> Iterator[str]:
+    for one in workers:
+        count = one.status.counts.get("misplaced", 0) if one.status else 0
+        if count:
+            yield from _wrapped(
+                "",
+                f"{one.worker}: events in another partition than murmur2 gives their key: {count}; "
+                "do all producers use that partitioner?",
+            )
 
 
 # The surfaces

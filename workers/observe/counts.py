@@ -19,6 +19,7 @@ class Counts:
     missing_features: int = 0
     unknown_features: int = 0
     unreadable_headers: int = 0
+    misplaced: int = 0
     clipped_features: int = 0
     held: int = 0
     unscored: int = 0

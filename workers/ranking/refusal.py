@@ -16,6 +16,7 @@ class Reason(StrEnum):
     INVALID = "invalid-event"
     SURFACE = "unknown-surface"
     KEY = "key-mismatch"
+    PARTITION = "partition-mismatch"
     FUTURE = "requested-in-future"
     CONFLICT = "conflict"
     LATE = "late"

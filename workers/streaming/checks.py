@@ -1,5 +1,7 @@
 """What a worker checks of its topics before it takes a single event."""
 
+from typing import NamedTuple
+
 from workers.observe.failure import Failure
 from workers.observe.log import log
 from workers.streaming.clients import Cluster
@@ -14,8 +16,15 @@ class TopicsUnfit(Failure):
     """The topics are not as the guarantees need them; the message says which command mends it."""
 
 
-def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: str) -> RecordLimits:
-    """Wait for the broker, then check the topics; return how large a record may be.
+class TopicFacts(NamedTuple):
+    """How large a record may be, and how many partitions each topic has."""
+
+    limits: RecordLimits
+    partitions: int
+
+
+def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: str) -> TopicFacts:
+    """Wait for the broker, then check the topics; return what they are like.
 
     Raises TopicsUnfit and LimitTooSmall; warns if a guarantee is weaker than it could be.
     """
@@ -33,7 +42,8 @@ def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: st
     limits = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
     _warn_of_timestamps(candidates, configs[candidates]["message.timestamp.type"])
     _warn_of_small_letters(dead_letters, limits[dead_letters], limits[candidates] + _LETTER_OVERHEAD)
-    return limits_of(limits[feeds], limits[dead_letters], cluster.properties)
+    found = limits_of(limits[feeds], limits[dead_letters], cluster.properties)
+    return TopicFacts(found, partitions[candidates])
 
 
 def _warn_of_timestamps(topic: str, got: str) -> None:

@@ -23,6 +23,7 @@ OWNED = frozenset(
         "auto.offset.reset",
         "partition.assignment.strategy",
         "acks",
+        "partitioner",
     }
 )
 """Properties that the guarantees rest on: a properties file may not set them."""
@@ -40,7 +41,8 @@ class Cluster:
     properties: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        owned = sorted(OWNED & set(self.properties))
+        # The client takes `topic.acks` for `acks`.
+        owned = sorted(key for key in self.properties if key.removeprefix("topic.") in OWNED)
         if owned:
             raise KafkaConfigError(f"{owned[0]}: set by the worker itself, expected it not to be in the file")
 

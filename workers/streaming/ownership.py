@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -11,6 +12,7 @@ from workers.assembly.assembler import Assembler
 from workers.assembly.budget import Budget
 from workers.observe.log import log
 from workers.streaming.partition import Partition
+from workers.streaming.placement import Placement
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
 
 _FIRST_WAIT = 1.0
@@ -52,6 +54,7 @@ class Ownership:
         budget: Budget,
         *,
         cooperative: bool,
+        placement: Placement,
         rules: str = "",
     ) -> None:
         self.partitions: dict[int, Partition] = {}
@@ -62,6 +65,7 @@ class Ownership:
         self._topic = topic
         self._budget = budget
         self._cooperative = cooperative
+        self._placement = placement
         self._rules = rules
         self._failed_before: dict[int, int] = {}
 
@@ -226,7 +230,7 @@ class Ownership:
         where = TopicPartition(self._topic, number, mark.low_water)
         if not self._seek(where):
             return
-        assembler = Assembler(mark, self._budget)
+        assembler = Assembler(mark, self._budget, admit=partial(self._placement.check, number))
         for request_id, expires, ledger in restored.published:
             assembler.remember(request_id, expires, ledger)
         assembler.ledger_end = restored.end
