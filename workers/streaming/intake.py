@@ -39,12 +39,27 @@ class Intake:
             counts.settled += 1
             return
         headers = read_headers(message)
+        event: Event | None = None
         try:
-            event = self._decode(message, headers)
+            if headers is None:
+                event = self._decode_without_headers(message)
+            else:
+                event = self.decoder.decode(message.value(), message.key(), headers)
             refused = assembler.take(event, offset, timestamp)
         except EventRefused as refusal:
             self._dead_letter(partition, message, headers, refusal.reason, refusal.message)
             return
+        except MemoryError:
+            raise  # no record's fault
+        except Exception as error:
+            if event is not None:
+                raise  # assembly failed, and what it holds is not to be trusted
+            where = f"{message.topic()}/{message.partition()}@{message.offset()}"
+            self.errors.note("decode", error, record=where)
+            why = f"event: the worker failed to decode it: {error!r}; please report it with this event"
+            self._dead_letter(partition, message, headers, Reason.WORKER_ERROR, why)
+            return
+
         counts.candidates += len(event.candidates)
         if event.missing or event.unknown:
             counts.missing_features += event.missing
@@ -65,22 +80,6 @@ class Intake:
             held = [p.assembler for p in partitions if p.assembler.open_requests]
             min(held, key=lambda assembler: assembler.oldest_opened_at).evict_oldest()
             self.counts.evicted += 1
-
-    def _decode(self, message: Fetched, headers: Headers | None) -> Event:
-        """Decode one record. Raises EventRefused, also if the decoder itself fails: that is our fault, and one
-        record's. A lack of memory is no record's fault.
-        """
-        try:
-            if headers is None:
-                return self._decode_without_headers(message)
-            return self.decoder.decode(message.value(), message.key(), headers)
-        except (EventRefused, MemoryError):
-            raise
-        except Exception as error:
-            where = f"{message.topic()}/{message.partition()}@{message.offset()}"
-            self.errors.note("decode", error, record=where)
-            why = f"event: the worker failed to decode it: {error!r}; please report it with this event"
-            raise EventRefused(Reason.WORKER_ERROR, why) from error
 
     def _decode_without_headers(self, message: Fetched) -> Event:
         """Decode an event whose headers cannot be read: a header of its producer's tracing must not cost its feed."""
