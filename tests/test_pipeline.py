@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.builders import request, surface
-from tests.scoring.building import WIDE, add_model, mlp, random_rows
+from tests.scoring.building import WIDE, add_model, embedding, mlp, random_rows
 from workers.pipeline import rank_requests
 from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.lookup import Answers, Questions, SetOf
 from workers.ranking.mix import Mix
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
+from workers.ranking.rerank import rerank
 from workers.ranking.weights import Weights
 from workers.scoring.library import Library
 
@@ -132,3 +135,108 @@ def test_the_objectives_are_those_of_the_weights_also_where_the_surface_does_not
         assert feed is not None or library.wait_past(revision, 20)
     assert feed.models == {"quality": 2, "virality": 1}
     assert len(feed.items[0].scores) == 2
+
+
+# Models that fail
+
+
+Said = list[tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def fallible(tmp_path: Path) -> Iterator[tuple[Library, Said]]:
+    """A library whose `quality` fails on rows whose f1 is 1000, and what it says of failures."""
+    add_model(tmp_path, embedding(), "quality")
+    add_model(tmp_path, mlp(seed=1), "engagement")
+    said: Said = []
+
+    def say(event: str, /, **fields: Any) -> None:
+        if event == "model_error":
+            said.append((event, fields))
+
+    with Library(tmp_path, {"home": HOME, "search": SEARCH}, 2**26, say) as entered:
+        yield entered, said
+
+
+def of_rows(name: str, bad: list[int], count: int = 6, where: str = "home") -> Request:
+    rows = random_rows(count)
+    rows[bad, 1] = 1000.0
+    asked = asking(name, where)
+    return asked._replace(item_ids=tuple("abcdef"[:count]), sources=(None,) * count, rows=rows.tobytes())
+
+
+def fail_altogether(library: Library, objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = library.catalogue.entry(objective, 1)
+    assert entry is not None
+    assert entry.shelf is not None
+
+    class Broken:
+        def run(self, outputs: list[str], inputs: dict[str, Any]) -> Any:
+            raise MemoryError
+
+    monkeypatch.setattr(entry.shelf, "session", Broken())
+
+
+def test_a_candidate_that_a_model_fails_on_is_removed_and_all_else_is_ranked_as_ever(
+    fallible: tuple[Library, Said],
+) -> None:
+    library, said = fallible
+    rank = partial(rank_requests, library=library, mix_of=lambda _: PLAIN, ranked_at=lambda _: 5)
+    sound, other = rank([of_rows("r", []), of_rows("s", [], where="search")]).feeds
+    ranked = rank([of_rows("r", [1, 4]), of_rows("s", [], where="search")])
+    spoilt, untouched = ranked.feeds
+    assert sound is not None
+    assert spoilt is not None
+    assert untouched == other
+    assert spoilt.items == [item for item in sound.items if item.item_id not in "be"]
+    assert spoilt.removed == [Removal("b", "model-error"), Removal("e", "model-error")]
+    assert (spoilt.models, ranked.model_errors, ranked.unscored) == (sound.models, 2, 0)
+    assert len(said) == 1
+
+
+def test_a_failure_is_logged_once_for_each_version_however_often_it_comes(fallible: tuple[Library, Said]) -> None:
+    library, said = fallible
+    for number in range(5):
+        rank_requests([of_rows(f"r{number}", [number])], library, lambda _: PLAIN, lambda _: 5)
+    ((event, fields),) = said
+    assert (event, fields["model"]) == ("model_error", "quality/1")
+    assert "f1 1000" in fields["features"]
+    assert "idx=1000" in fields["error"]
+
+
+def test_a_request_whose_every_candidate_fails_has_an_empty_feed_that_says_so(fallible: tuple[Library, Said]) -> None:
+    library, _ = fallible
+    (feed,) = rank_requests([of_rows("r", [0, 1], count=2)], library, lambda _: PLAIN, lambda _: 5).feeds
+    assert feed is not None
+    assert (feed.items, feed.models) == ([], {"quality": 1, "engagement": 1})
+    assert feed.removed == [Removal("a", "model-error"), Removal("b", "model-error")]
+
+
+def test_where_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
+    fallible: tuple[Library, Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, said = fallible
+    fail_altogether(library, "quality", monkeypatch)
+    looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
+    asked = of_rows("r", [])._replace(surface=looking)
+    answers = Answers({SetOf("seen", "u"): {"a"}}, {})
+    for _ in range(3):
+        ranked = rank_requests([asked], library, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers)
+        (feed,) = ranked.feeds
+        assert feed is not None
+        assert (feed.items, feed.models) == ([], {})
+        assert feed.removed == [Removal(item_id, "not-scored") for item_id in "abcdef"]
+        assert (ranked.unscored, ranked.model_errors, ranked.dropped) == (1, 5, 0)
+    ((_, fields),) = said
+    assert (fields["features"], fields["error"]) == ("any: the model fails on its golden row too", "MemoryError")
+
+
+def test_a_feed_with_a_failed_candidate_is_ranked_again_under_other_weights_without_it(
+    fallible: tuple[Library, Said],
+) -> None:
+    library, _ = fallible
+    (feed,) = rank_requests([of_rows("r", [2])], library, lambda _: PLAIN, lambda _: 5).feeds
+    assert feed is not None
+    again = rerank(feed, Weights.of({"quality": 1.0, "engagement": 0.0}))
+    assert again.removed == [Removal("c", "model-error")]
+    assert sorted(item.item_id for item in again.items) == ["a", "b", "d", "e", "f"]

@@ -22,7 +22,7 @@ class Ranked(NamedTuple):
 
     `clipped` counts features that were outside their bounds, `unscored` the feeds that no model has scored, `dropped`
     and `defaulted` the candidates that were dropped and that have default features, `without_lookups` the feeds for
-    which a look-up was skipped.
+    which a look-up was skipped, `model_errors` the candidates that a model failed on.
     """
 
     feeds: list[Feed | None]
@@ -31,6 +31,7 @@ class Ranked(NamedTuple):
     dropped: int
     defaulted: int
     without_lookups: int
+    model_errors: int = 0
 
 
 def rank_requests(
@@ -45,7 +46,8 @@ def rank_requests(
 
     `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked under one set, by
     one version of each objective. `look_up` is asked at most once, and only for requests that are ranked now: one that
-    still waits for its models costs no look-up.
+    still waits for its models costs no look-up. A candidate that a model fails on is removed; where a model fails
+    altogether, the request ends in a feed that says that nothing was scored.
     """
     mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
     drawn = [mixes[request.surface.name].draw(request.user_id) for request in requests]
@@ -53,24 +55,38 @@ def rank_requests(
     scorable = [(request, models) for request, _, models in found if isinstance(models, SurfaceModels)]
     known = informed([request for request, _ in scorable], look_up)
     batch = score_requests([(one.request, models) for one, (_, models) in zip(known, scorable, strict=True)])
-    scored, feeds, lacking = zip(known, batch.scores, strict=True), list[Feed | None](), 0
+    library.note_errors(batch.errors)
+    feeds = list[Feed | None]()
+    lacking = 0
+    scored = iter(range(len(scorable)))
     for request, under, models in found:
-        if isinstance(models, SurfaceModels):
-            one, scores = next(scored)
-            feed = rank(one.request, scores, under.weights, models.versions, ranked_at(request), under.arm)
-            feeds.append(one.tell(feed))
-        elif isinstance(models, Loading) and not is_overdue(request):
+        if isinstance(models, Loading) and not is_overdue(request):
             feeds.append(None)
-        else:
+            continue
+        place = next(scored) if isinstance(models, SurfaceModels) else None
+        if not isinstance(models, SurfaceModels) or place is None or place in batch.unscored:
             feeds.append(unscored(request, under, ranked_at(request)))
             lacking += 1
+            continue
+        feed = rank(
+            known[place].request,
+            batch.scores[place],
+            under.weights,
+            models.versions,
+            ranked_at(request),
+            under.arm,
+            batch.failed.get(place),
+        )
+        feeds.append(known[place].tell(feed))
+    looked_up = [one for place, one in enumerate(known) if place not in batch.unscored]
     return Ranked(
         feeds,
         batch.clipped,
         lacking,
-        dropped=sum(len(one.dropped) for one in known),
-        defaulted=sum(len(one.defaulted) for one in known),
-        without_lookups=sum(bool(one.skipped) for one in known),
+        dropped=sum(len(one.dropped) for one in looked_up),
+        defaulted=sum(len(one.defaulted) for one in looked_up),
+        without_lookups=sum(bool(one.skipped) for one in looked_up),
+        model_errors=batch.model_errors,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.commands.running import Ended, json_lines, trimtab, write_lines, write_surfaces
 from tests.integration.harness import interleave, make_request
 from tests.integration.oracle import Oracle
+from tests.scoring.building import add_model, embedding, mlp
 
 
 @pytest.fixture
@@ -53,6 +54,28 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path, settings: Mapping[st
     first = trimtab("rank", file, **settings)
     assert first.out
     assert trimtab("rank", file, **settings) == first
+
+
+def test_a_candidate_that_a_model_fails_on_is_removed_and_named_once_without_a_traceback(tmp_path: Path) -> None:
+    models = tmp_path / "fallible"
+    add_model(models, embedding(), "quality")
+    add_model(models, mlp(seed=2), "engagement")
+    settings = {"TRIMTAB_SURFACES": str(write_surfaces(tmp_path)), "TRIMTAB_MODELS": str(models)}
+    sent = [make_request(f"r{n}", 4, random.Random(n), batch=4)[0] for n in range(3)]
+    sound = json_lines(trimtab("rank", write_lines(tmp_path / "sound.jsonl", sent), **settings).out)
+    for event in sent[1:]:
+        event["candidates"][2]["features"][1] = 1000
+    ended = trimtab("rank", write_lines(tmp_path / "events.jsonl", sent), **settings)
+    assert ended.code == 0
+    assert ended.err.startswith("quality/1: model-error: ")
+    assert (ended.err.count("\n"), "Traceback" in ended.err) == (1, False)
+    first, *others = json_lines(ended.out)
+    assert first == sound[0]
+    for feed, before in zip(others, sound[1:], strict=True):
+        gone = f"{feed['request_id']}-i2"
+        assert feed["removed"] == [{"item_id": gone, "reason": "model-error"}]
+        kept = [item["item_id"] for item in before["items"] if item["item_id"] != gone]
+        assert [item["item_id"] for item in feed["items"]] == kept
 
 
 def test_more_requests_than_one_batch_holds_all_come_out_once(tmp_path: Path, settings: Mapping[str, str]) -> None:

@@ -23,6 +23,14 @@ def test_what_has_no_finite_score_goes_with_its_reason_and_the_others_keep_their
     assert removed == [Removal("a", "score-not-finite")]
 
 
+def test_what_a_model_failed_on_goes_with_another_reason_than_what_it_gave_no_finite_score() -> None:
+    scores = SCORED.scores.copy()
+    scores[[0, 2], 1] = np.nan
+    kept, removed = keep_finite(SCORED._replace(scores=scores), np.array([False, False, True]))
+    assert (kept.item_ids, kept.scores.tolist()) == (("b",), scores[1:2].tolist())
+    assert removed == [Removal("a", "score-not-finite"), Removal("c", "model-error")]
+
+
 def test_of_each_source_the_first_of_the_order_stay_and_both_parts_keep_it() -> None:
     sources = ("s", "t", "s", "t", "s")
     assert limit_sources([4, 3, 2, 1, 0], sources, 1) == Limited([4, 3], [2, 1, 0])

@@ -71,6 +71,16 @@ def test_a_score_that_is_not_finite_removes_its_candidate_with_the_reason(bad: f
     assert feed.removed == [Removal("b", "score-not-finite")]
 
 
+def test_a_candidate_that_a_model_failed_on_is_removed_and_its_siblings_keep_their_scores() -> None:
+    given = scores((0.1, 0.1), (np.nan, 0.1), (0.2, 0.1))
+    feed = rank(request(["a", "b", "c"]), given, MIX, MODELS, 0, failed=np.array([False, True, False]))
+    assert [(item.item_id, item.scores) for item in feed.items] == [
+        ("c", tuple(given[2].tolist())),
+        ("a", tuple(given[0].tolist())),
+    ]
+    assert feed.removed == [Removal("b", "model-error")]
+
+
 def test_an_empty_request_gives_an_empty_feed() -> None:
     feed = rank(request([], refused=3), np.empty((0, 2), np.float32), MIX, MODELS, 0)
     assert (feed.items, feed.removed, feed.refused) == ([], [], 3)

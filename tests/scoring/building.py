@@ -110,6 +110,33 @@ def linear_then(operator: str, columns: int = 1, **attributes: Any) -> onnx.Mode
     return model(nodes, {"w": weights, "axis": np.array([1], np.int64)})
 
 
+def embedding(size: int = 10, width: int = 32, seed: int = 0) -> onnx.ModelProto:
+    """A linear model with a table of `size` numbers looked up by `f1`: past its end onnxruntime raises."""
+    nodes = [
+        helper.make_node("Gather", ["features", "one"], ["category"], axis=1),
+        helper.make_node("Cast", ["category"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "place"], ["looked_up"]),
+        helper.make_node("MatMul", ["features", "w"], ["linear"]),
+        helper.make_node("Add", ["looked_up", "linear"], ["score"]),
+    ]
+    table = np.random.default_rng(seed).normal(size=size).astype(np.float32)
+    weights = random_rows(width, 1, seed) * np.float32(0.1)
+    return model(nodes, {"one": np.array([1]), "table": table, "w": weights}, width=width)
+
+
+def dropping(width: int = 32, seed: int = 0) -> onnx.ModelProto:
+    """A linear model that gives no score at all for a row whose `f1` is 9 or more."""
+    nodes = [
+        helper.make_node("Gather", ["features", "one"], ["category"], axis=1),
+        helper.make_node("Less", ["category", "most"], ["is_small"]),
+        helper.make_node("Reshape", ["is_small", "flat"], ["kept"]),
+        helper.make_node("MatMul", ["features", "w"], ["linear"]),
+        helper.make_node("Compress", ["linear", "kept"], ["score"], axis=0),
+    ]
+    constants = {"one": np.array([1]), "most": np.array(9, np.float32), "flat": np.array([-1])}
+    return model(nodes, constants | {"w": random_rows(width, 1, seed)}, width=width)
+
+
 def run(built: onnx.ModelProto, rows: Floats) -> list[float]:
     """What plain onnxruntime gives, on one thread (on several it sums the trees of an ensemble in another order)."""
     options = onnxruntime.SessionOptions()

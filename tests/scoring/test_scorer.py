@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.builders import request, surface
-from tests.scoring.building import WIDE, Floats, add_model, mlp, random_rows, trees
+from tests.scoring.building import WIDE, Floats, add_model, embedding, mlp, random_rows, trees
 from workers.ranking.features import FeatureSet
 from workers.ranking.request import Request
 from workers.ranking.surface import Surface
@@ -163,3 +163,77 @@ def test_a_large_micro_batch_is_cut_into_bounded_calls_that_change_no_score(mode
     batch = scorer.score(requests)
     assert sorted(sessions["quality"].calls) == sorted([ROWS_PER_CALL, 16, ROWS_PER_CALL, 16, 16])
     assert bytes_of(batch.scores) == [scorer.score([alone]).scores[0].tobytes() for alone in requests]
+
+
+# Models that fail
+
+
+@pytest.fixture(scope="module")
+def failing(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """Both surfaces; `quality` fails on rows whose f1 is 1000."""
+    quality = verify(add_model(tmp_path_factory.mktemp("models"), embedding(), "quality", 3))
+    return Scorer({"home": HOME, "search": SEARCH}, {**models, "quality": quality})
+
+
+def broken(models: Mapping[str, Model]) -> Scorer:
+    """Both surfaces; `virality`, of `search` alone, fails on everything."""
+
+    class Broken:
+        def run(self, outputs: list[str], inputs: dict[str, Floats]) -> Any:
+            raise RuntimeError("out of order")
+
+    virality = replace(models["virality"], session=Broken())
+    return Scorer({"home": HOME, "search": SEARCH}, {**models, "virality": virality})
+
+
+def spoilt(whole: Request, *places: int) -> Request:
+    """The request with a category that no model knows on some of its candidates."""
+    feature_set = whole.surface.feature_set
+    rows = np.frombuffer(whole.rows, "<f4").reshape(-1, feature_set.width).copy()
+    rows[list(places), feature_set.names.index("f1")] = 1000.0
+    return whole._replace(rows=rows.tobytes())
+
+
+def test_a_failing_candidate_changes_no_score_of_its_siblings_nor_of_other_requests(failing: Scorer) -> None:
+    whole = [home(5, 1), search(3, 2), home(20, 3), search(2, 4), home(1, 5)]
+    requests = [whole[0], spoilt(whole[1], 2), spoilt(whole[2], 0, 7), whole[3], spoilt(whole[4], 0)]
+    expected, batch = failing.score(whole), failing.score(requests)
+    masks = {place: np.flatnonzero(mask).tolist() for place, mask in batch.failed.items()}
+    assert (masks, batch.model_errors, batch.unscored) == ({1: [2], 2: [0, 7], 4: [0]}, 4, set())
+    for place, scores in enumerate(batch.scores):
+        others = np.setdiff1d(np.arange(len(scores)), masks.get(place, []))
+        assert scores[others].tobytes() == expected.scores[place][others].tobytes()
+    assert [np.isnan(scores).any(axis=1).sum() for scores in batch.scores] == [0, 1, 2, 0, 1]
+
+
+def test_a_candidate_fails_whatever_it_is_batched_with(failing: Scorer) -> None:
+    requests = [spoilt(home(7, seed), seed % 7) for seed in range(12)]
+    together = failing.score(requests)
+    for place, alone in enumerate(requests):
+        one = failing.score([alone])
+        assert one.failed[0].tolist() == together.failed[place].tolist()
+        assert one.scores[0].tobytes() == together.scores[place].tobytes()
+
+
+def test_of_each_model_that_fails_the_first_row_is_told(failing: Scorer) -> None:
+    errors = failing.score([home(3), spoilt(home(3), 1, 2)]).errors
+    assert [(error.model.objective, error.model.version, error.features is None) for error in errors] == [
+        ("quality", 3, False)
+    ]
+
+
+def test_of_a_model_that_fails_altogether_no_request_is_scored_and_other_surfaces_are(models: dict[str, Model]) -> None:
+    scorer = broken(models)
+    batch = scorer.score([search(3), home(2), search(0), search(4)])
+    assert (batch.unscored, batch.failed, batch.model_errors) == ({0, 3}, {}, 7)
+    assert batch.scores[1].tobytes() == scorer.score([home(2)]).scores[0].tobytes()
+    assert [(error.model.objective, error.features, error.message) for error in batch.errors] == [
+        ("virality", None, "out of order")
+    ]
+
+
+def test_a_request_without_candidates_is_scored_whatever_fails_beside_it(models: dict[str, Model]) -> None:
+    scorer = broken(models)
+    beside, alone = scorer.score([search(3), search(0)]), scorer.score([search(0)])
+    assert beside.scores[1].shape == alone.scores[0].shape == (0, 3)
+    assert beside.unscored == {0}

@@ -49,13 +49,14 @@ def rank(
     """Rank the requests of FILE (- is standard input) and print one feed a line: the same bytes each time.
 
     No Kafka and no Redis. No event is late, `ranked_at` is `requested_at`, and what is open at the end of the file
-    closes as `deadline`. Refused events are named on standard error; exit code 1 where nothing could be ranked.
+    closes as `deadline`. Refused events, and the first row that a model fails on, are named on standard error; exit
+    code 1 where nothing could be ranked.
     """
     known = load_surfaces(Path(surfaces))
     mix, look_up = mix_for(known, surface, given), _look_up(lookups, known)
     assembly = OfflineAssembly(known, surface)
     ranked = 0
-    with Library(Path(models), known, _MODELS_BYTES) as library:
+    with Library(Path(models), known, _MODELS_BYTES, _say) as library:
         for batch in _batches(_closed(assembly, file, form)):
             for line in _rank(batch, library, mix, look_up):
                 click.echo(line)
@@ -83,6 +84,12 @@ def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable
     for name in known if surface is None and len(known) == 1 else [surface] if surface else []:
         of(name)
     return of
+
+
+def _say(event: str, /, **fields: object) -> None:
+    """Of what the library says, only that a model failed."""
+    if event == "model_error":
+        click.echo(f"{fields['model']}: model-error: {fields['error']}; features: {fields['features']}", err=True)
 
 
 def _look_up(file: BinaryIO | None, known: Surfaces) -> LookUp:

@@ -28,3 +28,4 @@ class Counts:
     without_lookups: int = 0
     settled: int = 0
     worker_errors: int = 0
+    model_errors: int = 0

@@ -18,15 +18,22 @@ class Limited(NamedTuple):
     over: list[int]
 
 
-def keep_finite(scored: Scored) -> tuple[Scored, list[Removal]]:
-    """The candidates that have a finite score in every objective, and the others removed."""
+def keep_finite(scored: Scored, failed: NDArray[np.bool_] | None = None) -> tuple[Scored, list[Removal]]:
+    """The candidates that have a finite score in every objective, and the others removed.
+
+    `failed` has those that a model failed on, which have no score of it.
+    """
     numbers = np.isfinite(scored.scores)
     if numbers.all():
         return scored, []
     finite: NDArray[np.bool_] = np.asarray(numbers.all(axis=1))
     places = np.flatnonzero(finite).tolist()
     item_ids, sources = tuple(scored.item_ids[i] for i in places), tuple(scored.sources[i] for i in places)
-    gone = [Removal(scored.item_ids[i], RemovalReason.NOT_FINITE) for i in np.flatnonzero(~finite).tolist()]
+    gone = []
+    for i in np.flatnonzero(~finite).tolist():
+        is_error = failed is not None and failed[i]
+        reason = RemovalReason.MODEL_ERROR if is_error else RemovalReason.NOT_FINITE
+        gone.append(Removal(scored.item_ids[i], reason))
     return Scored(item_ids, sources, scored.scores[finite]), gone
 
 

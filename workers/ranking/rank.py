@@ -44,14 +44,16 @@ def rank(
     models: Mapping[str, int],
     ranked_at: int,
     arm: str = "control",
+    failed: NDArray[np.bool_] | None = None,
 ) -> Feed:
     """Rank one closed request under exactly one set of weights.
 
-    A candidate whose score is not finite in some objective is removed, with that reason: it never ranks. So are the
-    items that their source has too much of. What ranks below the surface's `top_k` is counted.
+    A candidate whose score is not finite in some objective, or that a model `failed` on, is removed, with that reason:
+    it never ranks. So are the items that their source has too much of. What ranks below the surface's `top_k` is
+    counted.
     """
     surface = request.surface
-    scored, removed = keep_finite(Scored(request.item_ids, request.sources, scores))
+    scored, removed = keep_finite(Scored(request.item_ids, request.sources, scores), failed)
     ranking = place(scored, weights, surface.diversity, surface.max_per_source)
     kept = ranking.kept[: surface.top_k or None]
     return Feed(

@@ -8,6 +8,7 @@ class RemovalReason(StrEnum):
     """Codes of `removed[].reason`; every other one is the name of a drop set of the surface."""
 
     NOT_FINITE = "score-not-finite"
+    MODEL_ERROR = "model-error"
     NOT_SCORED = "not-scored"
     SOURCE_LIMIT = "source-limit"
     WORKER_ERROR = "worker-error"

@@ -25,6 +25,6 @@ def read_file(path: Path, root: Path, limit: int) -> bytes:
             return file.read(limit)
     except FileNotFoundError:
         raise
-    # Path.resolve tells of a circle of links by RuntimeError.
-    except (OSError, RuntimeError) as error:
-        raise ModelRefused(ModelReason.UNREADABLE, f"{path}: cannot be read: {error}") from None
+    # Path.resolve tells of a circle of links by RuntimeError. A worker without memory for a file goes on without it.
+    except (OSError, RuntimeError, MemoryError) as error:
+        raise ModelRefused(ModelReason.UNREADABLE, f"{path}: cannot be read: {str(error) or 'no memory'}") from None

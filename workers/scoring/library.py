@@ -7,7 +7,7 @@ the loop takes, and the loop asks it by a queue. Exams come back by the same que
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from workers.scoring.catalogue import Catalogue, Entry, State, Verdict
 from workers.scoring.examine import LIMITS, Limits
 from workers.scoring.examiner import Examiner
 from workers.scoring.folder import Folder
+from workers.scoring.isolate import ModelError
 from workers.scoring.reader import Reader
 from workers.scoring.refusal import Version
 from workers.scoring.scan import look_again
@@ -85,6 +86,7 @@ class Library:
         self._heard: queue.SimpleQueue[Ask | Future[Verdict] | None] = queue.SimpleQueue()
         self._asked: dict[Version, bool] = {}
         self._answers = Answers(self._heard.put, say, time.monotonic)
+        self._failed: set[tuple[str, int, str, bool]] = set()
         self._changed = threading.Condition()
         self._failure: Exception | None = None
         self._stopping = False
@@ -131,6 +133,14 @@ class Library:
         if self._failure is not None:
             raise LibraryFailed(repr(self._failure)) from self._failure
         return self._answers.answer(self._catalogue, Asked(surface, arm, objectives, pins))
+
+    def note_errors(self, errors: Iterable[ModelError]) -> None:
+        """Log how models failed: once for each version that fails on some row, and once if it fails altogether."""
+        for error in errors:
+            what = error.model.objective, error.model.version, error.model.sha256, error.features is None
+            if what not in self._failed:
+                self._failed.add(what)
+                self._say("model_error", **error.described())
 
     def want(self, objective: str, version: int) -> None:
         """Ask that a version be verified, of any thread's; the answer is a catalogue to come."""

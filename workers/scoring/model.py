@@ -28,6 +28,10 @@ ROWS_PER_CALL = 16_384
 _FILL = 16
 
 
+class RunFailed(Exception):
+    """A model could not score some rows; the message says what went wrong. Verification cannot rule this out."""
+
+
 @dataclass(frozen=True)
 class Model:
     """One verified version. `rows_per_call` is 1 where a row's score depends on its place in the batch."""
@@ -37,11 +41,20 @@ class Model:
     rows_per_call: int = ROWS_PER_CALL
 
     def score(self, matrix: Matrix) -> Matrix:
-        """Score candidates: float32 `[N, features]` in the manifest's order of features to float32 `[N]`."""
+        """Score candidates: float32 `[N, features]` in the manifest's order of features to float32 `[N]`.
+
+        Raises RunFailed, whichever of the rows is the cause.
+        """
         scores = np.empty(len(matrix), np.float32)
-        for start in range(0, len(matrix), self.rows_per_call):
-            end = start + self.rows_per_call
-            scores[start:end] = self._run(matrix[start:end])
+        try:
+            for start in range(0, len(matrix), self.rows_per_call):
+                end = start + self.rows_per_call
+                scores[start:end] = self._run(matrix[start:end])
+        except RunFailed:
+            raise
+        # onnxruntime's errors have no class in common, and memory may run out.
+        except Exception as error:
+            raise RunFailed(str(error) or type(error).__name__) from error
         return scores
 
     def _run(self, rows: Matrix) -> Matrix:
@@ -50,6 +63,9 @@ class Model:
         block = np.zeros((-count % _FILL + count, width), np.float32)
         block[:count] = rows
         (scores,) = self.session.run([self.manifest.output.name], {self.manifest.input.name: block})
+        # A graph may give another number of scores for some rows, whatever it declares.
+        if scores.size != len(block) or scores.dtype != np.float32:
+            raise RunFailed(f"output: got {scores.dtype} {list(scores.shape)}, expected float32 [{len(block)},1]")
         filled: Matrix = scores.reshape(len(block))
         return filled[:count]
 
@@ -99,5 +115,6 @@ def _options() -> onnxruntime.SessionOptions:
     options.enable_mem_pattern = False
     # The format that was checked, not one that onnxruntime sees in the same bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.log_severity_level = 3
+    # Only what ends the process: a call that fails raises, and would be printed for every row that is tried.
+    options.log_severity_level = 4
     return options

@@ -162,6 +162,7 @@ class Outlet:
         self.counts.dropped += ranked.dropped
         self.counts.defaulted += ranked.defaulted
         self.counts.without_lookups += ranked.without_lookups
+        self.counts.model_errors += ranked.model_errors
 
     # Publishing
 
