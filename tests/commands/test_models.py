@@ -105,6 +105,18 @@ def test_verify_refuses_a_model_that_takes_all_memory_and_goes_on(tmp_path: Path
     assert ok == "ok       quality/1"
 
 
+def test_a_version_by_time_is_in_force_and_one_past_64_bits_is_refused(tmp_path: Path) -> None:
+    for version in (20261127031249, 20261127031250, 20261127031249123456):
+        add_model(tmp_path, mlp(), "quality", version)
+    refused, in_force, older = listed(tmp_path)
+    assert (refused["version"], refused["state"], refused["reason"]) == (20261127031249123456, "refused", "manifest")
+    assert (in_force["version"], in_force["state"]) == (20261127031250, "in-force")
+    assert (older["version"], older["state"]) == (20261127031249, "older")
+    lines = invoke("verify", tmp_path).output.splitlines()
+    assert lines[0].startswith("refused  quality/20261127031249123456  manifest: ")
+    assert lines[1:] == ["ok       quality/20261127031250", "ok       quality/20261127031249"]
+
+
 def test_verify_ends_with_0_where_every_version_is_sound(tmp_path: Path) -> None:
     add_model(tmp_path, mlp())
     assert invoke("verify", tmp_path).exit_code == 0

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.commands.running import Ended, trimtab, write_surfaces
 from tests.scoring.building import FEATURES, add_model, linear_then, mlp, model, random_rows
+from workers.ranking.version import LAST_VERSION
 from workers.scoring.verify import verify
 
 NAMES = ",".join(FEATURES)
@@ -62,6 +63,32 @@ def test_the_next_number_is_taken_where_none_is_asked_for(tmp_path: Path) -> Non
     add_model(tmp_path / "models", mlp(), version=7)
     assert new(tmp_path, mlp(seed=1)).code == 0
     assert manifest(tmp_path, 8)["version"] == 8
+
+
+def test_a_version_by_time_can_be_asked_for_and_the_next_is_one_more(tmp_path: Path) -> None:
+    assert new(tmp_path, mlp(), "--version", 20261127031249).code == 0
+    assert new(tmp_path, mlp(seed=1)).code == 0
+    assert manifest(tmp_path, 20261127031250)["version"] == 20261127031250
+
+
+def test_a_folder_past_64_bits_does_not_count_for_the_next_number(tmp_path: Path) -> None:
+    for name in ("3", "20261127031249123456", "9" * 200):
+        (tmp_path / "models" / "quality" / name).mkdir(parents=True)
+    assert new(tmp_path, mlp()).code == 0
+    assert manifest(tmp_path, 4)["version"] == 4
+
+
+def test_after_the_last_number_there_is_no_next(tmp_path: Path) -> None:
+    assert new(tmp_path, mlp(), "--version", LAST_VERSION).code == 0
+    ended = new(tmp_path, mlp(seed=1))
+    assert ended.code == 2
+    assert f"--version: got nothing, expected one: {LAST_VERSION} is there, and none is higher" in ended.err
+
+
+@pytest.mark.parametrize("version", [0, -1, LAST_VERSION + 1, "20261127031249123456", "5" * 5000, "latest"])
+def test_what_can_be_no_version_is_wrong_use(tmp_path: Path, version: int | str) -> None:
+    assert new(tmp_path, mlp(), "--version", version).code == 2
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_version_that_is_there_is_never_changed(tmp_path: Path) -> None:

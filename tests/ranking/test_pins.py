@@ -4,6 +4,7 @@ import pytest
 
 from tests.builders import HOME
 from workers.ranking.pins import ANYTHING, Available, Pins, PinsRefused, named_versions
+from workers.ranking.version import LAST_VERSION
 
 THERE = Available(
     {
@@ -32,6 +33,12 @@ REFUSED = {
     "no number": ({"quality": "newest"}, "quality: got 'newest', expected the number of a version, or 'latest'"),
     "a number with a sign": ({"quality": "+1"}, "quality: got '+1'"),
     "version zero": ({"quality": "0"}, "quality: got '0'"),
+    "a leading zero": ({"quality": "01"}, "quality: got '01'"),
+    "other digits": ({"quality": "²"}, "quality: got '²'"),
+    "digits of another script": ({"quality": "٣"}, "quality: got '٣'"),
+    "one past 64 bits": ({"quality": str(LAST_VERSION + 1)}, f"versions are from 1 to {LAST_VERSION}"),
+    "a time with microseconds": ({"quality": "20261127031249123456"}, "quality: got '20261127031249123456'"),
+    "thousands of digits": ({"quality": "5" * 5000}, f"versions are from 1 to {LAST_VERSION}"),
 }
 
 
@@ -44,6 +51,20 @@ def test_what_no_worker_could_score_with_is_refused_whole(fields: dict[str, str]
 
 def test_where_nothing_is_known_every_version_of_a_declared_objective_passes() -> None:
     assert Pins.read({"quality": "7"}, HOME, ANYTHING).pinned == {"quality": 7}
+
+
+@pytest.mark.parametrize("version", [1, 9_999_999_999, 20261127031249, 2**53 + 1, LAST_VERSION])
+def test_every_version_that_64_bits_hold_can_be_pinned_and_reads_back(version: int) -> None:
+    there = Available({"quality": {version: frozenset()}})
+    pins = Pins.read({"quality": str(version)}, HOME, there)
+    assert pins.pinned == {"quality": version}
+    assert pins.fields() == {"quality": str(version)}
+    assert named_versions(pins.fields()) == [("quality", version)]
+
+
+def test_what_is_no_version_names_none() -> None:
+    odd = ["0", "01", "+1", "-1", "²", "1.0", " 1", "", str(LAST_VERSION + 1), "5" * 5000]
+    assert named_versions({f"o{place}": text for place, text in enumerate(odd)}) == []
 
 
 def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_after_the_declared_ones() -> None:

@@ -64,6 +64,8 @@ def golden(*features: float, score: Any = 0.5) -> list[dict[str, Any]]:
         ({"version": "1"}, "version: got '1', expected `int`"),
         ({"version": True}, "version: got True, expected `int`"),
         ({"version": 0}, "version: got 0, expected `int` >= 1"),
+        ({"version": 2**63}, "version: got 9223372036854775808, expected `int` <= 9223372036854775807"),
+        ({"version": int("5" * 4000)}, "version: got 5555"),
         ({"objective": ""}, "objective: got '', expected `str` of length >= 1"),
         ({"sha256": "ABC"}, "sha256: got 'ABC', expected `str` matching"),
         ({"input": tensor(dtype="float64")}, "input: got 'features' float64 [null,2], expected 'features' float32"),
@@ -90,6 +92,11 @@ def test_a_mistake_is_named_with_key_value_and_what_was_expected(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     assert refusal(tmp_path, json.dumps(manifest_of(b"model", width=2, **changes))).startswith(message)
+
+
+def test_beside_a_number_out_of_range_another_mistake_is_still_named(tmp_path: Path) -> None:
+    text = json.dumps(manifest_of(b"model", width=2, version=0)).removesuffix("}") + ', "metrics": 1' + "0" * 5000 + "}"
+    assert refusal(tmp_path, text) == "version: got another value, expected `int` >= 1"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.builders import HOME, surface
 from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from workers.ranking.mix import Mix
 from workers.ranking.pins import ANYTHING, Available
+from workers.ranking.version import LAST_VERSION
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering import Steering, last_good
 from workers.steering.last_good import Kept, LastGoodIgnored
@@ -199,6 +200,12 @@ def test_pins_are_kept_and_left_out_where_a_pinned_version_is_gone(tmp_path: Pat
     assert last_good.load(tmp_path, KEY, HOME, there) == Kept(pinned)
     kept = last_good.load(tmp_path, KEY, HOME, Available({"quality": {2: frozenset("a")}}))
     assert kept == Kept(Mix(GOOD), "quality: version 3 is not available, expected one of: 2")
+
+
+def test_a_pinned_version_by_time_is_kept(tmp_path: Path) -> None:
+    pinned = Mix(GOOD, pins={"quality": 20261127031249}, arm_pins={"canary": {"quality": LAST_VERSION}})
+    last_good.save(tmp_path, KEY, pinned, DEFAULT)
+    assert last_good.load(tmp_path, KEY, HOME, ANYTHING) == Kept(pinned)
 
 
 def test_a_set_with_an_objective_that_has_no_model_any_more_is_ignored(tmp_path: Path) -> None:

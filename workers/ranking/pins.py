@@ -3,17 +3,15 @@
 An objective that is not pinned takes the highest version that is available.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surface
+from workers.ranking.version import LAST_VERSION, read_version
 
 LATEST = "latest"
 """The word for no pin: the highest version that is available."""
-
-_VERSION = re.compile(r"[1-9][0-9]{0,9}")
 
 
 class PinsRefused(ValueError):
@@ -85,16 +83,19 @@ ANYTHING = Available(anything=True)
 
 def named_versions(fields: Mapping[str, str]) -> list[tuple[str, int]]:
     """The versions that the content of a document names, sound or not."""
-    return [(objective, int(value)) for objective, value in fields.items() if _VERSION.fullmatch(value)]
+    found = ((objective, read_version(value)) for objective, value in fields.items())
+    return [(objective, version) for objective, version in found if version is not None]
 
 
 def _version(objective: str, value: str, feature_set: FeatureSet, available: Available) -> int | None:
     if value == LATEST:
         return None
-    if not _VERSION.fullmatch(value):
-        raise PinsRefused(f"{objective}: got {value[:80]!r}, expected the number of a version, or {LATEST!r}")
+    version = read_version(value)
+    if version is None:
+        expected = f"expected the number of a version, or {LATEST!r}; versions are from 1 to {LAST_VERSION}"
+        raise PinsRefused(f"{objective}: got {value[:80]!r}, {expected}")
     versions = available.versions(objective, feature_set)
-    if int(value) not in versions and not available.anything:
+    if version not in versions and not available.anything:
         there = ", ".join(map(str, sorted(versions))) or "none"
         raise PinsRefused(f"{objective}: version {value} is not available, expected one of: {there}")
-    return int(value)
+    return version

@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from workers.ranking.version import LAST_VERSION
 from workers.scoring.files import read_file
 from workers.scoring.refusal import ModelReason, ModelRefused
 
@@ -51,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     objective: _Text
-    version: Annotated[int, msgspec.Meta(ge=1)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=LAST_VERSION)]
     sha256: _Sha256
     input: Tensor
     output: Tensor
@@ -111,7 +112,10 @@ def _explain(error: str, raw: bytes) -> str:
 
 
 def _value_at(key: str, raw: bytes) -> str:
-    value = msgspec.json.decode(raw)
+    try:
+        value = msgspec.json.decode(raw)
+    except msgspec.DecodeError:  # another key holds a number that is out of range
+        return "another value"
     for name, place in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key):
         value = value[int(place)] if place else value[name]
     return repr(value)[:80]

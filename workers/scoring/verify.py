@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from workers.ranking.features import FeatureSet
+from workers.ranking.version import LAST_VERSION, read_version
 from workers.scoring.batching import settle_batching
 from workers.scoring.files import read_file
 from workers.scoring.graph import check_graph
@@ -68,6 +69,9 @@ def _running() -> Iterator[None]:
 
 
 def _check_folder(manifest: Manifest, folder: Path) -> None:
+    if read_version(folder.name) is None:
+        expected = f"expected a whole number from 1 to {LAST_VERSION}, without leading zeros"
+        raise ModelRefused(ModelReason.FOLDER, f"folder: got {folder.name[:80]!r}, {expected}")
     for key, got, name in (
         ("objective", manifest.objective, folder.parent.name),
         ("version", str(manifest.version), folder.name),

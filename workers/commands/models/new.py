@@ -15,6 +15,7 @@ from workers.commands.options import example, settings
 from workers.observe.failure import Failure
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surfaces, feature_sets_by_objective
+from workers.ranking.version import LAST_VERSION
 from workers.scoring.add import add_version
 from workers.scoring.catalogue import Sound
 from workers.scoring.draft import draft, features_of
@@ -55,7 +56,7 @@ _REMEDIES: Mapping[ModelReason, str] = {
     help="The model, as any trainer exports it to ONNX.",
 )
 @click.option("--features", "given", help="Names of the input's columns in order, a,b,c, or a file that holds them.")
-@click.option("--version", type=click.IntRange(1), help="Its number.  [default: the next]")
+@click.option("--version", type=click.IntRange(1, LAST_VERSION), help="Its number.  [default: the next]")
 @click.option(
     "--golden-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -114,7 +115,11 @@ def _number(root: Path, objective: str, version: int | None) -> int:
         raise ConfigurationError(f"OBJECTIVE: got {objective!r}, expected {expected}")
     if version is not None:
         return version
-    return max((found.number for found in find_versions(root).get(objective, ())), default=0) + 1
+    found = [one.number for one in find_versions(root).get(objective, ()) if one.number <= LAST_VERSION]
+    highest = max(found, default=0)
+    if highest == LAST_VERSION:
+        raise ConfigurationError(f"--version: got nothing, expected one: {highest} is there, and none is higher")
+    return highest + 1
 
 
 def _names(given: str) -> list[str]:
