@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,17 @@ from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.pins import LATEST, Pins, PinsRefused
 from workers.ranking.surface import Surface
+from workers.ranking.version import LAST_VERSION, read_version
+from workers.scoring.folder import find_versions
 from workers.settings import ConfigurationError
 from workers.steering.agreement import in_force
 from workers.steering.desk import Change, Desk
+from workers.steering.history import Entry
 from workers.steering.live import LiveWorker
 from workers.steering.view import View
 from workers.surfaces import load_surfaces
+
+NO_WORKER = "no worker lives that could say which versions are available"
 
 _PAUSE_S = 0.02
 
@@ -55,10 +60,14 @@ def activate(objective: str, version: str, **given: Any) -> None:
 @change_options("rollback")
 @_wait
 @as_json
-@settings(*DESK)
-def rollback(objective: str, **given: Any) -> None:
-    """Go back to the version of OBJECTIVE's model that was pinned before, else to the next lower one, and pin it."""
-    _turn(objective, lambda view, arm: str(_before(view, arm, objective)), **given)
+@settings(*DESK, "models")
+def rollback(objective: str, models: str, **given: Any) -> None:
+    """Go back to the version of OBJECTIVE's model that was pinned before, else to the next lower one, and pin it.
+
+    Where no worker lives, nobody knows which versions are available: then it goes to the version that was pinned
+    before, and without one it names those in the folder of models.
+    """
+    _turn(objective, lambda view, arm: str(_before(view, arm, objective, Path(models))), **given)
 
 
 def _turn(
@@ -94,7 +103,8 @@ def _views(desk: Desk, surfaces: str, surface: str | None, objective: str, arm: 
     views = {one.name: desk.look(one, arm, workers) for one in meant}
     having = {name: view for name, view in views.items() if objective in view.available.objectives(view.surface)}
     if not having:
-        raise ConfigurationError(f"objective: got {objective!r}, expected one of: {_objectives(meant, views)}")
+        no_more = "" if workers else "; no worker lives that could name more"
+        raise ConfigurationError(f"objective: got {objective!r}, expected one of: {_objectives(meant, views)}{no_more}")
     return having
 
 
@@ -112,15 +122,42 @@ def _pinned(view: View, arm: str | None, objective: str, version: str) -> Pins:
         raise ConfigurationError(f"{view.surface.name}: {refused}") from None
 
 
-def _before(view: View, arm: str | None, objective: str) -> int:
-    document, available = view.models_for(arm), view.available.versions(objective, view.surface.feature_set)
+def _before(view: View, arm: str | None, objective: str, folder: Path) -> int:
+    """The version to go back to. Raises Failure where there is none, or nobody can say."""
+    document = view.models_for(arm)
     pinned = document.in_force.pinned if document.in_force else {}
-    now = pinned.get(objective, max(available, default=0))
-    pinned_before = [entry.after.get(objective, LATEST) for entry in reversed(document.entries)]
-    for version in [int(one) for one in pinned_before if one.isdigit()] + sorted(available, reverse=True):
-        if version in available and (version < now or str(version) in pinned_before) and version != now:
+    pinned_before = _pinned_before(document.entries, objective)
+    where = place(view.surface.name, arm)
+    if view.available.anything:
+        for version in pinned_before:
+            if version != pinned.get(objective):
+                return version
+        raise Failure(f"{where}: {objective}: {_unknown(folder, objective)}")
+    available = view.available.versions(objective, view.surface.feature_set)
+    now = pinned.get(objective, max(available, default=None))
+    for version in [*pinned_before, *sorted(available, reverse=True)]:
+        is_back = version in pinned_before or now is None or version < now
+        if version in available and version != now and is_back:
             return version
-    raise Failure(f"{place(view.surface.name, arm)}: {objective}: no version is available but {now}, in force")
+    others = ", ".join(str(version) for version in sorted(available) if version != now)
+    if now is None:
+        raise Failure(f"{where}: {objective}: no version is available")
+    if others:
+        raise Failure(f"{where}: {objective}: no version below {now}, in force, is available, only: {others}")
+    raise Failure(f"{where}: {objective}: no version is available but {now}, in force")
+
+
+def _pinned_before(entries: Sequence[Entry], objective: str) -> list[int]:
+    """The versions that the history pinned, the newest first, without what workers refused."""
+    taken = [entry.after.get(objective, LATEST) for entry in reversed(entries) if entry.refused is None]
+    return [version for text in taken if (version := read_version(text)) is not None]
+
+
+def _unknown(folder: Path, objective: str) -> str:
+    """Why nothing can be gone back to where no worker lives, and what to do."""
+    found = [str(one.number) for one in find_versions(folder).get(objective, ()) if one.number <= LAST_VERSION]
+    there = f"{folder / objective} holds {', '.join(found) or 'none'}"
+    return f"{NO_WORKER}, and no other was pinned before; {there}: trimtab models activate {objective} VERSION"
 
 
 def _write(
@@ -137,6 +174,9 @@ def _finish(
 ) -> None:
     workers = desk.workers()
     after = {name: desk.look(view.surface, arm, workers) for name, view in views.items()}
+    unheard = [name for name, view in after.items() if view.available.anything]
+    if unheard:
+        click.echo(f"{', '.join(unheard)}: {NO_WORKER}: what is pinned is not checked", err=True)
     if wait is not None:
         _await(desk, after, arm, objective, wait)
     for name, view in after.items():
@@ -158,6 +198,8 @@ def _await(desk: Desk, views: dict[str, View], arm: str | None, objective: str, 
 
 
 def _behind(workers: list[LiveWorker], views: dict[str, View], arm: str | None, objective: str) -> list[str]:
+    if not workers:
+        return ["no worker lives"]
     return [
         f"{worker} at {version}"
         for name, view in views.items()
