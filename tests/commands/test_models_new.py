@@ -9,6 +9,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.ensemble import RandomForestClassifier
 
 from tests.commands.running import Ended, trimtab, write_surfaces
 from tests.scoring.building import FEATURES, add_model, linear_then, mlp, model, random_rows
@@ -234,6 +237,71 @@ REFUSED = {
 }
 
 
+def with_value(key: str, shape: list[int | None] | None, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """Its input or output described with this shape; None: with none."""
+    built = mlp()
+    value = getattr(built.graph, key)[0]
+    value.CopyFrom(helper.make_tensor_value_info(value.name, dtype, shape))
+    return built
+
+
+def without(key: str) -> onnx.ModelProto:
+    built = mlp()
+    del getattr(built.graph, key)[:]
+    return built
+
+
+def with_a_list(key: str) -> onnx.ModelProto:
+    built = mlp()
+    value = getattr(built.graph, key)[0]
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [None, 1]))
+    value.CopyFrom(helper.make_value_info(value.name, kind))
+    return built
+
+
+INPUT = "describe it as onnx.helper.make_tensor_value_info('features', onnx.TensorProto.FLOAT, ['N', 32])"
+OUTPUT = "describe it as onnx.helper.make_tensor_value_info('score', onnx.TensorProto.FLOAT, ['N', 1])"
+NOT_FREE = "0 and -1 are numbers to ONNX and leave nothing free: "
+REFUSED |= {
+    "batch of 0": (with_value("input", [0, 32]), "shape", NOT_FREE + INPUT),
+    "batch of -1": (with_value("input", [-1, 32]), "shape", NOT_FREE + INPUT),
+    "width of 0": (with_value("input", [None, 0]), "shape", NOT_FREE + INPUT),
+    "width of -1": (with_value("input", [None, -1]), "shape", NOT_FREE + INPUT),
+    "nothing but -1": (with_value("input", [-1, -1]), "shape", NOT_FREE + INPUT),
+    "nothing but 0": (with_value("input", [0, 0]), "shape", NOT_FREE + INPUT),
+    "-1 and a free width": (with_value("input", [-1, None]), "shape", NOT_FREE + INPUT),
+    "no width": (
+        with_value("input", [None, None]),
+        "shape",
+        "fix the second dimension: the number of features: " + INPUT,
+    ),
+    "no shape": (with_value("input", None), "shape", "the file does not say its shape: " + INPUT),
+    "one dimension": (with_value("input", [None]), "shape", "export one matrix"),
+    "a list as input": (with_a_list("input"), "shape", "train or export in float32"),
+    "no input": (without("input"), "shape", "export the whole model, from the features on"),
+    "scores of 0": (with_value("output", [0, 1]), "shape", NOT_FREE + OUTPUT),
+    "scores of -1": (with_value("output", [-1, 1]), "shape", NOT_FREE + OUTPUT),
+    "flat scores of -1": (with_value("output", [-1]), "shape", NOT_FREE + OUTPUT),
+    "score of width -1": (with_value("output", [None, -1]), "shape", NOT_FREE + OUTPUT),
+    "score of width 0": (with_value("output", [None, 0]), "shape", NOT_FREE + OUTPUT),
+    "score of any width": (with_value("output", [None, None]), "shape", "fix the second dimension: " + OUTPUT),
+    "one score": (with_value("output", [1, 1]), "shape", "leave the first dimension free: the number of candidates: "),
+    "score without a shape": (with_value("output", None), "shape", "the file does not say its shape: " + OUTPUT),
+    "score of three dimensions": (with_value("output", [None, 1, 1]), "shape", "export one float32 number a candidate"),
+    "a list as output": (with_a_list("output"), "shape", "not a list"),
+    "numbers that are no floats": (with_value("output", [None, 1], INT64), "shape", "export one float32 number"),
+    "no output": (without("output"), "shape", "export the model with its score as an output"),
+}
+
+
+@pytest.mark.parametrize(("key", "shape"), [("input", [-1, 32]), ("input", [0, 32]), ("output", [-1, 1])])
+def test_a_model_that_is_described_as_the_hint_says_is_taken(tmp_path: Path, key: str, shape: list[int | None]) -> None:
+    built = with_value(key, shape)
+    hint = new(tmp_path, built).err.strip().rpartition("describe it as ")[2]
+    getattr(built.graph, key)[0].CopyFrom(eval(hint, {"onnx": onnx}))
+    assert new(tmp_path, built).code == 0
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_work_is_refused_with_what_to_do_and_nothing_is_written(tmp_path: Path, kind: str) -> None:
     built, reason, remedy = REFUSED[kind]
@@ -244,11 +312,70 @@ def test_what_cannot_work_is_refused_with_what_to_do_and_nothing_is_written(tmp_
     assert not (tmp_path / "models").exists()
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "trained.onnx").write_bytes(b"no model")
-    ended = trimtab("models", "new", "q", "--from", tmp_path / "trained.onnx", "--models", tmp_path / "models")
+NO_MODELS = {
+    "empty": (b"", "got an empty file; copy the file again"),
+    "text": (b"no model", "got a text file that begins with 'no model'; name the model's own file"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "got a git-lfs pointer; `git lfs pull` fetches"),
+    "a page": (b"<!DOCTYPE html>", "got a web page; download the file, not the page that shows it"),
+    "a pickle": (b"\x80\x04\x95", "got a Python pickle; convert the trained model to ONNX"),
+    "a model that is cut": (mlp().SerializeToString()[:-9], "it is cut short or of another format: copy or export it"),
+}
+
+
+@pytest.mark.parametrize("words", [(), ("--features", "a,b"), ("--class", "1")], ids=["plain", "features", "class"])
+@pytest.mark.parametrize(("raw", "what"), NO_MODELS.values(), ids=NO_MODELS)
+def test_a_file_that_is_no_model_is_refused_with_what_it_is_and_no_other_advice(
+    tmp_path: Path, raw: bytes, what: str, words: tuple[str, ...]
+) -> None:
+    source = tmp_path / "trained.onnx"
+    source.write_bytes(raw)
+    ended = trimtab("models", "new", "q", "--from", source, "--models", tmp_path / "models", *words)
     assert ended.code == 1
-    assert "refused, unreadable: model.onnx: no ONNX model" in ended.err
+    assert ended.err.startswith(f"Error: {source}: refused, unreadable: model.onnx: no ONNX model: ")
+    assert what in ended.err
+    assert "Try:" not in ended.err
+    assert not (tmp_path / "models").exists()
+
+
+# Classifiers
+
+
+def forest(labels: list[object]) -> onnx.ModelProto:
+    rows = random_rows(100, 2)
+    learner = RandomForestClassifier(3, max_depth=2, random_state=0)
+    learner.fit(rows, np.array(labels)[np.digitize(rows[:, 0], np.linspace(-0.5, 0.5, len(labels) - 1))])
+    inputs = [("features", FloatTensorType([None, 2]))]
+    exported: onnx.ModelProto = convert_sklearn(learner, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 3})
+    return exported
+
+
+@pytest.mark.parametrize("labels", [[0, 1], ["low", "mid", "top"]], ids=["two numbers", "three words"])
+def test_of_a_classifier_the_hint_names_its_classes_and_each_becomes_a_version_that_verifies(
+    tmp_path: Path, labels: list[object]
+) -> None:
+    refused = new(tmp_path, forest(labels), features="a,b")
+    named = ", ".join(map(str, labels))
+    assert refused.code == 1
+    assert refused.err.endswith(f"of a classifier keep one probability: --class LABEL, one of: {named}\n")
+    for version, label in enumerate(labels, 1):
+        ended = new(tmp_path, forest(labels), "--class", label, features="a,b")
+        assert (ended.code, ended.err) == (0, "")
+        assert manifest(tmp_path, version)["output"] == {"name": "score", "dtype": "float32", "shape": [None, 1]}
+    verified = trimtab("models", "verify", tmp_path / "models")
+    assert [line.split()[0] for line in verified.out.splitlines()] == ["ok"] * len(labels)
+
+
+def test_a_label_that_is_no_class_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    ended = new(tmp_path, forest([1, 2]), "--class", "0", features="a,b")
+    assert ended.code == 1
+    assert ended.err == f"Error: {tmp_path / 'trained.onnx'}: refused, shape: --class: got '0', expected one of: 1, 2\n"
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_class_of_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    ended = new(tmp_path, mlp(), "--class", "1")
+    assert ended.code == 1
+    assert "--class: got '1', expected none: the file has no classes to choose of" in ended.err
 
 
 def test_as_many_names_as_columns_are_wanted(tmp_path: Path) -> None:

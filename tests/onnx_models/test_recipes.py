@@ -11,12 +11,16 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.ensemble import RandomForestClassifier
 
 from onnx_models.features import NAMES
 from onnx_models.recipes import from_scikit_learn
 from onnx_models.recipes.one_score import probability_of
 from tests.commands.running import trimtab
 from tests.scoring.building import model, random_rows
+from tests.scoring.test_classifier import as_catboost
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "onnx_models" / "recipes").glob("from_*.py"))
@@ -67,6 +71,32 @@ def test_a_classifier_is_cut_to_the_probability_of_one_class() -> None:
     (scores,) = cut.run(None, {"features": rows})
     assert scores.shape == (5, 1)
     assert np.array_equal(scores[:, 0], both.run(["probabilities"], {"features": rows})[0][:, 1])
+
+
+@pytest.mark.parametrize("zipmap", [True, False], ids=["a list of mappings", "a table"])
+def test_a_classifier_is_cut_whether_it_ends_with_a_list_of_mappings_or_a_table(zipmap: bool) -> None:
+    rows = random_rows(50, 2)
+    learner = RandomForestClassifier(3, max_depth=2, random_state=0).fit(rows, rows[:, 0] > 0)
+    inputs = [("features", FloatTensorType([None, 2]))]
+    exported = convert_sklearn(learner, initial_types=inputs, target_opset=17, options={"zipmap": zipmap})
+    cut = probability_of(exported, 1, exported.graph.output[1].name)
+    onnx.checker.check_model(cut, full_check=True)
+    session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"features": rows})
+    assert np.allclose(scores[:, 0], learner.predict_proba(rows)[:, 1], atol=1e-6)
+
+
+def test_a_classifier_that_imports_no_operators_of_onnx_itself_is_cut() -> None:
+    """As CatBoost writes it."""
+    raw = as_catboost(("ham", "spam"))
+    cut = probability_of(onnx.ModelProto.FromString(raw), 1)
+    onnx.checker.check_model(cut, full_check=True)
+    rows = random_rows(5, 4)
+    (given, scores) = (
+        onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]).run(None, {"features": rows})
+        for each in (raw, cut.SerializeToString())
+    )
+    assert scores[0][:, 0].tolist() == [one["spam"] for one in given[1]]
 
 
 def test_an_output_that_is_not_there_is_named() -> None:

@@ -212,6 +212,18 @@ def not_a_tensor() -> onnx.ModelProto:
     return built
 
 
+def without_a_shape() -> onnx.ModelProto:
+    built = identity()
+    built.graph.output[0].type.tensor_type.ClearField("shape")
+    return built
+
+
+def without_a_type() -> onnx.ModelProto:
+    built = identity()
+    built.graph.output[0].ClearField("type")
+    return built
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -220,7 +232,9 @@ def not_a_tensor() -> onnx.ModelProto:
         (retyped, "input: got 'features' float64 [null,32], expected"),
         (fixed_batch, "input: got 'features' float32 [50,32], expected"),
         (second_input, "input: got 'features' float32 [null,32], 'temperature' float32 [1], expected"),
-        (not_a_tensor, "output: got 'score' undefined [], expected"),
+        (not_a_tensor, "output: got 'score' seq(tensor(float32)), expected"),
+        (without_a_shape, "output: got 'score' float32 without a shape, expected"),
+        (without_a_type, "output: got 'score' (no type), expected"),
         (lambda: mlp(width=31), "input: got 'features' float32 [null,31], expected"),
         (lambda: model([], output=[None]), "output: got 'score' float32 [null], expected 'score' float32 [null,1]"),
         (onnx.ModelProto, "input: got none, expected"),

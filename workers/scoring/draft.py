@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.scoring.graph import FEATURES_KEY, Signature, check_graph, signature_of
+from workers.scoring.classifier import choices_of, is_score
+from workers.scoring.graph import FEATURES_KEY, Signature, Value, check_graph, signature_of
 from workers.scoring.manifest import GoldenRow, Manifest, Tensor
 from workers.scoring.model import Matrix, Model, open_model
 from workers.scoring.refusal import ModelReason, ModelRefused
+from workers.scoring.remedies import remedy_of_input, remedy_of_output
 
 GOLDEN_ROWS = 32
 
@@ -49,7 +51,7 @@ def _blank(raw: bytes, objective: str, version: int, features: tuple[str, ...]) 
             version=version,
             sha256=hashlib.sha256(raw).hexdigest(),
             input=_input(signature, len(features)),
-            output=_output(signature),
+            output=_output(raw, signature),
             features=features,
             golden=(GoldenRow((0.0,) * len(features), 0.0),),
         )
@@ -59,47 +61,25 @@ def _blank(raw: bytes, objective: str, version: int, features: tuple[str, ...]) 
 
 def _input(signature: Signature, width: int) -> Tensor:
     found = signature.inputs
-    if len(found) == 1 and found[0] == Tensor(found[0].name, "float32", (None, width)):
-        return found[0]
+    if len(found) == 1 and found[0].tensor == Tensor(found[0].name, "float32", (None, width)):
+        return found[0].tensor
     expected = f"one input, float32 [null,{width}]: candidates by features"
-    raise _misshapen("input", found, expected, _remedy_of_input(found))
+    raise _misshapen("input", found, expected, remedy_of_input(found, width))
 
 
-def _remedy_of_input(found: tuple[Tensor, ...]) -> str:
-    match found:
-        case [Tensor(dtype=dtype)] if dtype != "float32":
-            return "train or export in float32 (skl2onnx: FloatTensorType)"
-        case [Tensor(shape=[None, None])]:
-            return "fix the second dimension: the number of features"
-        case [Tensor(shape=[None, columns])]:
-            return f"name {columns} features, in the order of the columns"
-        case [_]:
-            return "leave the first dimension free: the number of candidates (PyTorch: dynamic_shapes)"
-    return "join the columns into one matrix before the exporter"
-
-
-def _output(signature: Signature) -> Tensor:
+def _output(raw: bytes, signature: Signature) -> Tensor:
     """The one output that is a score: others beside it are not asked for."""
-    fitting = [found for found in signature.outputs if _is_score(found)]
+    fitting = [found.tensor for found in signature.outputs if found.tensor is not None and is_score(found)]
     if len(fitting) == 1:
         return fitting[0]
-    if fitting:
-        remedy = "keep the score alone (onnx.utils.extract_model)"
-    elif len(signature.outputs) > 1:
-        remedy = "of a classifier keep one probability (onnx_models/recipes/one_score.py)"
-    else:
-        remedy = "export one float32 number a candidate"
     expected = "one float32 output of shape [null,1] or [null]: a score a candidate"
-    raise _misshapen("output", fitting or signature.outputs, expected, remedy)
+    raise _misshapen("output", signature.outputs, expected, remedy_of_output(signature.outputs, choices_of(raw)))
 
 
-def _is_score(found: Tensor) -> bool:
-    return found.dtype == "float32" and found.shape in ((None, 1), (None,))
-
-
-def _misshapen(key: str, got: Sequence[Tensor], expected: str, remedy: str) -> ModelRefused:
+def _misshapen(key: str, got: Sequence[Value], expected: str, remedy: str) -> ModelRefused:
     found = ", ".join(map(str, got)) or "none"
-    return ModelRefused(ModelReason.SHAPE, f"model.onnx: {key}: got {found}, expected {expected}; {remedy}")
+    message = f"model.onnx: {key}: got {found}, expected {expected}; {remedy}"
+    return ModelRefused(ModelReason.SHAPE, message, says_what_to_do=True)
 
 
 def _score(model: Model, rows: Matrix) -> Scores:

@@ -12,6 +12,7 @@ import numpy as np
 
 from workers.ranking.version import LAST_VERSION
 from workers.scoring.files import read_file
+from workers.scoring.kinds import known_kind
 from workers.scoring.refusal import ModelReason, ModelRefused
 
 MANIFEST = "manifest.json"
@@ -97,7 +98,9 @@ def read_manifest(folder: Path, root: Path) -> Manifest:
     try:
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelRefused(ModelReason.MANIFEST, f"{path}: {_explain(str(error), raw)}") from None
+        kind = known_kind(raw)
+        what = f"; it is {kind}" if kind else ""
+        raise ModelRefused(ModelReason.MANIFEST, f"{path}: {_explain(str(error), raw)}{what}") from None
 
 
 def _explain(error: str, raw: bytes) -> str:

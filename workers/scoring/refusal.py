@@ -26,12 +26,16 @@ class ModelReason(StrEnum):
 
 
 class ModelRefused(Exception):
-    """A version that must not be used: the message names the file, the field, the value and what was expected."""
+    """A version that must not be used: the message names the file, the field, the value and what was expected.
 
-    def __init__(self, reason: ModelReason, message: str) -> None:
+    `says_what_to_do`: the message itself ends with it, so that no general advice is to follow.
+    """
+
+    def __init__(self, reason: ModelReason, message: str, says_what_to_do: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.says_what_to_do = says_what_to_do
 
 
 class Version(NamedTuple):

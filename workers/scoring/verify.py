@@ -16,7 +16,8 @@ from workers.ranking.features import FeatureSet
 from workers.ranking.version import LAST_VERSION, read_version
 from workers.scoring.batching import settle_batching
 from workers.scoring.files import read_file
-from workers.scoring.graph import check_graph
+from workers.scoring.graph import check_graph, read_model
+from workers.scoring.kinds import known_kind
 from workers.scoring.manifest import MODEL, GoldenRow, Manifest, read_manifest
 from workers.scoring.model import Model, check_features, open_model
 from workers.scoring.refusal import ModelReason, ModelRefused
@@ -34,6 +35,7 @@ def verify(folder: Path, feature_sets: Iterable[FeatureSet] = (), size_limit: in
     _check_folder(manifest, folder)
     raw = _read_model(folder / MODEL, root, size_limit)
     _check_hash(manifest, raw)
+    read_model(raw)
     check_graph(raw, manifest)
     for feature_set in feature_sets:
         check_features(manifest, feature_set)
@@ -91,7 +93,9 @@ def _read_model(path: Path, root: Path, size_limit: int) -> bytes:
 def _check_hash(manifest: Manifest, raw: bytes) -> None:
     got = hashlib.sha256(raw).hexdigest()
     if got != manifest.sha256:
-        message = f"model.onnx: sha256: got {got}, expected {manifest.sha256} as in the manifest"
+        kind = known_kind(raw)
+        what = f"; it is {kind}" if kind else ""
+        message = f"model.onnx: sha256: got {got}, expected {manifest.sha256} as in the manifest{what}"
         raise ModelRefused(ModelReason.HASH, message)
 
 

@@ -18,6 +18,7 @@ from workers.ranking.surface import Surfaces, feature_sets_by_objective
 from workers.ranking.version import LAST_VERSION
 from workers.scoring.add import add_version
 from workers.scoring.catalogue import Sound
+from workers.scoring.classifier import keep_class
 from workers.scoring.draft import draft, features_of
 from workers.scoring.files import read_file
 from workers.scoring.folder import find_versions
@@ -55,6 +56,7 @@ _REMEDIES: Mapping[ModelReason, str] = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The model, as any trainer exports it to ONNX.",
 )
+@click.option("--class", "label", help="Of a classifier, keep the probability of the class of this label as the score.")
 @click.option("--features", "given", help="Names of the input's columns in order, a,b,c, or a file that holds them.")
 @click.option("--version", type=click.IntRange(1, LAST_VERSION), help="Its number.  [default: the next]")
 @click.option(
@@ -75,6 +77,7 @@ _REMEDIES: Mapping[ModelReason, str] = {
 def new(
     objective: str,
     source: Path,
+    label: str | None,
     given: str | None,
     version: int | None,
     golden_from: Path | None,
@@ -88,6 +91,7 @@ def new(
     The file is copied as it is, verified as a worker does before it uses one, and described by a manifest whose
     golden rows come from running it. A worker takes it from there on. Where the file cannot work nothing is written;
     exit code 1, with why and what to do. Features need not be named where the file carries them (trimtab.features).
+    With --class only what that probability needs is copied; of a model with several scores it takes an output's name.
     """
     if golden_from is not None and seed is not None:
         raise ConfigurationError("--seed: got it beside --golden-from, expected one of the two")
@@ -95,6 +99,8 @@ def new(
     number = _number(root, objective, version)
     try:
         raw = read_file(source.resolve(), source.resolve().parent, SIZE_LIMIT)
+        if label is not None:
+            raw = keep_class(raw, label)
         features = features_of(raw, None if given is None else _names(given))
         sets = [] if surfaces is None else _feature_sets(load_surfaces(surfaces), objective, features)
         rows = _rows(features, golden_from, sets, seed or 0)
@@ -152,7 +158,7 @@ def _rows(features: Sequence[str], golden_from: Path | None, sets: Sequence[Feat
 
 
 def _explain(source: Path, refused: ModelRefused) -> str:
-    remedy = _REMEDIES.get(refused.reason)
+    remedy = None if refused.says_what_to_do else _REMEDIES.get(refused.reason)
     return f"{source}: refused, {refused.reason}: {refused.message}" + (f"\nTry: {remedy}" if remedy else "")
 
 
