@@ -14,6 +14,7 @@ from tests.builders import request, surface
 from tests.scoring.building import (
     WIDE,
     add_model,
+    embedding,
     golden_of,
     linear_then,
     manifest_of,
@@ -99,6 +100,13 @@ def test_the_number_of_what_verifies_can_be_pinned_and_published(tmp_path: Path,
     assert Pins.read({"quality": str(number)}, surface(), ANYTHING).pinned == {"quality": version}
     feed = rank(request(["a"]), random_rows(1, 2), surface().weight_rules.default(), {"quality": number}, 0)
     assert decode_feed(encode_feed(feed, form, 10**6)).models == {"quality": version}
+
+
+def test_a_model_that_looks_categories_up_verifies_with_the_last_of_them_among_its_golden_rows(tmp_path: Path) -> None:
+    built, rows = embedding(1000), random_rows(4)
+    rows[:, 1] = [0, 3, 950, 999]
+    golden = [{"features": row.tolist(), "score": s} for row, s in zip(rows, run(built, rows), strict=True)]
+    assert verify(add_model(tmp_path, built, golden=golden)).score(rows).tolist() == run(built, rows)
 
 
 def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:

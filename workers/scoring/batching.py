@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.scoring.manifest import Manifest
-from workers.scoring.model import Matrix, Model
+from workers.scoring.model import Matrix, Model, RunFailed
 from workers.scoring.refusal import ModelReason, ModelRefused
 
 _ROUNDING = 1e-4
@@ -22,7 +21,7 @@ _CUTS = (1, 2, 3, 5, 7, 16, 50, 319)
 
 def settle_batching(model: Model) -> Model:
     """The model, set to as many rows a call as keep each row's score the same. Raises ModelRefused."""
-    probe = _probe(model.manifest)
+    probe = _probe(model)
     off = _largest_difference(model, probe)
     if off == 0:
         return model
@@ -67,11 +66,19 @@ def _bits(scores: Matrix) -> bytes:
     return np.where(np.isnan(scores), np.float32("nan"), scores).tobytes()
 
 
-def _probe(manifest: Manifest) -> Matrix:
-    """Rows like the golden ones: each column shuffled apart, and moved a little. The same at each start."""
+def _probe(model: Model) -> Matrix:
+    """Rows like the golden ones: each column shuffled apart, and moved a little. The same at each start.
+
+    A model that looks categories up may fail on numbers that were moved: then they are only shuffled.
+    """
     random = np.random.default_rng(0)
-    golden = np.array([row.features for row in manifest.golden], np.float32)
+    golden = np.array([row.features for row in model.manifest.golden], np.float32)
     rows = np.resize(golden, (_ROWS, golden.shape[1]))
     rows = random.permuted(rows, axis=0)
     moved = rows * random.uniform(0.9, 1.1, rows.shape) + random.uniform(-0.01, 0.01, rows.shape)
-    return np.clip(moved, -1e30, 1e30).astype(np.float32)
+    probe = np.clip(moved, -1e30, 1e30).astype(np.float32)
+    try:
+        model.score(probe)
+    except RunFailed:
+        return rows
+    return probe

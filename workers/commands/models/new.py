@@ -34,7 +34,8 @@ _REMEDIES: Mapping[ModelReason, str] = {
     ModelReason.PATH: "name the file itself",
     ModelReason.SIZE: "fewer or smaller trees or layers; what takes this long to load is slow to score too",
     ModelReason.MANIFEST: "name each feature once, in the order of the input's columns",
-    ModelReason.UNREADABLE: "onnx.checker.check_model(FILE, full_check=True) says more; an older opset may help",
+    ModelReason.UNREADABLE: "onnx.checker.check_model(FILE, full_check=True) says more; an older opset may help; "
+    "a model that looks categories up wants --golden-from CSV, with rows as they really are",
     ModelReason.EXTERNAL_DATA: "onnx.save_model(onnx.load(FILE), FILE, save_as_external_data=False)",
     ModelReason.OPERATOR_DOMAIN: "export ONNX's own operators alone, and do not optimise the file for one runtime",
     ModelReason.FEATURES: "--features a,b,c or --features FILE, with names of the surface's feature set",
