@@ -124,6 +124,17 @@ def embedding(size: int = 10, width: int = 32, seed: int = 0) -> onnx.ModelProto
     return model(nodes, {"one": np.array([1]), "table": table, "w": weights}, width=width)
 
 
+def dividing(width: int = 32) -> onnx.ModelProto:
+    """Divides 1000 by the whole part of `f1`, and fails where that is 0."""
+    nodes = [
+        helper.make_node("Gather", ["features", "one"], ["divisor"], axis=1),
+        helper.make_node("Cast", ["divisor"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Div", ["thousand", "whole"], ["share"]),
+        helper.make_node("Cast", ["share"], ["score"], to=TensorProto.FLOAT),
+    ]
+    return model(nodes, {"one": np.array([1]), "thousand": np.array([1000])}, width=width)
+
+
 def dropping(width: int = 32, seed: int = 0) -> onnx.ModelProto:
     """A linear model that gives no score at all for a row whose `f1` is 9 or more."""
     nodes = [

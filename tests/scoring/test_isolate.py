@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.scoring.building import FEATURES, Floats, add_model, dropping, embedding, linear_then, random_rows
+from tests.scoring.building import (
+    FEATURES,
+    Floats,
+    add_model,
+    dividing,
+    dropping,
+    embedding,
+    linear_then,
+    random_rows,
+    run,
+)
 from workers.scoring.isolate import ModelFailed, score_isolated
 from workers.scoring.model import Model
 from workers.scoring.verify import verify
@@ -141,6 +151,17 @@ def test_an_output_of_another_shape_or_dtype_costs_the_row_alone(model: Model, o
 
 def test_a_graph_that_gives_no_score_for_a_row_costs_that_row_alone(tmp_path: Path) -> None:
     check_others_keep_their_bytes(verify(add_model(tmp_path, dropping())), rows_with(3, 30, count=50), [3, 30])
+
+
+def test_a_model_that_fails_on_zeros_verifies_and_fails_on_no_other_row(tmp_path: Path) -> None:
+    rows = np.abs(random_rows(50)) + np.float32(1)
+    built = dividing()
+    golden = [{"features": row.tolist(), "score": s} for row, s in zip(rows[:5], run(built, rows[:5]), strict=True)]
+    divider = verify(add_model(tmp_path, built, golden=golden))
+    for bad in ([], [0], [3, 49]):
+        spoilt = rows.copy()
+        spoilt[bad, 1] = 0.0
+        check_others_keep_their_bytes(divider, spoilt, bad)
 
 
 def test_rows_that_only_fail_together_are_all_scored(model: Model) -> None:

@@ -59,9 +59,11 @@ class Model:
 
     def _run(self, rows: Matrix) -> Matrix:
         count, width = rows.shape
-        # Always a buffer of our own: a kernel may round by the alignment of the caller's.
-        block = np.zeros((-count % _FILL + count, width), np.float32)
+        # Always a buffer of our own: a kernel may round by the alignment of the caller's. What fills it is a row of the
+        # caller's too: a model that fails on zeros fails on no other row because of them.
+        block = np.empty((-count % _FILL + count, width), np.float32)
         block[:count] = rows
+        block[count:] = rows[-1]
         (scores,) = self.session.run([self.manifest.output.name], {self.manifest.input.name: block})
         # A graph may give another number of scores for some rows, whatever it declares.
         if scores.size != len(block) or scores.dtype != np.float32:
