@@ -171,7 +171,7 @@ def fail_altogether(library: Library, objective: str, monkeypatch: pytest.Monkey
     assert entry.shelf is not None
 
     class Broken:
-        def run(self, outputs: list[str], inputs: dict[str, Any]) -> Any:
+        def run(self, outputs: list[str], inputs: dict[str, Any], _options: object) -> Any:
             raise MemoryError
 
     monkeypatch.setattr(entry.shelf, "session", Broken())

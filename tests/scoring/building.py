@@ -210,6 +210,33 @@ def endless(grows: bool = False) -> onnx.ModelProto:
     return model(nodes, {"always": np.array(True), "axis": np.array([1], np.int64)})
 
 
+def endless_past(limit: float, width: int = 32, seed: int = 0) -> onnx.ModelProto:
+    """An MLP that scores every row, but never ends if the first feature of a row is past a limit."""
+    turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
+    going, going_on = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on"))
+    value, changed = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("value", "changed"))
+    body = [
+        helper.make_node("Identity", ["going"], ["going_on"]),
+        helper.make_node("Identity", ["value"], ["changed"]),
+    ]
+    loop = helper.make_graph(body, "loop", [turn, going, value], [going_on, changed])
+    built = mlp(width, seed=seed)
+    firsts = [
+        helper.make_node("ReduceMax", ["features"], ["most"], axes=[0], keepdims=0),
+        helper.make_node("Gather", ["most", "first"], ["most_first"]),
+        helper.make_node("Greater", ["most_first", "limit"], ["is_past"]),
+        helper.make_node("Loop", ["", "is_past", "features"], ["looped"], body=loop),
+    ]
+    for node in built.graph.node:
+        node.input[:] = ["looped" if name == "features" else name for name in node.input]
+    nodes = [*firsts, *built.graph.node]
+    del built.graph.node[:]
+    built.graph.node.extend(nodes)
+    built.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "first"))
+    built.graph.initializer.append(numpy_helper.from_array(np.array(limit, np.float32), "limit"))
+    return built
+
+
 def hungry(count: int = 2**33) -> onnx.ModelProto:
     """A sum over so many float32 numbers, all at once."""
     nodes = [

@@ -15,6 +15,7 @@ from tests.scoring.building import (
     dividing,
     dropping,
     embedding,
+    endless_past,
     linear_then,
     random_rows,
     run,
@@ -38,7 +39,7 @@ class Session:
         self._model, self._instead = model, instead
         self.calls = 0
 
-    def run(self, outputs: list[str], inputs: dict[str, Floats]) -> Any:
+    def run(self, outputs: list[str], inputs: dict[str, Floats], _options: object) -> Any:
         self.calls += 1
         instead = self._instead(inputs["features"])
         return self._model.session.run(outputs, inputs) if instead is None else [instead]
@@ -204,3 +205,19 @@ def test_the_first_failing_row_is_described_in_short(model: Model) -> None:
 def test_a_failing_row_is_not_printed_beside_the_log(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
     score_isolated(model, rows_with(4, count=20))
     assert capfd.readouterr().err == ""
+
+
+def test_a_row_over_which_the_model_never_ends_costs_that_row_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.scoring.isolate._CALL_SECONDS", 0.1)
+    monkeypatch.setattr("workers.scoring.isolate._SEARCH_SECONDS", 0.1)
+    model = verify(add_model(tmp_path, endless_past(1000.0)))
+    rows = random_rows(20)
+    rows[7, 0] = 5000.0
+    isolated = score_isolated(model, rows)
+    assert isolated.failed == [7]
+    assert isolated.error is not None
+    assert isolated.error.message == "does not end: stopped after 0.1 s"
+    others = np.setdiff1d(np.arange(20), [7])
+    assert isolated.scores[others].tobytes() == model.score(rows[others]).tobytes()

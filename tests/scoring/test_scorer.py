@@ -131,7 +131,7 @@ class CountingSession:
         self._session = session
         self.calls: list[int] = []
 
-    def run(self, outputs: list[str], inputs: dict[str, Floats]) -> Any:
+    def run(self, outputs: list[str], inputs: dict[str, Floats], _options: object) -> Any:
         self.calls.append(len(inputs["features"]))
         return self._session.run(outputs, inputs)
 
@@ -179,7 +179,7 @@ def broken(models: Mapping[str, Model]) -> Scorer:
     """Both surfaces; `virality`, of `search` alone, fails on everything."""
 
     class Broken:
-        def run(self, outputs: list[str], inputs: dict[str, Floats]) -> Any:
+        def run(self, outputs: list[str], inputs: dict[str, Floats], _options: object) -> Any:
             raise RuntimeError("out of order")
 
     virality = replace(models["virality"], session=Broken())

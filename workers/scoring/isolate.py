@@ -9,6 +9,8 @@ A verified model may still fail on a row that verification never saw, such as a 
   among 8,192 costs 36 calls. If every row fails, that is a call a row, and at most one more for 4 rows: measured, 0.3 s
   for 8,192 rows.
 - A row's score does not depend on the rows beside it (model.py), so the others have the same bytes as ever.
+- A call that does not end within 5 s is stopped and has failed. While its rows are searched, 1 s is enough: a call that
+  is only slow ends in time once it has fewer rows.
 """
 
 from typing import NamedTuple
@@ -20,6 +22,8 @@ from workers.scoring.model import Matrix, Model, RunFailed
 
 _ONE_BY_ONE = 16  # a call that fails costs as much as six that do not
 _SHOWN = 500
+_CALL_SECONDS = 5.0
+_SEARCH_SECONDS = 1.0
 
 
 class ModelError(NamedTuple):
@@ -59,7 +63,7 @@ class Isolated(NamedTuple):
 def score_isolated(model: Model, matrix: Matrix) -> Isolated:
     """Score rows, float32 `[N, features]`, each as if it were alone. Raises ModelFailed."""
     try:
-        return Isolated(model.score(matrix), [], None)
+        return Isolated(model.score(matrix, _CALL_SECONDS), [], None)
     except RunFailed as failed:
         error = str(failed)
     _check_golden_row(model)
@@ -71,7 +75,7 @@ def score_isolated(model: Model, matrix: Matrix) -> Isolated:
 def _check_golden_row(model: Model) -> None:
     golden = np.array([model.manifest.golden[0].features], np.float32)
     try:
-        model.score(golden)
+        model.score(golden, _SEARCH_SECONDS)
     except RunFailed as failed:
         raise ModelFailed(ModelError(model.manifest, None, str(failed))) from failed
 
@@ -100,7 +104,7 @@ class _Search:
 
     def _try(self, start: int, end: int) -> None:
         try:
-            self.scores[start:end] = self._model.score(self._matrix[start:end])
+            self.scores[start:end] = self._model.score(self._matrix[start:end], _SEARCH_SECONDS)
         except RunFailed as failed:
             error = str(failed)
         else:

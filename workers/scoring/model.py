@@ -10,6 +10,7 @@ onnxruntime alone does not promise that. Measured on 1.32 (float32, one thread):
 Gemm, MatMul, Relu, Sigmoid, Tanh, Gelu, Erf, Softmax, LayerNormalization and tree ensembles differed in no case.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from workers.ranking.features import FeatureSet
 from workers.scoring.manifest import Manifest
 from workers.scoring.refusal import ModelReason, ModelRefused
+from workers.scoring.run_limit import RUN_LIMITS
 
 # A worker reports to nobody but its owner. Measured on 1.32, a call that fails then costs 30 us instead of 370.
 onnxruntime.disable_telemetry_events()
@@ -43,16 +45,16 @@ class Model:
     session: onnxruntime.InferenceSession
     rows_per_call: int = ROWS_PER_CALL
 
-    def score(self, matrix: Matrix) -> Matrix:
+    def score(self, matrix: Matrix, seconds: float = math.inf) -> Matrix:
         """Score candidates: float32 `[N, features]` in the manifest's order of features to float32 `[N]`.
 
-        Raises RunFailed, whichever of the rows is the cause.
+        A call that takes longer than `seconds` is stopped. Raises RunFailed, whichever of the rows is the cause.
         """
         scores = np.empty(len(matrix), np.float32)
         try:
             for start in range(0, len(matrix), self.rows_per_call):
                 end = start + self.rows_per_call
-                scores[start:end] = self._run(matrix[start:end])
+                scores[start:end] = self._run(matrix[start:end], seconds)
         except RunFailed:
             raise
         # onnxruntime's errors have no class in common, and memory may run out.
@@ -60,14 +62,22 @@ class Model:
             raise RunFailed(str(error) or type(error).__name__) from error
         return scores
 
-    def _run(self, rows: Matrix) -> Matrix:
+    def _run(self, rows: Matrix, seconds: float) -> Matrix:
         count, width = rows.shape
         # Always a buffer of our own: a kernel may round by the alignment of the caller's. What fills it is a row of the
         # caller's too: a model that fails on zeros fails on no other row because of them.
         block = np.empty((-count % _FILL + count, width), np.float32)
         block[:count] = rows
         block[count:] = rows[-1]
-        (scores,) = self.session.run([self.manifest.output.name], {self.manifest.input.name: block})
+        number, options = RUN_LIMITS.begin(seconds)
+        try:
+            (scores,) = self.session.run([self.manifest.output.name], {self.manifest.input.name: block}, options)
+        except Exception as error:
+            if options.terminate:
+                raise RunFailed(f"does not end: stopped after {seconds:g} s") from error
+            raise
+        finally:
+            RUN_LIMITS.end(number)
         # A graph may give another number of scores for some rows, whatever it declares.
         if scores.size != len(block) or scores.dtype != np.float32:
             raise RunFailed(f"output: got {scores.dtype} {list(scores.shape)}, expected float32 [{len(block)},1]")
