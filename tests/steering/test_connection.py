@@ -91,8 +91,3 @@ def test_after_a_handshake_that_failed_the_next_begins_anew(answer: bytes) -> No
 def test_a_peer_that_stops_in_mid_reply_is_lost() -> None:
     with Peer(HELLO, b"$9\r\nhalf") as peer, pytest.raises(RedisLost), Link(f"redis://127.0.0.1:{peer.port}") as link:
         link.ask(QUESTION)
-
-
-def test_the_address_shows_no_password() -> None:
-    assert Link("redis://user:pa@ss:word@host:1/2?password=x&db=3").address == "redis:***@host:1/2?password=***&db=3"
-    assert Link("redis://localhost:6379/0").address == "redis://localhost:6379/0"

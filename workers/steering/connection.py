@@ -5,24 +5,22 @@ wait for the server is longer than TIMEOUT_S and nothing is retried: what is los
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
-from redis.connection import Connection, UnixDomainSocketConnection, parse_url
+from redis.connection import Connection, parse_url
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
+
+from workers.steering.redis_url import UrlRefused, check_url, shown
 
 TIMEOUT_S: Final = 0.25
 _MOST_PUSHES = 1000  # taken in at once
 Command = tuple[str | bytes | int, ...]
 
-_EXPECTED = "redis://[user:password@]host[:port][/db], rediss://... or unix:///path"
-_SECRETS = re.compile(r"(?<=:).*(?=@)|(?<=password=)[^&]*")
 _PUSH = object()
 _options_of: Callable[[str], dict[str, Any]] = parse_url
 
@@ -60,12 +58,14 @@ class Link:
     """
 
     def __init__(self, url: str) -> None:
-        self.address = _SECRETS.sub("***", url)
+        url = url.strip()
+        check_url(url)
+        self.address = shown(url)
         try:
             self._connection = _connection(url)
         except (ValueError, TypeError, RedisError):
             # The client's own message may quote a piece of the password.
-            raise ValueError(f"redis: got {self.address!r}, expected {_EXPECTED}") from None
+            raise UrlRefused(url, "with a port or an option that is not right") from None
         self._pushed: set[bytes | None] = set()
         # Without it the client reads pushes recursively: a thousand of them before a reply end in RecursionError.
         self._connection._parser.set_invalidation_push_handler(self._take_push)
@@ -173,15 +173,12 @@ def _connection(url: str) -> Any:
         "retry_on_timeout": False,
         "retry_on_error": [],
         "health_check_interval": 0,
+        "encoding": "utf-8",  # an error of another one would show a letter of the password
         "decode_responses": False,
         "protocol": 3,
         "driver_info": None,  # two round trips and, for a user with few rights, two entries in the ACL log
     }
-    kind = options.pop("connection_class", Connection)
-    # The client takes database 0 for a path that it cannot read.
-    if kind is not UnixDomainSocketConnection and not re.fullmatch(r"(/\d*)?", urlsplit(url).path):
-        raise ValueError("the path is not a database number")
-    return kind(**options)
+    return options.pop("connection_class", Connection)(**options)
 
 
 def _forget_frames(error: BaseException | None) -> None:

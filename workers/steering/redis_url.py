@@ -1,0 +1,100 @@
+"""A Redis URL: whether it can be read in one way only, and what of it may be shown. Pure.
+
+A password that is not escaped moves the parts of a URL: of `redis://user:12?34@host` the client makes the host `user`
+and the port 12, and names both when it cannot connect. So a URL that may have been meant in another way is refused
+before the client sees it, and a refused URL is shown by its scheme alone.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import unquote_plus
+
+EXPECTED: Final = (
+    "redis://[user:password@]host[:port][/db][?option=value], rediss://... or unix:///path, with what is special in a "
+    "password escaped: %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %26 for &, %25 for %"
+)
+
+_HIDDEN = "***"
+_LOGIN = frozenset({"username", "password", "ssl_password"})
+_SCHEME = re.compile(r"(redis|rediss|unix)://")
+_OTHER_SCHEME = re.compile(r"https?://|tcp://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DATABASE = re.compile(r"(/\d*)?", re.ASCII)
+
+
+class UrlRefused(ValueError):
+    """The URL is wrong, or could be read in several ways; the message shows nothing of it but the scheme."""
+
+    def __init__(self, url: str, why: str) -> None:
+        scheme = _SCHEME.match(url) or _OTHER_SCHEME.match(url)
+        got = (scheme[0] if scheme else "") + _HIDDEN
+        super().__init__(f"redis: got {got!r}, {why}; expected {EXPECTED}")
+
+
+def check_url(url: str) -> None:
+    """Raises UrlRefused for a URL that a client could take apart in another way than it was meant."""
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise UrlRefused(url, "which begins with no scheme of Redis")
+    if _CONTROL.search(url) or not _is_utf_8(url):
+        raise UrlRefused(url, "which has a control character, or bytes that are not UTF-8")
+    if "#" in url:
+        raise UrlRefused(url, "which has a # that is not escaped")
+
+    user, host, path, query = _parts(url)
+    is_socket = scheme[1] == "unix"
+    if is_socket and host:
+        raise UrlRefused(url, "which has a / that is not escaped, or a host")
+    if not is_socket and not _DATABASE.fullmatch(path):
+        raise UrlRefused(url, "which has a / that is not escaped, or a path that is not the number of a database")
+    if user and "@" in path:
+        raise UrlRefused(url, "which has an @ in its path")
+    has_host = is_socket or (host and not host.startswith(":"))
+    names = set()
+    for option in query.split("&") if query else ():
+        name, equals, value = option.partition("=")
+        # The client passes over an option without a value, which may be meant as the end of a password.
+        if not name or not (value or (equals and name in _LOGIN)):
+            raise UrlRefused(url, "which has a ? or an & that is not escaped, or an option without a value")
+        if "@" in option and (user or not has_host or name not in _LOGIN):
+            raise UrlRefused(url, "which has an @ among its options")
+        if name in names:
+            raise UrlRefused(url, "which has an option twice, or an & that is not escaped")
+        names.add(name)
+
+
+def shown(url: str) -> str:
+    """A URL that `check_url` lets pass, without user and password."""
+    scheme = url.partition("://")[0]
+    user, host, path, query = _parts(url)
+    address = f"{scheme}:{_HIDDEN}@" if user else f"{scheme}://"
+    address += host + path
+    if query:
+        address += "?" + "&".join(_shown_options(query))
+    return address
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    """User and password with their @, host and port, path, and options, as they are written."""
+    before, _, query = url.partition("://")[2].partition("?")
+    netloc, slash, path = before.partition("/")
+    user, at, host = netloc.rpartition("@")
+    return user + at, host, slash + path, query
+
+
+def _shown_options(query: str) -> Iterator[str]:
+    """What follows a password may be its end, if an & is not escaped: of that, only the database is shown."""
+    hides = False
+    for option in query.split("&"):
+        name, _, _ = option.partition("=")
+        hides = hides or unquote_plus(name) in _LOGIN
+        yield f"{name}={_HIDDEN}" if hides and name != "db" else option
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
