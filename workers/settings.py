@@ -48,6 +48,11 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("kafka_config", None, "File of librdkafka properties (SASL, TLS, ...) for every Kafka client."),
         Setting("redis", None, "Redis URL: redis://, rediss:// or unix://."),
         Setting("redis_prefix", "", "Prefix of every Redis key."),
+        Setting(
+            "redis_timeout_ms",
+            1000,
+            "Milliseconds that Redis may take to be connected to, and to answer; timeouts in the URL win.",
+        ),
         Setting("actor", None, "Who changes weights, for the history; none: the login name."),
         Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
         Setting("models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."),
@@ -86,6 +91,7 @@ class WorkerSettings:
     kafka_config: str | None
     redis: str | None
     redis_prefix: str
+    redis_timeout_ms: int
     surfaces: str
     models: str
     models_mb: int

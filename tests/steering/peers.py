@@ -1,9 +1,12 @@
-"""Peers that are not quite a Redis: proxies that swallow pushes or speak TLS, and a server with fixed answers."""
+"""Peers that are not quite a Redis: proxies that swallow pushes, speak TLS, fail over or are far away, and a server
+with fixed answers."""
 
 import select
 import socket
 import ssl
 import threading
+import time
+from queue import SimpleQueue
 from typing import Self
 
 
@@ -42,6 +45,73 @@ class DeafProxy:
                     sink.sendall(chunk)
         except OSError:
             return  # closed at the test's end
+
+
+class Forwarder:
+    """Listens on `port` and passes on to `target`, each way `delay_s` late; a connection keeps the target that it got.
+
+    So an address that leads to another server from some moment on. `calls` counts connections.
+    """
+
+    def __init__(self, target: int, delay_s: float = 0.0) -> None:
+        self.target = target
+        self._delay_s = delay_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.calls = threading.Semaphore(0)
+        self._over = threading.Event()
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._sockets:
+            one.close()
+
+    def count(self) -> int:
+        """The connections since it was last asked."""
+        return sum(iter(lambda: self.calls.acquire(blocking=False), False))
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                client, _ = self._listener.accept()
+                self.calls.release()
+                redis = socket.create_connection(("127.0.0.1", self.target))
+                self._sockets += [client, redis]
+                for source, sink in ((client, redis), (redis, client)):
+                    chunks: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+                    threading.Thread(target=self._take_in, args=(source, chunks), daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=(chunks, sink), daemon=True).start()
+        except OSError:
+            return  # closed at the test's end
+
+    def _take_in(self, source: socket.socket, chunks: "SimpleQueue[tuple[float, bytes]]") -> None:
+        chunk = b"."
+        while chunk:
+            try:
+                chunk = source.recv(65536)
+            except OSError:
+                chunk = b""
+            chunks.put((time.monotonic() + self._delay_s, chunk))
+
+    def _pass_on(self, chunks: "SimpleQueue[tuple[float, bytes]]", sink: socket.socket) -> None:
+        try:
+            while True:
+                due, chunk = chunks.get()
+                self._over.wait(max(0.0, due - time.monotonic()))
+                if not chunk:
+                    sink.shutdown(socket.SHUT_RDWR)
+                    return
+                sink.sendall(chunk)
+        except OSError:
+            return  # the other side has gone
 
 
 class TlsProxy:

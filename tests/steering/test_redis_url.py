@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.commands.running import trimtab, write_models, write_surfaces
 from workers.steering.connection import Link, RedisLost
+from workers.steering.redis_url import Timeouts
 
 SHOWN = {
     "redis://localhost:6379/0": "redis://localhost:6379/0",
@@ -98,6 +99,36 @@ def test_a_command_ends_with_2_and_says_what_to_escape(command: tuple[str, ...],
     assert "cret" not in ended.err
 
 
+@pytest.mark.parametrize("option", ["socket_timeout", "socket_connect_timeout"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("0", "{}=0, which is not above 0 and at most 3600 seconds"),
+        ("-1", "{}=-1, which"),
+        ("nan", "{}=nan, which"),
+        ("1e400", "{}=inf, which"),
+        ("3601", "{}=3601, which"),
+        ("soon", "a {} that is no number of seconds"),
+    ],
+)
+def test_a_timeout_in_the_url_that_cannot_be_one_is_named(option: str, value: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"with {said.format(option)}"):
+        Link(f"redis://:s3cret@host?{option}={value}")
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan"), float("inf"), 3601.0])
+def test_a_timeout_that_cannot_be_one_is_named(timeout_s: float) -> None:
+    with pytest.raises(ValueError, match=r"redis_timeout_ms: got .*, expected above 0, 3600000 at most"):
+        Link("redis://host", timeout_s)
+
+
+def test_the_urls_own_timeouts_win_and_that_of_answers_is_for_connecting_too() -> None:
+    assert Link("redis://host", 0.5).timeouts == Timeouts(0.5, 0.5)
+    assert Link("redis://host?socket_timeout=2&socket_connect_timeout=3", 0.5).timeouts == Timeouts(3.0, 2.0)
+    assert Link("redis://host?socket_timeout=2", 0.5).timeouts == Timeouts(2.0, 2.0)
+    assert Link("unix:///run/redis.sock?socket_connect_timeout=3", 0.5).timeouts == Timeouts(3.0, 0.5)
+
+
 # A password of any letters, in each place where one may stand, as somebody writes it who has never heard of escaping.
 
 PLACES = (
@@ -131,7 +162,7 @@ def test_no_error_and_no_address_shows_a_piece_of_a_password_whatever_it_holds(p
 def _everything_said_of(url: str) -> str:
     """The address, and the errors of a connection that cannot be made."""
     try:
-        link = Link(url)
+        link = Link(url, 0.05)
     except ValueError as refused:
         return "".join(traceback.format_exception(refused))
     said = link.address

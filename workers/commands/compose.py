@@ -89,6 +89,7 @@ def build_steering(
             report=started.report,
             available=Shown(library).available,
             want=library.want,
+            timeout_s=settings.redis_timeout_ms / 1000,
         )
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
@@ -97,7 +98,13 @@ def build_steering(
 def build_lookups(settings: WorkerSettings) -> Lookups:
     """The thread that looks up by id. Raises ConfigurationError for a URL that cannot be right."""
     try:
-        return Lookups(need("redis", settings.redis), settings.redis_prefix, settings.lookup_ms / 1000, _say)
+        return Lookups(
+            need("redis", settings.redis),
+            settings.redis_prefix,
+            settings.lookup_ms / 1000,
+            _say,
+            timeout_s=settings.redis_timeout_ms / 1000,
+        )
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

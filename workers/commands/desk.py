@@ -21,7 +21,8 @@ from workers.steering.view import Document, View
 from workers.surfaces import load_surfaces
 
 F = TypeVar("F", bound=Callable[..., Any])
-DESK = ("redis", "redis_prefix", "surfaces")
+REDIS = ("redis", "redis_prefix", "redis_timeout_ms")
+DESK = (*REDIS, "surfaces")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 of_arm = click.option("--arm", help="Of this arm.  [default: control, the surface's own weights]")
@@ -47,10 +48,10 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def open_desk(redis: str | None, prefix: str) -> Iterator[Desk]:
+def open_desk(redis: str | None, redis_prefix: str, redis_timeout_ms: int) -> Iterator[Desk]:
     """A desk that is connected. Raises ConfigurationError and RedisUnreachable."""
     try:
-        desk = Desk(need("redis", redis), prefix)
+        desk = Desk(need("redis", redis), redis_prefix, redis_timeout_ms / 1000)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     with desk:
@@ -58,10 +59,12 @@ def open_desk(redis: str | None, prefix: str) -> Iterator[Desk]:
 
 
 @contextmanager
-def open_surface(name: str, *, redis: str | None, redis_prefix: str, surfaces: str) -> Iterator[Opened]:
+def open_surface(
+    name: str, *, redis: str | None, redis_prefix: str, redis_timeout_ms: int, surfaces: str
+) -> Iterator[Opened]:
     """A desk, and the surface of that name. Raises ConfigurationError and RedisUnreachable."""
     surface = surface_of(surfaces, name)
-    with open_desk(redis, redis_prefix) as desk:
+    with open_desk(redis, redis_prefix, redis_timeout_ms) as desk:
         yield Opened(desk, surface)
 
 

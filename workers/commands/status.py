@@ -2,11 +2,12 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import click
 import msgspec
 
-from workers.commands.desk import open_desk
+from workers.commands.desk import REDIS, open_desk
 from workers.commands.options import example, settings
 from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
@@ -23,16 +24,16 @@ _HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
 
 
 @click.command(epilog=example("trimtab status", "trimtab status --json"))
-@settings("redis", "redis_prefix")
+@settings(*REDIS)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def status(redis: str | None, redis_prefix: str, as_json: bool) -> None:
+def status(as_json: bool, **redis: Any) -> None:
     """Say which workers live, how far behind they are, and what each surface is ranked under.
 
     LAG counts records that are not ranked and published yet, WORST is the partition with the most. Partitions that
     are not read have a line of their own. Exit code 1 if no worker lives, a partition stands still or fails, or a
     worker's loop does not turn.
     """
-    with open_desk(redis, redis_prefix) as desk:
+    with open_desk(**redis) as desk:
         workers = desk.workers()
     surfaces = agreements(workers)
     if as_json:

@@ -1,7 +1,8 @@
 """One connection to Redis; the only place that knows the client library.
 
 RESP3 (Redis 6 and later), so that pushes come on the connection that asks and tracking lives and dies with it. No
-wait for the server is longer than TIMEOUT_S and nothing is retried: what is lost is closed, its owner opens it anew.
+wait for the server is longer than the timeout and nothing is retried: what is lost is closed, its owner opens it again,
+and the address is then resolved again.
 """
 
 import hashlib
@@ -11,14 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from redis.backoff import NoBackoff
-from redis.connection import Connection, parse_url
+from redis.connection import Connection, SSLConnection, parse_url
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from workers.steering.redis_url import UrlRefused, check_url, shown
+from workers.steering.redis_url import MOST_SECONDS, Timeouts, UrlRefused, check_url, shown, timeouts_of
 
-TIMEOUT_S: Final = 0.25
+TIMEOUT_S: Final = 1.0
+"""For the first byte of a reply, and for a connection: a round trip around the world and a packet that TCP repeats."""
 _MOST_PUSHES = 1000  # taken in at once
+_MOST_SENT = 65_536  # bytes at once: what is larger is sent in pieces, each within the timeout
+_TLS_ROUND_TRIPS = 3  # a handshake has one timeout for all of them
 Command = tuple[str | bytes | int, ...]
 
 _PUSH = object()
@@ -53,16 +58,21 @@ class Script(str):
 class Link:
     """One connection to the Redis of a redis://, rediss:// (TLS) or unix:// URL; `with` opens and closes it.
 
-    The URL gives user, password, database and the client's options; timeouts and retries stay as they are here.
-    Raises ValueError for a URL that cannot be right; entering and every method raise RedisLost, then it is closed.
+    The URL gives user, password, database, timeouts and the client's options; `timeout_s` is for a URL that gives no
+    timeout. Retries stay as they are here. Raises ValueError for a URL or a timeout that cannot be right; entering and
+    every method raise RedisLost, then it is closed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+        if not 0 < timeout_s <= MOST_SECONDS:
+            most_ms = round(MOST_SECONDS * 1000)
+            raise ValueError(f"redis_timeout_ms: got {timeout_s * 1000:g}, expected above 0, {most_ms} at most")
         url = url.strip()
         check_url(url)
         self.address = shown(url)
+        self.timeouts = timeouts_of(url, timeout_s)
         try:
-            self._connection = _connection(url)
+            self._connection = _connection(url, self.timeouts)
         except (ValueError, TypeError, RedisError):
             # The client's own message may quote a piece of the password.
             raise UrlRefused(url, "with a port or an option that is not right") from None
@@ -112,7 +122,8 @@ class Link:
 
     def _exchange(self, commands: Sequence[Command]) -> list[object]:
         packed = self._connection.pack_commands(commands)
-        self._connection.send_packed_command(packed, check_health=False)
+        pieces = [chunk[at : at + _MOST_SENT] for chunk in packed for at in range(0, len(chunk), _MOST_SENT)]
+        self._connection.send_packed_command(pieces, check_health=False)
         return [self._reply() for _ in commands]
 
     def _reply(self) -> object:
@@ -139,6 +150,9 @@ class Link:
             # A server that speaks another protocol shows as ValueError, AttributeError...: all mean the same here.
             self._connection.disconnect()
             _forget_frames(error)
+            if isinstance(error, RedisTimeout):
+                limits = f"{self.timeouts.connect_s:g} s to connect, {self.timeouts.answer_s:g} s to answer"
+                raise RedisLost(f"{error} (redis_timeout_ms: {limits})") from error
             raise RedisLost(str(error) or repr(error)) from error
 
 
@@ -165,10 +179,21 @@ def _with_denials(reply: object) -> object:
     return [Denied(str(one)) if isinstance(one, ResponseError) else one for one in reply]
 
 
-def _connection(url: str) -> Any:
+class _TlsConnection(SSLConnection):
+    """The client's, with time for all round trips of a handshake: Python bounds them together."""
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        timeout_s = sock.gettimeout()
+        sock.settimeout(_TLS_ROUND_TRIPS * timeout_s)
+        secure: Any = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]  # typed so by the client
+        secure.settimeout(timeout_s)
+        return secure
+
+
+def _connection(url: str, timeouts: Timeouts) -> Any:
     options = _options_of(url) | {
-        "socket_timeout": TIMEOUT_S,
-        "socket_connect_timeout": TIMEOUT_S,
+        "socket_connect_timeout": timeouts.connect_s,
+        "socket_timeout": timeouts.answer_s,
         "retry": Retry(NoBackoff(), 0),  # the client's own default repeats a lost call for up to a minute
         "retry_on_timeout": False,
         "retry_on_error": [],
@@ -178,7 +203,8 @@ def _connection(url: str) -> Any:
         "protocol": 3,
         "driver_info": None,  # two round trips and, for a user with few rights, two entries in the ACL log
     }
-    return options.pop("connection_class", Connection)(**options)
+    kind = options.pop("connection_class", Connection)
+    return _TlsConnection(**options) if kind is SSLConnection else kind(**options)
 
 
 def _forget_frames(error: BaseException | None) -> None:

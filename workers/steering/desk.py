@@ -14,7 +14,7 @@ from workers.ranking.pins import Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering.agreement import available_to_all
-from workers.steering.connection import Command, Denied, Link, RedisLost, replies_together, together
+from workers.steering.connection import TIMEOUT_S, Command, Denied, Link, RedisLost, replies_together, together
 from workers.steering.history import Entry, Written, read_entries, was_done, write
 from workers.steering.keys import Keys
 from workers.steering.live import LiveWorker, read_workers
@@ -24,7 +24,7 @@ from workers.steering.view import AnyDocument, Found, View, arms_in, view_of
 AnyValue = Weights | Experiment | Pins
 
 _TRIES = 10
-_BLOCK_MS = 100  # less than the connection's own patience
+_MOST_BLOCK_MS = 100
 
 
 class RedisUnreachable(Failure):
@@ -57,12 +57,12 @@ class Change:
 class Desk:
     """One connection to Redis; `with` opens and closes it. Every method raises RedisUnreachable.
 
-    Raises ValueError for a URL that cannot be right.
+    Raises ValueError for a URL or a timeout that cannot be right.
     """
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, timeout_s: float = TIMEOUT_S) -> None:
         self.keys = Keys(prefix)
-        self._link = Link(url)
+        self._link = Link(url, timeout_s)
 
     def __enter__(self) -> Self:
         with self._reached():
@@ -120,8 +120,10 @@ class Desk:
     def follow(self, surface: Surface, after: int) -> Iterator[Entry]:
         """Entries past a revision, then new ones as they come, without end."""
         history, place = self.keys.history(surface.name), b"0"
+        # Less than the timeout: a server that has nothing new answers in time.
+        block_ms = max(1, min(_MOST_BLOCK_MS, round(self._link.timeouts.answer_s * 500)))
         while True:
-            (reply,) = self.ask(("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", history, place))
+            (reply,) = self.ask(("XREAD", "BLOCK", block_ms, "STREAMS", history, place))
             self._check(reply)
             found = reply.get(history.encode(), []) if isinstance(reply, dict) else []
             yield from (entry for entry in read_entries(found) if entry.revision > after)

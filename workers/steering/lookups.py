@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Final, NamedTuple, Self
 
 from workers.ranking.lookup import NO_ANSWERS, Answers, Questions
-from workers.steering.connection import Command, Denied, Link, RedisLost
+from workers.steering.connection import TIMEOUT_S, Command, Denied, Link, RedisLost
 from workers.steering.events import OnEvent
 from workers.steering.keys import Keys
 from workers.steering.questions import Question, read, written
@@ -30,13 +30,18 @@ class _Asked(NamedTuple):
 
 
 class Lookups:
-    """Answers the questions of one caller; `with` starts and ends its thread. Raises ValueError for a wrong URL.
+    """Answers the questions of one caller; `with` starts and ends its thread.
+
+    `timeout_s` is Redis's, which no caller waits for: it says after how long a connection is given up. Raises
+    ValueError for a URL or a timeout that cannot be right.
 
     Events: `lookups_lost` and `lookups_back`, `lookup_denied` and `lookup_allowed`, each once a change.
     """
 
-    def __init__(self, redis_url: str, prefix: str, budget_s: float, on_event: OnEvent) -> None:
-        self._link = Link(redis_url)
+    def __init__(
+        self, redis_url: str, prefix: str, budget_s: float, on_event: OnEvent, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._link = Link(redis_url, timeout_s)
         self._keys, self._budget_s, self._say = Keys(prefix), budget_s, on_event
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._thread = Thread(target=_serve, args=(self._link, self._asked), name="lookups", daemon=True)

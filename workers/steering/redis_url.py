@@ -1,4 +1,4 @@
-"""A Redis URL: whether it can be read in one way only, and what of it may be shown. Pure.
+"""A Redis URL: whether it can be read in one way only, what of it may be shown, and its timeouts. Pure.
 
 A password that is not escaped moves the parts of a URL: of `redis://user:12?34@host` the client makes the host `user`
 and the port 12, and names both when it cannot connect. So a URL that may have been meant in another way is refused
@@ -7,13 +7,15 @@ before the client sees it, and a refused URL is shown by its scheme alone.
 
 import re
 from collections.abc import Iterator
-from typing import Final
-from urllib.parse import unquote_plus
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs, unquote_plus
 
 EXPECTED: Final = (
     "redis://[user:password@]host[:port][/db][?option=value], rediss://... or unix:///path, with what is special in a "
     "password escaped: %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %26 for &, %25 for %"
 )
+MOST_SECONDS: Final = 3600.0
+"""The longest timeout."""
 
 _HIDDEN = "***"
 _LOGIN = frozenset({"username", "password", "ssl_password"})
@@ -30,6 +32,13 @@ class UrlRefused(ValueError):
         scheme = _SCHEME.match(url) or _OTHER_SCHEME.match(url)
         got = (scheme[0] if scheme else "") + _HIDDEN
         super().__init__(f"redis: got {got!r}, {why}; expected {EXPECTED}")
+
+
+class Timeouts(NamedTuple):
+    """How long a connection may take to open, and how long Redis may take to answer, in seconds."""
+
+    connect_s: float
+    answer_s: float
 
 
 def check_url(url: str) -> None:
@@ -73,6 +82,27 @@ def shown(url: str) -> str:
     if query:
         address += "?" + "&".join(_shown_options(query))
     return address
+
+
+def timeouts_of(url: str, default_s: float) -> Timeouts:
+    """Those that the URL gives, else the default; `socket_timeout` alone is for connecting too. Raises UrlRefused."""
+    options = parse_qs(_parts(url)[3])
+    answer_s = _seconds(url, options, "socket_timeout")
+    connect_s = _seconds(url, options, "socket_connect_timeout")
+    return Timeouts(connect_s or answer_s or default_s, answer_s or default_s)
+
+
+def _seconds(url: str, options: dict[str, list[str]], name: str) -> float | None:
+    if name not in options:
+        return None
+    try:
+        seconds = float(options[name][0])
+    except ValueError:
+        # What is no number may be anything: a password that is not escaped.
+        raise UrlRefused(url, f"with a {name} that is no number of seconds") from None
+    if not 0 < seconds <= MOST_SECONDS:
+        raise UrlRefused(url, f"with {name}={seconds:g}, which is not above 0 and at most {MOST_SECONDS:g} seconds")
+    return seconds
 
 
 def _parts(url: str) -> tuple[str, str, str, str]:

@@ -16,7 +16,7 @@ from workers.ranking.mix import Mix
 from workers.ranking.pins import ANYTHING, Available, named_versions
 from workers.ranking.surface import Surface
 from workers.steering import status
-from workers.steering.connection import Command, Denied, Link, RedisLost, replies_together, together
+from workers.steering.connection import TIMEOUT_S, Command, Denied, Link, RedisLost, replies_together, together
 from workers.steering.content import NoContent, texts_of
 from workers.steering.events import Events, OnEvent
 from workers.steering.keeper import Keeper
@@ -25,7 +25,10 @@ from workers.steering.standings import Standings
 from workers.steering.surface_standing import ArmReplies, Replies
 from workers.steering.unrecorded import Unrecorded
 
-_PATIENCE_S = 1.0  # how long start() and stop() wait for a thread at most
+_PATIENCE_S = 1.0  # how long start() and stop() wait for a thread at most, if Redis is near
+_ROUND_TRIPS = 8  # to connect and to read everything once: TCP, TLS, HELLO, SELECT, documents, arms
+_LONGEST_START_S = 10.0
+_LONGEST_STOP_S = 3.0
 _PAUSE_S = 0.5  # between attempts to reach Redis
 _PACE_S = 0.005  # between two reads: a storm of writes costs at most 200 reads a second
 _SLICE_S = 0.1  # how soon stop() is noticed
@@ -46,8 +49,8 @@ class Steering:
 
     `home` keeps the last good mixes. `report` gives what the worker adds to its status, `available` the models that
     there are, and `want` asks for a version that is named and not among them: they are called in the steering thread
-    and must neither block nor raise. `clock` is monotonic seconds, `now` milliseconds since the epoch.
-    Raises ValueError for a URL that cannot be right.
+    and must neither block nor raise. `timeout_s` is Redis's, `clock` is monotonic seconds, `now` milliseconds since the
+    epoch. Raises ValueError for a URL or a timeout that cannot be right.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Steering:
         report: Callable[[], Mapping[str, object]] = dict,
         available: Callable[[], Available] = lambda: ANYTHING,
         want: Callable[[str, int], None] = lambda objective, version: None,
+        timeout_s: float = TIMEOUT_S,
         poll_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -69,7 +73,7 @@ class Steering:
         self._keys = Keys(prefix)
         self._surfaces = surfaces
         self._feature_sets = {one.feature_set.name: one.feature_set for one in surfaces.values()}
-        self._link = Link(redis_url)
+        self._link = Link(redis_url, timeout_s)
         self._events = Events(on_event)
         self._standings = Standings(surfaces, self._keys, home, self._events, now, available)
         self._keeper = Keeper(self._standings.keep, self._events)
@@ -95,18 +99,22 @@ class Steering:
         self._thread = threading.Thread(target=self._run, name="steering", daemon=True)
 
     def start(self) -> None:
-        """Begin; returns once Redis has been tried, after a second at the latest. To be called once."""
+        """Begin; returns once Redis has been tried, after ten seconds at the latest. To be called once.
+
+        As soon as an attempt fails, it has been tried: only a Redis that is far away and answers is waited for.
+        """
         self._standings.restore()
         self._keeper.start()
         self._thread.start()
-        self._tried.wait(_PATIENCE_S)
+        self._tried.wait(min(max(_PATIENCE_S, _ROUND_TRIPS * max(self._link.timeouts)), _LONGEST_START_S))
         self._standings.say_fallbacks()
 
     def stop(self) -> None:
-        """End the threads and take the status back; returns after two seconds at the latest."""
+        """End the threads and take the status back; returns after four seconds at the latest."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(_PATIENCE_S)
+            # A reply may be under way, and the status is taken back in another round trip.
+            self._thread.join(min(max(_PATIENCE_S, 2 * max(self._link.timeouts)), _LONGEST_STOP_S))
         self._keeper.stop(_PATIENCE_S)
 
     def __enter__(self) -> Self:

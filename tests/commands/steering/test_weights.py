@@ -110,7 +110,9 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told_by_whom(
     ended: dict[str, BaseException | int] = {}
 
     def change(actor: str, quality: float) -> None:
-        with open_surface("home", redis=server.url, redis_prefix="", surfaces=str(surfaces)) as opened:
+        with open_surface(
+            "home", redis=server.url, redis_prefix="", surfaces=str(surfaces), redis_timeout_ms=1000
+        ) as opened:
             view = opened.desk.look(opened.surface)
             together.wait(15.0)
             try:
@@ -136,7 +138,9 @@ def test_a_change_to_an_arm_meanwhile_disturbs_no_change_to_the_surface(
     server: RedisServer, run: Run, surfaces: Path
 ) -> None:
     run("weights", "set", "home", "quality=0.5", "--reason", "x")
-    with open_surface("home", redis=server.url, redis_prefix="", surfaces=str(surfaces)) as opened:
+    with open_surface(
+        "home", redis=server.url, redis_prefix="", surfaces=str(surfaces), redis_timeout_ms=1000
+    ) as opened:
         view = opened.desk.look(opened.surface)
         run("weights", "set", "home", "--arm", "canary", "quality=0.1", "--reason", "x")
         assert opened.desk.write(view, [Change(view.weights, Weights.of(HALF))], "ben", "") == 3

@@ -80,13 +80,12 @@ def _turn(
     actor: str | None,
     wait: float | None,
     as_json: bool,
-    redis: str | None,
-    redis_prefix: str,
     surfaces: str,
+    **redis: Any,
 ) -> None:
     """Pin the version that is meant on each surface, wait where that is asked, and say what is pinned."""
     arm = own_arm(arm)
-    with open_desk(redis, redis_prefix) as desk:
+    with open_desk(**redis) as desk:
         views = _views(desk, surfaces, surface, objective, arm)
         wanted = {name: _pinned(view, arm, objective, version_on(view, arm)) for name, view in views.items()}
         _write(desk, views, arm, wanted, actor, reason)

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
-from workers.commands.desk import as_json, open_desk
+from workers.commands.desk import REDIS, as_json, open_desk
 from workers.commands.options import example, settings
 from workers.observe.failure import Failure
 from workers.steering.status import WorkerStatus
@@ -13,10 +14,10 @@ from workers.steering.status import WorkerStatus
 
 @click.command(epilog=example("trimtab models status"))
 @as_json
-@settings("redis", "redis_prefix")
-def status(redis: str | None, redis_prefix: str, as_json: bool) -> None:
+@settings(*REDIS)
+def status(as_json: bool, **redis: Any) -> None:
     """Say which versions live workers have, which are in force on which surface, and which are refused and why."""
-    with open_desk(redis, redis_prefix) as desk:
+    with open_desk(**redis) as desk:
         workers = desk.workers()
     said = [one.status for one in workers if one.status is not None]
     if not said:

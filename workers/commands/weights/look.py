@@ -34,10 +34,10 @@ from workers.surfaces import load_surfaces
 @click.argument("surface", required=False)
 @as_json
 @settings(*DESK)
-def show(surface: str | None, as_json: bool, redis: str | None, redis_prefix: str, surfaces: str) -> None:
+def show(surface: str | None, as_json: bool, surfaces: str, **redis: Any) -> None:
     """Show the weights in force of SURFACE, else of all: since when, by whom, why, and which workers have them."""
     known = load_surfaces(Path(surfaces)) if surface is None else {surface: surface_of(surfaces, surface)}
-    with open_desk(redis, redis_prefix) as desk:
+    with open_desk(**redis) as desk:
         workers = desk.workers()
         views = [desk.look(one, workers=workers) for one in known.values()]
     if as_json:
