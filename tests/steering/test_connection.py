@@ -3,13 +3,14 @@
 import pytest
 
 from tests.steering.peers import Peer
-from workers.steering.connection import Denied, Link, RedisLost, Script
+from workers.steering.connection import Denied, Link, RedisLost, Script, Unwritable, WrongServer
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 OK = b"+OK\r\n"
 PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$12\r\nweights:home\r\n"
 FLUSH = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
 QUESTION = ("HGETALL", "weights:home")
+RUN = ("EVALSHA", Script("return 1"), 0)
 
 
 def test_a_push_between_two_replies_is_news() -> None:
@@ -57,8 +58,75 @@ def test_an_error_is_the_reply_to_its_own_command_only() -> None:
         assert link.ask(QUESTION, QUESTION) == [Denied("WRONGTYPE no hash"), b"OK"]
 
 
+READONLY = "READONLY You can't write against a read only replica."
+MASTERDOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+# As Redis 6.2 says it, and as Redis 7 does.
+SCRIPT = "ERR Error running script (call to f_e3fd): @user_script:1: @user_script: 1: -"
+ABORT = "EXECABORT Transaction discarded because of: "
+IN_SCRIPT = " script: e3fd, on @user_script:1."
+NO_WRITES = {
+    "a replica": (READONLY, READONLY),
+    "a replica, to a script": (SCRIPT + READONLY, READONLY),
+    "a replica, to a script of Redis 7": (READONLY + IN_SCRIPT, READONLY),
+    "a replica, to EXEC": (ABORT + READONLY, READONLY),
+    "a replica, to EXEC of another version": (f"{ABORT}-{READONLY}", READONLY),
+    "too few replicas": (f"{SCRIPT}NOREPLICAS Not enough.", "NOREPLICAS Not enough."),
+    "another node": ("MOVED 866 127.0.0.1:7002", "MOVED 866 127.0.0.1:7002"),
+    "a cluster that is down": ("CLUSTERDOWN The cluster is down", "CLUSTERDOWN The cluster is down"),
+}
+
+
+@pytest.mark.parametrize(("answer", "message"), NO_WRITES.values(), ids=NO_WRITES)
+def test_a_server_that_takes_no_writes_says_so_as_the_reply_beside_what_was_read(answer: str, message: str) -> None:
+    with (
+        Peer(HELLO, OK + f"-{answer}\r\n".encode() + OK, OK) as peer,
+        Link(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
+        assert link.ask(QUESTION, RUN, QUESTION) == [b"OK", Unwritable(message), b"OK"]
+        link.ask(QUESTION)
+
+
+NOTHING_TO_READ = {
+    "without its master": f"-{MASTERDOWN}",
+    "without its master, to EXEC": f"-{ABORT}{MASTERDOWN}",
+    "without its master, to a script": f"-{SCRIPT}{MASTERDOWN}",
+    "without its master, inside of EXEC": f"*2\r\n+OK\r\n-{MASTERDOWN}",
+    "loading": "-LOADING Redis is loading the dataset in memory",
+    "loading, to EXEC": f"-{ABORT}LOADING Redis is loading the dataset in memory",
+    "no master any more": "-UNBLOCKED force unblock from blocking operation, instance state changed",
+}
+
+
+@pytest.mark.parametrize("answer", NOTHING_TO_READ.values(), ids=NOTHING_TO_READ)
+def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_connection_is_another(answer: str) -> None:
+    with Peer(HELLO, OK + f"{answer}\r\n".encode()) as peer:
+        link = Link(f"redis://127.0.0.1:{peer.port}")
+        for _ in range(2):
+            with pytest.raises(WrongServer, match=r"MASTERDOWN|LOADING|UNBLOCKED"), link:
+                link.ask(QUESTION, QUESTION)
+            assert peer.calls.acquire(timeout=15.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "ERR 1-1 in READONLY:history:home is no entry of a history: XDEL it",
+        "ERR unknown command 'READONLY'",
+        "WRONGTYPE Operation against a key: READONLY MASTERDOWN",
+        "READONLYISH no such thing",
+        "NOPERM MASTERDOWN",
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+    ],
+)
+def test_an_error_of_another_kind_says_nothing_of_the_server_whatever_words_are_in_it(answer: str) -> None:
+    with Peer(HELLO, f"-{answer}\r\n".encode(), OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+        (reply,) = link.ask(QUESTION)
+        assert type(reply) is Denied
+        link.ask(QUESTION)
+
+
 NO_SCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
-RUN = ("EVALSHA", Script("return 1"), 0)
 
 
 def test_a_script_that_redis_does_not_know_is_loaded_and_run() -> None:

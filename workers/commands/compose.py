@@ -74,7 +74,12 @@ def _available(catalogue: Catalogue) -> Available:
 
 
 def build_steering(
-    settings: WorkerSettings, surfaces: Surfaces, name: str, started: Started, library: Library
+    settings: WorkerSettings,
+    surfaces: Surfaces,
+    name: str,
+    started: Started,
+    library: Library,
+    lookups: Lookups,
 ) -> Steering:
     """The thread that follows Redis. Raises ConfigurationError for a URL that cannot be right."""
     address = need("redis", settings.redis)
@@ -89,6 +94,7 @@ def build_steering(
             report=started.report,
             available=Shown(library).available,
             want=library.want,
+            on_connected=lookups.reconnect,
             timeout_s=settings.redis_timeout_ms / 1000,
         )
     except ValueError as error:

@@ -73,7 +73,8 @@ def run_worker(settings: WorkerSettings) -> int:
     slot, started = _take_slot(settings), Started()
     name, transactional_id = f"{socket.gethostname()}-{slot.number}", slot.transactional_id(settings.group)
     library = build_library(settings, surfaces)
-    steering, lookups = build_steering(settings, surfaces, name, started, library), build_lookups(settings)
+    lookups = build_lookups(settings)
+    steering = build_steering(settings, surfaces, name, started, library, lookups)
     # The library first: what was kept on disk is judged by the models that there are.
     with library, steering, lookups:
         running = build_worker(settings, surfaces, cluster, transactional_id, steering, library, lookups)

@@ -3,9 +3,18 @@
 RESP3 (Redis 6 and later), so that pushes come on the connection that asks and tracking lives and dies with it. No
 wait for the server is longer than the timeout and nothing is retried: what is lost is closed, its owner opens it again,
 and the address is then resolved again.
+
+What the server says of itself may mean that it is the wrong one, after a fail-over that has kept this connection:
+
+| Reply, by itself, from a script or from EXEC | What `ask` makes of it |
+|---|---|
+| MASTERDOWN, LOADING, UNBLOCKED | `WrongServer`: there is nothing to be read here, the connection is closed |
+| READONLY, NOREPLICAS, MOVED, CLUSTERDOWN | `Unwritable` as the reply: what was read beside it is sound |
+| any other error | `Denied` as the reply: this server is the right one |
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +22,7 @@ from typing import Any, Final, Self
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, parse_url
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
@@ -26,6 +35,12 @@ _MOST_SENT = 65_536  # bytes at once: what is larger is sent in pieces, each wit
 _TLS_ROUND_TRIPS = 3  # a handshake has one timeout for all of them
 Command = tuple[str | bytes | int, ...]
 
+_WRONG_SERVER = re.compile(
+    r"(?:EXECABORT Transaction discarded because of: -?|ERR Error running script .*: -)?"
+    r"(?P<said>(?:(?P<unreadable>MASTERDOWN|LOADING|UNBLOCKED)|READONLY|NOREPLICAS|MOVED|CLUSTERDOWN)\b.*?)\s*"
+    r"(?: script: \w+, on @\w+:\d+\.?)?",
+    re.DOTALL,
+)
 _PUSH = object()
 _options_of: Callable[[str], dict[str, Any]] = parse_url
 
@@ -34,11 +49,22 @@ class RedisLost(Exception):
     """The connection cannot be made or is of no further use; the message says why and holds no password."""
 
 
+class WrongServer(RedisLost):
+    """The server answers that nothing is to be read here: a replica without its master, or one that still loads."""
+
+
 @dataclass(frozen=True)
 class Denied:
     """Redis's own error as the reply to one command, such as WRONGTYPE; the connection is sound."""
 
     message: str
+
+
+class Unwritable(Denied):
+    """The server takes no write: it is a replica by now, or a master that is cut off. Its address may lead elsewhere.
+
+    The message begins with the code, such as READONLY, also if a script met it.
+    """
 
 
 _NO_SCRIPT = Denied("NOSCRIPT: Redis has forgotten a script as soon as it had it")
@@ -90,7 +116,7 @@ class Link:
         self._connection.disconnect()
 
     def ask(self, *commands: Command) -> list[object]:
-        """Send the commands in one round trip; one reply each, an error being a `Denied`.
+        """Send the commands in one round trip; one reply each, an error being a `Denied`. Raises WrongServer.
 
         Those whose script Redis does not know are given again, after the script and after all the others.
         """
@@ -133,7 +159,7 @@ class Link:
             except NoScriptError:
                 return _NO_SCRIPT
             except ResponseError as error:
-                return Denied(str(error))
+                return _denial(error)
             if reply is not _PUSH:
                 return _with_denials(reply)
 
@@ -150,6 +176,10 @@ class Link:
             # A server that speaks another protocol shows as ValueError, AttributeError...: all mean the same here.
             self._connection.disconnect()
             _forget_frames(error)
+            if isinstance(error, WrongServer):
+                raise WrongServer(str(error)) from None
+            if isinstance(error, BusyLoadingError):
+                raise WrongServer(f"LOADING {error}") from None
             if isinstance(error, RedisTimeout):
                 limits = f"{self.timeouts.connect_s:g} s to connect, {self.timeouts.answer_s:g} s to answer"
                 raise RedisLost(f"{error} (redis_timeout_ms: {limits})") from error
@@ -176,7 +206,19 @@ def _with_denials(reply: object) -> object:
     """A transaction's reply has errors among its elements."""
     if not isinstance(reply, list):
         return reply
-    return [Denied(str(one)) if isinstance(one, ResponseError) else one for one in reply]
+    return [_denial(one) if isinstance(one, RedisError) else one for one in reply]
+
+
+def _denial(error: RedisError) -> Denied:
+    """What an error says of its command. Raises WrongServer for what it says of the server."""
+    # The client has taken the code off the messages of the errors that it knows.
+    message = f"{error.status_code} {error}" if error.status_code else str(error)
+    found = _WRONG_SERVER.fullmatch(message)
+    if found is None:
+        return Denied(str(error))
+    if found["unreadable"]:
+        raise WrongServer(found["said"])
+    return Unwritable(found["said"])
 
 
 class _TlsConnection(SSLConnection):

@@ -14,7 +14,17 @@ from workers.ranking.pins import Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering.agreement import available_to_all
-from workers.steering.connection import TIMEOUT_S, Command, Denied, Link, RedisLost, replies_together, together
+from workers.steering.connection import (
+    TIMEOUT_S,
+    Command,
+    Denied,
+    Link,
+    RedisLost,
+    Unwritable,
+    WrongServer,
+    replies_together,
+    together,
+)
 from workers.steering.history import Entry, Written, read_entries, was_done, write
 from workers.steering.keys import Keys
 from workers.steering.live import LiveWorker, read_workers
@@ -29,6 +39,14 @@ _MOST_BLOCK_MS = 100
 
 class RedisUnreachable(Failure):
     """Redis does not answer, or not to us; the message names the address, without a password."""
+
+
+class RedisMoved(RedisUnreachable):
+    """The server has nothing to be read: a replica without its master, or one that still loads."""
+
+
+class RedisReadOnly(RedisUnreachable):
+    """The server takes no writes: it is a replica, or a master that is cut off. Nothing was written."""
 
 
 class ChangedMeanwhile(Failure):
@@ -105,10 +123,18 @@ class Desk:
         return view_of(surface, keys, found, available_to_all(self.workers() if workers is None else workers, surface))
 
     def write(self, view: View, changes: Sequence[Change], actor: str, reason: str) -> int:
-        """Write all of the changes or none; returns the surface's new revision. Raises ChangedMeanwhile."""
+        """Write all of the changes or none; returns the surface's new revision. Raises ChangedMeanwhile.
+
+        A server that takes no writes is left once, for the one that the address leads to by now.
+        """
+        has_reconnected = False
         for _ in range(_TRIES):
             pairs = [(change.document.read, written(change.value)) for change in changes]
             (reply,) = self.ask(write(self.keys.history(view.surface.name), pairs, view.revision, actor, reason))
+            if isinstance(reply, Unwritable) and not has_reconnected:
+                has_reconnected = True
+                self._reconnect()
+                continue
             self._check(reply)
             revision = was_done(reply)
             if revision is not None:
@@ -122,8 +148,17 @@ class Desk:
         history, place = self.keys.history(surface.name), b"0"
         # Less than the timeout: a server that has nothing new answers in time.
         block_ms = max(1, min(_MOST_BLOCK_MS, round(self._link.timeouts.answer_s * 500)))
+        has_reconnected = False
         while True:
-            (reply,) = self.ask(("XREAD", "BLOCK", block_ms, "STREAMS", history, place))
+            try:
+                (reply,) = self.ask(("XREAD", "BLOCK", block_ms, "STREAMS", history, place))
+            except RedisMoved:
+                if has_reconnected:
+                    raise
+                has_reconnected = True
+                self._reconnect()
+                continue
+            has_reconnected = False
             self._check(reply)
             found = reply.get(history.encode(), []) if isinstance(reply, dict) else []
             yield from (entry for entry in read_entries(found) if entry.revision > after)
@@ -134,8 +169,17 @@ class Desk:
         with self._reached():
             return read_workers(self._link, self.keys)
 
+    def _reconnect(self) -> None:
+        self.__exit__()
+        self.__enter__()
+
     def _check(self, *replies: object) -> None:
         for reply in replies:
+            if isinstance(reply, Unwritable):
+                what = "takes no writes (is it a replica?), so the change was not made"
+                raise RedisReadOnly(
+                    f"redis: {self._link.address} {what}: {reply.message}; expected the address of the current master"
+                )
             if isinstance(reply, Denied):
                 raise RedisUnreachable(f"redis: {self._link.address}: {reply.message}")
 
@@ -143,6 +187,8 @@ class Desk:
     def _reached(self) -> Iterator[None]:
         try:
             yield
+        except WrongServer as wrong:
+            raise RedisMoved(f"redis: {self._link.address} cannot be read now: {wrong}") from None
         except RedisLost as lost:
             raise RedisUnreachable(f"no Redis answers at {self._link.address}: {lost}") from None
 

@@ -8,7 +8,7 @@ does not answer costs a budget a second, not one a micro-batch.
 
 import time
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Final, NamedTuple, Self
 
 from workers.ranking.lookup import NO_ANSWERS, Answers, Questions
@@ -44,7 +44,8 @@ class Lookups:
         self._link = Link(redis_url, timeout_s)
         self._keys, self._budget_s, self._say = Keys(prefix), budget_s, on_event
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
-        self._thread = Thread(target=_serve, args=(self._link, self._asked), name="lookups", daemon=True)
+        self._moved = Event()
+        self._thread = Thread(target=_serve, args=(self._link, self._asked, self._moved), name="lookups", daemon=True)
         self._late: SimpleQueue[Replies] | None = None
         self._lost = False
         self._pause_s, self._again = _FIRST_PAUSE_S, float("-inf")
@@ -57,6 +58,13 @@ class Lookups:
     def __exit__(self, *_: object) -> None:
         self._asked.put(None)
         self._thread.join(_LEAVE_S)
+
+    def reconnect(self) -> None:
+        """Ask over a new connection from now on; called from another thread, which knows that Redis may have moved.
+
+        The old server may be a replica by now, or cut off: it would answer, and nothing says that it is behind.
+        """
+        self._moved.set()
 
     def __call__(self, questions: Questions) -> Answers:
         """The answers that come within the budget; none where Redis is away, slow, or was so a moment ago."""
@@ -112,14 +120,15 @@ class Lookups:
             self._say("lookup_allowed", lookup=question.name)
 
 
-def _serve(link: Link, questions: "SimpleQueue[_Asked | None]") -> None:
-    """Answer what is asked, one after the other, over one connection as long as it lasts."""
+def _serve(link: Link, questions: "SimpleQueue[_Asked | None]", moved: Event) -> None:
+    """Answer what is asked, one after the other, over one connection as long as it lasts and Redis has not moved."""
     asked = questions.get()
     while asked is not None:
         fresh = True
+        moved.clear()
         try:
             with link:
-                while asked is not None:
+                while asked is not None and not moved.is_set():
                     asked.replies.put(link.ask(*asked.commands))
                     asked, fresh = questions.get(), False
         except RedisLost as lost:

@@ -3,6 +3,10 @@
 The ranking thread reads one immutable snapshot and never waits: not for Redis, not for the disk, not for a lock.
 Pushes only hasten: they name what has changed, and each second everything is read anew, which is the truth. Without
 Redis the last good mix goes on; at a start without Redis the one kept on disk, else the surface's default.
+
+A server that takes no writes may be the old master after a fail-over that has kept the connection. Its address is then
+resolved and connected to again: at once, and if the next server takes no writes either, after pauses that double up to
+`_LONGEST_STAY_S`. Meanwhile what that server holds is followed, so that a worker may stay with a replica for good.
 """
 
 import math
@@ -16,7 +20,16 @@ from workers.ranking.mix import Mix
 from workers.ranking.pins import ANYTHING, Available, named_versions
 from workers.ranking.surface import Surface
 from workers.steering import status
-from workers.steering.connection import TIMEOUT_S, Command, Denied, Link, RedisLost, replies_together, together
+from workers.steering.connection import (
+    TIMEOUT_S,
+    Command,
+    Denied,
+    Link,
+    RedisLost,
+    Unwritable,
+    replies_together,
+    together,
+)
 from workers.steering.content import NoContent, texts_of
 from workers.steering.events import Events, OnEvent
 from workers.steering.keeper import Keeper
@@ -29,6 +42,8 @@ _PATIENCE_S = 1.0  # how long start() and stop() wait for a thread at most, if R
 _ROUND_TRIPS = 8  # to connect and to read everything once: TCP, TLS, HELLO, SELECT, documents, arms
 _LONGEST_START_S = 10.0
 _LONGEST_STOP_S = 3.0
+_FIRST_STAY_S = 1.0  # with a server that takes no writes, before its address is resolved again
+_LONGEST_STAY_S = 5.0
 _PAUSE_S = 0.5  # between attempts to reach Redis
 _PACE_S = 0.005  # between two reads: a storm of writes costs at most 200 reads a second
 _SLICE_S = 0.1  # how soon stop() is noticed
@@ -49,8 +64,9 @@ class Steering:
 
     `home` keeps the last good mixes. `report` gives what the worker adds to its status, `available` the models that
     there are, and `want` asks for a version that is named and not among them: they are called in the steering thread
-    and must neither block nor raise. `timeout_s` is Redis's, `clock` is monotonic seconds, `now` milliseconds since the
-    epoch. Raises ValueError for a URL or a timeout that cannot be right.
+    and must neither block nor raise; so is `on_connected`, each time that another server may be reached than before.
+    `timeout_s` is Redis's, `clock` is monotonic seconds, `now` milliseconds since the epoch.
+    Raises ValueError for a URL or a timeout that cannot be right.
     """
 
     def __init__(
@@ -65,6 +81,7 @@ class Steering:
         report: Callable[[], Mapping[str, object]] = dict,
         available: Callable[[], Available] = lambda: ANYTHING,
         want: Callable[[str, int], None] = lambda objective, version: None,
+        on_connected: Callable[[], None] = lambda: None,
         timeout_s: float = TIMEOUT_S,
         poll_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -78,6 +95,7 @@ class Steering:
         self._standings = Standings(surfaces, self._keys, home, self._events, now, available)
         self._keeper = Keeper(self._standings.keep, self._events)
         self._available, self._want = available, want
+        self._on_connected = on_connected
         self._unrecorded = Unrecorded(self._keys)
         # Turned on anew with each poll: what a proxy or a failover has lost is back with the next poll.
         prefixes = [word for begin in self._keys.steered for word in ("PREFIX", begin)]
@@ -87,7 +105,11 @@ class Steering:
         self._poll_s = poll_seconds
         self._clock = clock
         self._now = now
+        self._fresh = True  # whether nothing was read over this connection yet
         self._connected = False
+        self._writable = True
+        self._stay_s = _FIRST_STAY_S
+        self._leave_at = math.inf  # when the address is to be resolved and connected to again
         self._pushes = False
         self._push: _Push | None = None
         self._due = -math.inf  # when everything is to be read again
@@ -147,6 +169,8 @@ class Steering:
             raise
 
     def _connect_and_follow(self) -> None:
+        self._fresh = True
+        self._leave_at = math.inf
         try:
             with self._link:
                 self._follow()
@@ -155,10 +179,13 @@ class Steering:
             self._events.trouble("redis_lost", str(lost))
 
     def _follow(self) -> None:
+        """Follow this server until stopped, or until it is time to look for another one."""
         while not self._stopping.is_set():
             more_to_say = self._read()
+            if self._clock() >= self._leave_at:
+                return
             self._stopping.wait(_PACE_S)
-            self._await_news(-math.inf if more_to_say else self._due)
+            self._await_news(-math.inf if more_to_say else min(self._due, self._leave_at))
         self._link.ask(("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id))
 
     def _read(self) -> bool:
@@ -166,12 +193,13 @@ class Steering:
 
         What a push announces is read at once and spoken of with the next read, which is of the same surfaces too.
         """
-        first, push, self._push = not self._connected, self._push, None
+        first, push, self._push = self._fresh, self._push, None
         everything = first or self._clock() >= self._due
         speaks = everything or self._owing or push is None
         self._owing = not speaks
         named = self._surfaces if everything else {*self._again, *(push.surfaces if push else ())}
         said, replies = self._look(self._words(everything) if speaks else (), named)
+        self._fresh = False
         self._contact_at = self._clock()
         if everything:
             self._due = self._contact_at + self._poll_s
@@ -188,7 +216,10 @@ class Steering:
         return bool(self._again)
 
     def _words(self, everything: bool) -> tuple[Command, ...]:
-        return (*(self._tracking if everything else ()), *self._status(), *self._unrecorded.commands())
+        tracking = self._tracking if everything else ()
+        # A server that takes no writes is offered the changes by hand once, not with each poll.
+        changes = self._unrecorded.commands() if self._writable or self._fresh else ()
+        return (*tracking, *self._status(), *changes)
 
     def _ask_for_models(self, replies: Mapping[str, Replies]) -> None:
         """Ask for the versions that are named, sound or not, and not available: once they are, all is judged anew."""
@@ -265,18 +296,49 @@ class Steering:
 
     def _hear(self, said: list[object], everything: bool) -> None:
         """The replies to the words: to tracking, where everything was read, then to status and history."""
-        if not self._connected:
+        tracking, writes = (said[:2], said[2:]) if everything else ([], said)
+        status_, history = writes[:3], writes[3:]
+        self._note_server(writes)
+        if tracking:
+            self._pushes = not isinstance(tracking[1], Denied)
+            self._events.trouble("pushes_denied", _denial(tracking[1]))
+        if history:
+            self._unrecorded.answered(history)
+        self._events.trouble("status_denied", _denial(*status_))
+        self._events.trouble("history_denied", _denial(*history))
+
+    def _note_server(self, writes: list[object]) -> None:
+        """Log that Redis is reached, or why it takes no writes; decide when to look for another server.
+
+        | Our writes are | the last ones were taken | the last ones were refused |
+        |---|---|---|
+        | taken | stay | stay, log `redis_connected` |
+        | refused by the server | leave at once, log `redis_read_only` | leave in `_stay_s`, which doubles each time |
+        | denied to our user | stay | as if they were refused: the server may be the same |
+        """
+        refusal = next((reply.message for reply in writes if isinstance(reply, Unwritable)), None)
+        is_taken = refusal is None and not all(isinstance(reply, Denied) for reply in writes)
+        if not self._connected or (is_taken and not self._writable):
             self._connected = True
             self._events.trouble("redis_lost", None)
             self._events.say("redis_connected", address=self._link.address)
-        if everything:
-            (_, tracking), said = said[:2], said[2:]
-            self._pushes = not isinstance(tracking, Denied)
-            self._events.trouble("pushes_denied", _denial(tracking))
-        status_, history = said[:3], said[3:]
-        self._unrecorded.answered(history)
-        self._events.trouble("status_denied", _denial(*status_))
-        self._events.trouble("history_denied", _denial(*history))
+            # A fail-over may have lost what the server before has recorded.
+            self._unrecorded.offer_all()
+            self._on_connected()
+
+        if refusal is not None:
+            self._events.trouble("redis_read_only", refusal)
+        if refusal is not None and self._writable:
+            self._writable = False
+            self._leave_at = self._clock()
+        elif is_taken:
+            self._events.trouble("redis_read_only", None)
+            self._writable = True
+            self._stay_s = _FIRST_STAY_S
+            self._leave_at = math.inf
+        elif not self._writable and self._leave_at == math.inf:
+            self._leave_at = self._clock() + self._stay_s
+            self._stay_s = min(2 * self._stay_s, _LONGEST_STAY_S)
 
 
 def _next_two(replies: Iterator[object]) -> ArmReplies:
@@ -291,4 +353,6 @@ def _named_versions(reply: object) -> list[tuple[str, int]]:
 
 
 def _denial(*replies: object) -> str | None:
-    return next((reply.message for reply in replies if isinstance(reply, Denied)), None)
+    """What is denied to our user, other than by a server that takes no writes from anybody."""
+    denied = (reply for reply in replies if isinstance(reply, Denied) and not isinstance(reply, Unwritable))
+    return next((reply.message for reply in denied), None)

@@ -50,6 +50,10 @@ class Unrecorded:
         self._seen[surface] = {n: reply for n, reply in self._seen.get(surface, {}).items() if n in names}
         self._pending[surface] = {n: read for n, read in self._pending.get(surface, {}).items() if n in names}
 
+    def offer_all(self) -> None:
+        """Offer everything that is read from now on, also what was offered before: this server may not know of it."""
+        self._seen.clear()
+
     def commands(self) -> list[Command]:
         """One command for each surface of which something is pending."""
         self._offered = [(surface, dict(found)) for surface, found in self._pending.items() if found]
