@@ -124,6 +124,7 @@ def build_worker(
     settings: WorkerSettings,
     surfaces: Surfaces,
     cluster: Cluster,
+    name: str,
     transactional_id: str,
     steering: Steering,
     library: Library,
@@ -137,7 +138,7 @@ def build_worker(
     rules = rules_digest(surfaces, settings.candidates_format, *_placed_by(settings, facts))
     log.info("starting", transactional_id=transactional_id, group=group, protocol=protocol, models=library.available())
     try:
-        consumer = cluster.member(group, protocol, reach.error)
+        consumer = cluster.member(group, name, protocol, reach.error)
     except KafkaConfigError as error:
         raise ConfigurationError(f"{settings.kafka_config}: {error} (group protocol {protocol!r})") from None
     publisher = Publisher(cluster, transactional_id, route.feeds, limits, reach)

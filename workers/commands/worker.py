@@ -77,7 +77,7 @@ def run_worker(settings: WorkerSettings) -> int:
     steering = build_steering(settings, surfaces, name, started, library, lookups)
     # The library first: what was kept on disk is judged by the models that there are.
     with library, steering, lookups:
-        running = build_worker(settings, surfaces, cluster, transactional_id, steering, library, lookups)
+        running = build_worker(settings, surfaces, cluster, name, transactional_id, steering, library, lookups)
         started.worker = running
         return _run(running)
 

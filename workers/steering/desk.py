@@ -27,7 +27,7 @@ from workers.steering.connection import (
 )
 from workers.steering.history import Entry, Written, read_entries, was_done, write
 from workers.steering.keys import Keys
-from workers.steering.live import LiveWorker, read_workers
+from workers.steering.live import Live, LiveWorker, read_live
 from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
 from workers.steering.view import AnyDocument, Found, View, arms_in, view_of
 
@@ -166,8 +166,12 @@ class Desk:
 
     def workers(self) -> list[LiveWorker]:
         """What each live worker says of itself."""
+        return self.live().workers
+
+    def live(self) -> Live:
+        """The same, and who has ceased to say anything."""
         with self._reached():
-            return read_workers(self._link, self.keys)
+            return read_live(self._link, self.keys)
 
     def _reconnect(self) -> None:
         self.__exit__()

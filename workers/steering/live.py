@@ -1,6 +1,7 @@
 """The workers that live, as Redis has them: for people and tools, not for workers."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from workers.observe.failure import Failure
 from workers.steering.connection import Denied, Link
@@ -21,18 +22,28 @@ class LiveWorker:
     unreadable: str | None = None
 
 
-def read_workers(link: Link, keys: Keys) -> list[LiveWorker]:
-    """The live workers by their ids, in two round trips. Raises RedisLost, and Failure where Redis denies the list."""
+class Live(NamedTuple):
+    """The workers that have a status, and the ids of those that have none any more: they crashed, or are cut off."""
+
+    workers: list[LiveWorker]
+    silent: list[str]
+
+
+def read_live(link: Link, keys: Keys) -> Live:
+    """Both by their ids, in two round trips. Raises RedisLost, and Failure if Redis denies the list."""
     (ids,) = link.ask(("ZRANGE", keys.live, 0, -1))
     if not isinstance(ids, list):
         raise Failure(f"{keys.live}: Redis answers {_answer(ids)!r}, expected the sorted set of the workers' ids")
     workers = sorted(one.decode("utf-8", "replace") for one in ids)
     if not workers:
-        return []
+        return Live([], [])
     asked = [(command, keys.status(worker)) for worker in workers for command in ("GET", "PTTL")]
     replies = iter(link.ask(*asked))
     found = [(worker, next(replies), next(replies)) for worker in workers]
-    return [_read(worker, text, ttl) for worker, text, ttl in found if text is not None]
+    return Live(
+        workers=[_read(worker, text, ttl) for worker, text, ttl in found if text is not None],
+        silent=[worker for worker, text, _ in found if text is None],
+    )
 
 
 def _read(worker: str, text: object, ttl: object) -> LiveWorker:

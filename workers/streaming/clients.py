@@ -70,10 +70,14 @@ class Cluster:
         }
         return Consumer(self._with(settings))
 
-    def member(self, group: str, protocol: str, on_error: Callable[[KafkaError], None]) -> Consumer:
-        """The worker's consumer: a member of `group` that never commits by itself. Raises KafkaConfigError."""
+    def member(self, group: str, worker: str, protocol: str, on_error: Callable[[KafkaError], None]) -> Consumer:
+        """The worker's consumer: a member of `group` that never commits by itself. Raises KafkaConfigError.
+
+        It goes by the worker's id, so that tools know which worker a member of the group is.
+        """
         settings: dict[str, object] = {
             "group.id": group,
+            "client.id": worker,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,

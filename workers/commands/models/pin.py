@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from workers.commands.desk import DESK, actor_or_login, as_json, change_options, open_desk, own_arm, place
+from workers.commands.everyone import Everyone, Expected, expected_of, expected_options
 from workers.commands.options import example, settings
 from workers.observe.failure import Failure
 from workers.ranking.experiment import CONTROL
@@ -31,7 +32,7 @@ _PAUSE_S = 0.02
 _of_surface = click.option("--surface", help="Only on this surface.  [default: on all that have the objective]")
 _of_arm = click.option("--arm", help="Only for this arm's users.  [default: control, and arms that pin nothing else]")
 _wait = click.option(
-    "--wait", type=click.FloatRange(0), help="Wait until every live worker scores with it, at most so many seconds."
+    "--wait", type=click.FloatRange(0), help="Wait until every worker scores with it, at most N seconds."
 )
 
 
@@ -43,6 +44,7 @@ _wait = click.option(
 @change_options("activate")
 @_wait
 @as_json
+@expected_options
 @settings(*DESK)
 def activate(objective: str, version: str, **given: Any) -> None:
     """Put VERSION of OBJECTIVE's model in force, and keep it there whatever comes into the folder.
@@ -60,6 +62,7 @@ def activate(objective: str, version: str, **given: Any) -> None:
 @change_options("rollback")
 @_wait
 @as_json
+@expected_options
 @settings(*DESK, "models")
 def rollback(objective: str, models: str, **given: Any) -> None:
     """Go back to the version of OBJECTIVE's model that was pinned before, else to the next lower one, and pin it.
@@ -81,15 +84,15 @@ def _turn(
     wait: float | None,
     as_json: bool,
     surfaces: str,
-    **redis: Any,
+    **given: Any,
 ) -> None:
     """Pin the version that is meant on each surface, wait where that is asked, and say what is pinned."""
-    arm = own_arm(arm)
-    with open_desk(**redis) as desk:
+    arm, expected = own_arm(arm), expected_of(given)
+    with open_desk(**given) as desk:
         views = _views(desk, surfaces, surface, objective, arm)
         wanted = {name: _pinned(view, arm, objective, version_on(view, arm)) for name, view in views.items()}
         _write(desk, views, arm, wanted, actor, reason)
-        _finish(desk, views, arm, objective, wait, as_json)
+        _finish(desk, views, arm, objective, wait, expected, as_json)
 
 
 def _views(desk: Desk, surfaces: str, surface: str | None, objective: str, arm: str | None) -> dict[str, View]:
@@ -169,7 +172,13 @@ def _write(
 
 
 def _finish(
-    desk: Desk, views: dict[str, View], arm: str | None, objective: str, wait: float | None, as_json: bool
+    desk: Desk,
+    views: dict[str, View],
+    arm: str | None,
+    objective: str,
+    wait: float | None,
+    expected: Expected,
+    as_json: bool,
 ) -> None:
     workers = desk.workers()
     after = {name: desk.look(view.surface, arm, workers) for name, view in views.items()}
@@ -177,7 +186,7 @@ def _finish(
     if unheard:
         click.echo(f"{', '.join(unheard)}: {NO_WORKER}: what is pinned is not checked", err=True)
     if wait is not None:
-        _await(desk, after, arm, objective, wait)
+        _await(desk, after, arm, objective, wait, Everyone(expected, desk.keys))
     for name, view in after.items():
         pins = view.models_for(arm).value
         version = (pins.fields() if pins else {}).get(objective, LATEST)
@@ -188,12 +197,28 @@ def _finish(
             click.echo(f"{place(name, arm)}: {objective} {version}, revision {view.models_for(arm).revision}")
 
 
-def _await(desk: Desk, views: dict[str, View], arm: str | None, objective: str, seconds: float) -> None:
+def _await(
+    desk: Desk, views: dict[str, View], arm: str | None, objective: str, seconds: float, everyone: Everyone
+) -> None:
+    """Raises Failure if it is not in force on every worker in time."""
+    expected = everyone.expected
     deadline = time.monotonic() + seconds
-    while behind := _behind(desk.workers(), views, arm, objective):
-        if time.monotonic() > deadline:
-            raise Failure(f"{objective}: not in force on all workers: {', '.join(behind)}")
+    while True:
+        live = desk.live()
+        behind = _behind(live.workers, views, arm, objective)
+        is_late = time.monotonic() > deadline
+        if not behind or is_late:
+            heard = everyone.heard(live, len(live.workers))
+            if not behind and heard.is_all and len(live.workers) >= (expected or 0):
+                return
+            if is_late:
+                break
         time.sleep(_PAUSE_S)
+
+    missing = everyone.missing(heard, live.silent)
+    if live.workers and len(live.workers) < (expected or 0):
+        missing.insert(0, f"{len(live.workers)} live workers, expected at least {expected}")
+    raise Failure(f"{objective}: not in force on all workers: {'; '.join([*behind, *missing])}")
 
 
 def _behind(workers: list[LiveWorker], views: dict[str, View], arm: str | None, objective: str) -> list[str]:

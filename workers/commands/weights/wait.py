@@ -1,13 +1,13 @@
-"""`trimtab weights wait`: until every live worker ranks under a set; for scripts."""
+"""`trimtab weights wait`: until every worker ranks under a set; for scripts."""
 
 import json
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from workers.commands.desk import DESK, Opened, as_json, of_arm, of_surface, open_surface, own_arm, place
+from workers.commands.everyone import Everyone, expected_of, expected_options
 from workers.commands.options import example, settings
 from workers.commands.weights.sets import applied
 from workers.observe.failure import Failure
@@ -16,44 +16,66 @@ from workers.ranking.experiment import CONTROL
 _PAUSE_S = 0.02
 
 
-@click.command(epilog=example("trimtab weights wait home --version 3f0c9a1b2d4e --timeout 5"))
+@click.command(
+    epilog=example(
+        "trimtab weights wait home --version 3f0c9a1b2d4e --timeout 5", "trimtab weights wait home --workers 4"
+    )
+)
 @of_surface
 @of_arm
 @click.option("--version", help="The version to wait for.  [default: that of what Redis holds now]")
 @click.option(
     "--timeout", type=click.FloatRange(0), default=10.0, show_default=True, help="Give up after so many seconds."
 )
-@click.option("--workers", "at_least", type=click.IntRange(1), default=1, show_default=True, help="At least so many.")
 @as_json
+@expected_options
 @settings(*DESK)
-def wait(
-    surface: str, arm: str | None, version: str | None, timeout: float, at_least: int, as_json: bool, **desk: Any
-) -> None:
-    """Return once every live worker ranks under the set; exit code 1 where --timeout comes first.
+def wait(surface: str, arm: str | None, version: str | None, timeout: float, as_json: bool, **given: Any) -> None:
+    """Return once every worker ranks under the set; exit code 1 if --timeout comes first.
 
-    A worker lives until its status expires, 10 s after it was last heard of. One that starts later reads its weights
-    before it ranks.
+    A worker's status expires 10 s after it was written. A worker without one has crashed, or is cut off from Redis and
+    ranks under an older set. It is waited for, unless Kafka (if --kafka is given) says that it is not in the group, or
+    as many workers as --workers says have a status. A worker that starts later reads its weights before it ranks.
     """
-    arm = own_arm(arm)
-    with open_surface(surface, **desk) as opened:
+    arm, expected = own_arm(arm), expected_of(given)
+    with open_surface(surface, **given) as opened:
         wanted = version or _held(opened, arm)
+        everyone = Everyone(expected, opened.desk.keys)
+        at_least = everyone.expected or 1
         began = time.monotonic()
-        while not _all_at(wanted, versions := applied(opened.desk.workers(), surface, arm), at_least):
-            if time.monotonic() - began > timeout:
-                raise Failure(f"{place(surface, arm)}: {_missing(wanted, versions, at_least)}")
+        while True:
+            live = opened.desk.live()
+            versions = applied(live.workers, surface, arm)
+            behind = {worker: found for worker, found in versions.items() if found != wanted}
+            is_late = time.monotonic() - began > timeout
+            if (len(versions) >= at_least and not behind) or is_late:
+                heard = everyone.heard(live, len(versions))
+                is_applied = len(versions) >= at_least and not behind and heard.is_all
+                if is_applied or is_late:
+                    break
             time.sleep(_PAUSE_S)
+        missing = everyone.missing(heard, live.silent)
+
     if as_json:
-        seconds = round(time.monotonic() - began, 3)
         found = {
             "surface": surface,
             "arm": arm or CONTROL,
             "version": wanted,
-            "workers": list(versions),
-            "seconds": seconds,
+            "applied": is_applied,
+            "workers": [worker for worker in versions if worker not in behind],
+            "behind": behind,
+            "silent": live.silent,
+            "members": heard.members,
+            "members_without_status": [one.client for one in heard.without_status],
+            "seconds": round(time.monotonic() - began, 3),
         }
         click.echo(json.dumps(found))
-    else:
-        click.echo(f"{place(surface, arm)}: version {wanted} applied by all {len(versions)} workers")
+    elif is_applied:
+        gone = f" (without a status and passed over: {', '.join(live.silent)})" if live.silent else ""
+        click.echo(f"{place(surface, arm)}: version {wanted} applied by all {len(versions)} workers{gone}")
+    if not is_applied:
+        told = _told(wanted, versions, behind, at_least)
+        raise Failure(f"{place(surface, arm)}: {'; '.join([*told, *missing])}")
 
 
 def _held(opened: Opened, arm: str | None) -> str:
@@ -63,12 +85,11 @@ def _held(opened: Opened, arm: str | None) -> str:
     return document.value.version
 
 
-def _all_at(wanted: str, versions: Mapping[str, str | None], at_least: int) -> bool:
-    return len(versions) >= at_least and all(version == wanted for version in versions.values())
-
-
-def _missing(wanted: str, versions: Mapping[str, str | None], at_least: int) -> str:
+def _told(wanted: str, versions: dict[str, str | None], behind: dict[str, str | None], at_least: int) -> list[str]:
+    """What is missing among the workers that are heard from, for people."""
     if len(versions) < at_least:
-        return f"{len(versions)} live workers, expected at least {at_least}"
-    others = ", ".join(f"{worker} at {version}" for worker, version in versions.items() if version != wanted)
-    return f"version {wanted} is not applied by all {len(versions)} workers: {others}"
+        return [f"{len(versions)} live workers, expected at least {at_least}"]
+    if behind:
+        others = ", ".join(f"{worker} at {version}" for worker, version in behind.items())
+        return [f"version {wanted} is not applied by all {len(versions)} workers: {others}"]
+    return [f"version {wanted} is applied by the {len(versions)} workers that are heard from, not by all"]

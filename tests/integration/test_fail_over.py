@@ -1,0 +1,74 @@
+"""Redis fails over under real workers, and one of them stays at the old master."""
+
+import json
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.harness import World, make_request, until
+from tests.steering.conftest import RedisServer
+from tests.steering.peers import Forwarder
+from workers.ranking.weights import Weights
+
+EVEN, TURNED = Weights.of({"quality": 0.5, "engagement": 0.5}), Weights.of({"quality": 0.1, "engagement": 0.9})
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """The old master, and the one that has taken its place and is empty: a status expires after 10 s."""
+    both = []
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        both.append(RedisServer(tmp_path / name))
+        both[-1].start()
+    yield both[0], both[1]
+    for one in both:
+        one.kill()
+
+
+def test_a_worker_that_is_still_at_the_old_master_keeps_a_change_from_being_applied_by_all(
+    make_world: Callable[..., World], servers: tuple[RedisServer, RedisServer]
+) -> None:
+    old, new = servers
+    world = make_world()
+
+    def command(*words: str) -> "subprocess.CompletedProcess[str]":
+        return world.trimtab(*words, "--json")
+
+    def partitions() -> list[list[int]]:
+        live: list[dict[str, Any]] = [
+            json.loads(str(one.client.get(key)))
+            for one in servers
+            for key in one.client.scan_iter(f"{world.name}:workers:status:*")
+        ]
+        return [one.get("partitions", []) for one in live]
+
+    with Forwarder(old.port) as address:
+        for url in (address.url, new.url):
+            world.environment["TRIMTAB_REDIS"] = url
+            world.start_worker()
+        until(lambda: [len(one) for one in partitions()] == [2, 2], partitions)
+        old.client.replicaof("127.0.0.1", "1")
+        world.workers[0].wait_for("event=redis_read_only")
+
+        changed = command("weights", "set", "home", "quality=0.1", "engagement=0.9", "--reason", "x")
+        assert json.loads(changed.stdout)["after"]["version"] == TURNED.version
+        ended = command("weights", "wait", "home", "--timeout", "1")
+        (cut_off,) = json.loads(ended.stdout)["members_without_status"]
+        assert (ended.returncode, json.loads(ended.stdout)["applied"]) == (1, False)
+        assert f"in the group without a status in this Redis: {cut_off} at 127.0.0.1" in ended.stderr
+
+        # It ranks on meanwhile; and once the address leads to the new master, it goes there.
+        world.send(event for number in range(8) for event in make_request(f"r{number}", 5, random.Random(number)))
+        feeds = world.read_feeds(8, settle=0.1)
+        assert {feed["weights"]["version"] for feed in feeds} == {EVEN.version, TURNED.version}
+        address.target = new.port
+        ended = command("weights", "wait", "home", "--timeout", "60")
+        assert (ended.returncode, len(json.loads(ended.stdout)["workers"])) == (0, 2)
+
+    (said,) = [line for line in world.workers[0].said().splitlines() if "redis_read_only" in line]
+    assert "READONLY You can't write against a read only replica." in said

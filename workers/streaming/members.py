@@ -1,0 +1,53 @@
+"""The members of the workers' group, as the broker knows them."""
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException
+
+from workers.observe.failure import Failure
+from workers.streaming.clients import Cluster
+
+UNNAMED = "rdkafka"
+"""The client of a member that gives no client.id."""
+SECONDS = 5.0
+"""How long the broker has to answer."""
+
+
+class MembersUnknown(Failure):
+    """The broker does not say who is in the group; the message says why not."""
+
+
+class Member(NamedTuple):
+    """One consumer of the group. `client` is a worker's id, unless the properties file gives a client.id."""
+
+    client: str
+    host: str
+
+
+def read_members(cluster: Cluster, groups: Iterable[str]) -> list[Member]:
+    """The members of these groups together; a group that does not exist has none. Raises MembersUnknown."""
+    names = sorted(set(groups))
+    try:
+        admin = cluster.admin()
+        # Asked for metadata first: a client that knows no broker yet may look for the coordinator for seconds.
+        admin.list_topics(timeout=SECONDS)
+        described = admin.describe_consumer_groups(names, request_timeout=SECONDS)
+        return [member for name in names for member in _members(described[name])]
+    except KafkaException as error:
+        raise MembersUnknown(f"groups {', '.join(names)}: {error.args[0].str()}") from None
+    except FutureTimeout:
+        raise MembersUnknown(f"groups {', '.join(names)}: no answer within {SECONDS:g} s") from None
+
+
+def _members(described: "Future[Any]") -> list[Member]:
+    try:
+        # The client's own limit comes first; this one is for a client that does not keep it.
+        group = described.result(SECONDS + 1)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return []
+        raise
+    return [Member(one.client_id, one.host.lstrip("/")) for one in group.members]
