@@ -1,7 +1,7 @@
 """Candidate events as bytes: a JSON line, or a Protobuf message after its length as a varint.
 
-Both carry the same float32 values: features have four decimals, so their shortest spelling names one float32. A
-post's candidate is encoded once, however many requests it is drawn for.
+Both carry the same float32 values: features have four decimals, so their shortest spelling names
+one float32. A post's candidate is encoded once, however many requests it is drawn for.
 """
 
 import json
@@ -82,7 +82,10 @@ class ProtobufEvents:
         return candidate
 
 
-ENCODERS: dict[str, Callable[[str, bool], Encode]] = {"json": JsonEvents, "protobuf": ProtobufEvents}
+ENCODERS: dict[str, Callable[[str, bool], Encode]] = {
+    "json": JsonEvents,
+    "protobuf": ProtobufEvents,
+}
 
 
 def varint(number: int) -> bytes:

@@ -1,9 +1,10 @@
 """The feature set `posts`: what a producer sends of a post to have it ranked.
 
-Every number is known when the post is shown for the first time: its title, its host, the length of its text, when it
-was made. None comes from votes or comments, from what moderators or the author did later, or from other posts of its
-community, so it can be computed for a community that training never saw. Values are rounded to four decimals: the
-same number on every machine, short in JSON, and one float32 whichever format carries it.
+Every number is known when the post is shown for the first time: its title, its host, the length of
+its text, when it was made. None comes from votes or comments, from what moderators or the author
+did later, or from other posts of its community, so it can be computed for a community that training
+never saw. Values are rounded to four decimals: the same number on every machine, short in JSON, and
+one float32 whichever format carries it.
 """
 
 import math
@@ -54,7 +55,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Feature:
-    """One number: its name, what it means, its bounds, and the default where a producer does not send it."""
+    """One number: its name, what it means, its bounds, and the default where a producer does not
+    send it.
+    """
 
     name: str
     meaning: str
@@ -69,7 +72,9 @@ class Feature:
 
 
 def _class_count(name: str, meaning: str, of_class: frozenset[str]) -> Feature:
-    return Feature(name, f"words of the title that {meaning}", 0, 8, 0, lambda reading: reading.count(of_class))
+    return Feature(
+        name, f"words of the title that {meaning}", 0, 8, 0, lambda reading: reading.count(of_class)
+    )
 
 
 def _flag(name: str, meaning: str, of: Callable[[Reading], bool]) -> Feature:
@@ -81,15 +86,54 @@ def _angle(name: str, meaning: str, of: Callable[[Reading], float]) -> Feature:
 
 
 FEATURES = (
-    Feature("log_title_chars", "ln(1 + characters of the title)", 0, 7, 4.1, lambda r: math.log1p(len(r.title))),
-    Feature("log_title_words", "ln(1 + words of the title)", 0, 5, 2.4, lambda r: math.log1p(len(r.words))),
-    Feature("title_sentences", "ends of sentences in the title", 0, 6, 0, lambda r: len(SENTENCE_END.findall(r.title))),
+    Feature(
+        "log_title_chars",
+        "ln(1 + characters of the title)",
+        0,
+        7,
+        4.1,
+        lambda r: math.log1p(len(r.title)),
+    ),
+    Feature(
+        "log_title_words",
+        "ln(1 + words of the title)",
+        0,
+        5,
+        2.4,
+        lambda r: math.log1p(len(r.words)),
+    ),
+    Feature(
+        "title_sentences",
+        "ends of sentences in the title",
+        0,
+        6,
+        0,
+        lambda r: len(SENTENCE_END.findall(r.title)),
+    ),
     _flag("title_asks", "the title ends with a question mark", lambda r: r.title.endswith("?")),
     _flag("title_dash", "the title has a dash between words", lambda r: bool(DASH.search(r.title))),
-    _flag("title_quote", "the title has a double quotation mark", lambda r: bool(QUOTE.search(r.title))),
+    _flag(
+        "title_quote",
+        "the title has a double quotation mark",
+        lambda r: bool(QUOTE.search(r.title)),
+    ),
     _class_count("single_digits", "are one digit", frozenset("0123456789")),
-    Feature("be_share", "share of the title's words: is, are, would, ...", 0, 1, 0.05, lambda r: r.share(words.BE)),
-    Feature("self_share", "share of the title's words: I, me, my, ...", 0, 1, 0, lambda r: r.share(words.SELF)),
+    Feature(
+        "be_share",
+        "share of the title's words: is, are, would, ...",
+        0,
+        1,
+        0.05,
+        lambda r: r.share(words.BE),
+    ),
+    Feature(
+        "self_share",
+        "share of the title's words: I, me, my, ...",
+        0,
+        1,
+        0,
+        lambda r: r.share(words.SELF),
+    ),
     _class_count("reader_words", "speak to the reader: you, anyone, ...", words.READER),
     _class_count("people_words", "name people: people, students, she, ...", words.PEOPLE),
     _class_count("emphasis_words", "stress: really, most, ever, ...", words.EMPHASIS),
@@ -103,13 +147,34 @@ FEATURES = (
     _class_count("appeal_words", "appeal: please, help, sign, ...", words.APPEAL),
     _flag("is_self", "the post is a text of its own, no link", lambda r: r.post.is_self),
     Feature(
-        "log_selftext_chars", "ln(1 + characters of the text)", 0, 11, 0, lambda r: math.log1p(r.post.selftext_chars)
+        "log_selftext_chars",
+        "ln(1 + characters of the text)",
+        0,
+        11,
+        0,
+        lambda r: math.log1p(r.post.selftext_chars),
     ),
-    _flag("image_host", "the link goes to an image host", lambda r: not r.hosts.isdisjoint(words.IMAGE_HOSTS)),
-    _flag("photo_host", "the link goes to a site of photographs", lambda r: not r.hosts.isdisjoint(words.PHOTO_HOSTS)),
-    _flag("video_host", "the link goes to a video or sound host", lambda r: not r.hosts.isdisjoint(words.VIDEO_HOSTS)),
+    _flag(
+        "image_host",
+        "the link goes to an image host",
+        lambda r: not r.hosts.isdisjoint(words.IMAGE_HOSTS),
+    ),
+    _flag(
+        "photo_host",
+        "the link goes to a site of photographs",
+        lambda r: not r.hosts.isdisjoint(words.PHOTO_HOSTS),
+    ),
+    _flag(
+        "video_host",
+        "the link goes to a video or sound host",
+        lambda r: not r.hosts.isdisjoint(words.VIDEO_HOSTS),
+    ),
     _flag("reddit_host", "the link goes to the site itself", lambda r: "reddit.com" in r.hosts),
-    _flag("blog_host", "the host looks like a blog", lambda r: any(m in r.post.domain for m in words.BLOG_MARKS)),
+    _flag(
+        "blog_host",
+        "the host looks like a blog",
+        lambda r: any(m in r.post.domain for m in words.BLOG_MARKS),
+    ),
     _flag(
         "noncommercial_host",
         "the host is .org, .edu, ...",
@@ -117,7 +182,11 @@ FEATURES = (
     ),
     _angle("hour_sin", "sine of the hour of the day, UTC", lambda r: math.sin(r.hour())),
     _angle("hour_cos", "cosine of the hour of the day, UTC", lambda r: math.cos(r.hour())),
-    _angle("weekday_sin", "sine of the day of the week, UTC, from Monday", lambda r: math.sin(r.weekday())),
+    _angle(
+        "weekday_sin",
+        "sine of the day of the week, UTC, from Monday",
+        lambda r: math.sin(r.weekday()),
+    ),
     _angle("weekday_cos", "cosine of the day of the week, UTC", lambda r: math.cos(r.weekday())),
 )
 NAMES = tuple(feature.name for feature in FEATURES)
@@ -140,4 +209,6 @@ def _read(post: Post) -> Reading:
     text = title.lower().replace("\u2019", "'")
     parts = post.domain.split(".")
     hosts = frozenset(".".join(parts[start:]) for start in range(len(parts)))
-    return Reading(post, title, tuple(WORD.findall(text)), hosts, datetime.fromtimestamp(post.created, UTC))
+    return Reading(
+        post, title, tuple(WORD.findall(text)), hosts, datetime.fromtimestamp(post.created, UTC)
+    )

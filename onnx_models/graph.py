@@ -1,8 +1,9 @@
-"""The ONNX graph of an objective: `features` held to their bounds, a learned part to `raw`, a calibration to `score`.
+"""The ONNX graph of an objective: `features` held to their bounds, a learned part to `raw`, a
+calibration to `score`.
 
-Only operators of ai.onnx and ai.onnx.ml, no data outside the file. A row's score has the same bytes whatever the
-batch: each operator here sums a row in an order that does not depend on the other rows, and the calibration counts
-in whole numbers, which no order of summing can round.
+Only operators of ai.onnx and ai.onnx.ml, no data outside the file. A row's score has the same bytes
+whatever the batch: each operator here sums a row in an order that does not depend on the other
+rows, and the calibration counts in whole numbers, which no order of summing can round.
 """
 
 import json
@@ -36,7 +37,9 @@ class Part:
 
 
 def bounds(low: Rows, high: Rows) -> Part:
-    """Every feature held to its bounds `[F]`: no finite number, however large, leads outside what was trained for."""
+    """Every feature held to its bounds `[F]`: no finite number, however large, leads outside what
+    was trained for.
+    """
     nodes = (
         helper.make_node("Max", [INPUT, "lowest"], ["at_least"]),
         helper.make_node("Min", ["at_least", "highest"], [BOUNDED]),
@@ -45,7 +48,9 @@ def bounds(low: Rows, high: Rows) -> Part:
 
 
 def mlp(hidden: tuple[Rows, Rows], last: tuple[Rows, Rows]) -> Part:
-    """raw = relu(bounded @ W1 + b1) @ W2 + b2, for (W1 `[F, H]`, b1 `[H]`) and (W2 `[H, 1]`, b2 `[1]`)."""
+    """raw = relu(bounded @ W1 + b1) @ W2 + b2, for (W1 `[F, H]`, b1 `[H]`) and (W2 `[H, 1]`, b2
+    `[1]`).
+    """
     nodes = (
         helper.make_node("Gemm", [BOUNDED, "w1", "b1"], ["before"]),
         helper.make_node("Relu", ["before"], ["hidden"]),
@@ -64,11 +69,13 @@ def trees(converted: onnx.ModelProto) -> Part:
 
 
 def calibration(trained_on: NDArray[np.floating]) -> Part:
-    """The share of the training posts whose raw number lies below, interpolated between KNOTS + 1 quantiles.
+    """The share of the training posts whose raw number lies below, interpolated between KNOTS + 1
+    quantiles.
 
-    score = (i + (raw - k[i]) / (k[i+1] - k[i])) / KNOTS where k[i] < raw <= k[i+1]: continuous, monotone, within
-    [0, 1]. The outermost knots lie a quarter of the range beyond the training's extremes, so that a post a little
-    beyond them still has a place of its own. Raises ValueError where the raw numbers have too few values to rank.
+    score = (i + (raw - k[i]) / (k[i+1] - k[i])) / KNOTS where k[i] < raw <= k[i+1]: continuous,
+    monotone, within [0, 1]. The outermost knots lie a quarter of the range beyond the training's
+    extremes, so that a post a little beyond them still has a place of its own. Raises ValueError
+    where the raw numbers have too few values to rank.
     """
     knots = _knots(trained_on)
     width = np.diff(knots)
@@ -85,8 +92,12 @@ def calibration(trained_on: NDArray[np.floating]) -> Part:
         helper.make_node("Add", ["count", "share"], ["total"]),
         helper.make_node("Div", ["total", "knots"], [OUTPUT]),
     )
-    constants = _constants(inner=knots[None, 1:-1], lows=knots[:-1], widths=width, zero=_scalar(0), one=_scalar(1))
-    return Part(nodes, constants + _constants(knots=_scalar(KNOTS), columns=np.array([1], np.int64)))
+    constants = _constants(
+        inner=knots[None, 1:-1], lows=knots[:-1], widths=width, zero=_scalar(0), one=_scalar(1)
+    )
+    return Part(
+        nodes, constants + _constants(knots=_scalar(KNOTS), columns=np.array([1], np.int64))
+    )
 
 
 def _knots(trained_on: NDArray[np.floating]) -> Rows:
@@ -96,12 +107,16 @@ def _knots(trained_on: NDArray[np.floating]) -> Rows:
     quantiles[-1] += margin
     knots: Rows = quantiles.astype(np.float32)
     if not (np.diff(knots) > 0).all():
-        raise ValueError(f"{len(set(trained_on.tolist()))} raw numbers: expected {KNOTS} quantiles that differ")
+        raise ValueError(
+            f"{len(set(trained_on.tolist()))} raw numbers: expected {KNOTS} quantiles that differ"
+        )
     return knots
 
 
 def build(part: Part, output: str, features: Sequence[str]) -> bytes:
-    """A checked model: float32 `features` `[N, len(features)]` to float32 `output` `[N, 1]`, as bytes."""
+    """A checked model: float32 `features` `[N, len(features)]` to float32 `output` `[N, 1]`, as
+    bytes.
+    """
     graph = helper.make_graph(
         part.nodes,
         "objective",
@@ -109,7 +124,9 @@ def build(part: Part, output: str, features: Sequence[str]) -> bytes:
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, 1])],
         part.constants,
     )
-    model = helper.make_model(graph, opset_imports=OPSETS, ir_version=IR_VERSION, producer_name="trimtab")
+    model = helper.make_model(
+        graph, opset_imports=OPSETS, ir_version=IR_VERSION, producer_name="trimtab"
+    )
     helper.set_model_props(model, {FEATURES_KEY: json.dumps(list(features), separators=(",", ":"))})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
@@ -126,7 +143,9 @@ def run(model: bytes, rows: Rows) -> Rows:
 
 
 def _constants(**values: NDArray[np.generic]) -> tuple[TensorProto, ...]:
-    return tuple(numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in values.items())
+    return tuple(
+        numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in values.items()
+    )
 
 
 def _scalar(value: float) -> Rows:

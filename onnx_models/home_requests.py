@@ -19,7 +19,9 @@ BETWEEN_REQUESTS_MS = 10
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: whose feed, when (milliseconds since the epoch), and the posts it has to choose from."""
+    """One request: whose feed, when (milliseconds since the epoch), and the posts it has to choose
+    from.
+    """
 
     request_id: str
     user_id: str
@@ -53,7 +55,9 @@ class Communities:
         self.size = len(seen)
 
     def draw(self, random: Random, candidates: int) -> tuple[Post, ...]:
-        """Distinct posts of COMMUNITIES communities, or of as many as it takes. Raises ValueError past `size`."""
+        """Distinct posts of COMMUNITIES communities, or of as many as it takes. Raises ValueError
+        past `size`.
+        """
         pool: list[Post] = []
         for place, name in enumerate(random.sample(list(self._posts), len(self._posts))):
             if place >= COMMUNITIES and len(pool) >= candidates:
@@ -75,7 +79,9 @@ def requests(communities: Communities, count: int, candidates: int, seed: int) -
 
 
 def interleaved(asked: Iterable[Request], batch: int, seed: int) -> Iterator[Event]:
-    """The requests' events, mixed among IN_FLIGHT requests; each request's own events keep their order."""
+    """The requests' events, mixed among IN_FLIGHT requests; each request's own events keep their
+    order.
+    """
     random = Random(seed)
     waiting = (request.events(batch) for request in asked)
     in_flight = list(islice(waiting, IN_FLIGHT))

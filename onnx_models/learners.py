@@ -1,6 +1,8 @@
-"""Two families of models, each fitted once, on one thread, from one seed: gradient-boosted trees and small MLPs.
+"""Two families of models, each fitted once, on one thread, from one seed: gradient-boosted trees
+and small MLPs.
 
-A learner takes rows `[posts, features]` and a target `[posts]`, and gives the part of an ONNX graph that computes it.
+A learner takes rows `[posts, features]` and a target `[posts]`, and gives the part of an ONNX graph
+that computes it.
 """
 
 import warnings
@@ -37,11 +39,15 @@ def boosted_trees(rows: Rows, target: Numbers, seed: int) -> Part:
     )
     model.fit(rows, target)
     inputs = [(graph.INPUT, FloatTensorType([None, rows.shape[1]]))]
-    return graph.trees(convert_sklearn(model, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 1}))
+    return graph.trees(
+        convert_sklearn(model, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 1})
+    )
 
 
 def mean_of_mlps(rows: Rows, target: Numbers, seed: int) -> Part:
-    """The mean of four networks of 16 hidden units, folded with the scaling of their inputs into one of 64."""
+    """The mean of four networks of 16 hidden units, folded with the scaling of their inputs into
+    one of 64.
+    """
     centre, spread = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
     spread[spread == 0] = 1.0
     scaled = (rows - centre) / spread

@@ -1,10 +1,11 @@
 """Write candidate events for requests of real posts, as JSON lines or length-delimited Protobuf.
 
-Example: python onnx_models/make_events.py onnx_models/data/reddit_top_posts.csv.gz --requests 100 --candidates 50
---seed 1 > events.jsonl
+Example: python onnx_models/make_events.py onnx_models/data/reddit_top_posts.csv.gz --requests 100
+--candidates 50 --seed 1 > events.jsonl
 
-Each request asks for one user's home feed: distinct posts of several communities, the community as their source.
-The same arguments give the same bytes. Any CSV file of that shape will do, also one of communities that no model saw.
+Each request asks for one user's home feed: distinct posts of several communities, the community as
+their source. The same arguments give the same bytes. Any CSV file of that shape will do, also one
+of communities that no model saw.
 """
 
 import argparse
@@ -41,7 +42,8 @@ def _write_to_standard_output(events: Iterable[bytes], stdout: BinaryIO) -> None
         stdout.writelines(events)
         stdout.flush()
     except BrokenPipeError:
-        # Whoever read had enough (`| head`); Python would complain again when it closes standard output.
+        # Whoever read had enough (`| head`); Python would complain again when it closes standard
+        # output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -57,21 +59,44 @@ def _at_least_one(word: str) -> int:
 
 def _surface(word: str) -> str:
     if not 1 <= len(word.encode()) <= LONGEST_ID_BYTES:
-        raise argparse.ArgumentTypeError(f"got {word[:40]!r}, expected 1 to {LONGEST_ID_BYTES} bytes of UTF-8")
+        raise argparse.ArgumentTypeError(
+            f"got {word[:40]!r}, expected 1 to {LONGEST_ID_BYTES} bytes of UTF-8"
+        )
     return word
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("csv", type=Path, metavar="CSV", help="posts: a .csv file, gzipped or not")
-    parser.add_argument("--requests", type=_at_least_one, required=True, metavar="N", help="how many requests")
-    parser.add_argument("--candidates", type=_at_least_one, required=True, metavar="M", help="candidates a request")
-    parser.add_argument("--seed", type=int, required=True, metavar="S", help="everything random is drawn from it")
-    parser.add_argument("--batch", type=_at_least_one, default=1, metavar="B", help="candidates an event (1)")
-    parser.add_argument("--format", choices=sorted(ENCODERS), default="json", help="json: one event a line (default)")
-    parser.add_argument("--surface", type=_surface, default="home", help="where the feed is shown (home)")
-    parser.add_argument("--by-name", action="store_true", help="features by name instead of by position")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument(
+        "--requests", type=_at_least_one, required=True, metavar="N", help="how many requests"
+    )
+    parser.add_argument(
+        "--candidates", type=_at_least_one, required=True, metavar="M", help="candidates a request"
+    )
+    parser.add_argument(
+        "--seed", type=int, required=True, metavar="S", help="everything random is drawn from it"
+    )
+    parser.add_argument(
+        "--batch", type=_at_least_one, default=1, metavar="B", help="candidates an event (1)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=sorted(ENCODERS),
+        default="json",
+        help="json: one event a line (default)",
+    )
+    parser.add_argument(
+        "--surface", type=_surface, default="home", help="where the feed is shown (home)"
+    )
+    parser.add_argument(
+        "--by-name", action="store_true", help="features by name instead of by position"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write there instead of to standard output"
+    )
     return parser
 
 
@@ -82,7 +107,9 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         communities = Communities(read_posts(arguments.csv))
         if communities.size < arguments.candidates:
-            parser.error(f"--candidates {arguments.candidates}: {arguments.csv} has only {communities.size} posts")
+            parser.error(
+                f"--candidates {arguments.candidates}: {arguments.csv} has only {communities.size} posts"
+            )
         _write(encoded(arguments, communities), arguments.out)
     except (OSError, PostError) as error:
         parser.error(str(error))

@@ -65,7 +65,9 @@ def manifest(
 
 
 def write(folder: Path, model: bytes, described: Mapping[str, object]) -> None:
-    """Write both files of a version, the manifest last: a folder without one is still being written."""
+    """Write both files of a version, the manifest last: a folder without one is still being
+    written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(model)
     text = INNERMOST_LIST.sub(_flat, json.dumps(described, indent=1, ensure_ascii=False))
@@ -84,7 +86,10 @@ def _training(study: Study, objective: Objective, data: Path) -> Mapping[str, ob
     return {
         "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
         "code_revision": code_revision(),
-        "libraries": {"python": platform.python_version(), **{name: version_of(name) for name in LIBRARIES}},
+        "libraries": {
+            "python": platform.python_version(),
+            **{name: version_of(name) for name in LIBRARIES},
+        },
         "seed": study.seed,
         "split": {
             "held_out_communities": list(study.split.quarters[0]),
@@ -97,7 +102,9 @@ def _training(study: Study, objective: Objective, data: Path) -> Mapping[str, ob
 
 
 def _golden(study: Study, model: bytes) -> list[Mapping[str, object]]:
-    """Real posts of unseen communities: by score from the lowest to the highest, and each feature's extremes."""
+    """Real posts of unseen communities: by score from the lowest to the highest, and each feature's
+    extremes.
+    """
     rows = np.unique(study.rows[study.split.in_quarter[0]], axis=0)
     order = np.argsort(graph.run(model, rows), kind="stable")
     by_score = order[np.linspace(0, len(order) - 1, GOLDEN_BY_SCORE).astype(np.intp)]

@@ -1,4 +1,6 @@
-"""The figures of a manifest: all on posts that the model in question never saw, beside orders that need no model."""
+"""The figures of a manifest: all on posts that the model in question never saw, beside orders that
+need no model.
+"""
 
 from collections.abc import Mapping
 
@@ -12,7 +14,9 @@ from onnx_models.objectives import ENGAGEMENT, QUALITY, Objective
 from onnx_models.study import Study
 
 
-def metrics(study: Study, objective: Objective, models: Mapping[str, bytes]) -> Mapping[str, object]:
+def metrics(
+    study: Study, objective: Objective, models: Mapping[str, bytes]
+) -> Mapping[str, object]:
     """`models` holds the shipped model of every objective."""
     scores = {name: graph.run(model, study.rows) for name, model in models.items()}
     shipped, held_out = scores[objective.name], study.split.in_quarter[0]
@@ -46,7 +50,9 @@ def _figures(study: Study, objective: Objective, scores: Rows, mask: Mask) -> Ma
 
 
 def _conflict(study: Study, scores: Mapping[str, Rows], mask: Mask) -> Mapping[str, object]:
-    """How far the objectives pull apart on the held-out communities, as it came out and as the models score it."""
+    """How far the objectives pull apart on the held-out communities, as it came out and as the
+    models score it.
+    """
     communities = study.communities[mask]
     outcomes = (study.values(QUALITY)[mask], study.values(ENGAGEMENT)[mask])
     scored = (scores[QUALITY.name][mask], scores[ENGAGEMENT.name][mask])

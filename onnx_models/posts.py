@@ -1,7 +1,9 @@
-"""Posts as they stand in a CSV file: the only reader of that file, for training, events and the demo.
+"""Posts as they stand in a CSV file: the only reader of that file, for training, events and the
+demo.
 
-The file is real, so the reader is forgiving where a value has an obvious reading (line breaks inside quoted titles,
-a byte-order mark, an empty count, a count below zero) and names line, column and value where it has none.
+The file is real, so the reader is forgiving where a value has an obvious reading (line breaks
+inside quoted titles, a byte-order mark, an empty count, a count below zero) and names line, column
+and value where it has none.
 """
 
 import csv
@@ -16,12 +18,16 @@ from pathlib import Path
 REQUIRED = ("surface", "item_id", "created_utc", "domain", "title")
 LONGEST_FIELD = 16 * 1024 * 1024
 LONGEST_ID_BYTES = 256
-LATEST_TIME = 253_402_300_799  # the last second of the year 9999, beyond which no calendar reads a time
+LATEST_TIME = (
+    253_402_300_799  # the last second of the year 9999, beyond which no calendar reads a time
+)
 TRUE, FALSE = frozenset({"1", "true", "yes"}), frozenset({"", "0", "false", "no"})
 
 
 class PostError(ValueError):
-    """The CSV file is at fault; the message names the file, line, column, value and what was expected."""
+    """The CSV file is at fault; the message names the file, line, column, value and what was
+    expected.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +48,19 @@ class Post:
     def __post_init__(self) -> None:
         for column, text in (("item_id", self.item_id), ("surface", self.community)):
             if not 1 <= len(text.encode()) <= LONGEST_ID_BYTES:
-                raise PostError(f"{column} {text[:40]!r}: expected 1 to {LONGEST_ID_BYTES} bytes of UTF-8")
+                raise PostError(
+                    f"{column} {text[:40]!r}: expected 1 to {LONGEST_ID_BYTES} bytes of UTF-8"
+                )
         if not 0 <= self.created <= LATEST_TIME:
             raise PostError(f"created_utc {self.created}: expected seconds since the epoch")
 
 
 def read_posts(path: str | Path) -> Iterator[Post]:
-    """Yield the posts of a `.csv` or gzipped CSV file (told by its first bytes) in the order of the file.
+    """Yield the posts of a `.csv` or gzipped CSV file (told by its first bytes) in the order of the
+    file.
 
-    Columns are found by name; votes, comments and the columns of text posts may be absent. Raises PostError for a
-    file or row that cannot be read, OSError where the file cannot be opened.
+    Columns are found by name; votes, comments and the columns of text posts may be absent. Raises
+    PostError for a file or row that cannot be read, OSError where the file cannot be opened.
     """
     with _text(Path(path)) as lines:
         csv.field_size_limit(LONGEST_FIELD)
@@ -61,7 +70,9 @@ def read_posts(path: str | Path) -> Iterator[Post]:
             for row in rows:
                 yield _post(path, rows.line_num, row)
         except (csv.Error, EOFError, gzip.BadGzipFile) as error:
-            raise PostError(f"{path}, line {rows.line_num}: not readable as CSV: {error}") from error
+            raise PostError(
+                f"{path}, line {rows.line_num}: not readable as CSV: {error}"
+            ) from error
 
 
 @contextmanager
@@ -75,7 +86,9 @@ def _text(path: Path) -> Iterator[io.TextIOWrapper]:
 def _check_header(path: str | Path, names: Sequence[str]) -> None:
     missing = [column for column in REQUIRED if column not in names]
     if missing:
-        raise PostError(f"{path}, line 1: no column {', '.join(missing)}; expected at least {', '.join(REQUIRED)}")
+        raise PostError(
+            f"{path}, line 1: no column {', '.join(missing)}; expected at least {', '.join(REQUIRED)}"
+        )
 
 
 def _post(path: str | Path, line: int, row: dict[str, str | None]) -> Post:

@@ -1,4 +1,6 @@
-"""The tables of onnx_models/README.md: rendered from the feature set and the manifests, never written by hand."""
+"""The tables of onnx_models/README.md: rendered from the feature set and the manifests, never
+written by hand.
+"""
 
 import json
 import re
@@ -30,13 +32,21 @@ def refresh(folder: Path) -> None:
 
 def rendered(text: str, folder: Path) -> str:
     """The README's text with its tables as features and manifests have them now."""
-    manifests = {path.parent.parent.name: json.loads(path.read_bytes()) for path in folder.glob("*/1/manifest.json")}
+    manifests = {
+        path.parent.parent.name: json.loads(path.read_bytes())
+        for path in folder.glob("*/1/manifest.json")
+    }
     for name, table in (
         ("features", _features()),
         ("metrics", _metrics(manifests)),
         ("conflict", _conflict(manifests)),
     ):
-        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+            rf"\g<1>{table}\n\g<2>",
+            text,
+            flags=re.DOTALL,
+        )
     return text
 
 
@@ -50,9 +60,14 @@ def _features() -> str:
 
 def _metrics(manifests: Manifests) -> str:
     columns = [
-        f"{measure}{order}" for measure in ("Spearman", "NDCG@10") for order in ("", ", shuffled", ", newest first")
+        f"{measure}{order}"
+        for measure in ("Spearman", "NDCG@10")
+        for order in ("", ", shuffled", ", newest first")
     ]
-    head = ["| objective | measured on | " + " | ".join(columns) + " |", "|---|---|" + "--:|" * len(columns)]
+    head = [
+        "| objective | measured on | " + " | ".join(columns) + " |",
+        "|---|---|" + "--:|" * len(columns),
+    ]
     rows = [_row(name, split, manifests[name]) for name in sorted(manifests) for split in SPLITS]
     return "\n".join(head + rows)
 
@@ -71,4 +86,6 @@ def _conflict(manifests: Manifests) -> str:
         f"| {label} | {conflict['outcomes'][key]:.3f} | {conflict['scores'][key]:.3f} |"
         for key, label in MEASURES.items()
     ]
-    return "\n".join(["| quality against engagement | as it came out | as scored |", "|---|--:|--:|", *rows])
+    return "\n".join(
+        ["| quality against engagement | as it came out | as scored |", "|---|--:|--:|", *rows]
+    )

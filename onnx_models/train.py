@@ -2,7 +2,8 @@
 
 - `python onnx_models/train.py` rebuilds both models, their manifests and the README's tables
 - `python onnx_models/train.py --check` trains again and compares with what stands here
-- `python onnx_models/train.py --cross-validate` prints the figures that features and learners were chosen by
+- `python onnx_models/train.py --cross-validate` prints the figures that features and learners were
+  chosen by
 """
 
 import argparse
@@ -36,9 +37,12 @@ def study(data: Path, seed: int) -> Study:
 
 
 def difference(models: Mapping[str, bytes], committed: Path, posts: Study) -> float:
-    """The largest difference between two builds' scores of any post; 0.0 where the bytes are the same."""
+    """The largest difference between two builds' scores of any post; 0.0 where the bytes are the
+    same.
+    """
     return max(
-        _difference(model, (committed / name / VERSION / MODEL).read_bytes(), posts) for name, model in models.items()
+        _difference(model, (committed / name / VERSION / MODEL).read_bytes(), posts)
+        for name, model in models.items()
     )
 
 
@@ -61,7 +65,11 @@ def _train(posts: Study) -> dict[str, bytes]:
 
 def _check(posts: Study, committed: Path) -> int:
     worst = difference(_train(posts), committed, posts)
-    print("same bytes" if worst == 0 else f"other bytes; scores differ by {worst:.2g} at most (allowed: {TOLERANCE:g})")
+    print(
+        "same bytes"
+        if worst == 0
+        else f"other bytes; scores differ by {worst:.2g} at most (allowed: {TOLERANCE:g})"
+    )
     return 0 if worst <= TOLERANCE else 1
 
 
@@ -69,7 +77,9 @@ def _rebuild(posts: Study, data: Path, target: Path) -> int:
     models = _train(posts)
     for objective in OBJECTIVES:
         folder = target / objective.name / VERSION
-        write(folder, models[objective.name], manifest(posts, objective, models, data, int(VERSION)))
+        write(
+            folder, models[objective.name], manifest(posts, objective, models, data, int(VERSION))
+        )
         print(folder)
     if target == HERE:
         refresh(HERE)
@@ -78,7 +88,9 @@ def _rebuild(posts: Study, data: Path, target: Path) -> int:
 
 def _cross_validate(posts: Study) -> int:
     for objective in OBJECTIVES:
-        print(f"{objective.name}: Spearman {posts.cross_validate(objective):.4f} on training communities left out")
+        print(
+            f"{objective.name}: Spearman {posts.cross_validate(objective):.4f} on training communities left out"
+        )
     return 0
 
 
@@ -92,13 +104,23 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=DATA, help="CSV file of posts")
     parser.add_argument("--seed", type=int, default=SEED, help="everything random is drawn from it")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder that the models are written under")
+    parser.add_argument(
+        "--out", type=Path, default=HERE, help="folder that the models are written under"
+    )
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--check", action="store_true", help="rebuild elsewhere and compare; exit 1 where they differ")
-    kind.add_argument("--cross-validate", action="store_true", help="figures on training communities only")
+    kind.add_argument(
+        "--check",
+        action="store_true",
+        help="rebuild elsewhere and compare; exit 1 where they differ",
+    )
+    kind.add_argument(
+        "--cross-validate", action="store_true", help="figures on training communities only"
+    )
     return parser.parse_args(words)
 
 

@@ -1,4 +1,5 @@
-"""Word and host classes that the feature set `posts` counts: plain lists, so that any language can copy them.
+"""Word and host classes that the feature set `posts` counts: plain lists, so that any language can
+copy them.
 
 They were chosen by hand, looking at posts of the training communities only. Words are lower case.
 """
@@ -48,12 +49,16 @@ MONEY = _words(
     "buy buying pay paid price prices job jobs market sales cost costs budget funding money billion million sell sold "
     "worth cheap dollars salary tax"
 )
-APPEAL = _words("please help thank thanks need dear support vote sign donate save petition remember spread")
+APPEAL = _words(
+    "please help thank thanks need dear support vote sign donate save petition remember spread"
+)
 
 IMAGE_HOSTS = _words(
     "imgur.com quickmeme.com minus.com xkcd.com memegenerator.net twitpic.com instagram.com instagr.am photobucket.com"
 )
-PHOTO_HOSTS = _words("flickr.com apod.nasa.gov upload.wikimedia.org deviantart.com 500px.com smugmug.com")
+PHOTO_HOSTS = _words(
+    "flickr.com apod.nasa.gov upload.wikimedia.org deviantart.com 500px.com smugmug.com"
+)
 VIDEO_HOSTS = _words(
     "youtube.com youtu.be vimeo.com ted.com soundcloud.com dailymotion.com video.google.com liveleak.com"
 )

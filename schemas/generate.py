@@ -1,7 +1,7 @@
 """Generate the Protobuf code of the codec from the .proto files here: `python schemas/generate.py`.
 
-Needs grpcio-tools, from the extra `dev`. The files are known to Protobuf as `trimtab/v1/*.proto`, so that no other
-library's `feed.proto` in the same process meets ours.
+Needs grpcio-tools, from the extra `dev`. The files are known to Protobuf as `trimtab/v1/*.proto`,
+so that no other library's `feed.proto` in the same process meets ours.
 """
 
 import shutil
@@ -16,9 +16,16 @@ NAMES = ("candidate", "feed")
 
 
 def generate(target: Path) -> None:
-    """Write `{name}_pb2.py` and `{name}_pb2.pyi` of each .proto file into `target`. Raises RuntimeError."""
+    """Write `{name}_pb2.py` and `{name}_pb2.pyi` of each .proto file into `target`. Raises
+    RuntimeError.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        command = ["protoc", f"-Itrimtab/v1={SCHEMAS}", f"--python_out={scratch}", f"--pyi_out={scratch}"]
+        command = [
+            "protoc",
+            f"-Itrimtab/v1={SCHEMAS}",
+            f"--python_out={scratch}",
+            f"--pyi_out={scratch}",
+        ]
         if protoc.main([*command, *(f"trimtab/v1/{name}.proto" for name in NAMES)]):
             raise RuntimeError("protoc refused the .proto files: its message stands above")
         for made in (Path(scratch) / "trimtab" / "v1").iterdir():

@@ -14,7 +14,9 @@ PAIR = FeatureSet("pair", ("a", "b"))
 
 
 def surface(name: str = "home", **changes: Any) -> Surface:
-    rules = WeightRules({"quality": 0.5, "engagement": 0.5}, {"quality": (0.0, 1.0), "engagement": (0.0, 1.0)})
+    rules = WeightRules(
+        {"quality": 0.5, "engagement": 0.5}, {"quality": (0.0, 1.0), "engagement": (0.0, 1.0)}
+    )
     values: dict[str, Any] = {
         "feature_set": PAIR,
         "objectives": ("quality", "engagement"),
@@ -30,11 +32,16 @@ HOME = surface()
 
 
 def candidates(*item_ids: str) -> list[Candidate]:
-    return [Candidate(item_id, None, PAIR.pack_positional([float(len(item_id)), 1.0])) for item_id in item_ids]
+    return [
+        Candidate(item_id, None, PAIR.pack_positional([float(len(item_id)), 1.0]))
+        for item_id in item_ids
+    ]
 
 
 def refused(identity: str | bytes, place: int = 0) -> RefusedCandidate:
-    return RefusedCandidate(place, identity, CandidateReason.FEATURE_COUNT, "features: got 1 numbers, expected 2")
+    return RefusedCandidate(
+        place, identity, CandidateReason.FEATURE_COUNT, "features: got 1 numbers, expected 2"
+    )
 
 
 def event(request_id: str = "r", *item_ids: str, **changes: Any) -> Event:

@@ -1,4 +1,6 @@
-"""Fixtures that many rooms share: one real Kafka and one real Redis for the whole run, in a home of their own."""
+"""Fixtures that many rooms share: one real Kafka and one real Redis for the whole run, in a home of
+their own.
+"""
 
 import os
 import signal

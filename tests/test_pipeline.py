@@ -13,24 +13,24 @@ from tests.builders import request, surface
 from tests.scoring.building import WIDE, add_model, embedding, mlp, random_rows
 from workers.pipeline import rank_requests
 from workers.ranking.drop_set import DropSet, Whose
-from workers.ranking.lookup import Answers, Questions, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
 from workers.ranking.mix import Mix
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 from workers.ranking.rerank import rerank
 from workers.ranking.weights import Weights
-from workers.scoring.library import Library
+from workers.scoring.registry import Registry
 
 HOME, SEARCH = surface(feature_set=WIDE), surface("search", feature_set=WIDE)
 PLAIN = Mix(HOME.weight_rules.default())
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
+def registry(tmp_path: Path) -> Iterator[Registry]:
     for version in (1, 2):
         add_model(tmp_path, mlp(seed=version), "quality", version)
         add_model(tmp_path, mlp(seed=10 + version), "engagement", version)
-    with Library(tmp_path, {"home": HOME, "search": SEARCH}, 2**26) as entered:
+    with Registry(tmp_path, {"home": HOME, "search": SEARCH}, 2**26) as entered:
         yield entered
 
 
@@ -39,49 +39,59 @@ def asking(name: str, where: str = "home") -> Request:
     return request(["b", "a"], request_id=name, surface=on, rows=random_rows(2).tobytes())
 
 
-def test_requests_whose_models_are_loading_wait_and_those_of_other_surfaces_go_on(library: Library) -> None:
+def test_requests_whose_models_are_loading_wait_and_those_of_other_surfaces_go_on(
+    registry: Registry,
+) -> None:
     pinned = Mix(PLAIN.weights, pins={"quality": 1})
     mixes = {"home": pinned, "search": PLAIN}
-    ranked = rank_requests([asking("r"), asking("s", "search")], library, mixes.__getitem__, lambda _: 5)
+    ranked = rank_requests(
+        [asking("r"), asking("s", "search")], registry, mixes.__getitem__, lambda _: 5
+    )
     assert ranked.feeds[0] is None
     assert ranked.feeds[1] is not None
     assert ranked.feeds[1].models == {"quality": 2, "engagement": 2}
-    revision = library.catalogue.revision
-    while (feed := rank_requests([asking("r")], library, mixes.__getitem__, lambda _: 5).feeds[0]) is None:
-        assert library.wait_past(revision, 20)
-        revision = library.catalogue.revision
+    revision = registry.catalogue.revision
+    while (
+        feed := rank_requests([asking("r")], registry, mixes.__getitem__, lambda _: 5).feeds[0]
+    ) is None:
+        assert registry.wait_past(revision, 20)
+        revision = registry.catalogue.revision
     assert feed.models == {"quality": 1, "engagement": 2}
 
 
 def test_a_request_that_waits_for_models_costs_no_look_up_and_its_feed_is_ranked_by_one_answer(
-    library: Library,
+    registry: Registry,
 ) -> None:
     looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
-    asked: list[Questions] = []
+    asked: list[LookupQuery] = []
 
-    def look_up(questions: Questions) -> Answers:
+    def look_up(questions: LookupQuery) -> LookupResult:
         asked.append(questions)
-        return Answers({SetOf("seen", "u"): {"a"}}, {})
+        return LookupResult({SetOf("seen", "u"): {"a"}}, {})
 
     pinned = Mix(PLAIN.weights, pins={"quality": 1})
     waiting = asking("r")._replace(surface=looking)
     feed, turns = None, 0
     while feed is None:
-        revision = library.catalogue.revision
-        ranked = rank_requests([waiting], library, lambda _: pinned, lambda _: 5, look_up=look_up)
+        revision = registry.catalogue.revision
+        ranked = rank_requests([waiting], registry, lambda _: pinned, lambda _: 5, look_up=look_up)
         feed, turns = ranked.feeds[0], turns + 1
-        assert feed is not None or (asked == [] and library.wait_past(revision, 20))
+        assert feed is not None or (asked == [] and registry.wait_past(revision, 20))
     assert turns > 1
-    assert asked == [Questions({SetOf("seen", "u"): ("b", "a")}, {})]
+    assert asked == [LookupQuery({SetOf("seen", "u"): ("b", "a")}, {})]
     assert [item.item_id for item in feed.items] == ["b"]
     assert (feed.removed, ranked.dropped) == ([Removal("a", "seen")], 1)
 
 
-def test_a_feed_whose_every_candidate_is_dropped_has_no_items_and_says_why(library: Library) -> None:
+def test_a_feed_whose_every_candidate_is_dropped_has_no_items_and_says_why(
+    registry: Registry,
+) -> None:
     looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
-    answers = Answers({SetOf("seen", "u"): {"a", "b"}}, {})
+    answers = LookupResult({SetOf("seen", "u"): {"a", "b"}}, {})
     requests = [asking("r")._replace(surface=looking), asking("s")]
-    dropped, plain = rank_requests(requests, library, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers).feeds
+    dropped, plain = rank_requests(
+        requests, registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers
+    ).feeds
     assert dropped is not None
     assert plain is not None
     assert (dropped.items, dropped.models) == ([], {"quality": 2, "engagement": 2})
@@ -89,50 +99,56 @@ def test_a_feed_whose_every_candidate_is_dropped_has_no_items_and_says_why(libra
     assert (len(plain.items), plain.removed, plain.skipped) == (2, [], [])
 
 
-def test_looked_up_features_are_clipped_and_counted_as_those_of_events_are(library: Library) -> None:
+def test_looked_up_features_are_clipped_and_counted_as_those_of_events_are(
+    registry: Registry,
+) -> None:
     bounded = replace(WIDE, bounds={"f0": (-0.5, 0.5)})
     looking = surface(feature_set=bounded, lookup_features=True)
     row = np.full(32, 2.0, np.float32).tobytes()
     found = asking("r")._replace(surface=looking, rows=bounded.absent_row + row)
     given = asking("r")._replace(surface=looking, rows=row + row)
-    answers = Answers({}, {"wide": {"b": row}})
+    answers = LookupResult({}, {"wide": {"b": row}})
     looked_up, plain = (
-        rank_requests([request], library, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers)
+        rank_requests([request], registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers)
         for request in (found, given)
     )
     assert looked_up == plain
     assert (plain.clipped, plain.defaulted) == (2, 0)
-    skipped = rank_requests([found], library, lambda _: PLAIN, lambda _: 5)
+    skipped = rank_requests([found], registry, lambda _: PLAIN, lambda _: 5)
     assert (skipped.defaulted, skipped.without_lookups) == (1, 1)
 
 
-def test_a_request_that_is_overdue_ends_in_a_feed_that_says_that_nothing_was_scored(library: Library) -> None:
+def test_a_request_that_is_overdue_ends_in_a_feed_that_says_that_nothing_was_scored(
+    registry: Registry,
+) -> None:
     pinned = Mix(PLAIN.weights, pins={"quality": 1})
-    ranked = rank_requests([asking("r")], library, lambda _: pinned, lambda _: 5, lambda _: True)
+    ranked = rank_requests([asking("r")], registry, lambda _: pinned, lambda _: 5, lambda _: True)
     (feed,) = ranked.feeds
     assert feed is not None
     assert (feed.items, feed.models, ranked.unscored) == ([], {}, 1)
-    assert [(r.item_id, r.reason) for r in feed.removed] == [(i, RemovalReason.NOT_SCORED) for i in ("a", "b")]
+    assert [(r.item_id, r.reason) for r in feed.removed] == [
+        (i, RemovalReason.NOT_SCORED) for i in ("a", "b")
+    ]
 
 
-def test_a_request_that_lacks_a_model_does_not_wait(library: Library) -> None:
+def test_a_request_that_lacks_a_model_does_not_wait(registry: Registry) -> None:
     mix = Mix(Weights.of({"quality": 1.0, "speed": 1.0}))
-    ranked = rank_requests([asking("r")], library, lambda _: mix, lambda _: 5)
+    ranked = rank_requests([asking("r")], registry, lambda _: mix, lambda _: 5)
     assert [feed is not None and feed.models == {} for feed in ranked.feeds] == [True]
 
 
 def test_the_objectives_are_those_of_the_weights_also_where_the_surface_does_not_name_them(
-    library: Library, tmp_path: Path
+    registry: Registry, tmp_path: Path
 ) -> None:
     add_model(tmp_path, mlp(seed=30), "virality")
-    while library.catalogue.entry("virality", 1) is None:
-        assert library.wait_past(library.catalogue.revision, 20)
+    while registry.catalogue.entry("virality", 1) is None:
+        assert registry.wait_past(registry.catalogue.revision, 20)
     mix = Mix(Weights.of({"quality": 0.5, "virality": 0.5}))
     feed = None
     while feed is None:
-        revision = library.catalogue.revision
-        feed = rank_requests([asking("r")], library, lambda _: mix, lambda _: 5).feeds[0]
-        assert feed is not None or library.wait_past(revision, 20)
+        revision = registry.catalogue.revision
+        feed = rank_requests([asking("r")], registry, lambda _: mix, lambda _: 5).feeds[0]
+        assert feed is not None or registry.wait_past(revision, 20)
     assert feed.models == {"quality": 2, "virality": 1}
     assert len(feed.items[0].scores) == 2
 
@@ -144,7 +160,7 @@ Said = list[tuple[str, dict[str, Any]]]
 
 
 @pytest.fixture
-def fallible(tmp_path: Path) -> Iterator[tuple[Library, Said]]:
+def fallible(tmp_path: Path) -> Iterator[tuple[Registry, Said]]:
     """A library whose `quality` fails on rows whose f1 is 1000, and what it says of failures."""
     add_model(tmp_path, embedding(), "quality")
     add_model(tmp_path, mlp(seed=1), "engagement")
@@ -154,7 +170,7 @@ def fallible(tmp_path: Path) -> Iterator[tuple[Library, Said]]:
         if event == "model_error":
             said.append((event, fields))
 
-    with Library(tmp_path, {"home": HOME, "search": SEARCH}, 2**26, say) as entered:
+    with Registry(tmp_path, {"home": HOME, "search": SEARCH}, 2**26, say) as entered:
         yield entered, said
 
 
@@ -162,26 +178,28 @@ def of_rows(name: str, bad: list[int], count: int = 6, where: str = "home") -> R
     rows = random_rows(count)
     rows[bad, 1] = 1000.0
     asked = asking(name, where)
-    return asked._replace(item_ids=tuple("abcdef"[:count]), sources=(None,) * count, rows=rows.tobytes())
+    return asked._replace(
+        item_ids=tuple("abcdef"[:count]), sources=(None,) * count, rows=rows.tobytes()
+    )
 
 
-def fail_altogether(library: Library, objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = library.catalogue.entry(objective, 1)
+def fail_altogether(registry: Registry, objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = registry.catalogue.entry(objective, 1)
     assert entry is not None
-    assert entry.shelf is not None
+    assert entry.session_entry is not None
 
     class Broken:
         def run(self, outputs: list[str], inputs: dict[str, Any], _options: object) -> Any:
             raise MemoryError
 
-    monkeypatch.setattr(entry.shelf, "session", Broken())
+    monkeypatch.setattr(entry.session_entry, "session", Broken())
 
 
 def test_a_candidate_that_a_model_fails_on_is_removed_and_all_else_is_ranked_as_ever(
-    fallible: tuple[Library, Said],
+    fallible: tuple[Registry, Said],
 ) -> None:
-    library, said = fallible
-    rank = partial(rank_requests, library=library, mix_of=lambda _: PLAIN, ranked_at=lambda _: 5)
+    registry, said = fallible
+    rank = partial(rank_requests, registry=registry, mix_of=lambda _: PLAIN, ranked_at=lambda _: 5)
     sound, other = rank([of_rows("r", []), of_rows("s", [], where="search")]).feeds
     ranked = rank([of_rows("r", [1, 4]), of_rows("s", [], where="search")])
     spoilt, untouched = ranked.feeds
@@ -194,48 +212,59 @@ def test_a_candidate_that_a_model_fails_on_is_removed_and_all_else_is_ranked_as_
     assert len(said) == 1
 
 
-def test_a_failure_is_logged_once_for_each_version_however_often_it_comes(fallible: tuple[Library, Said]) -> None:
-    library, said = fallible
+def test_a_failure_is_logged_once_for_each_version_however_often_it_comes(
+    fallible: tuple[Registry, Said],
+) -> None:
+    registry, said = fallible
     for number in range(5):
-        rank_requests([of_rows(f"r{number}", [number])], library, lambda _: PLAIN, lambda _: 5)
+        rank_requests([of_rows(f"r{number}", [number])], registry, lambda _: PLAIN, lambda _: 5)
     ((event, fields),) = said
     assert (event, fields["model"]) == ("model_error", "quality/1")
     assert "f1 1000" in fields["features"]
     assert "idx=1000" in fields["error"]
 
 
-def test_a_request_whose_every_candidate_fails_has_an_empty_feed_that_says_so(fallible: tuple[Library, Said]) -> None:
-    library, _ = fallible
-    (feed,) = rank_requests([of_rows("r", [0, 1], count=2)], library, lambda _: PLAIN, lambda _: 5).feeds
+def test_a_request_whose_every_candidate_fails_has_an_empty_feed_that_says_so(
+    fallible: tuple[Registry, Said],
+) -> None:
+    registry, _ = fallible
+    (feed,) = rank_requests(
+        [of_rows("r", [0, 1], count=2)], registry, lambda _: PLAIN, lambda _: 5
+    ).feeds
     assert feed is not None
     assert (feed.items, feed.models) == ([], {"quality": 1, "engagement": 1})
     assert feed.removed == [Removal("a", "model-error"), Removal("b", "model-error")]
 
 
 def test_where_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
-    fallible: tuple[Library, Said], monkeypatch: pytest.MonkeyPatch
+    fallible: tuple[Registry, Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library, said = fallible
-    fail_altogether(library, "quality", monkeypatch)
+    registry, said = fallible
+    fail_altogether(registry, "quality", monkeypatch)
     looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
     asked = of_rows("r", [])._replace(surface=looking)
-    answers = Answers({SetOf("seen", "u"): {"a"}}, {})
+    answers = LookupResult({SetOf("seen", "u"): {"a"}}, {})
     for _ in range(3):
-        ranked = rank_requests([asked], library, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers)
+        ranked = rank_requests(
+            [asked], registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers
+        )
         (feed,) = ranked.feeds
         assert feed is not None
         assert (feed.items, feed.models) == ([], {})
         assert feed.removed == [Removal(item_id, "not-scored") for item_id in "abcdef"]
         assert (ranked.unscored, ranked.model_errors, ranked.dropped) == (1, 5, 0)
     ((_, fields),) = said
-    assert (fields["features"], fields["error"]) == ("any: the model fails on its golden row too", "MemoryError")
+    assert (fields["features"], fields["error"]) == (
+        "any: the model fails on its golden row too",
+        "MemoryError",
+    )
 
 
 def test_a_feed_with_a_failed_candidate_is_ranked_again_under_other_weights_without_it(
-    fallible: tuple[Library, Said],
+    fallible: tuple[Registry, Said],
 ) -> None:
-    library, _ = fallible
-    (feed,) = rank_requests([of_rows("r", [2])], library, lambda _: PLAIN, lambda _: 5).feeds
+    registry, _ = fallible
+    (feed,) = rank_requests([of_rows("r", [2])], registry, lambda _: PLAIN, lambda _: 5).feeds
     assert feed is not None
     again = rerank(feed, Weights.of({"quality": 1.0, "engagement": 0.0}))
     assert again.removed == [Removal("c", "model-error")]

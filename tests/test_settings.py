@@ -69,22 +69,37 @@ def test_every_key_of_the_file_stands_in_the_frozen_values(file: Path) -> None:
     assert home.feature_set.defaults == {"age": 1.5}
     assert home.feature_set.bounds == {"words": (0.0, 300.0)}
     assert home.objectives == ("quality", "engagement")
-    assert (home.deadline_ms, home.horizon_ms, home.max_candidates, home.top_k) == (1500, 60_000, 200, 20)
+    assert (home.deadline_ms, home.horizon_ms, home.max_candidates, home.top_k) == (
+        1500,
+        60_000,
+        200,
+        20,
+    )
     assert home.weight_rules.bounds == {"quality": (0.0, 1.0)}
     assert (home.diversity, home.max_per_source) == (Diversity(0.8, 0.3), 3)
     assert home.drop == (DropSet("seen", Whose.USER), DropSet("blocked", Whose.SURFACE))
     assert home.lookup_features
 
 
-def test_default_weights_stand_in_the_order_of_the_objectives_whatever_order_they_are_given_in(file: Path) -> None:
+def test_default_weights_stand_in_the_order_of_the_objectives_whatever_order_they_are_given_in(
+    file: Path,
+) -> None:
     file.write_text(GOOD)
-    assert list(load_surfaces(file)["home"].weight_rules.defaults.items()) == [("quality", 1.0), ("engagement", 0.25)]
+    assert list(load_surfaces(file)["home"].weight_rules.defaults.items()) == [
+        ("quality", 1.0),
+        ("engagement", 0.25),
+    ]
 
 
 def test_what_is_not_given_takes_its_default(file: Path) -> None:
     file.write_text(GOOD)
     search = load_surfaces(file)["search"]
-    assert (search.deadline_ms, search.horizon_ms, search.max_candidates, search.top_k) == (2000, 30_000, 1000, 0)
+    assert (search.deadline_ms, search.horizon_ms, search.max_candidates, search.top_k) == (
+        2000,
+        30_000,
+        1000,
+        0,
+    )
     assert (search.diversity, search.max_per_source, search.reads_sources) == (None, 0, False)
     assert (search.drop, search.lookup_features, search.looks_up) == ((), False, False)
     file.write_text(changed("floor = 0.3\n", ""))
@@ -149,7 +164,10 @@ MISTAKES = {
         changed("max_candidates = 200", "max_candidates = 0"),
         "surfaces.home.max_candidates: got 0, expected at least 1",
     ),
-    "less than all": (changed("top_k = 20", "top_k = -1"), "surfaces.home.top_k: got -1, expected at least 0"),
+    "less than all": (
+        changed("top_k = 20", "top_k = -1"),
+        "surfaces.home.top_k: got -1, expected at least 0",
+    ),
     "a negative limit": (
         changed("max_per_source = 3", "max_per_source = -3"),
         "surfaces.home.max_per_source: got -3, expected at least 0",
@@ -196,7 +214,9 @@ MISTAKES = {
         "surfaces.home.feature_set: got nothing, expected a string",
     ),
     "no objectives": (
-        changed('objectives = ["engagement"]', "objectives = []").replace("weights = { engagement = 1.0 }", ""),
+        changed('objectives = ["engagement"]', "objectives = []").replace(
+            "weights = { engagement = 1.0 }", ""
+        ),
         "surfaces.search.objectives: got [], expected at least one, each once",
     ),
     "an objective twice": (
@@ -271,14 +291,19 @@ MISTAKES = {
         GOOD.replace("[surfaces.search]", '[surfaces."a:b"]'),
         "surfaces.a:b.name: got 'a:b', expected one without ':', which parts the keys in Redis",
     ),
-    "no surface": ("[feature_sets]\n[surfaces]\n", "surfaces: none is described, expected at least one"),
+    "no surface": (
+        "[feature_sets]\n[surfaces]\n",
+        "surfaces: none is described, expected at least one",
+    ),
     "an empty file": ("", "feature_sets: got nothing, expected a table"),
     "a list for a table": ("feature_sets = []\n", "feature_sets: got [], expected a table"),
 }
 
 
 @pytest.mark.parametrize(("text", "said"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_named_with_file_key_value_and_what_was_expected(file: Path, text: str, said: str) -> None:
+def test_a_mistake_is_named_with_file_key_value_and_what_was_expected(
+    file: Path, text: str, said: str
+) -> None:
     assert complaint(file, text) == said
 
 
@@ -301,7 +326,9 @@ def test_a_file_that_is_not_there_or_is_no_text_is_named(file: Path) -> None:
 
 def test_properties_are_lines_of_key_and_value(tmp_path: Path) -> None:
     file = tmp_path / "kafka.properties"
-    file.write_text("# TLS\nsecurity.protocol = SSL\n\nssl.ca.location=ca.pem\nsasl.password=a=b # c\n")
+    file.write_text(
+        "# TLS\nsecurity.protocol = SSL\n\nssl.ca.location=ca.pem\nsasl.password=a=b # c\n"
+    )
     assert read_properties(file) == {
         "security.protocol": "SSL",
         "ssl.ca.location": "ca.pem",
@@ -314,7 +341,9 @@ def test_without_a_properties_file_there_are_no_properties() -> None:
 
 
 @pytest.mark.parametrize(("line", "shown"), [("acks", "'acks'"), ("=all", "'=all'")])
-def test_a_line_of_properties_that_is_no_pair_is_named_with_its_number(tmp_path: Path, line: str, shown: str) -> None:
+def test_a_line_of_properties_that_is_no_pair_is_named_with_its_number(
+    tmp_path: Path, line: str, shown: str
+) -> None:
     file = tmp_path / "kafka.properties"
     file.write_text(f"# one\n{line}\n")
     with pytest.raises(ConfigurationError) as refused:
@@ -333,14 +362,24 @@ def test_a_properties_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_setting_has_one_flag_and_one_variable() -> None:
     setting = SETTINGS["group_protocol"]
     assert (setting.flag, setting.variable) == ("--group-protocol", "TRIMTAB_GROUP_PROTOCOL")
-    assert len({s.flag for s in SETTINGS.values()}) == len({s.variable for s in SETTINGS.values()}) == len(SETTINGS)
+    assert (
+        len({s.flag for s in SETTINGS.values()})
+        == len({s.variable for s in SETTINGS.values()})
+        == len(SETTINGS)
+    )
 
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_setting_that_a_command_needs_is_named_with_what_helps(value: str | None) -> None:
     with pytest.raises(ConfigurationError) as refused:
         need("kafka", value)
-    for part in ("kafka: not set", "host:port", "trimtab stack up --export", "--kafka", "TRIMTAB_KAFKA"):
+    for part in (
+        "kafka: not set",
+        "host:port",
+        "trimtab stack up --export",
+        "--kafka",
+        "TRIMTAB_KAFKA",
+    ):
         assert part in str(refused.value)
 
 

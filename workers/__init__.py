@@ -1,1 +1,3 @@
-"""Trimtab: streaming ranking workers. Data flows decode -> assemble -> score -> combine -> rank -> publish."""
+"""Trimtab: streaming ranking workers. Data flows decode -> assemble -> score -> combine -> rank ->
+publish.
+"""

@@ -8,13 +8,15 @@ from importlib import import_module
 
 import click
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.settings import ConfigurationError
 from workers.streaming.clients import KafkaException
 
 
 class _Commands(click.Group):
-    """Each command's module is imported when it is asked for: `stack` needs no models, `rank` no Kafka."""
+    """Each command's module is imported when it is asked for: `stack` needs no models, `rank` no
+    Kafka.
+    """
 
     names = (
         "demo",
@@ -50,7 +52,9 @@ class _Commands(click.Group):
 )
 @click.version_option(package_name="trimtab")
 def trimtab() -> None:
-    """Streaming ranking workers: candidates in, ranked feeds out, exactly once, with weights turned live in Redis."""
+    """Streaming ranking workers: candidates in, ranked feeds out, exactly once, with weights turned
+    live in Redis.
+    """
 
 
 def main() -> None:

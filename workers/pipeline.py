@@ -7,22 +7,24 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from workers.ranking.feed import Feed
-from workers.ranking.lookup import LookUp, informed, nothing_to_look_up
-from workers.ranking.mix import Drawn, Mix
+from workers.ranking.lookup import LookUp, hydrate, nothing_to_look_up
+from workers.ranking.mix import Assignment, Mix
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
 from workers.ranking.unscored import unscored
-from workers.scoring.answers import Answer, Loading
-from workers.scoring.library import Library
+from workers.scoring.registry import Registry
+from workers.scoring.resolver import Loading, Resolution
 from workers.scoring.scorer import SurfaceModels, score_requests
 
 
 class Ranked(NamedTuple):
-    """`feeds` in the order of the requests; None where the models are still loading, and the request is to come again.
+    """`feeds` in the order of the requests; None where the models are still loading, and the
+    request is to come again.
 
-    `clipped` counts features that were outside their bounds, `unscored` the feeds that no model has scored, `dropped`
-    and `defaulted` the candidates that were dropped and that have default features, `without_lookups` the feeds for
-    which a look-up was skipped, `model_errors` the candidates that a model failed on.
+    `clipped` counts features that were outside their bounds, `unscored` the feeds that no model has
+    scored, `dropped` and `defaulted` the candidates that were dropped and that have default
+    features, `without_lookups` the feeds for which a look-up was skipped, `model_errors` the
+    candidates that a model failed on.
     """
 
     feeds: list[Feed | None]
@@ -36,7 +38,7 @@ class Ranked(NamedTuple):
 
 def rank_requests(
     requests: Sequence[Request],
-    library: Library,
+    registry: Registry,
     mix_of: Callable[[str], Mix],
     ranked_at: Callable[[Request], int],
     is_overdue: Callable[[Request], bool] = lambda _: False,
@@ -44,18 +46,23 @@ def rank_requests(
 ) -> Ranked:
     """Rank a micro-batch; a request that is overdue does not wait for models any more.
 
-    `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked under one set, by
-    one version of each objective. `look_up` is asked at most once, and only for requests that are ranked now: one that
-    still waits for its models costs no look-up. A candidate that a model fails on is removed; where a model fails
-    altogether, the request ends in a feed that says that nothing was scored.
+    `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked
+    under one set, by one version of each objective. `look_up` is asked at most once, and only for
+    requests that are ranked now: one that still waits for its models costs no look-up. A candidate
+    that a model fails on is removed; where a model fails altogether, the request ends in a feed
+    that says that nothing was scored.
     """
     mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
-    drawn = [mixes[request.surface.name].draw(request.user_id) for request in requests]
-    found = list(zip(requests, drawn, _answers(requests, drawn, library), strict=True))
-    scorable = [(request, models) for request, _, models in found if isinstance(models, SurfaceModels)]
-    known = informed([request for request, _ in scorable], look_up)
-    batch = score_requests([(one.request, models) for one, (_, models) in zip(known, scorable, strict=True)])
-    library.note_errors(batch.errors)
+    assignments = [mixes[request.surface.name].assign(request.user_id) for request in requests]
+    found = list(zip(requests, assignments, _answers(requests, assignments, registry), strict=True))
+    scorable = [
+        (request, models) for request, _, models in found if isinstance(models, SurfaceModels)
+    ]
+    known = hydrate([request for request, _ in scorable], look_up)
+    batch = score_requests(
+        [(one.request, models) for one, (_, models) in zip(known, scorable, strict=True)]
+    )
+    registry.note_errors(batch.errors)
     feeds = list[Feed | None]()
     lacking = 0
     scored = iter(range(len(scorable)))
@@ -90,11 +97,18 @@ def rank_requests(
     )
 
 
-def _answers(requests: Sequence[Request], drawn: Sequence[Drawn], library: Library) -> list[Answer]:
+def _answers(
+    requests: Sequence[Request], assignments: Sequence[Assignment], registry: Registry
+) -> list[Resolution]:
     """The models of each request: looked for once for each surface and arm."""
-    known: dict[tuple[str, str], Answer] = {}
-    for request, under in zip(requests, drawn, strict=True):
+    known: dict[tuple[str, str], Resolution] = {}
+    for request, under in zip(requests, assignments, strict=True):
         at = request.surface.name, under.arm
         if at not in known:
-            known[at] = library.models_for(request.surface, tuple(under.weights.values), under.pins, under.arm)
-    return [known[request.surface.name, under.arm] for request, under in zip(requests, drawn, strict=True)]
+            known[at] = registry.models_for(
+                request.surface, tuple(under.weights.values), under.pins, under.arm
+            )
+    return [
+        known[request.surface.name, under.arm]
+        for request, under in zip(requests, assignments, strict=True)
+    ]

@@ -1,7 +1,7 @@
 """Settings and librdkafka properties: read and validated in one place.
 
-A mistake is a `ConfigurationError` that names the file, the key, the value and what was expected. The values
-frozen here are valid: nothing downstream checks them again.
+A mistake is a `ConfigurationError` that names the file, the key, the value and what was expected.
+The values frozen here are valid: nothing downstream checks them again.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,11 @@ SETTINGS: Mapping[str, Setting] = {
     setting.name: setting
     for setting in (
         Setting("kafka", None, "Kafka bootstrap servers, host:port[,host:port]."),
-        Setting("kafka_config", None, "File of librdkafka properties (SASL, TLS, ...) for every Kafka client."),
+        Setting(
+            "kafka_config",
+            None,
+            "File of librdkafka properties (SASL, TLS, ...) for every Kafka client.",
+        ),
         Setting("redis", None, "Redis URL: redis://, rediss:// or unix://."),
         Setting("redis_prefix", "", "Prefix of every Redis key."),
         Setting(
@@ -55,15 +59,26 @@ SETTINGS: Mapping[str, Setting] = {
         ),
         Setting("actor", None, "Who changes weights, for the history; none: the login name."),
         Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
-        Setting("models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."),
-        Setting("models_mb", 1024, "Mebibytes of loaded models a worker holds; past it the least recently used go."),
         Setting(
-            "models_wait_s", 30, "Seconds a request waits for models that load; past it none of it is scored.", least=0
+            "models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."
+        ),
+        Setting(
+            "models_mb",
+            1024,
+            "Mebibytes of loaded models a worker holds; past it the least recently used go.",
+        ),
+        Setting(
+            "models_wait_s",
+            30,
+            "Seconds a request waits for models that load; past it none of it is scored.",
+            least=0,
         ),
         Setting("topic_candidates", "candidates", "Topic of candidate events."),
         Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
         Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
-        Setting("candidates_format", "json", "Format of events without a content-type header.", FORMATS),
+        Setting(
+            "candidates_format", "json", "Format of events without a content-type header.", FORMATS
+        ),
         Setting(
             "candidates_partitioner",
             "any",
@@ -72,13 +87,41 @@ SETTINGS: Mapping[str, Setting] = {
         ),
         Setting("feeds_format", "json", "Format in which feeds are published.", FORMATS),
         Setting("group", "trimtab", "Consumer group of the workers."),
-        Setting("group_protocol", "cooperative-sticky", "How the group shares out partitions.", PROTOCOLS),
-        Setting("slot", None, "Slot of this worker on its host (a number); none: the lowest free one.", least=0),
-        Setting("home", "~/.trimtab", "Folder of local state: slots, last known good weights, the local stack."),
-        Setting("cache", "~/.cache/trimtab", "Folder of downloaded things: the local stack's Kafka."),
-        Setting("lookup_ms", 20, "Milliseconds that a micro-batch waits for look-ups in Redis; then feeds go without."),
-        Setting("max_open_requests", 100_000, "Open requests a worker holds; past it the oldest is evicted."),
-        Setting("max_open_mb", 1024, "Mebibytes of open requests a worker holds; past it the oldest is evicted."),
+        Setting(
+            "group_protocol",
+            "cooperative-sticky",
+            "How the group shares out partitions.",
+            PROTOCOLS,
+        ),
+        Setting(
+            "slot",
+            None,
+            "Slot of this worker on its host (a number); none: the lowest free one.",
+            least=0,
+        ),
+        Setting(
+            "home",
+            "~/.trimtab",
+            "Folder of local state: slots, last known good weights, the local stack.",
+        ),
+        Setting(
+            "cache", "~/.cache/trimtab", "Folder of downloaded things: the local stack's Kafka."
+        ),
+        Setting(
+            "lookup_ms",
+            20,
+            "Milliseconds that a micro-batch waits for look-ups in Redis; then feeds go without.",
+        ),
+        Setting(
+            "max_open_requests",
+            100_000,
+            "Open requests a worker holds; past it the oldest is evicted.",
+        ),
+        Setting(
+            "max_open_mb",
+            1024,
+            "Mebibytes of open requests a worker holds; past it the oldest is evicted.",
+        ),
     )
 }
 
@@ -122,11 +165,15 @@ def need(name: str, value: str | None) -> str:
         return value
     setting = SETTINGS[name]
     hint = f'try: eval "$(trimtab stack up --export)", or give {setting.flag} or {setting.variable}'
-    raise ConfigurationError(f"{name}: not set, expected {setting.help[0].lower() + setting.help[1:]} {hint}")
+    raise ConfigurationError(
+        f"{name}: not set, expected {setting.help[0].lower() + setting.help[1:]} {hint}"
+    )
 
 
 def read_properties(path: Path | None) -> dict[str, str]:
-    """Read a file of librdkafka properties: `key=value` lines, `#` for comments. Raises ConfigurationError."""
+    """Read a file of librdkafka properties: `key=value` lines, `#` for comments. Raises
+    ConfigurationError.
+    """
     if path is None:
         return {}
     properties = {}

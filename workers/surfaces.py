@@ -1,4 +1,6 @@
-"""surfaces.toml: read once and validated whole; a mistake is named with file, key, value and what was expected."""
+"""surfaces.toml: read once and validated whole; a mistake is named with file, key, value and what
+was expected.
+"""
 
 import tomllib
 from collections.abc import Callable, Mapping
@@ -45,14 +47,20 @@ def _surface(name: str, table: "_Table", sets: Mapping[str, FeatureSet]) -> Surf
     given = table.numbers("weights")
     unknown = sorted(set(given) - set(objectives))
     if unknown:
-        raise table.wrong(f"weights.{unknown[0]}", given[unknown[0]], f"one of: {', '.join(objectives)}")
+        raise table.wrong(
+            f"weights.{unknown[0]}", given[unknown[0]], f"one of: {', '.join(objectives)}"
+        )
     missing = [o for o in objectives if o not in given]
     if missing:
         raise table.wrong(f"weights.{missing[0]}", None, "a weight for every objective")
     bounds = table.ranges("weight_bounds")
     defaults = {objective: given[objective] for objective in objectives}
     numbers = {key: value for key in _WHOLE_NUMBERS if (value := table.integer(key)) is not None}
-    diversity, drop, looked_up = table.part("diversity", _diversity), table.whose("drop"), table.flag("lookup_features")
+    diversity, drop, looked_up = (
+        table.part("diversity", _diversity),
+        table.whose("drop"),
+        table.flag("lookup_features"),
+    )
     return table.build(
         lambda: Surface(
             name,
@@ -146,7 +154,9 @@ class _Table:
         return value is True
 
     def whose(self, key: str) -> dict[str, Whose]:
-        return self._mapping(key, lambda value: next((w for w in Whose if w == value), None), "'user' or 'surface'")
+        return self._mapping(
+            key, lambda value: next((w for w in Whose if w == value), None), "'user' or 'surface'"
+        )
 
     def numbers(self, key: str) -> dict[str, float]:
         return self._mapping(key, _number, "a number")
@@ -169,7 +179,9 @@ class _Table:
 
 def _number(value: object) -> float | None:
     try:
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        return (
+            float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        )
     except OverflowError:
         return None
 

@@ -30,9 +30,13 @@ SETTINGS = {
 def main(words: Sequence[str] | None = None) -> None:
     """Train, export, write."""
     out, taught = out_folder(words), lesson()
-    model = lightgbm.train(SETTINGS, lightgbm.Dataset(taught.rows, taught.target), num_boost_round=100)
+    model = lightgbm.train(
+        SETTINGS, lightgbm.Dataset(taught.rows, taught.target), num_boost_round=100
+    )
     exported = convert_lightgbm(
-        model, initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))], target_opset=15
+        model,
+        initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))],
+        target_opset=15,
     )
     write(out, exported, taught, model.predict(taught.unseen_rows))
 

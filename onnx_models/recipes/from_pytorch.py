@@ -22,7 +22,11 @@ def train(taught: Lesson) -> nn.Module:
     rows = torch.from_numpy(taught.rows)
     target = torch.from_numpy(taught.target).float().unsqueeze(1)
     network = nn.Sequential(
-        nn.BatchNorm1d(rows.shape[1]), nn.Linear(rows.shape[1], 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()
+        nn.BatchNorm1d(rows.shape[1]),
+        nn.Linear(rows.shape[1], 32),
+        nn.ReLU(),
+        nn.Linear(32, 1),
+        nn.Sigmoid(),
     )
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.002, weight_decay=0.1)
     for _ in range(EPOCHS):
@@ -30,7 +34,8 @@ def train(taught: Lesson) -> nn.Module:
             optimiser.zero_grad()
             nn.functional.mse_loss(network(rows[places]), target[places]).backward()
             optimiser.step()
-    # For inference: a BatchNorm that still trains would make a score depend on the candidates beside it.
+    # For inference: a BatchNorm that still trains would make a score depend on the candidates
+    # beside it.
     return network.eval()
 
 

@@ -20,7 +20,12 @@ def main(words: Sequence[str] | None = None) -> None:
     """Train, export, write."""
     out, taught = out_folder(words), lesson()
     model = GradientBoostingRegressor(
-        n_estimators=100, max_depth=3, min_samples_leaf=100, max_features=0.3, subsample=0.5, random_state=SEED
+        n_estimators=100,
+        max_depth=3,
+        min_samples_leaf=100,
+        max_features=0.3,
+        subsample=0.5,
+        random_state=SEED,
     )
     model.fit(taught.rows, taught.target)
     exported = convert_sklearn(

@@ -1,4 +1,5 @@
-"""XGBoost to a version of an objective: a classifier, whose score is the probability of many comments.
+"""XGBoost to a version of an objective: a classifier, whose score is the probability of many
+comments.
 
 pip install xgboost==3.2.0 onnxmltools==1.16.0 onnxruntime==1.32.0
 """
@@ -20,10 +21,14 @@ from onnx_models.recipes.one_score import probability_of
 def main(words: Sequence[str] | None = None) -> None:
     """Train, export, cut to one score, write."""
     out, taught = out_folder(words), lesson()
-    model = XGBClassifier(n_estimators=100, max_depth=3, learning_rate=0.1, subsample=0.5, random_state=SEED, n_jobs=1)
+    model = XGBClassifier(
+        n_estimators=100, max_depth=3, learning_rate=0.1, subsample=0.5, random_state=SEED, n_jobs=1
+    )
     model.fit(taught.rows, taught.target > 0.5)
     exported = convert_xgboost(
-        model, initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))], target_opset=15
+        model,
+        initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))],
+        target_opset=15,
     )
     write(out, probability_of(exported, 1), taught, model.predict_proba(taught.unseen_rows)[:, 1])
 

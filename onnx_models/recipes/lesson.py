@@ -1,4 +1,5 @@
-"""What every recipe learns from: the repository's own posts, with the features and the split of `train.py`.
+"""What every recipe learns from: the repository's own posts, with the features and the split of
+`train.py`.
 
 Needs numpy and onnx alone, so that a recipe runs beside whatever trainer it is about.
 """
@@ -34,8 +35,8 @@ Rows = NDArray[np.float32]
 class Lesson:
     """Posts to train on and posts of other communities to be judged by.
 
-    `rows` are features, float32 `[posts, features]`; `target` is the rank of a post's comments within its community,
-    float64 `[posts]`, 0 to 1.
+    `rows` are features, float32 `[posts, features]`; `target` is the rank of a post's comments
+    within its community, float64 `[posts]`, 0 to 1.
     """
 
     rows: Rows
@@ -58,27 +59,35 @@ def lesson(path: Path = POSTS) -> Lesson:
 def out_folder(words: Sequence[str] | None) -> Path:
     """The folder that a recipe is told to write into."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path, metavar="DIR", help="folder for model.onnx and golden.csv")
+    parser.add_argument(
+        "out", type=Path, metavar="DIR", help="folder for model.onnx and golden.csv"
+    )
     out: Path = parser.parse_args(words).out
     return out
 
 
 def write(out: Path, model: onnx.ModelProto, taught: Lesson, expected: Numbers) -> None:
-    """Write model.onnx, which carries the names of its features, and golden.csv: real rows for its golden rows.
+    """Write model.onnx, which carries the names of its features, and golden.csv: real rows for its
+    golden rows.
 
-    `expected` is what the trainer itself gives for the unseen rows, `[posts]`: printed is on how many the file differs.
-    A few may, whose feature stands on a tree's threshold: trainers may hold thresholds in float64, ONNX in float32.
+    `expected` is what the trainer itself gives for the unseen rows, `[posts]`: printed is on how
+    many the file differs. A few may, whose feature stands on a tree's threshold: trainers may hold
+    thresholds in float64, ONNX in float32.
     """
     helper.set_model_props(model, {FEATURES_KEY: json.dumps(NAMES)})
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.onnx").write_bytes(model.SerializeToString())
     with (out / "golden.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([NAMES, *taught.unseen_rows[:: len(taught.unseen_rows) // GOLDEN_ROWS + 1].tolist()])
+        csv.writer(file).writerows(
+            [NAMES, *taught.unseen_rows[:: len(taught.unseen_rows) // GOLDEN_ROWS + 1].tolist()]
+        )
     _report(out, taught, expected)
 
 
 def _report(out: Path, taught: Lesson, expected: Numbers) -> None:
-    session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(out / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     scores = session.run(None, {session.get_inputs()[0].name: taught.unseen_rows})[0].reshape(-1)
     rho = by_community(spearman, scores, taught.unseen_target, taught.unseen_communities)
     off = int((np.abs(scores - expected) > ROUNDING).sum())

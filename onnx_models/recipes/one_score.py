@@ -1,15 +1,20 @@
-"""A classifier's graph, cut down to the one score that a worker wants: the probability of one class."""
+"""A classifier's graph, cut down to the one score that a worker wants: the probability of one
+class.
+"""
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 
-def probability_of(model: onnx.ModelProto, column: int, output: str = "probabilities") -> onnx.ModelProto:
+def probability_of(
+    model: onnx.ModelProto, column: int, output: str = "probabilities"
+) -> onnx.ModelProto:
     """The model with one float32 output `[N, 1]`: a column of its output `[N, classes]`.
 
-    A ZipMap, which makes a list of mappings of these columns, is taken off. `trimtab models new --class LABEL` does the
-    same to a file, and finds the output and the label by itself. Raises ValueError where there is no such output.
+    A ZipMap, which makes a list of mappings of these columns, is taken off. `trimtab models new
+    --class LABEL` does the same to a file, and finds the output and the label by itself. Raises
+    ValueError where there is no such output.
     """
     if output not in {found.name for found in model.graph.output}:
         names = ", ".join(found.name for found in model.graph.output)

@@ -197,7 +197,9 @@ def test_an_item_that_is_refused_once_and_sound_once_is_ranked_whichever_came_fi
 def test_a_request_whose_every_candidate_is_refused_ends_in_an_empty_feed() -> None:
     log = Log()
     log.append(event("r", expected=1, refused=[refused("a")]))
-    assert [(r.item_ids, r.refused, r.completion) for r in log.closed()] == [((), 1, Completion.FULL)]
+    assert [(r.item_ids, r.refused, r.completion) for r in log.closed()] == [
+        ((), 1, Completion.FULL)
+    ]
 
 
 def test_candidates_past_the_limit_are_refused_by_their_place_and_count_towards_expected() -> None:
@@ -205,7 +207,9 @@ def test_candidates_past_the_limit_are_refused_by_their_place_and_count_towards_
     log = Log()
     first = event("r", "a", "b", "c", surface=small, expected=5, refused=[refused("bad", place=1)])
     answered = log.append(first)
-    assert [(r.place, r.identity, r.reason) for r in answered[1:]] == [(3, "c", "too-many-candidates")]
+    assert [(r.place, r.identity, r.reason) for r in answered[1:]] == [
+        (3, "c", "too-many-candidates")
+    ]
     log.append(event("r", "a", "d", surface=small, expected=5))
     assert [(r.item_ids, r.refused) for r in log.closed()] == [(("a", "b"), 3)]
 
@@ -253,7 +257,9 @@ def test_a_published_request_is_forgotten_when_the_low_water_time_has_passed_its
     log.assembler.ledger_end = 5
     log.assembler.mark()
     assert log.assembler.remembered == 1, "the open request's replay would begin before the horizon"
-    log.append(event("s", last=True, requested_at=1000 + HOME.horizon_ms), at=1001 + HOME.horizon_ms)
+    log.append(
+        event("s", last=True, requested_at=1000 + HOME.horizon_ms), at=1001 + HOME.horizon_ms
+    )
     log.publish()
     mark = log.assembler.mark()
     assert log.assembler.remembered == 1
@@ -270,7 +276,9 @@ def test_a_replay_judges_as_the_first_reading_did_and_skips_what_is_published() 
     with pytest.raises(EventRefused, match="is closed"):
         log.append(event("published", "a"), at=1000)
     log.append(event("open", "a"), at=1000)
-    assert log.assembler.mark() == Mark(6, 0, 1000, 8), "a replay does not forget how far it had come"
+    assert log.assembler.mark() == Mark(6, 0, 1000, 8), (
+        "a replay does not forget how far it had come"
+    )
 
 
 def test_memory_of_published_requests_is_bounded_by_the_horizon() -> None:

@@ -20,7 +20,12 @@ def test_what_is_held_counts_into_the_budget_and_not_into_what_is_closed() -> No
     assert (len(assembler.held), budget.requests, assembler.closed_candidates) == (2, 2, 0)
     assert budget.bytes_held > 2 * 1200
     assembler.release_held()
-    assert (len(assembler.held), budget.requests, budget.bytes_held, assembler.closed_candidates) == (0, 0, 0, 4)
+    assert (
+        len(assembler.held),
+        budget.requests,
+        budget.bytes_held,
+        assembler.closed_candidates,
+    ) == (0, 0, 0, 4)
 
 
 def test_what_is_held_holds_the_low_water_mark_until_it_is_published() -> None:
@@ -56,7 +61,9 @@ def test_to_make_room_the_oldest_waits_no_more() -> None:
     assert assembler.held.is_overdue(request, 0.0)
 
 
-def test_those_that_wait_no_more_go_out_oldest_first_and_before_all_that_wait_or_have_closed_since() -> None:
+def test_those_that_wait_no_more_go_out_oldest_first_and_before_all_that_wait_or_have_closed_since() -> (
+    None
+):
     assembler, _ = holding("r", "s", "t")
     assembler.observe(3, 1000)
     assembler.take(event("u", "a", last=True), 3, 1000)

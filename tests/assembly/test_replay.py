@@ -7,7 +7,9 @@ from workers.assembly.replay import PastLetter, Replay
 from workers.assembly.rules import rules_digest
 
 LETTER = PastLetter(is_partial=False, message="late", has_key=True, key=b"r", value_bytes=2)
-PARTIAL = LETTER._replace(is_partial=True, message="candidates[1] feature-count: " + "x" * 50 + "...")
+PARTIAL = LETTER._replace(
+    is_partial=True, message="candidates[1] feature-count: " + "x" * 50 + "..."
+)
 
 
 def test_by_the_same_rules_whatever_is_refused_again_is_out() -> None:
@@ -29,7 +31,9 @@ def test_by_other_rules_only_a_dead_letter_of_the_same_event_says_that_it_was_re
     [(b"s", b"{}"), (None, b"{}"), (b"r", b"{ }"), (b"r", None)],
     ids=["key", "no key", "length", "null"],
 )
-def test_a_letter_of_another_event_at_the_same_offset_says_nothing(key: bytes | None, value: bytes | None) -> None:
+def test_a_letter_of_another_event_at_the_same_offset_says_nothing(
+    key: bytes | None, value: bytes | None
+) -> None:
     """The topic may have been deleted and made again: its offsets begin at 0 again."""
     assert not Replay(10, {3: LETTER}).is_settled(3, key, value)
 
@@ -40,13 +44,17 @@ def test_a_letter_that_was_too_large_for_its_key_is_known_by_its_length() -> Non
     assert not replay.is_settled(3, b"k" * 100_000, b"{ }")
 
 
-def test_an_event_that_was_taken_in_part_is_judged_again_and_its_letter_is_out_if_it_says_the_same() -> None:
+def test_an_event_that_was_taken_in_part_is_judged_again_and_its_letter_is_out_if_it_says_the_same() -> (
+    None
+):
     replay = Replay(10, {3: PARTIAL})
     assert not replay.is_settled(3, b"r", b"{}")
     whole = "candidates[1] feature-count: " + "x" * 500
     assert replay.is_out(3, b"r", b"{}", is_partial=True, message=whole)
     assert not replay.is_out(3, b"r", b"{}", is_partial=True, message="candidates[2] item-id: ")
-    assert not replay.is_out(3, b"r", b"{}", is_partial=False, message=whole), "refused whole, it is another refusal"
+    assert not replay.is_out(3, b"r", b"{}", is_partial=False, message=whole), (
+        "refused whole, it is another refusal"
+    )
 
 
 def test_an_event_of_a_published_request_is_settled_up_to_where_the_log_reached() -> None:

@@ -14,12 +14,19 @@ from tests.bench.rig import start_rig, user_cache
 from tests.bench.runner import PLAIN_LOOP, Runner, quix
 
 QUICK = Limits(
-    backlog_requests=1000, steady_requests=200, open_requests=500, models=60, models_held=12, models_requests=600
+    backlog_requests=1000,
+    steady_requests=200,
+    open_requests=500,
+    models=60,
+    models_held=12,
+    models_requests=600,
 )
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Small counts, to see that it runs: the figures mean little.")
+@click.option(
+    "--quick", is_flag=True, help="Small counts, to see that it runs: the figures mean little."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option(
     "--peers",
@@ -31,7 +38,9 @@ QUICK = Limits(
 @click.option("--seed", type=int, default=Limits.seed, show_default=True)
 def bench(quick: bool, as_json: bool, peers: str, seed: int) -> None:
     """Measure what the worker costs, beside its peers, on a real Kafka of its own."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the stack is ended on the way out
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(1)
+    )  # so that the stack is ended on the way out
     limits = replace(QUICK if quick else Limits(), seed=seed)
     beside = _peers(peers)
     with start_rig() as rig:

@@ -1,4 +1,6 @@
-"""A backlog: all events are there before the process starts, so that it is never idle until the end."""
+"""A backlog: all events are there before the process starts, so that it is never idle until the
+end.
+"""
 
 import time
 

@@ -23,7 +23,8 @@ class Metered(Protocol):
 
 @dataclass(frozen=True)
 class Cost:
-    """`microseconds` of CPU a candidate: the median of the segments of the span from the first feeds to the last.
+    """`microseconds` of CPU a candidate: the median of the segments of the span from the first
+    feeds to the last.
 
     `candidates_a_second` is by the wall clock, on a machine that the broker shares.
     """
@@ -37,7 +38,9 @@ class Cost:
 
 
 def moments_of(feeds: Sequence[Fetched]) -> list[float]:
-    """When the broker took each feed, in seconds since the epoch, in order: its topic has LogAppendTime."""
+    """When the broker took each feed, in seconds since the epoch, in order: its topic has
+    LogAppendTime.
+    """
     return sorted(feed.timestamp()[1] / 1000 for feed in feeds)
 
 
@@ -45,7 +48,9 @@ def cost_of(meter: Metered, moments: Sequence[float], candidates: int) -> Cost:
     """What it cost to publish feeds at these moments; each request has so many `candidates`."""
     cuts = _cuts(moments)
     segments = tuple(
-        round(meter.cpu_between(moments[start], moments[end]) / ((end - start) * candidates) * 1e6, 2)
+        round(
+            meter.cpu_between(moments[start], moments[end]) / ((end - start) * candidates) * 1e6, 2
+        )
         for start, end in pairwise(cuts)
     )
     first, last = cuts[0], cuts[-1]
@@ -60,15 +65,22 @@ def cost_of(meter: Metered, moments: Sequence[float], candidates: int) -> Cost:
 
 
 def _cuts(moments: Sequence[float]) -> list[int]:
-    """Places that part the feeds into segments about as long, none within the feeds of one transaction."""
+    """Places that part the feeds into segments about as long, none within the feeds of one
+    transaction.
+    """
     size = (len(moments) - 1) // _SEGMENTS
-    return [*(_end_of_breath(moments, size * part, size // 2) for part in range(_SEGMENTS)), len(moments) - 1]
+    return [
+        *(_end_of_breath(moments, size * part, size // 2) for part in range(_SEGMENTS)),
+        len(moments) - 1,
+    ]
 
 
 def _end_of_breath(moments: Sequence[float], place: int, most: int) -> int:
-    """The last feed that went out with the one at `place`: a transaction's feeds follow each other at once.
+    """The last feed that went out with the one at `place`: a transaction's feeds follow each other
+    at once.
 
-    A program without transactions never pauses, and may be cut anywhere: after `most` feeds at the latest.
+    A program without transactions never pauses, and may be cut anywhere: after `most` feeds at the
+    latest.
     """
     limit = place + most
     while place < limit and moments[place + 1] - moments[place] <= _BREATH_SECONDS:

@@ -1,7 +1,8 @@
-"""Candidate events of the bench: single, JSON, features by position, as upstream producers would send them.
+"""Candidate events of the bench: single, JSON, features by position, as upstream producers would
+send them.
 
-The features come from a pool: drawing 32 numbers costs more than the worker needs for a whole candidate, and no code
-of the worker or of a peer can tell.
+The features come from a pool: drawing 32 numbers costs more than the worker needs for a whole
+candidate, and no code of the worker or of a peer can tell.
 """
 
 import json
@@ -36,7 +37,9 @@ class Load:
         self._pool = [self._some_features() for _ in range(_POOL)]
 
     def _some_features(self) -> bytes:
-        return json.dumps([round(self._draw.gauss(0, 1), 5) for _ in FEATURES], separators=(",", ":")).encode()
+        return json.dumps(
+            [round(self._draw.gauss(0, 1), 5) for _ in FEATURES], separators=(",", ":")
+        ).encode()
 
     @staticmethod
     def row(request: int, place: int) -> int:
@@ -51,7 +54,9 @@ class Load:
         """The event of one candidate; `requested_at` in ms since the epoch."""
         return self.event(request, range(place, place + 1), requested_at, expected)
 
-    def event(self, request: int, places: Iterable[int], requested_at: int, expected: int) -> Message:
+    def event(
+        self, request: int, places: Iterable[int], requested_at: int, expected: int
+    ) -> Message:
         """The event of several candidates of a request."""
         key = b"request-%06d" % request
         return Message(
@@ -78,12 +83,17 @@ class Load:
 
     def request(self, request: int, requested_at: int) -> list[Message]:
         """One request that closes with its last candidate."""
-        return [self.message(request, place, requested_at, self.candidates) for place in range(self.candidates)]
+        return [
+            self.message(request, place, requested_at, self.candidates)
+            for place in range(self.candidates)
+        ]
 
     def interleaved(
         self, requests: int, requested_at: int, open_at_once: int = 64, missing: int = 0
     ) -> Iterator[Message]:
-        """Requests as many producers at once send them; each lacks `missing` candidates that it says to expect."""
+        """Requests as many producers at once send them; each lacks `missing` candidates that it
+        says to expect.
+        """
         expected, begun = self.candidates + missing, min(open_at_once, requests)
         running = [[request, 0] for request in range(begun)]
         while running:

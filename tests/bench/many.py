@@ -1,4 +1,5 @@
-"""Many models: a surface for each, a budget that holds a part of them, and one surface that is in use all the time.
+"""Many models: a surface for each, a budget that holds a part of them, and one surface that is in
+use all the time.
 
 Then as many surfaces whose models are one file under many names.
 """
@@ -78,7 +79,9 @@ def measure_shared(tenants: Tenants, lane: Lane, traffic: Traffic) -> Shared:
         requests=stream.requests,
         start=run.start,
         footprint=run.footprint,
-        constant=Latency.of([one.milliseconds for one in run.judged if visits[one.request] == tenants.names[0]]),
+        constant=Latency.of(
+            [one.milliseconds for one in run.judged if visits[one.request] == tenants.names[0]]
+        ),
     )
 
 
@@ -87,12 +90,24 @@ def _run(tenants: Tenants, lane: Lane, stream: Stream) -> _Run:
         start, before = _start(running, lane, meter, len(tenants.names))
         verified = meter.resident
         delivered = deliver(lane, stream)
-        after = wait_until_told(running, lane, lambda told: told.counts.get("feeds", 0) >= stream.requests)
+        after = wait_until_told(
+            running, lane, lambda told: told.counts.get("feeds", 0) >= stream.requests
+        )
         end = meter.resident
         lane.read_feeds(stream.requests)
-    assert not after.counts["unscored"], f"{after.counts['unscored']} feeds had to do without their model"
-    footprint = Footprint(*(_mib(size) for size in (after.tally["bytes_loaded"], verified, end, meter.peak)))
-    return _Run(start, footprint, before, after, [one for one in delivered if one.request >= stream.judged_from])
+    assert not after.counts["unscored"], (
+        f"{after.counts['unscored']} feeds had to do without their model"
+    )
+    footprint = Footprint(
+        *(_mib(size) for size in (after.tally["bytes_loaded"], verified, end, meter.peak))
+    )
+    return _Run(
+        start,
+        footprint,
+        before,
+        after,
+        [one for one in delivered if one.request >= stream.judged_from],
+    )
 
 
 def _start(running: Running, lane: Lane, meter: Meter, models: int) -> tuple[Start, WorkerStatus]:
@@ -106,8 +121,12 @@ def _start(running: Running, lane: Lane, meter: Meter, models: int) -> tuple[Sta
     return Start(round(ready, 2), round(verified, 2), round(idle, 1), _mib(resident)), later
 
 
-def waits_of(delivered: Sequence[Delivered], visits: Sequence[str], constant: str, loaded: Collection[str]) -> Waits:
-    """Latencies by what a request met; `visits` is the surface of each, `loaded` those whose models were there."""
+def waits_of(
+    delivered: Sequence[Delivered], visits: Sequence[str], constant: str, loaded: Collection[str]
+) -> Waits:
+    """Latencies by what a request met; `visits` is the surface of each, `loaded` those whose models
+    were there.
+    """
     first = {name: request for request, name in reversed(list(enumerate(visits)))}
 
     def kind(request: int) -> str:

@@ -8,9 +8,11 @@ from tests.bench.latency import Latency
 
 @dataclass(frozen=True)
 class Start:
-    """From the process's start: CPU seconds until it owned its partitions, and until every model was verified.
+    """From the process's start: CPU seconds until it owned its partitions, and until every model
+    was verified.
 
-    Then what it uses while nothing comes, in milliseconds of CPU a second; and MiB resident when it owned them.
+    Then what it uses while nothing comes, in milliseconds of CPU a second; and MiB resident when it
+    owned them.
     """
 
     ready_cpu_s: float
@@ -28,7 +30,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What is loaded by the worker's estimate, and what is resident: with every model verified, at the end, at most."""
+    """What is loaded by the worker's estimate, and what is resident: with every model verified, at
+    the end, at most.
+    """
 
     loaded_mib: float
     verified_mib: float
@@ -47,8 +51,9 @@ class Footprint:
 class Waits:
     """From the last candidate sent to the feed readable.
 
-    On the surface that is always in use; on others that are visited for the first time, with the model loaded since the
-    start or not; and on others at every later visit, whether the model was still there or loaded again.
+    On the surface that is always in use; on others that are visited for the first time, with the
+    model loaded since the start or not; and on others at every later visit, whether the model was
+    still there or loaded again.
     """
 
     constant: Latency
@@ -73,9 +78,11 @@ class Waits:
 
 @dataclass(frozen=True)
 class Many:
-    """Models of their own. `hits`, `misses`, `loads` and `evictions` are the worker's, over the stream alone.
+    """Models of their own. `hits`, `misses`, `loads` and `evictions` are the worker's, over the
+    stream alone.
 
-    `visits` are the requests to other surfaces than the one in constant use, `visited` those surfaces.
+    `visits` are the requests to other surfaces than the one in constant use, `visited` those
+    surfaces.
     """
 
     models: int
@@ -135,15 +142,22 @@ class Shared:
     constant: Latency
 
     def lines(self, while_loading: Latency) -> Iterator[str]:
-        """As a page; `while_loading` is the latency of the surface in constant use where other models load."""
+        """As a page; `while_loading` is the latency of the surface in constant use where other
+        models load.
+        """
         yield f"\nOne model under {self.models:,} names, a surface for each: {self.files_mib:.1f} MiB of files"
         yield f"  sessions   {self.sessions:,} loaded since the start; the same stream"
         yield self.start.line()
         yield self.footprint.line(self.start)
         yield f"  always     {_milliseconds(self.constant)}: the surface in constant use; nothing loads"
-        p50, p99 = while_loading.p50_ms / self.constant.p50_ms, while_loading.p99_ms / self.constant.p99_ms
+        p50, p99 = (
+            while_loading.p50_ms / self.constant.p50_ms,
+            while_loading.p99_ms / self.constant.p99_ms,
+        )
         yield f"  loading    beside it makes its feeds take {p50:.2f} times as long (p99: {p99:.2f})"
 
 
 def _milliseconds(latency: Latency) -> str:
-    return f"p50 {latency.p50_ms:6.1f} ms, p99 {latency.p99_ms:6.1f} ms, max {latency.max_ms:6.1f} ms"
+    return (
+        f"p50 {latency.p50_ms:6.1f} ms, p99 {latency.p99_ms:6.1f} ms, max {latency.max_ms:6.1f} ms"
+    )

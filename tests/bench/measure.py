@@ -1,4 +1,6 @@
-"""One whole run: the worker and its peers on the same backlog, then each on a stream of its own, then memory."""
+"""One whole run: the worker and its peers on the same backlog, then each on a stream of its own,
+then memory.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -23,7 +25,10 @@ def measure(rig: Rig, limits: Limits, peers: Sequence[Runner], say: Say) -> Repo
     backlog = rig.lane()
     say(f"writing a backlog of {limits.backlog_requests * limits.candidates:,} events")
     fill(backlog, load, limits.backlog_requests)
-    results = tuple(_result(rig, runner, load, limits, backlog.place.candidates, say) for runner in (WORKER, *peers))
+    results = tuple(
+        _result(rig, runner, load, limits, backlog.place.candidates, say)
+        for runner in (WORKER, *peers)
+    )
     say(f"{WORKER.name}: memory")
     memory = measure_memory(rig.lane(), load, limits.open_requests)
     traffic = Traffic(limits.seed, limits.candidates, limits.models_requests, limits.rate)
@@ -45,9 +50,13 @@ def measure(rig: Rig, limits: Limits, peers: Sequence[Runner], say: Say) -> Repo
     )
 
 
-def _result(rig: Rig, runner: Runner, load: Load, limits: Limits, candidates: str, say: Say) -> Result:
+def _result(
+    rig: Rig, runner: Runner, load: Load, limits: Limits, candidates: str, say: Say
+) -> Result:
     say(f"{runner.name}: backlog")
     backlog = measure_backlog(runner, rig.lane(candidates), load, limits.backlog_requests)
     say(f"{runner.name}: steady stream")
-    steady, latency = measure_steady(runner, rig.lane(), Stream(load, limits.steady_requests, limits.rate))
+    steady, latency = measure_steady(
+        runner, rig.lane(), Stream(load, limits.steady_requests, limits.rate)
+    )
     return Result(runner.name, runner.delivery, runner.lacks, backlog, steady, latency)

@@ -12,7 +12,9 @@ from tests.bench.runner import WORKER
 
 @dataclass(frozen=True)
 class Memory:
-    """MiB resident: with nothing open yet, with every request open, once all have closed, and the most ever seen."""
+    """MiB resident: with nothing open yet, with every request open, once all have closed, and the
+    most ever seen.
+    """
 
     requests: int
     candidates: int
@@ -25,7 +27,9 @@ class Memory:
 def measure_memory(lane: Lane, load: Load, requests: int) -> Memory:
     """Open every request (each lacks one candidate), then send what they lack."""
     requested_at, held = time.time_ns() // 1_000_000, requests * load.candidates
-    lacking = (load.message(r, load.candidates, requested_at, load.candidates + 1) for r in range(requests))
+    lacking = (
+        load.message(r, load.candidates, requested_at, load.candidates + 1) for r in range(requests)
+    )
     with WORKER.start(lane.place) as running, Meter(running.process.pid) as meter:
         running.wait_until_ready()
         before = meter.resident

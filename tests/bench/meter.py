@@ -1,4 +1,6 @@
-"""What a process costs, seen from outside: its CPU time (user and system, all threads) and its resident memory."""
+"""What a process costs, seen from outside: its CPU time (user and system, all threads) and its
+resident memory.
+"""
 
 import threading
 import time
@@ -24,7 +26,8 @@ class Meter:
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
-        # The process's CPU clock, as clock_getcpuclockid(3) makes it on Linux: /proc counts in ticks of 10 ms only.
+        # The process's CPU clock, as clock_getcpuclockid(3) makes it on Linux: /proc counts in
+        # ticks of 10 ms only.
         self._cpu_clock = (~pid << 3) | 2
         self._samples: list[Sample] = [self._look()]
         self._ended = threading.Event()
@@ -35,7 +38,10 @@ class Meter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._ended.set()
         self._thread.join()
@@ -61,7 +67,9 @@ class Meter:
 
     def _cpu_at(self, moment: float) -> float:
         """Between two looks the time is taken to have been used evenly."""
-        place = bisect_left(self._samples, moment, 1, len(self._samples) - 1, key=lambda sample: sample.at)
+        place = bisect_left(
+            self._samples, moment, 1, len(self._samples) - 1, key=lambda sample: sample.at
+        )
         before, after = self._samples[place - 1], self._samples[place]
         return before.cpu + (after.cpu - before.cpu) * (moment - before.at) / (after.at - before.at)
 
@@ -70,4 +78,6 @@ class Meter:
             self._samples.append(self._look())
 
     def _look(self) -> Sample:
-        return Sample(time.time(), time.clock_gettime(self._cpu_clock), self._process.memory_info().rss)
+        return Sample(
+            time.time(), time.clock_gettime(self._cpu_clock), self._process.memory_info().rss
+        )

@@ -1,4 +1,6 @@
-"""The bench's report: what was measured, on what, and how it reads. Every figure stands in a frozen value."""
+"""The bench's report: what was measured, on what, and how it reads. Every figure stands in a frozen
+value.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -40,7 +42,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """`results` begins with the worker; the peers follow. `load` is the machine's load before and after (1 min)."""
+    """`results` begins with the worker; the peers follow. `load` is the machine's load before and
+    after (1 min).
+    """
 
     machine: Machine
     limits: Limits

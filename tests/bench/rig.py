@@ -1,4 +1,6 @@
-"""The bench's own world: a stack in a temporary home, two small models, and topics for each measurement alone."""
+"""The bench's own world: a stack in a temporary home, two small models, and topics for each
+measurement alone.
+"""
 
 import os
 import uuid
@@ -63,9 +65,13 @@ class Rig:
         return cls(kafka, redis, folder)
 
     def lane(self, candidates: str | None = None) -> "Lane":
-        """A new group with its own topics; `candidates` names a topic of another lane to read again."""
+        """A new group with its own topics; `candidates` names a topic of another lane to read
+        again.
+        """
         lane = Lane(self, f"bench-{uuid.uuid4().hex[:8]}", candidates)
-        names = [lane.place.feeds, lane.place.letters] + ([lane.place.candidates] if candidates is None else [])
+        names = [lane.place.feeds, lane.place.letters] + (
+            [lane.place.candidates] if candidates is None else []
+        )
         # Also for the feeds: their producers' clocks say different things in different programs.
         log_append = {"message.timestamp.type": "LogAppendTime"}
         create_topics(self.kafka, [TopicPlan(name, PARTITIONS, log_append) for name in names])
@@ -118,14 +124,18 @@ class Lane:
         return sender.sent
 
     def wait_until_taken(self, running: Running, events: int) -> None:
-        """Wait until the worker has taken in so many events and committed that, whether they are open or not."""
+        """Wait until the worker has taken in so many events and committed that, whether they are
+        open or not.
+        """
         with _closing(self._asker()) as consumer:
             running.wait_until(lambda: self._taken(consumer) >= events)
 
     def wait_until_published(self, running: Running, events: int) -> None:
         """Wait until so many events are behind the committed offsets: nothing is left open."""
         with _closing(self._asker()) as consumer:
-            running.wait_until(lambda: sum(max(0, at.offset) for at in self._committed(consumer)) >= events)
+            running.wait_until(
+                lambda: sum(max(0, at.offset) for at in self._committed(consumer)) >= events
+            )
 
     def _asker(self) -> Consumer:
         """A client that may ask what the group has committed; it never joins."""
@@ -137,9 +147,15 @@ class Lane:
         return sum(pointer.next for pointer in pointers if pointer is not None)
 
     def _committed(self, consumer: Consumer) -> list[TopicPartition]:
-        """What the group has committed; nothing while the broker still makes up its mind who keeps that."""
+        """What the group has committed; nothing while the broker still makes up its mind who keeps
+        that.
+        """
         try:
-            return list(consumer.committed([TopicPartition(self.place.candidates, p) for p in range(PARTITIONS)], 30.0))
+            return list(
+                consumer.committed(
+                    [TopicPartition(self.place.candidates, p) for p in range(PARTITIONS)], 30.0
+                )
+            )
         except KafkaException as error:
             if error.args[0].code() in _NO_COORDINATOR_YET:
                 return []
@@ -161,7 +177,9 @@ class Lane:
 
 def check_keys(keys: Sequence[bytes | None], count: int) -> None:
     """The feeds' keys: where one is lost or doubled, what was measured is not worth saying."""
-    assert len(keys) == len(set(keys)) == count, f"{count} requests, {len(keys)} feeds of {len(set(keys))} requests"
+    assert len(keys) == len(set(keys)) == count, (
+        f"{count} requests, {len(keys)} feeds of {len(set(keys))} requests"
+    )
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""What is measured: the worker, and the peers that rank the same events. Each is one process of its own."""
+"""What is measured: the worker, and the peers that rank the same events. Each is one process of its
+own.
+"""
 
 import os
 import subprocess
@@ -34,8 +36,8 @@ class Place:
 class Runner:
     """A program that ranks. It is `ready` once it has said that word as often as it has partitions.
 
-    `lacks` says what it does not do that the worker does; `python` is None for our own interpreter. It ends by itself
-    on SIGTERM.
+    `lacks` says what it does not do that the worker does; `python` is None for our own interpreter.
+    It ends by itself on SIGTERM.
     """
 
     name: str
@@ -53,7 +55,11 @@ class Runner:
         command = [str(self.python or sys.executable), *self.words(place)]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command, env=os.environ | self.settings(place), stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                command,
+                env=os.environ | self.settings(place),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
             )
         try:
             yield Running(process, log, self.ready)
@@ -77,7 +83,9 @@ class Running:
         self.wait_until(lambda: self.log.read_text().count(self.ready) >= PARTITIONS)
 
     def wait_until(self, condition: Callable[[], bool], patience: float = 300.0) -> None:
-        """Wait for a condition; fails with the process's log where the process ends before or the patience does."""
+        """Wait for a condition; fails with the process's log where the process ends before or the
+        patience does.
+        """
         until(lambda: condition() or self.process.poll() is not None, self.log.read_text, patience)
         assert condition(), self.log.read_text()
 
@@ -99,22 +107,44 @@ def _worker_settings(place: Place) -> Mapping[str, str]:
 
 
 def _peer(name: str, delivery: str, lacks: str, module: str, python: Path | None = None) -> Runner:
-    """A module of tests.bench.peers: it takes its place as arguments and says `ready` for each partition."""
+    """A module of tests.bench.peers: it takes its place as arguments and says `ready` for each
+    partition.
+    """
     script = Path(__file__).parent / "peers" / f"{module}.py"
 
     def words(place: Place) -> list[str]:
-        return [str(script), place.kafka, place.group, place.candidates, place.feeds, str(place.models)]
+        return [
+            str(script),
+            place.kafka,
+            place.group,
+            place.candidates,
+            place.feeds,
+            str(place.models),
+        ]
 
     return Runner(name, delivery, lacks, words, lambda _: {}, "ready", python)
 
 
 def quix(python: Path) -> Runner:
     """The application in Quix Streams, run by the interpreter that has it."""
-    return _peer("Quix Streams", "exactly-once", f"loses open requests in a crash; {_BARE}", "quix_app", python)
+    return _peer(
+        "Quix Streams",
+        "exactly-once",
+        f"loses open requests in a crash; {_BARE}",
+        "quix_app",
+        python,
+    )
 
 
 _BARE = "no deadlines, validation, dead letters or live weights"
-PLAIN_LOOP = _peer("hand-written loop", "at-least-once", f"doubles feeds in a crash; {_BARE}", "plain_loop")
+PLAIN_LOOP = _peer(
+    "hand-written loop", "at-least-once", f"doubles feeds in a crash; {_BARE}", "plain_loop"
+)
 WORKER = Runner(
-    "trimtab worker", "exactly-once", "", lambda _: ["-m", "workers.cli", "worker"], _worker_settings, "event=restored"
+    "trimtab worker",
+    "exactly-once",
+    "",
+    lambda _: ["-m", "workers.cli", "worker"],
+    _worker_settings,
+    "event=restored",
 )

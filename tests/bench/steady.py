@@ -1,7 +1,8 @@
 """A steady stream: so many requests a second, each sent in one go, from another process.
 
-Latency is from the last candidate of a request (the moment before it is handed to a producer that does not linger)
-to its feed in the hands of a consumer under read_committed. Both moments are of the machine's one monotonic clock.
+Latency is from the last candidate of a request (the moment before it is handed to a producer that
+does not linger) to its feed in the hands of a consumer under read_committed. Both moments are of
+the machine's one monotonic clock.
 """
 
 import time
@@ -29,7 +30,9 @@ _SILENCE_SECONDS = 30.0
 
 
 def judged_from(requests: int, rate: float) -> int:
-    """The first request that counts: those of the first seconds do not, the broker, too, is slow until it is warm."""
+    """The first request that counts: those of the first seconds do not, the broker, too, is slow
+    until it is warm.
+    """
     return min(int(rate * WARM_UP_SECONDS), requests // 2)
 
 
@@ -76,7 +79,9 @@ def deliver(lane: Lane, stream: Stream) -> list[Delivered]:
 
 
 def send_stream(kafka: str, topic: str, stream: Stream) -> list[int]:
-    """Runs in a process of its own: for each request, when its last candidate was sent (ns, monotonic)."""
+    """Runs in a process of its own: for each request, when its last candidate was sent (ns,
+    monotonic).
+    """
     sender = Sender.to(Cluster(kafka, {"linger.ms": "0"}), topic)
     sent, began = [], time.monotonic()
     for request in range(stream.requests):

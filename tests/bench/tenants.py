@@ -11,7 +11,7 @@ from tests.bench.cost import MIB
 from tests.bench.rig import DEADLINE_MS, MODELS_FOLDER, SURFACES_FILE, Rig
 from tests.scoring.building import FEATURES, add_model, trees
 from workers.scoring.manifest import MODEL
-from workers.scoring.shelves import session_bytes
+from workers.scoring.session_cache import session_bytes
 
 TREES, DEPTH = 100, 3
 _SURFACE = """
@@ -27,7 +27,8 @@ weights = {{ {name} = 1.0 }}
 
 @dataclass(frozen=True)
 class Tenants:
-    """Surfaces by name, the model of each under the objective of that name, and the bytes of each model.onnx.
+    """Surfaces by name, the model of each under the objective of that name, and the bytes of each
+    model.onnx.
 
     The first surface is the one in constant use. The budget of `rig` is for `held` of the models.
     """
@@ -44,7 +45,9 @@ class Tenants:
         place.mkdir()
         names = tuple(f"surface-{number:04d}" for number in range(count))
         surfaces = "".join(_SURFACE.format(name=name, deadline=DEADLINE_MS) for name in names)
-        (place / SURFACES_FILE).write_text(f"[feature_sets.wide]\nnames = {json.dumps(FEATURES)}\n{surfaces}")
+        (place / SURFACES_FILE).write_text(
+            f"[feature_sets.wide]\nnames = {json.dumps(FEATURES)}\n{surfaces}"
+        )
         seeds = [0] * count if held is None else range(count)
         sizes = tuple(_add(place / MODELS_FOLDER, *of) for of in zip(names, seeds, strict=True))
         budget = ceil((held or 1) * session_bytes(max(sizes)) / MIB)

@@ -1,4 +1,6 @@
-"""The bench measures what it says: tiny counts on the real stack, and nothing asserted of how fast anything is."""
+"""The bench measures what it says: tiny counts on the real stack, and nothing asserted of how fast
+anything is.
+"""
 
 import math
 from collections import Counter
@@ -51,11 +53,17 @@ def figures(value: object, path: str = "") -> Iterator[tuple[str, float]]:
 
 
 def test_every_figure_of_a_report_is_finite_and_above_zero(report: Report) -> None:
-    wrong = {path: figure for path, figure in figures(report.as_json()) if not (math.isfinite(figure) and figure > 0)}
+    wrong = {
+        path: figure
+        for path, figure in figures(report.as_json())
+        if not (math.isfinite(figure) and figure > 0)
+    }
     assert not {path for path in wrong if not path.startswith(".load")}
 
 
-def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(report: Report) -> None:
+def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(
+    report: Report,
+) -> None:
     assert [result.name for result in report.results] == ["trimtab worker", "hand-written loop"]
     for result in report.results:
         assert (result.backlog.requests, result.backlog.candidates) == (2000, 20_000)
@@ -63,16 +71,27 @@ def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(rep
     assert (report.memory.requests, report.memory.candidates) == (50, 500)
 
 
-def test_a_budget_for_some_models_of_many_lets_models_go_and_loads_them_again(report: Report) -> None:
+def test_a_budget_for_some_models_of_many_lets_models_go_and_loads_them_again(
+    report: Report,
+) -> None:
     many = report.many
-    assert (many.models, many.requests, many.visits, many.waits.constant.requests) == (60, 300, 75, 75)
+    assert (many.models, many.requests, many.visits, many.waits.constant.requests) == (
+        60,
+        300,
+        75,
+        75,
+    )
     assert many.loads <= many.misses
     assert many.evictions > many.held  # more were loaded at the start than the budget is for
     assert many.waits.first_loaded.requests + many.waits.first_unloaded.requests == many.visited
 
 
 def test_one_file_under_many_names_is_loaded_once(report: Report) -> None:
-    assert (report.shared.models, report.shared.sessions, report.shared.constant.requests) == (60, 1, 75)
+    assert (report.shared.models, report.shared.sessions, report.shared.constant.requests) == (
+        60,
+        1,
+        75,
+    )
     assert report.shared.footprint.loaded_mib < report.many.footprint.loaded_mib
 
 
@@ -94,9 +113,14 @@ def test_interleaved_events_are_sound_and_make_whole_requests(tmp_path: Path) ->
     (tmp_path / "surfaces.toml").write_text(SURFACES)
     decoder = Decoder(load_surfaces(tmp_path / "surfaces.toml"))
     load = Load(seed=1, candidates=5)
-    events = [decoder.decode(value, key) for key, value in load.interleaved(20, requested_at=1, open_at_once=7)]
+    events = [
+        decoder.decode(value, key)
+        for key, value in load.interleaved(20, requested_at=1, open_at_once=7)
+    ]
     assert not any(event.refused for event in events)
-    assert Counter(event.request_id for event in events) == {f"request-{n:06d}": 5 for n in range(20)}
+    assert Counter(event.request_id for event in events) == {
+        f"request-{n:06d}": 5 for n in range(20)
+    }
     assert len({event.candidates[0].item_id for event in events}) == 100
 
 
@@ -132,7 +156,12 @@ def test_feeds_without_a_pause_between_them_are_parted_all_the_same() -> None:
 
 def test_percentiles_are_by_the_nearest_rank() -> None:
     latency = Latency.of([float(number) for number in range(100, 0, -1)])
-    assert (latency.requests, latency.p50_ms, latency.p99_ms, latency.max_ms) == (100, 50.0, 99.0, 100.0)
+    assert (latency.requests, latency.p50_ms, latency.p99_ms, latency.max_ms) == (
+        100,
+        50.0,
+        99.0,
+        100.0,
+    )
 
 
 def test_tenants_are_visited_by_zipfs_law_beside_the_one_in_constant_use() -> None:

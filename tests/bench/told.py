@@ -5,12 +5,14 @@ from contextlib import suppress
 
 from tests.bench.rig import Lane
 from tests.bench.runner import Running
-from workers.steering.connection import Link, RedisLost
+from workers.steering.connection import RedisLink, RedisLost
 from workers.steering.keys import Keys
 from workers.steering.status import WorkerStatus, decode
 
 
-def wait_until_told(running: Running, lane: Lane, condition: Callable[[WorkerStatus], bool]) -> WorkerStatus:
+def wait_until_told(
+    running: Running, lane: Lane, condition: Callable[[WorkerStatus], bool]
+) -> WorkerStatus:
     """Wait until the worker's status is as it should be; it is written about each second."""
     statuses = _Statuses(lane.place.redis, Keys(f"{lane.place.group}:"))
     running.wait_until(lambda: (told := statuses.look()) is not None and condition(told))
@@ -20,7 +22,11 @@ def wait_until_told(running: Running, lane: Lane, condition: Callable[[WorkerSta
 
 def loaded(told: WorkerStatus) -> set[str]:
     """The objectives of which a model is loaded."""
-    return {o for o, versions in told.library.items() if any(one.state == "loaded" for one in versions.values())}
+    return {
+        o
+        for o, versions in told.library.items()
+        if any(one.state == "loaded" for one in versions.values())
+    }
 
 
 class _Statuses:
@@ -33,7 +39,7 @@ class _Statuses:
 
     def look(self) -> WorkerStatus | None:
         """The last status that there was; what Redis does not answer at once is looked for again."""
-        with suppress(RedisLost), Link(self._redis) as link:
+        with suppress(RedisLost), RedisLink(self._redis) as link:
             (seen,) = link.ask(("ZRANGE", self._keys.live, 0, -1, "WITHSCORES"))
             if isinstance(seen, list) and seen and seen != self._seen:
                 (text,) = link.ask(("GET", self._keys.status(seen[0][0].decode())))

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.codec.dead_letters import MESSAGE_BYTES, dead_letter_headers, fit_dead_letter, read_dead_letter
+from workers.codec.dead_letters import (
+    MESSAGE_BYTES,
+    dead_letter_headers,
+    fit_dead_letter,
+    read_dead_letter,
+)
 from workers.codec.formats import Headers
 
 OWN: Headers = [("content-type", b"application/json"), ("trace", None), ("trace", b"\xff")]
@@ -48,25 +53,37 @@ def test_a_message_never_makes_a_letter_too_large(text: str, times: int) -> None
     kept.decode()
 
 
-@pytest.mark.parametrize("headers", [None, [], OWN, [("trimtab.message", b"why")], [("trimtab.reason", None)]])
+@pytest.mark.parametrize(
+    "headers", [None, [], OWN, [("trimtab.message", b"why")], [("trimtab.reason", None)]]
+)
 def test_a_record_without_a_reason_is_no_dead_letter(headers: Headers | None) -> None:
     assert read_dead_letter(b"k", b"v", headers) is None
 
 
 @pytest.mark.parametrize("offset", [b"", b"-1", b"x", b"1" * 30, "²".encode(), b"\xff", None])
 def test_a_letter_of_another_hand_is_read_as_far_as_it_goes(offset: bytes | None) -> None:
-    letter = read_dead_letter(b"k", b"v", [("trimtab.reason", b"late"), ("__connect.errors.offset", offset)])
+    letter = read_dead_letter(
+        b"k", b"v", [("trimtab.reason", b"late"), ("__connect.errors.offset", offset)]
+    )
     assert letter == ("late", "", "", -1, -1, b"k", b"v", [], None, None, 0)
 
 
 def _wire_size(key: bytes, value: bytes | None, headers: Headers) -> int:
-    return len(key) + len(value or b"") + sum(len(name) + len(text or b"") + 10 for name, text in headers)
+    return (
+        len(key)
+        + len(value or b"")
+        + sum(len(name) + len(text or b"") + 10 for name, text in headers)
+    )
 
 
 @pytest.mark.parametrize("value", [None, b"", b"v" * 1000])
 def test_a_letter_that_fits_is_not_touched(value: bytes | None) -> None:
     headers = _headers(OWN)
-    assert fit_dead_letter(b"k", value, headers, _wire_size(b"k", value, headers)) == (b"k", value, headers)
+    assert fit_dead_letter(b"k", value, headers, _wire_size(b"k", value, headers)) == (
+        b"k",
+        value,
+        headers,
+    )
 
 
 @given(st.integers(0, 9000), st.integers(0, 9000), st.integers(0, 9000), st.integers(800, 20_000))
@@ -80,14 +97,21 @@ def test_a_letter_too_large_is_cut_to_its_limit_and_still_says_why_and_where(
     assert _wire_size(b"key", kept, fitting) <= limit
     letter = read_dead_letter(b"key", kept, fitting)
     assert letter is not None
-    assert (letter.reason, letter.topic, letter.partition, letter.offset) == ("late", "candidates", 3, 412)
+    assert (letter.reason, letter.topic, letter.partition, letter.offset) == (
+        "late",
+        "candidates",
+        3,
+        412,
+    )
     assert letter.value_bytes == (None if (kept, fitting) == (b"v" * value, headers) else value)
     assert letter.headers in ([], [("trace", b"t" * own)])
 
 
 def test_the_value_is_cut_before_anything_else_is() -> None:
     headers = _headers(OWN)
-    _, kept, fitting = fit_dead_letter(b"k", b"abcdef" * 100, headers, _wire_size(b"k", None, headers) + 100)
+    _, kept, fitting = fit_dead_letter(
+        b"k", b"abcdef" * 100, headers, _wire_size(b"k", None, headers) + 100
+    )
     assert fitting == [*headers, ("trimtab.value-bytes", b"600")]
     assert kept
     assert (b"abcdef" * 100).startswith(kept)
@@ -99,14 +123,23 @@ def test_no_value_stays_no_value() -> None:
     assert ("trimtab.value-bytes", b"0") in fitting
 
 
-@pytest.mark.parametrize("own", [[], [("trace", b"t" * 900_000)], [("a", None), ("b", b"t" * 9000)]])
-def test_a_letter_that_is_too_large_without_its_value_loses_its_headers_and_its_key_and_says_so(own: Headers) -> None:
+@pytest.mark.parametrize(
+    "own", [[], [("trace", b"t" * 900_000)], [("a", None), ("b", b"t" * 9000)]]
+)
+def test_a_letter_that_is_too_large_without_its_value_loses_its_headers_and_its_key_and_says_so(
+    own: Headers,
+) -> None:
     key = b"k" * 900_000
     fitted = fit_dead_letter(key, b"v" * 5000, _headers(own, "é" * 20_000), 3072)
     assert _wire_size(fitted.key or b"", fitted.value, fitted.headers) <= 3072
     letter = read_dead_letter(*fitted)
     assert letter is not None
-    assert (letter.reason, letter.topic, letter.partition, letter.offset) == ("late", "candidates", 3, 412)
+    assert (letter.reason, letter.topic, letter.partition, letter.offset) == (
+        "late",
+        "candidates",
+        3,
+        412,
+    )
     assert (letter.key, letter.key_bytes) == (None, 900_000)
     assert (letter.headers, letter.headers_left_out) == ([], len(own))
     assert letter.value_bytes == 5000

@@ -27,7 +27,9 @@ def _type(text: str | None, name: str = "content-type") -> Headers:
     return [(name, None if text is None else text.encode())]
 
 
-def _refusal(value: bytes | None, key: bytes | None = KEY, headers: Headers | None = None) -> EventRefused:
+def _refusal(
+    value: bytes | None, key: bytes | None = KEY, headers: Headers | None = None
+) -> EventRefused:
     with pytest.raises(EventRefused) as refusal:
         DECODER.decode(value, key, headers)
     return refusal.value
@@ -42,7 +44,10 @@ def _refusal(value: bytes | None, key: bytes | None = KEY, headers: Headers | No
         (IN_JSON, _type("application/json")),
         (IN_JSON, _type("APPLICATION/Json ; charset=utf-8", "Content-Type")),
         (IN_PROTOBUF, _type("application/x-protobuf")),
-        (IN_PROTOBUF, _type("text/csv") + _type("application/x-protobuf;proto=trimtab.v1.CandidateEvent")),
+        (
+            IN_PROTOBUF,
+            _type("text/csv") + _type("application/x-protobuf;proto=trimtab.v1.CandidateEvent"),
+        ),
         (FRAME + IN_JSON, None),
         (FRAME + b"\n\t " + IN_JSON, None),
         (FRAME + IN_JSON, _type("application/json")),
@@ -51,7 +56,9 @@ def _refusal(value: bytes | None, key: bytes | None = KEY, headers: Headers | No
         (FRAME + b"\x04\x02\x90\x01" + IN_PROTOBUF, _type("application/x-protobuf")),
     ],
 )
-def test_every_way_to_state_a_format_gives_the_same_event(value: bytes, headers: Headers | None) -> None:
+def test_every_way_to_state_a_format_gives_the_same_event(
+    value: bytes, headers: Headers | None
+) -> None:
     event = DECODER.decode(value, KEY, headers)
     assert event == DECODER.decode(IN_JSON, KEY)
     assert event.surface is HOME
@@ -67,7 +74,9 @@ def test_without_readable_headers_the_bytes_show_the_format(space: str, frame: b
 
 
 @pytest.mark.parametrize("request_id", ["{".ljust(123, "}"), "{}", "\n{}"])
-def test_a_message_that_begins_like_json_after_whitespace_is_seen_to_be_protobuf(request_id: str) -> None:
+def test_a_message_that_begins_like_json_after_whitespace_is_seen_to_be_protobuf(
+    request_id: str,
+) -> None:
     message = CandidateEvent.FromString(IN_PROTOBUF)
     message.request_id = request_id
     value: bytes = message.SerializeToString()
@@ -76,7 +85,9 @@ def test_a_message_that_begins_like_json_after_whitespace_is_seen_to_be_protobuf
 
 
 def test_the_default_format_is_that_of_the_topic() -> None:
-    assert Decoder(SURFACES, Format.PROTOBUF).decode(IN_PROTOBUF, KEY) == DECODER.decode(IN_JSON, KEY)
+    assert Decoder(SURFACES, Format.PROTOBUF).decode(IN_PROTOBUF, KEY) == DECODER.decode(
+        IN_JSON, KEY
+    )
     with pytest.raises(EventRefused, match=r"^Protobuf: "):
         Decoder(SURFACES, Format.PROTOBUF).decode(IN_JSON, KEY)
 
@@ -85,7 +96,9 @@ def test_the_default_format_is_that_of_the_topic() -> None:
 def test_another_content_type_is_refused_with_what_was_got(stated: str | None) -> None:
     refusal = _refusal(IN_JSON, KEY, _type(stated))
     assert refusal.reason == Reason.CONTENT_TYPE
-    assert refusal.message.startswith(f"content-type: got {'null' if stated is None else repr(stated)}, expected ")
+    assert refusal.message.startswith(
+        f"content-type: got {'null' if stated is None else repr(stated)}, expected "
+    )
 
 
 def test_a_content_type_that_is_no_utf_8_is_refused() -> None:
@@ -110,8 +123,13 @@ def test_framing_that_is_cut_short_or_wrong_is_malformed(value: bytes) -> None:
     assert refusal.message.startswith("Confluent framing: ")
 
 
-@given(st.binary(max_size=12), st.sampled_from([None, *(_type(f.content_type.decode()) for f in Format)]))
-def test_whatever_follows_a_zero_byte_is_refused_and_never_a_crash(rest: bytes, headers: Headers | None) -> None:
+@given(
+    st.binary(max_size=12),
+    st.sampled_from([None, *(_type(f.content_type.decode()) for f in Format)]),
+)
+def test_whatever_follows_a_zero_byte_is_refused_and_never_a_crash(
+    rest: bytes, headers: Headers | None
+) -> None:
     assert _refusal(b"\0" + rest, KEY, headers).reason in (Reason.MALFORMED, Reason.INVALID)
 
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from tests.codec.wire import AT, KEY, SURFACES, candidate, encoded, protobuf_values, sound
 from workers.codec.decoder import Decoder
-from workers.codec.event_files import EventFileBroken, RawEvent, feature_names, read_events, request_id_of, restamp
+from workers.codec.event_files import (
+    EventFileBroken,
+    RawEvent,
+    feature_names,
+    read_events,
+    request_id_of,
+    restamp,
+)
 from workers.codec.formats import Format
 from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
 from workers.ranking.refusal import EventRefused, Reason
@@ -20,12 +27,16 @@ from workers.ranking.refusal import EventRefused, Reason
 
 def _message(request_id: str = "r-1", width: int = 3) -> bytes:
     candidates = [Candidate(item_id="x", features=[0.5] * width)]
-    event = CandidateEvent(request_id=request_id, surface="home", user_id="u", requested_at=AT, candidates=candidates)
+    event = CandidateEvent(
+        request_id=request_id, surface="home", user_id="u", requested_at=AT, candidates=candidates
+    )
     return bytes(event.SerializeToString())
 
 
 def _varint(number: int) -> bytes:
-    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + _varint(number >> 7)
+    return (
+        bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + _varint(number >> 7)
+    )
 
 
 def _delimited(*messages: bytes) -> bytes:
@@ -43,7 +54,9 @@ def test_json_lines_are_numbered_and_blank_ones_passed_over(form: Format | None)
 
 @pytest.mark.parametrize("form", [None, Format.PROTOBUF])
 @pytest.mark.parametrize("width", [1, 3, 32, 400, 40_000])
-def test_delimited_messages_are_numbered_whatever_their_length(form: Format | None, width: int) -> None:
+def test_delimited_messages_are_numbered_whatever_their_length(
+    form: Format | None, width: int
+) -> None:
     messages = [_message(f"r-{number}", width) for number in range(3)]
     assert list(read_events(BytesIO(_delimited(*messages)), form)) == [
         RawEvent(message, Format.PROTOBUF, number) for number, message in enumerate(messages, 1)
@@ -54,10 +67,14 @@ def test_delimited_messages_are_numbered_whatever_their_length(form: Format | No
 def test_protobuf_is_told_from_json_by_the_first_event(request_id: str) -> None:
     message = _message(request_id)
     assert [e.format for e in read_events(BytesIO(_delimited(message)))] == [Format.PROTOBUF]
-    assert [e.format for e in read_events(BytesIO(encoded(sound(request_id=request_id))))] == [Format.JSON]
+    assert [e.format for e in read_events(BytesIO(encoded(sound(request_id=request_id))))] == [
+        Format.JSON
+    ]
 
 
-@pytest.mark.parametrize("content", [_delimited(_message(), _message("r-2", 300)), encoded(sound()) + b"\n{}\n"])
+@pytest.mark.parametrize(
+    "content", [_delimited(_message(), _message("r-2", 300)), encoded(sound()) + b"\n{}\n"]
+)
 def test_a_pipe_reads_as_a_file_does(content: bytes) -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as end:
@@ -73,7 +90,9 @@ def test_an_empty_file_has_no_events(form: Format | None) -> None:
     assert list(read_events(BytesIO(b""), form)) == []
 
 
-@pytest.mark.parametrize("first", [b"garbage", b"\xef\xbb\xbf{}", b"{", b"\xff\xfe\xff\xff\xff\xff", b"0", b"[1]"])
+@pytest.mark.parametrize(
+    "first", [b"garbage", b"\xef\xbb\xbf{}", b"{", b"\xff\xfe\xff\xff\xff\xff", b"0", b"[1]"]
+)
 def test_a_broken_line_is_handed_on_with_its_number_and_the_next_is_read(first: bytes) -> None:
     events = list(read_events(BytesIO(first + b"\n" + encoded(sound()) + b"\n")))
     assert events == [RawEvent(first, Format.JSON, 1), RawEvent(encoded(sound()), Format.JSON, 2)]
@@ -99,7 +118,9 @@ def test_a_length_that_cannot_be_is_broken() -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from([None, *Format]))
-def test_any_file_gives_events_or_says_where_it_is_broken(content: bytes, form: Format | None) -> None:
+def test_any_file_gives_events_or_says_where_it_is_broken(
+    content: bytes, form: Format | None
+) -> None:
     events: list[RawEvent] = []
     with suppress(EventFileBroken):
         events.extend(read_events(BytesIO(content), form))
@@ -114,7 +135,9 @@ def test_the_request_id_is_read_from_both_formats() -> None:
     assert request_id_of(_message("é"), Format.PROTOBUF) == "é"
 
 
-@pytest.mark.parametrize("value", [b"", b"[]", b"{}", b'{"request_id":1}', b'{"request_id":""}', b"\xff", b"{" * 9999])
+@pytest.mark.parametrize(
+    "value", [b"", b"[]", b"{}", b'{"request_id":1}', b'{"request_id":""}', b"\xff", b"{" * 9999]
+)
 def test_a_request_id_that_cannot_be_read_is_none(value: bytes) -> None:
     assert request_id_of(value, Format.JSON) is None
 
@@ -135,7 +158,10 @@ def test_restamping_json_changes_the_time_and_no_other_byte_of_any_value() -> No
 
 
 def test_restamping_gives_a_time_to_an_event_without_one() -> None:
-    assert json.loads(restamp(b'{"request_id":"r"}', Format.JSON, 7)) == {"request_id": "r", "requested_at": 7}
+    assert json.loads(restamp(b'{"request_id":"r"}', Format.JSON, 7)) == {
+        "request_id": "r",
+        "requested_at": 7,
+    }
 
 
 @given(protobuf_values())
@@ -149,7 +175,9 @@ def test_restamping_protobuf_keeps_unknown_fields_and_all_else(value: bytes) -> 
     after = CandidateEvent.FromString(changed)
     assert after.requested_at == 1234
     before.requested_at = 1234
-    assert after.SerializeToString(deterministic=True) == before.SerializeToString(deterministic=True)
+    assert after.SerializeToString(deterministic=True) == before.SerializeToString(
+        deterministic=True
+    )
 
 
 @pytest.mark.parametrize("value", [b"", b"[]", b"{", b"\xff", b'{"a":NaN}', b"[" * 9999])
@@ -161,8 +189,15 @@ def test_an_event_that_cannot_be_read_is_not_restamped(value: bytes) -> None:
 
 def test_feature_names_are_told_for_each_candidate() -> None:
     listed = [candidate("x", features={"a": 1, "zz": "?"}), candidate("y"), 7, {"item_id": "w"}]
-    assert feature_names(encoded(sound(candidates=listed)), Format.JSON) == [{"a", "zz"}, set(), set(), set()]
-    message = CandidateEvent(candidates=[Candidate(features_by_name={"a": 1}), Candidate(features=[1])])
+    assert feature_names(encoded(sound(candidates=listed)), Format.JSON) == [
+        {"a", "zz"},
+        set(),
+        set(),
+        set(),
+    ]
+    message = CandidateEvent(
+        candidates=[Candidate(features_by_name={"a": 1}), Candidate(features=[1])]
+    )
     assert feature_names(message.SerializeToString(), Format.PROTOBUF) == [{"a"}, set()]
 
 

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed, feed_headers, read_published
+from workers.codec.feeds import (
+    FeedUnreadable,
+    decode_feed,
+    encode_feed,
+    feed_headers,
+    read_published,
+)
 from workers.codec.formats import Format, Headers
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed, FeedItem
@@ -28,7 +34,9 @@ _FLOAT64 = st.floats(allow_nan=False, allow_infinity=False)
 def feeds(draw: st.DrawFn) -> Feed:
     objectives = draw(st.lists(_TEXTS, min_size=1, max_size=3, unique=True))
     scores, sources = st.tuples(*(_FLOAT32 for _ in objectives)), st.none() | _TEXTS
-    items = st.builds(FeedItem, _TEXTS, _FLOAT64, scores, sources, st.dictionaries(_TEXTS, _FLOAT64, max_size=2))
+    items = st.builds(
+        FeedItem, _TEXTS, _FLOAT64, scores, sources, st.dictionaries(_TEXTS, _FLOAT64, max_size=2)
+    )
     removals = st.builds(Removal, _TEXTS, _TEXTS, sources, st.just(()) | scores)
     values = {name: draw(_FLOAT64) for name in objectives}
     return Feed(
@@ -78,12 +86,18 @@ def test_a_feed_comes_back_as_it_went_out(form: Format, feed: Feed) -> None:
     value = encode_feed(feed, form, ROOMY)
     assert repr(decode_feed(value, feed_headers(form))) == repr(feed)
     assert decode_feed(value) == feed
-    assert read_published(value, feed_headers(form)) == (feed.requested_at, feed.surface, feed.request_id)
+    assert read_published(value, feed_headers(form)) == (
+        feed.requested_at,
+        feed.surface,
+        feed.request_id,
+    )
     assert read_published(value) == (feed.requested_at, feed.surface, feed.request_id)
 
 
 @pytest.mark.parametrize("length", [9, 10, 13, 32, 123])
-def test_a_feed_in_protobuf_that_looks_like_json_after_whitespace_is_read_as_what_it_is(length: int) -> None:
+def test_a_feed_in_protobuf_that_looks_like_json_after_whitespace_is_read_as_what_it_is(
+    length: int,
+) -> None:
     feed = replace(_feed(2), request_id="{".ljust(length, "}"))
     value = encode_feed(feed, Format.PROTOBUF, ROOMY)
     assert value.lstrip()[:1] == b"{"
@@ -102,18 +116,28 @@ def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
     record = json.loads(encode_feed(_feed(1), Format.JSON, ROOMY))
     contract = "request_id surface user_id requested_at ranked_at completion refused arm weights models items"
     assert list(record) == contract.split()
-    assert record["weights"] == {"version": _feed(1).weights.version, "values": {"quality": 0.5, "engagement": 0.25}}
+    assert record["weights"] == {
+        "version": _feed(1).weights.version,
+        "values": {"quality": 0.5, "engagement": 0.25},
+    }
     assert list(record["items"][0]) == ["item_id", "position", "final_score", "scores"]
-    full = json.loads(encode_feed(replace(_feed(1, removed=1), truncated=2, below_top_k=3), Format.JSON, ROOMY))
+    full = json.loads(
+        encode_feed(replace(_feed(1, removed=1), truncated=2, below_top_k=3), Format.JSON, ROOMY)
+    )
     assert list(full) == [*contract.split(), "removed", "truncated", "below_top_k"]
     assert (full["truncated"], full["below_top_k"]) == (2, 3)
     assert full["removed"] == [{"item_id": "gone-0", "reason": "score-not-finite"}]
 
 
-def test_what_the_rules_on_sources_and_the_look_ups_did_stands_at_the_end_and_only_where_they_did_something() -> None:
+def test_what_the_rules_on_sources_and_the_look_ups_did_stands_at_the_end_and_only_where_they_did_something() -> (
+    None
+):
     ruled = replace(
         _feed(0),
-        items=[FeedItem("a", 0.5, (1.0, 0.5), "worldnews", {"diversity": -0.125}), FeedItem("b", 0.25, (0.5, 0.0))],
+        items=[
+            FeedItem("a", 0.5, (1.0, 0.5), "worldnews", {"diversity": -0.125}),
+            FeedItem("b", 0.25, (0.5, 0.0)),
+        ],
         removed=[Removal("c", "source-limit", "worldnews", (0.25, 0.5)), Removal("d", "seen")],
         diversity=Diversity(0.8, 0.3),
         max_per_source=1,
@@ -122,7 +146,14 @@ def test_what_the_rules_on_sources_and_the_look_ups_did_stands_at_the_end_and_on
         unlisted=1,
     )
     record = json.loads(encode_feed(ruled, Format.JSON, ROOMY))
-    assert list(record)[-6:] == ["removed", "unlisted", "diversity", "max_per_source", "skipped", "defaulted"]
+    assert list(record)[-6:] == [
+        "removed",
+        "unlisted",
+        "diversity",
+        "max_per_source",
+        "skipped",
+        "defaulted",
+    ]
     assert [list(item)[4:] for item in record["items"]] == [["source", "adjustments"], []]
     assert record["items"][0]["adjustments"] == {"diversity": -0.125}
     assert record["removed"] == [
@@ -135,7 +166,11 @@ def test_what_the_rules_on_sources_and_the_look_ups_did_stands_at_the_end_and_on
         {"item_id": "d", "reason": "seen"},
     ]
     assert (record["diversity"], record["max_per_source"]) == ({"decay": 0.8, "floor": 0.3}, 1)
-    assert (record["skipped"], record["defaulted"], record["unlisted"]) == (["blocked", "features"], ["b"], 1)
+    assert (record["skipped"], record["defaulted"], record["unlisted"]) == (
+        ["blocked", "features"],
+        ["b"],
+        1,
+    )
 
 
 def test_numbers_are_written_in_full_precision() -> None:
@@ -166,23 +201,31 @@ def test_a_feed_too_large_keeps_as_many_of_its_best_items_as_fit(
 
 
 @pytest.mark.parametrize("form", Format)
-def test_a_feed_below_whose_top_k_items_fell_keeps_that_count_when_it_is_cut_for_its_size(form: Format) -> None:
+def test_a_feed_below_whose_top_k_items_fell_keeps_that_count_when_it_is_cut_for_its_size(
+    form: Format,
+) -> None:
     cut = decode_feed(encode_feed(replace(_feed(40), below_top_k=7), form, 1000))
     assert cut.truncated == 40 - len(cut.items) > 0
     assert cut.below_top_k == 7
 
 
 @pytest.mark.parametrize("form", Format)
-def test_removed_items_that_leave_no_room_are_left_out_before_the_feed_is_lost(form: Format) -> None:
+def test_removed_items_that_leave_no_room_are_left_out_before_the_feed_is_lost(
+    form: Format,
+) -> None:
     feed = _feed(5, removed=500)
     assert decode_feed(encode_feed(feed, form, 2000)) == replace(feed, removed=[], unlisted=500)
 
 
 @pytest.mark.parametrize("form", Format)
-def test_defaulted_items_that_leave_no_room_are_left_out_too_and_the_feed_says_that_it_is_cut(form: Format) -> None:
+def test_defaulted_items_that_leave_no_room_are_left_out_too_and_the_feed_says_that_it_is_cut(
+    form: Format,
+) -> None:
     feed = replace(_feed(500), defaulted=[f"item-{place}" for place in range(500)])
     cut = decode_feed(encode_feed(feed, form, 3000))
-    assert cut == replace(feed, items=feed.items[: len(cut.items)], truncated=500 - len(cut.items), defaulted=[])
+    assert cut == replace(
+        feed, items=feed.items[: len(cut.items)], truncated=500 - len(cut.items), defaulted=[]
+    )
     assert 0 < len(cut.items) < 500
 
 
@@ -221,7 +264,10 @@ def test_a_foreign_record_is_no_feed(value: bytes | None, headers: Headers | Non
         (b'"scores":{"quality"', b'"scores":{"beauty"'),
         (b'"position":0', b'"position":"first"'),
         (b'"decay":0.5', b'"decay":1.5'),
-        (b'"reason":"source-limit","scores":{"quality"', b'"reason":"source-limit","scores":{"beauty"'),
+        (
+            b'"reason":"source-limit","scores":{"quality"',
+            b'"reason":"source-limit","scores":{"beauty"',
+        ),
     ],
 )
 def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_published(
@@ -238,7 +284,8 @@ def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_publis
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"items": [FeedItem("x", 0.0, (0.5,))]}, {"removed": [Removal("x", "y", "z", (0.5,))]}]
+    "wrong",
+    [{"items": [FeedItem("x", 0.0, (0.5,))]}, {"removed": [Removal("x", "y", "z", (0.5,))]}],
 )
 def test_scores_that_do_not_match_their_objectives_are_unreadable(wrong: dict[str, Any]) -> None:
     feed = replace(_feed(0), **wrong)
@@ -247,7 +294,9 @@ def test_scores_that_do_not_match_their_objectives_are_unreadable(wrong: dict[st
 
 
 def test_a_key_that_a_later_version_adds_is_ignored() -> None:
-    value = encode_feed(_feed(1), Format.JSON, ROOMY).replace(b'{"item_id"', b'{"explanations":[],"item_id"')
+    value = encode_feed(_feed(1), Format.JSON, ROOMY).replace(
+        b'{"item_id"', b'{"explanations":[],"item_id"'
+    )
     assert decode_feed(value) == _feed(1)
 
 
@@ -259,5 +308,8 @@ def test_anyone_can_recompute_the_final_score_from_the_json_record(scores: list[
         final += weight * score
     feed = replace(_feed(0), weights=weights, items=[FeedItem("x", final, (scores[0], scores[1]))])
     (item,) = json.loads(encode_feed(feed, Format.JSON, ROOMY))["items"]
-    assert 0.0 + 0.1 * item["scores"]["quality"] + 0.7 * item["scores"]["engagement"] == item["final_score"]
+    assert (
+        0.0 + 0.1 * item["scores"]["quality"] + 0.7 * item["scores"]["engagement"]
+        == item["final_score"]
+    )
     assert math.isfinite(item["final_score"])

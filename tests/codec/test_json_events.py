@@ -7,17 +7,27 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.codec.wire import HOME, KEY, SURFACES, TRIO, candidate, deeply_nested, encoded, json_values, sound
+from tests.codec.wire import (
+    HOME,
+    KEY,
+    SURFACES,
+    TRIO,
+    candidate,
+    deeply_nested,
+    encoded,
+    json_values,
+    sound,
+)
 from workers.codec.json_events import JsonEvents
-from workers.codec.sources import Sources
+from workers.codec.sources import SourceNames
 from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason
 
-EVENTS = JsonEvents(SURFACES, Sources())
+EVENTS = JsonEvents(SURFACES, SourceNames())
 
 
 def _truth(value: bytes, key: bytes | None = KEY) -> Event:
-    return EVENTS.truth(value, key)
+    return EVENTS.checked(value, key)
 
 
 def _outcome(value: bytes) -> Event | EventRefused:
@@ -30,7 +40,7 @@ def _outcome(value: bytes) -> Event | EventRefused:
 def _refusal(value: bytes, key: bytes | None = KEY) -> EventRefused:
     assert EVENTS.fast(value, key) is None
     with pytest.raises(EventRefused) as refusal:
-        EVENTS.truth(value, key)
+        EVENTS.checked(value, key)
     return refusal.value
 
 
@@ -86,7 +96,9 @@ def test_the_value_of_an_unknown_feature_is_not_looked_at(unknown: str) -> None:
     "field", ["request_id", "surface", "user_id", "requested_at", "expected", "last", "candidates"]
 )
 @pytest.mark.parametrize("wrong", ["1e400", "-1", '"\\ud800"', '{"a":[1]}', "9" * 5000, "1.5"])
-def test_a_wrong_envelope_field_is_named_with_its_value_and_what_was_expected(field: str, wrong: str) -> None:
+def test_a_wrong_envelope_field_is_named_with_its_value_and_what_was_expected(
+    field: str, wrong: str
+) -> None:
     text = encoded(sound() | {field: "WRONG"}).decode().replace('"WRONG"', wrong)
     refusal = _refusal(text.encode())
     expected = Reason.SURFACE if field == "surface" and wrong.startswith('"') else Reason.INVALID
@@ -124,7 +136,11 @@ def test_what_stands_under_an_unknown_key_is_ignored(huge: str) -> None:
 
 @pytest.mark.parametrize(
     ("first", "then"),
-    [(b'"user_id": 3', b'"user_id": "u"'), (b'"user_id": "v"', b'"user_id": "u"'), (b'"x": [', b'"x": "')],
+    [
+        (b'"user_id": 3', b'"user_id": "u"'),
+        (b'"user_id": "v"', b'"user_id": "u"'),
+        (b'"x": [', b'"x": "'),
+    ],
 )
 def test_of_duplicate_keys_the_last_counts(first: bytes, then: bytes) -> None:
     value = encoded(sound()).replace(b'"user_id": "u"', first + b", " + then, 1)
@@ -140,7 +156,14 @@ def test_a_wrong_last_of_duplicate_keys_refuses_the_event() -> None:
 
 
 def test_refused_candidates_leave_their_siblings_in_order() -> None:
-    listed = [candidate("x"), 7, candidate("y"), candidate("x"), candidate("z", features=[1]), candidate("w")]
+    listed = [
+        candidate("x"),
+        7,
+        candidate("y"),
+        candidate("x"),
+        candidate("z", features=[1]),
+        candidate("w"),
+    ]
     event = _truth(encoded(sound(candidates=listed)))
     assert [c.item_id for c in event.candidates] == ["x", "y", "x", "w"]
     assert [(r.place, r.reason) for r in event.refused] == [
@@ -156,7 +179,9 @@ def test_an_event_of_refused_candidates_only_is_taken() -> None:
 
 
 def test_a_refused_candidate_is_identified_by_its_item_id_and_else_by_event_and_place() -> None:
-    value = encoded(sound(candidates=[candidate("x", features=[]), {"item_id": ""}, {"item_id": ""}, 7]))
+    value = encoded(
+        sound(candidates=[candidate("x", features=[]), {"item_id": ""}, {"item_id": ""}, 7])
+    )
     first, *digests = [r.identity for r in _truth(value).refused]
     assert first == "x"
     assert len(set(digests)) == 3
@@ -181,7 +206,10 @@ def test_longer_and_empty_ids_are_refused_where_they_stand(item_id: str) -> None
     assert _refusal(encoded(sound(user_id=item_id))).reason == Reason.INVALID
     value = encoded(sound(candidates=[candidate(item_id), candidate("y", source=item_id or 0)]))
     assert EVENTS.fast(value, KEY) is None
-    assert [r.reason for r in _truth(value).refused] == [CandidateReason.ITEM_ID, CandidateReason.SOURCE]
+    assert [r.reason for r in _truth(value).refused] == [
+        CandidateReason.ITEM_ID,
+        CandidateReason.SOURCE,
+    ]
 
 
 def test_sources_are_one_string_each() -> None:
@@ -200,10 +228,14 @@ def test_a_large_event_is_decoded_at_once() -> None:
     assert len(event.candidates) == 14_000
 
 
-@pytest.mark.parametrize(("field", "most"), [("requested_at", 253_402_300_799_999), ("expected", 1_000_000)])
+@pytest.mark.parametrize(
+    ("field", "most"), [("requested_at", 253_402_300_799_999), ("expected", 1_000_000)]
+)
 def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) -> None:
     for within in (0, most):
         value = encoded(sound(**{field: within}))
         assert EVENTS.fast(value, KEY) == _truth(value)
     for beyond in (-1, most + 1):
-        assert _refusal(encoded(sound(**{field: beyond}))).message.startswith(f"{field}: got {beyond}, expected ")
+        assert _refusal(encoded(sound(**{field: beyond}))).message.startswith(
+            f"{field}: got {beyond}, expected "
+        )

@@ -11,7 +11,7 @@ from tests.codec.wire import TRIO
 from workers.codec.lookup_files import LookupFileBroken, read_lookups
 from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.features import FeatureSet
-from workers.ranking.lookup import Answers, Questions, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
 
 OTHER = FeatureSet("other", ("a",))
 SURFACES = {
@@ -36,21 +36,27 @@ def test_what_a_line_says_is_answered_and_what_none_says_is_not_there() -> None:
         ),
         SURFACES,
     )
-    asked = Questions({SetOf("seen", "a:b"): ["x"], SetOf("seen", "c"): ["x"]}, {"trio": ["x:y", "z"]})
-    assert file(asked) == Answers(
+    asked = LookupQuery(
+        {SetOf("seen", "a:b"): ["x"], SetOf("seen", "c"): ["x"]}, {"trio": ["x:y", "z"]}
+    )
+    assert file(asked) == LookupResult(
         {SetOf("seen", "a:b"): frozenset("xy"), SetOf("seen", "c"): frozenset()},
         {"trio": {"x:y": struct.pack("<3f", 0.1, 2, -3.5)}},
     )
 
 
 def test_an_empty_file_answers_that_nothing_is_there() -> None:
-    assert read_lookups([], SURFACES)(Questions({SetOf("seen", "u"): ["x"]}, {"trio": ["x"]})) == Answers(
-        {SetOf("seen", "u"): frozenset()}, {"trio": {}}
-    )
+    assert read_lookups([], SURFACES)(
+        LookupQuery({SetOf("seen", "u"): ["x"]}, {"trio": ["x"]})
+    ) == LookupResult({SetOf("seen", "u"): frozenset()}, {"trio": {}})
 
 
 def test_the_examples_of_the_schema_are_read() -> None:
-    told = SCHEMA.read_text().replace("features:posts:", "features:trio:").replace("[1.5, 8.0]", "[1.5, 8.0, 0]")
+    told = (
+        SCHEMA.read_text()
+        .replace("features:posts:", "features:trio:")
+        .replace("[1.5, 8.0]", "[1.5, 8.0, 0]")
+    )
     examples = [json.dumps(example) for example in json.loads(told)["examples"]]
     assert len(read_lookups(lines(*examples), SURFACES).sets) == 2
 
@@ -63,7 +69,10 @@ WRONG = {
         '{"key": "sen:u", "members": []}',
         "key: got 'sen:u', expected one that a surface looks up: blocked:..., seen:..., features:trio:...",
     ),
-    "a key that steers": ('{"key": "weights:home", "members": []}', "key: got 'weights:home', expected one that"),
+    "a key that steers": (
+        '{"key": "weights:home", "members": []}',
+        "key: got 'weights:home', expected one that",
+    ),
     "no members": ('{"key": "seen:u"}', "members: got None, expected a list of item ids"),
     "a member that is a number": (
         '{"key": "seen:u", "members": ["a", 5]}',
@@ -78,7 +87,10 @@ WRONG = {
         "key: got 'features:trio:', expected features:trio:{item_id}",
     ),
     "no features": ('{"key": "features:trio:x"}', "features: got None, expected a list of numbers"),
-    "too few features": ('{"key": "features:trio:x", "features": [1]}', "features: got 1 numbers, expected 3"),
+    "too few features": (
+        '{"key": "features:trio:x", "features": [1]}',
+        "features: got 1 numbers, expected 3",
+    ),
     "a feature that is text": (
         '{"key": "features:trio:x", "features": [1, 2, "3"]}',
         "features[2]: got '3', expected a number",
@@ -98,7 +110,8 @@ def test_a_line_that_is_wrong_is_named_with_its_field(line: str, said: str) -> N
 
 
 @pytest.mark.parametrize(
-    "line", ['{"key": "seen:u", "members": ["a"]}', '{"key": "features:trio:x", "features": [1, 2, 3]}']
+    "line",
+    ['{"key": "seen:u", "members": ["a"]}', '{"key": "features:trio:x", "features": [1, 2, 3]}'],
 )
 def test_a_key_stands_once(line: str) -> None:
     with pytest.raises(LookupFileBroken, match=r"line 2: key: got '.*' for the second time"):

@@ -1,4 +1,6 @@
-"""The partition of a key, by the vectors of Kafka's own tests; the contract's golden keys: tests/contract."""
+"""The partition of a key, by the vectors of Kafka's own tests; the contract's golden keys:
+tests/contract.
+"""
 
 import pytest
 

@@ -62,7 +62,9 @@ def test_reading_never_raises(metadata: str) -> None:
 
 
 def test_a_key_that_a_later_version_adds_is_ignored() -> None:
-    assert read_pointer('{"v":1,"scan":1,"time":2,"next":3,"more":[]}') == Pointer(scan=1, time=2, next=3)
+    assert read_pointer('{"v":1,"scan":1,"time":2,"next":3,"more":[]}') == Pointer(
+        scan=1, time=2, next=3
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"scan": -1}, {"time": -2}, {"next": -1}, {"next": 2**63}])

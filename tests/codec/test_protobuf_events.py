@@ -12,15 +12,20 @@ from tests.codec.wire import AT, KEY, SURFACES, TRIO, encoded, protobuf_values
 from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
 from workers.codec.json_events import JsonEvents
 from workers.codec.protobuf_events import ProtobufEvents
-from workers.codec.sources import Sources
+from workers.codec.sources import SourceNames
 from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason
 
-EVENTS = ProtobufEvents(SURFACES, Sources())
+EVENTS = ProtobufEvents(SURFACES, SourceNames())
 
 
 def _value(*candidates: Candidate, **changes: Any) -> bytes:
-    fields: dict[str, Any] = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT} | changes
+    fields: dict[str, Any] = {
+        "request_id": "r-1",
+        "surface": "home",
+        "user_id": "u",
+        "requested_at": AT,
+    } | changes
     value: bytes = CandidateEvent(candidates=candidates, **fields).SerializeToString()
     return value
 
@@ -34,7 +39,7 @@ def _fast(value: bytes) -> Event | None:
 
 def _outcome(value: bytes) -> Event | EventRefused:
     try:
-        return EVENTS.truth(value, KEY)
+        return EVENTS.checked(value, KEY)
     except EventRefused as refusal:
         return refusal
 
@@ -45,7 +50,7 @@ def test_what_the_fast_path_takes_the_truth_takes_with_an_equal_event(value: byt
     event = _fast(value)
     note("fast" if event else "truth")
     if event is not None:
-        assert repr(EVENTS.truth(value, KEY)) == repr(event)
+        assert repr(EVENTS.checked(value, KEY)) == repr(event)
 
 
 @settings(max_examples=300)
@@ -60,10 +65,17 @@ def test_the_truth_answers_with_an_event_or_a_refusal_and_nothing_else(value: by
     assert all(len(c.row) == 12 for c in outcome.candidates)
 
 
-_NUMBERS = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=3, max_size=3)
+_NUMBERS = st.lists(
+    st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=3, max_size=3
+)
 
 
-@given(_NUMBERS, st.sampled_from([None, "", "s"]), st.none() | st.integers(0, 9), st.none() | st.booleans())
+@given(
+    _NUMBERS,
+    st.sampled_from([None, "", "s"]),
+    st.none() | st.integers(0, 9),
+    st.none() | st.booleans(),
+)
 def test_each_of_the_three_fields_decodes_as_json_does(
     numbers: list[float], source: str | None, expected: int | None, last: bool | None
 ) -> None:
@@ -75,11 +87,14 @@ def test_each_of_the_three_fields_decodes_as_json_does(
         Candidate(item_id="z", source=source, features_by_name=by_name),
     ]
     listed = [
-        {"item_id": i, "source": source, "features": f} for i, f in zip("xyz", [numbers, numbers, by_name], strict=True)
+        {"item_id": i, "source": source, "features": f}
+        for i, f in zip("xyz", [numbers, numbers, by_name], strict=True)
     ]
     fields = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}
     optional = {"expected": expected, "last": last}
-    in_json = JsonEvents(SURFACES, Sources()).fast(encoded(fields | optional | {"candidates": listed}), KEY)
+    in_json = JsonEvents(SURFACES, SourceNames()).fast(
+        encoded(fields | optional | {"candidates": listed}), KEY
+    )
     in_protobuf = EVENTS.fast(_value(*messages, **optional), KEY)
     assert in_json is not None
     assert in_protobuf == in_json
@@ -94,13 +109,13 @@ def test_the_bytes_of_the_fast_lane_are_kept_as_they_are() -> None:
 
 def test_features_given_in_two_ways_refuse_the_candidate() -> None:
     both = Candidate(item_id="x", features=[1, 2, 3], features_by_name={"a": 1})
-    (refused,) = EVENTS.truth(_value(both), KEY).refused
+    (refused,) = EVENTS.checked(_value(both), KEY).refused
     assert (refused.identity, refused.reason) == ("x", CandidateReason.FEATURE_TYPE)
     assert "'features', 'features_by_name'" in refused.message
 
 
 def test_no_features_are_too_few() -> None:
-    (refused,) = EVENTS.truth(_value(Candidate(item_id="x")), KEY).refused
+    (refused,) = EVENTS.checked(_value(Candidate(item_id="x")), KEY).refused
     assert refused.reason == CandidateReason.FEATURE_COUNT
 
 
@@ -109,55 +124,71 @@ def test_a_required_field_that_is_not_given_is_named(field: str) -> None:
     value = _value(Candidate(item_id="x", features=[1, 2, 3]), **{field: None})
     assert EVENTS.fast(value, KEY) is None
     with pytest.raises(EventRefused, match=f"^{field}: not given, expected ") as refusal:
-        EVENTS.truth(value, KEY)
+        EVENTS.checked(value, KEY)
     assert refusal.value.reason == Reason.INVALID
 
 
 def test_time_zero_is_a_time_where_it_is_given() -> None:
     value = _value(Candidate(item_id="x", features=[1, 2, 3]), requested_at=0)
-    assert EVENTS.truth(value, KEY).requested_at == 0
+    assert EVENTS.checked(value, KEY).requested_at == 0
 
 
-@pytest.mark.parametrize(("field", "most"), [("requested_at", 253_402_300_799_999), ("expected", 1_000_000)])
+@pytest.mark.parametrize(
+    ("field", "most"), [("requested_at", 253_402_300_799_999), ("expected", 1_000_000)]
+)
 def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) -> None:
     features = Candidate(item_id="x", features=[1, 2, 3])
-    assert EVENTS.fast(_value(features, **{field: most}), KEY) == EVENTS.truth(_value(features, **{field: most}), KEY)
+    assert EVENTS.fast(_value(features, **{field: most}), KEY) == EVENTS.checked(
+        _value(features, **{field: most}), KEY
+    )
     for beyond in (-1, most + 1):
         value = _value(features, **{field: beyond})
         assert EVENTS.fast(value, KEY) is None
         with pytest.raises(EventRefused, match=rf"^{field}: got {beyond}, expected "):
-            EVENTS.truth(value, KEY)
+            EVENTS.checked(value, KEY)
 
 
-_WITHOUT = {"not given": {}, "null": {"features": None}, "no number": {"features": []}, "no name": {"features": {}}}
+_WITHOUT = {
+    "not given": {},
+    "null": {"features": None},
+    "no number": {"features": []},
+    "no name": {"features": {}},
+}
 
 
 @pytest.mark.parametrize("fields", _WITHOUT.values(), ids=_WITHOUT.keys())
-def test_without_features_both_formats_agree_where_they_are_looked_up(fields: dict[str, Any]) -> None:
+def test_without_features_both_formats_agree_where_they_are_looked_up(
+    fields: dict[str, Any],
+) -> None:
     event = {"request_id": "r-1", "surface": "shelf", "user_id": "u", "requested_at": AT}
     in_json = encoded(event | {"candidates": [{"item_id": "x"} | fields]})
     in_protobuf = _value(Candidate(item_id="x", features_f32=b""), surface="shelf")
-    decoders = (JsonEvents(SURFACES, Sources()), in_json), (EVENTS, in_protobuf)
-    found = [[events.fast(value, KEY), events.truth(value, KEY)] for events, value in decoders]
+    decoders = (JsonEvents(SURFACES, SourceNames()), in_json), (EVENTS, in_protobuf)
+    found = [[events.fast(value, KEY), events.checked(value, KEY)] for events, value in decoders]
     assert found[0] == found[1]
-    fast, truth = found[0]
-    assert fast == truth
-    assert truth is not None
-    assert truth.candidates == [("x", None, TRIO.absent_row)]
-    assert (truth.missing, truth.refused) == (0, [])
+    fast, checked = found[0]
+    assert fast == checked
+    assert checked is not None
+    assert checked.candidates == [("x", None, TRIO.absent_row)]
+    assert (checked.missing, checked.refused) == (0, [])
 
 
-def test_without_features_a_candidate_is_refused_in_both_formats_where_they_are_not_looked_up() -> None:
+def test_without_features_a_candidate_is_refused_in_both_formats_where_they_are_not_looked_up() -> (
+    None
+):
     event = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}
     in_json = encoded(event | {"candidates": [{"item_id": "x"}]})
-    for events, value in ((JsonEvents(SURFACES, Sources()), in_json), (EVENTS, _value(Candidate(item_id="x")))):
+    for events, value in (
+        (JsonEvents(SURFACES, SourceNames()), in_json),
+        (EVENTS, _value(Candidate(item_id="x"))),
+    ):
         assert events.fast(value, KEY) is None
-        (refused,) = events.truth(value, KEY).refused
+        (refused,) = events.checked(value, KEY).refused
         assert refused.reason == CandidateReason.FEATURE_COUNT
 
 
 def test_some_features_by_name_are_features_and_the_others_take_their_defaults() -> None:
     value = _value(Candidate(item_id="x", features_by_name={"a": 1.0}), surface="shelf")
-    event = EVENTS.truth(value, KEY)
+    event = EVENTS.checked(value, KEY)
     assert event.candidates == [("x", None, struct.pack("<3f", 1, 8, 0))]
     assert event.missing == 2

@@ -1,4 +1,6 @@
-"""Events as texts and messages, sound ones and ones that are wrong in every way, to test decoding with."""
+"""Events as texts and messages, sound ones and ones that are wrong in every way, to test decoding
+with.
+"""
 
 import json
 from typing import Any
@@ -42,21 +44,71 @@ def deeply_nested(depth: int) -> bytes:
 # Arbitrary events in JSON, written as text: what a value of Python cannot say is said there too.
 
 _ODD = [
-    *("null", "true", "false", "0", "-0", "1", "-1", "3.0", "1e2", "1e400", "-1e400", "1e-400", "3.5e38", "1" * 39),
-    *("9" * 5000, "253402300799999", "253402300800000", "1000000", "1000001", "18446744073709551616"),
-    *('""', '"r-1"', '"home"', '"1"', '"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', '"é"', '"' + "é" * 128 + '"'),
+    *(
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "3.0",
+        "1e2",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "3.5e38",
+        "1" * 39,
+    ),
+    *(
+        "9" * 5000,
+        "253402300799999",
+        "253402300800000",
+        "1000000",
+        "1000001",
+        "18446744073709551616",
+    ),
+    *(
+        '""',
+        '"r-1"',
+        '"home"',
+        '"1"',
+        '"\\ud800"',
+        '"\\ud83d\\ude00"',
+        '"\\u0000"',
+        '"é"',
+        '"' + "é" * 128 + '"',
+    ),
     *('"' + "x" * 256 + '"', '"' + "x" * 257 + '"', '"' + "é" * 129 + '"', '"\\x"', '"a\tb"'),
     *("[]", "{}", "[1,2,3]", '{"a":1}', '[{"item_id":"x"}]', "[[[[]]]]", '{"a":{"a":{}}}'),
-    *("NaN", "Infinity", "-Infinity", "01", "+1", ".5", "1.", "tru", "'x'", "[1,]", '{"a":1,}', "{1:2}", ""),
+    *(
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "01",
+        "+1",
+        ".5",
+        "1.",
+        "tru",
+        "'x'",
+        "[1,]",
+        '{"a":1,}',
+        "{1:2}",
+        "",
+    ),
 ]
-_NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
+_NUMBERS = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", fullmatch=True
+)
 _ANYTHING = st.sampled_from(_ODD) | _NUMBERS | st.text(max_size=5).map(json.dumps)
 _SPACE = st.sampled_from(["", "", "", " ", "\n", "\t", "\u00a0"])
 
 
 @st.composite
 def _objects(draw: DrawFn, fields: dict[str, SearchStrategy[str]]) -> str:
-    """An object of these fields, with up to two of them replaced, dropped or doubled, and perhaps an unknown one."""
+    """An object of these fields, with up to two of them replaced, dropped or doubled, and perhaps
+    an unknown one.
+    """
     pairs = [(name, draw(value)) for name, value in fields.items()]
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         name, value = draw(st.sampled_from([*fields, "unknown"])), draw(_ANYTHING)
@@ -66,7 +118,11 @@ def _objects(draw: DrawFn, fields: dict[str, SearchStrategy[str]]) -> str:
         if change != "drop":
             pairs.insert(0 if change == "before" else len(pairs), (name, value))
     between = draw(_SPACE)
-    return "{" + ",".join(f"{between}{json.dumps(name)}:{between}{value}" for name, value in pairs) + "}"
+    return (
+        "{"
+        + ",".join(f"{between}{json.dumps(name)}:{between}{value}" for name, value in pairs)
+        + "}"
+    )
 
 
 def _lists(elements: SearchStrategy[str], most: int) -> SearchStrategy[str]:
@@ -77,7 +133,9 @@ _IDS = st.text(min_size=1, max_size=6).map(json.dumps) | st.sampled_from(['"x"',
 _POSITIONAL = st.tuples(_NUMBERS, _NUMBERS, _NUMBERS).map(lambda numbers: f"[{','.join(numbers)}]")
 _NAMED = _objects({"a": _NUMBERS, "b": _NUMBERS, "c": _NUMBERS})
 _NOTHING = st.sampled_from(["null", "[]", "{}"])
-_CANDIDATES = _objects({"item_id": _IDS, "source": st.just("null") | _IDS, "features": _POSITIONAL | _NAMED | _NOTHING})
+_CANDIDATES = _objects(
+    {"item_id": _IDS, "source": st.just("null") | _IDS, "features": _POSITIONAL | _NAMED | _NOTHING}
+)
 _EVENTS = _objects(
     {
         "request_id": st.just('"r-1"'),
@@ -120,7 +178,8 @@ _WIRE_CANDIDATES = st.builds(
     source=st.sampled_from([None, "", "s", "s" * 65, "s" * 257]),
     features=st.lists(_FLOATS, min_size=3, max_size=3) | st.sampled_from([[], [1.0]]),
     features_f32=st.sampled_from([b"", b"", b"", bytes(12), bytes(11), b"\x00\x00\xc0\x7f" * 3]),
-    features_by_name=st.just({}) | st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.floats(), max_size=3),
+    features_by_name=st.just({})
+    | st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.floats(), max_size=3),
 )
 _MESSAGES = st.builds(
     CandidateEvent,

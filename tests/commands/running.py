@@ -1,4 +1,6 @@
-"""`trimtab` run in this process as from a shell: words in; exit code, output and errors out. And files to run it on."""
+"""`trimtab` run in this process as from a shell: words in; exit code, output and errors out. And
+files to run it on.
+"""
 
 import json
 import sys
@@ -57,7 +59,9 @@ def trimtab(*words: object, given: bytes | str = b"", **environment: str) -> End
 
 
 def write_surfaces(folder: Path, search: bool = False) -> Path:
-    """A surfaces.toml of `home` (two objectives) and, where asked for, `search` (one, its best two items)."""
+    """A surfaces.toml of `home` (two objectives) and, where asked for, `search` (one, its best two
+    items).
+    """
     path = folder / "surfaces.toml"
     path.write_text(_TABLES + (_SEARCH if search else ""))
     return path

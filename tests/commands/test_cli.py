@@ -20,7 +20,9 @@ def test_the_version_is_the_distributions() -> None:
     assert ended.out.endswith(f", version {version('trimtab')}\n")
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["worker", "--nonsense"], ["produce"], ["stack", "sideways"]])
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["worker", "--nonsense"], ["produce"], ["stack", "sideways"]]
+)
 def test_wrong_use_ends_with_2_and_says_where_help_is(words: list[str]) -> None:
     ended = trimtab(*words)
     assert (ended.code, ended.out) == (2, "")
@@ -28,12 +30,16 @@ def test_wrong_use_ends_with_2_and_says_where_help_is(words: list[str]) -> None:
 
 
 def test_a_file_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
-    ended = trimtab("validate", tmp_path / "nowhere.jsonl", TRIMTAB_SURFACES=str(write_surfaces(tmp_path)))
+    ended = trimtab(
+        "validate", tmp_path / "nowhere.jsonl", TRIMTAB_SURFACES=str(write_surfaces(tmp_path))
+    )
     assert ended.code == 2
     assert "nowhere.jsonl" in ended.err
 
 
-@pytest.mark.parametrize("words", [["worker"], ["feeds", "tail"], ["produce", "-"], ["dead-letters", "list"]])
+@pytest.mark.parametrize(
+    "words", [["worker"], ["feeds", "tail"], ["produce", "-"], ["dead-letters", "list"]]
+)
 def test_without_kafka_a_command_says_which_setting_it_lacks(words: list[str]) -> None:
     ended = trimtab(*words, TRIMTAB_SURFACES="deploy/surfaces.toml")
     assert (ended.code, ended.out) == (2, "")
@@ -71,7 +77,10 @@ def test_a_mistake_in_surfaces_toml_ends_with_2_and_one_line(tmp_path: Path) -> 
     [
         ("acks=1", "acks: set by the worker itself, expected it not to be in the file"),
         ("isolation.level=read_uncommitted", "isolation.level: set by the worker itself"),
-        ("partitioner=random", "partitioner: set by the worker itself, expected it not to be in the file"),
+        (
+            "partitioner=random",
+            "partitioner: set by the worker itself, expected it not to be in the file",
+        ),
         ("topic.partitioner=fnv1a", "topic.partitioner: set by the worker itself"),
         ("topic.acks=1", "topic.acks: set by the worker itself"),
         ("key.partitioner=random", "key.partitioner"),
@@ -113,7 +122,16 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     surfaces = str(write_surfaces(tmp_path))
-    ended = trimtab("worker", "--kafka", "h:1", "--redis", "redis://h", "--home", file, TRIMTAB_SURFACES=surfaces)
+    ended = trimtab(
+        "worker",
+        "--kafka",
+        "h:1",
+        "--redis",
+        "redis://h",
+        "--home",
+        file,
+        TRIMTAB_SURFACES=surfaces,
+    )
     assert ended.code == 2
     assert ended.err.startswith("Error: home: ")
     assert str(file) in ended.err
@@ -126,7 +144,9 @@ def test_a_file_of_protobuf_that_ends_within_a_message_is_said_and_ends_with_1(
     broken = tmp_path / "broken.pb"
     broken.write_bytes(b"\x05\x0a\x03r-1\x50")
     settings = {"TRIMTAB_SURFACES": str(write_surfaces(tmp_path)), "TRIMTAB_MODELS": str(models)}
-    ended = trimtab(command, "--format", "protobuf", broken, TRIMTAB_KAFKA="127.0.0.1:1", **settings)
+    ended = trimtab(
+        command, "--format", "protobuf", broken, TRIMTAB_KAFKA="127.0.0.1:1", **settings
+    )
     assert ended.code == 1
     assert "message 2: the file ends after 0 of its 80 bytes" in ended.err
 
@@ -152,7 +172,18 @@ def test_a_foreign_record_among_the_feeds_is_named_and_passed_over(kafka: str) -
     for value in (b"foreign", (GOLDEN / "feeds" / "full.json").read_bytes()):
         sender.send(b"r", value, [])
     sender.finish()
-    words = ("feeds", "tail", "--kafka", kafka, "--topic-feeds", topic, "--from-beginning", "--count", 1, "--json")
+    words = (
+        "feeds",
+        "tail",
+        "--kafka",
+        kafka,
+        "--topic-feeds",
+        topic,
+        "--from-beginning",
+        "--count",
+        1,
+        "--json",
+    )
     ended = trimtab(*words, "--timeout", 30)
     assert ended.code == 0
     assert len(ended.out.splitlines()) == 1

@@ -5,22 +5,24 @@ from pathlib import Path
 from tests.builders import surface
 from tests.scoring.building import WIDE, add_model, mlp
 from workers.commands.compose import Shown
-from workers.scoring.library import Library
+from workers.scoring.registry import Registry
 from workers.scoring.scorer import SurfaceModels
 
 
-def test_a_model_that_is_loaded_is_no_news_to_steering_and_one_that_is_verified_is(tmp_path: Path) -> None:
+def test_a_model_that_is_loaded_is_no_news_to_steering_and_one_that_is_verified_is(
+    tmp_path: Path,
+) -> None:
     home = surface(feature_set=WIDE)
     for place, objective in enumerate(home.objectives):
         add_model(tmp_path, mlp(seed=place), objective)
-    with Library(tmp_path, {"home": home}, 0) as library:
-        shown = Shown(library)
-        before, revision = shown.available(), library.catalogue.revision
-        while not isinstance(library.models_for(home, home.objectives), SurfaceModels):
-            library.wait_past(library.catalogue.revision, 1.0)
-        assert library.catalogue.revision > revision
+    with Registry(tmp_path, {"home": home}, 0) as registry:
+        shown = Shown(registry)
+        before, revision = shown.available(), registry.catalogue.revision
+        while not isinstance(registry.models_for(home, home.objectives), SurfaceModels):
+            registry.wait_past(registry.catalogue.revision, 1.0)
+        assert registry.catalogue.revision > revision
         assert shown.available() is before
         add_model(tmp_path, mlp(seed=9), "freshness")
         while "freshness" not in shown.available().models:
-            library.wait_past(library.catalogue.revision, 1.0)
+            registry.wait_past(registry.catalogue.revision, 1.0)
         assert shown.available() is not before

@@ -1,4 +1,6 @@
-"""The demo: what it counts as lost, doubled and torn, what it leaves alone, and the whole of it on a real stack."""
+"""The demo: what it counts as lost, doubled and torn, what it leaves alone, and the whole of it on
+a real stack.
+"""
 
 import json
 import math
@@ -41,11 +43,18 @@ MODELS = {
 def ranked(request_id: str, weights: Weights = EVEN, version: int = 1) -> Feed:
     """The posts a, b and c ranked as a worker does, by a version of the model of quality."""
     quality, engagement = weights.values.values()
-    scores = {item_id: (MODELS["quality"][version][item_id], e) for item_id, (_, e) in SCORES.items()}
-    items = [FeedItem(item_id, quality * q + engagement * e, (q, e)) for item_id, (q, e) in scores.items()]
+    scores = {
+        item_id: (MODELS["quality"][version][item_id], e) for item_id, (_, e) in SCORES.items()
+    }
+    items = [
+        FeedItem(item_id, quality * q + engagement * e, (q, e))
+        for item_id, (q, e) in scores.items()
+    ]
     items.sort(key=lambda item: -item.final_score)
     models = {"quality": version, "engagement": 1}
-    return Feed(request_id, "home", "u", 1, 2, Completion.FULL, 0, "control", weights, models, items)
+    return Feed(
+        request_id, "home", "u", 1, 2, Completion.FULL, 0, "control", weights, models, items
+    )
 
 
 def sent(*request_ids: str) -> dict[str, frozenset[str]]:
@@ -118,7 +127,12 @@ def test_a_feed_with_a_post_twice_is_torn() -> None:
 
 def test_a_feed_closed_by_its_deadline_is_partial_and_not_torn() -> None:
     feed = ranked("r1")
-    found = audit(sent("r1"), [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)], ONLY, MODELS)
+    found = audit(
+        sent("r1"),
+        [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)],
+        ONLY,
+        MODELS,
+    )
     assert (found.partial, found.clean) == (["r1"], True)
 
 
@@ -126,9 +140,15 @@ def test_a_feed_under_the_weights_of_another_arm_is_torn() -> None:
     written = {"control": (EVEN,), "canary": (TURNED,)}
     canary = replace(ranked("r", TURNED), arm="canary")
     assert tear(canary, SCORES, written, MODELS) is None
-    assert "for the arm control" in (tear(replace(canary, arm="control"), SCORES, written, MODELS) or "")
-    assert "for the arm canary" in (tear(replace(canary, weights=EVEN), SCORES, written, MODELS) or "")
-    assert "for the arm stranger" in (tear(replace(canary, arm="stranger"), SCORES, written, MODELS) or "")
+    assert "for the arm control" in (
+        tear(replace(canary, arm="control"), SCORES, written, MODELS) or ""
+    )
+    assert "for the arm canary" in (
+        tear(replace(canary, weights=EVEN), SCORES, written, MODELS) or ""
+    )
+    assert "for the arm stranger" in (
+        tear(replace(canary, arm="stranger"), SCORES, written, MODELS) or ""
+    )
 
 
 def test_feeds_are_counted_by_the_version_of_each_model() -> None:
@@ -139,22 +159,30 @@ def test_feeds_are_counted_by_the_version_of_each_model() -> None:
 
 def test_a_feed_that_names_another_version_than_the_one_that_scored_it_is_torn() -> None:
     feed = replace(ranked("r"), models={"quality": 2, "engagement": 1})
-    assert "not all of its scores of quality are those of quality/2" in (tear(feed, SCORES, ONLY, MODELS) or "")
+    assert "not all of its scores of quality are those of quality/2" in (
+        tear(feed, SCORES, ONLY, MODELS) or ""
+    )
 
 
 def test_a_feed_scored_by_two_versions_of_one_model_is_torn_whichever_it_names() -> None:
-    old, new = ({item.item_id: item for item in ranked("r", version=version).items} for version in (1, 2))
+    old, new = (
+        {item.item_id: item for item in ranked("r", version=version).items} for version in (1, 2)
+    )
     items = sorted([old["a"], new["b"], old["c"]], key=lambda item: -item.final_score)
     for version in (1, 2):
         mixed = replace(ranked("r", version=version), items=items)
         assert "not all of its scores of quality" in (tear(mixed, SCORES, ONLY, MODELS) or "")
 
 
-def test_a_feed_by_a_version_that_was_never_in_force_or_without_one_for_each_weight_is_torn() -> None:
+def test_a_feed_by_a_version_that_was_never_in_force_or_without_one_for_each_weight_is_torn() -> (
+    None
+):
     refused = replace(ranked("r"), models={"quality": 3, "engagement": 1})
     assert "quality/3" in (tear(refused, SCORES, ONLY, MODELS) or "")
     less = replace(ranked("r"), models={"quality": 1})
-    assert "its models are of quality, its weights of quality, engagement" in (tear(less, SCORES, ONLY, MODELS) or "")
+    assert "its models are of quality, its weights of quality, engagement" in (
+        tear(less, SCORES, ONLY, MODELS) or ""
+    )
 
 
 def test_a_feed_ranked_under_the_previewed_weights_is_as_previewed() -> None:
@@ -219,7 +247,10 @@ def test_of_empty_lines_in_a_row_one_is_printed(capsys: pytest.CaptureFixture[st
 
 def test_an_export_that_is_too_wide_is_one_a_variable() -> None:
     assert export_lines(["A=1", "B=2"]) == ["  $ export A=1 B=2"]
-    assert export_lines([f"A={'a' * 60}", f"B={'b' * 60}"]) == [f"  $ export A={'a' * 60}", f"  $ export B={'b' * 60}"]
+    assert export_lines([f"A={'a' * 60}", f"B={'b' * 60}"]) == [
+        f"  $ export A={'a' * 60}",
+        f"  $ export B={'b' * 60}",
+    ]
 
 
 def test_moves_count_positions_and_up_is_positive() -> None:
@@ -267,7 +298,9 @@ COUNTS = re.compile(
 
 
 class Demo:
-    """`trimtab demo` in a process of its own, in a home of its own; a user's own settings must not reach it."""
+    """`trimtab demo` in a process of its own, in a home of its own; a user's own settings must not
+    reach it.
+    """
 
     def __init__(self, home: Path, cache: Path) -> None:
         self.home = home
@@ -277,8 +310,17 @@ class Demo:
 
     def start(self, *words: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", "demo", f"--home={self.home}", f"--cache={self._cache}", *words],
-            env=os.environ | {"TRIMTAB_KAFKA": "nowhere:1", "TRIMTAB_MODELS": "nowhere", "TRIMTAB_GROUP": "other"},
+            [
+                sys.executable,
+                "-m",
+                "workers.cli",
+                "demo",
+                f"--home={self.home}",
+                f"--cache={self._cache}",
+                *words,
+            ],
+            env=os.environ
+            | {"TRIMTAB_KAFKA": "nowhere:1", "TRIMTAB_MODELS": "nowhere", "TRIMTAB_GROUP": "other"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -323,7 +365,9 @@ class Demo:
             f"{p.info['pid']} {p.info['cwd']} {' '.join(p.info['cmdline'] or ())}"
             for p in psutil.process_iter(["pid", "cwd", "cmdline"])
         ]
-        return [line for line in about if str(self.home) in line] + [str(path) for path in self.home.glob("demo/*")]
+        return [line for line in about if str(self.home) in line] + [
+            str(path) for path in self.home.glob("demo/*")
+        ]
 
 
 @pytest.fixture
@@ -342,14 +386,24 @@ def test_the_demo_loses_doubles_and_tears_nothing_and_leaves_nothing_running(dem
     assert requests >= 60
     assert (feeds, wrong) == (requests, [0, 0, 0])
     assert "HSET weights:home quality 0.1 engagement 0.9" in demo.said
-    assert re.search(r"([1-9]\d*) of the previewed requests, sent again: \1 of \1 feeds are as previewed", demo.said)
+    assert re.search(
+        r"([1-9]\d*) of the previewed requests, sent again: \1 of \1 feeds are as previewed",
+        demo.said,
+    )
     assert re.search(r'unknown\n.+\n +2 .+ "calmer mornings"', demo.said)
-    assert re.search(r"\d+ feeds since its first: [1-9].* in canary .*\n.* 0 in more than one arm", demo.said)
+    assert re.search(
+        r"\d+ feeds since its first: [1-9].* in canary .*\n.* 0 in more than one arm", demo.said
+    )
     assert "home: no experiment runs" in demo.said
     assert "quality/3  refused: hash: model.onnx: sha256" in demo.said
     assert "home: quality 2, engagement 1  (" in demo.said
-    assert re.search(r"\n  [1-9]\d* feeds since then: 0 by another version than quality/1", demo.said)
-    by = {model: int(count.replace(",", "")) for count, model in re.findall(r"([\d,]+) feeds by (\S+)", demo.said)}
+    assert re.search(
+        r"\n  [1-9]\d* feeds since then: 0 by another version than quality/1", demo.said
+    )
+    by = {
+        model: int(count.replace(",", ""))
+        for count, model in re.findall(r"([\d,]+) feeds by (\S+)", demo.said)
+    }
     assert by.keys() == {"engagement/1", "quality/1", "quality/2"}
     assert by["engagement/1"] == by["quality/1"] + by["quality/2"] == feeds
     assert demo.left() == []

@@ -25,7 +25,9 @@ FEED = Feed("r-1", "home", "u", 1, 2, Completion.FULL, 0, "control", EVEN, {"qua
         (3, 4, "2 items, 3 refused, 4 below top_k  weights "),
     ],
 )
-def test_the_table_says_above_the_items_how_many_are_not_among_them(refused: int, below_top_k: int, said: str) -> None:
+def test_the_table_says_above_the_items_how_many_are_not_among_them(
+    refused: int, below_top_k: int, said: str
+) -> None:
     shown = table(replace(FEED, refused=refused, below_top_k=below_top_k), 1)
     first, _, *items = shown.rstrip().splitlines()
     assert said in first
@@ -33,8 +35,14 @@ def test_the_table_says_above_the_items_how_many_are_not_among_them(refused: int
 
 
 def test_the_table_says_why_items_are_removed_and_what_the_feed_was_ranked_without() -> None:
-    removed = [Removal("x", "source-limit", "s", (0.1, 0.1)), Removal("y", "seen"), Removal("z", "seen")]
-    feed = replace(FEED, removed=removed, truncated=7, skipped=["blocked", "features"], defaulted=["t3_a"])
+    removed = [
+        Removal("x", "source-limit", "s", (0.1, 0.1)),
+        Removal("y", "seen"),
+        Removal("z", "seen"),
+    ]
+    feed = replace(
+        FEED, removed=removed, truncated=7, skipped=["blocked", "features"], defaulted=["t3_a"]
+    )
     noted = "2 items, 1 source-limit, 2 seen, 7 truncated, 1 by default features, without blocked, features  weights "
     assert noted in table(feed, 1)
     assert "2 items, 12 removed  weights " in table(replace(FEED, unlisted=12), 1)
@@ -48,7 +56,23 @@ def test_where_rules_look_at_sources_the_table_shows_these_and_what_the_rules_to
     limited = table(replace(FEED, items=items, max_per_source=3), 2).splitlines()
     assert limited[1].split() == ["pos", "final", "quality", "engagement", "source", "item"]
     diverse = table(replace(FEED, items=items, diversity=Diversity(0.5)), 2).splitlines()
-    assert diverse[1].split() == ["pos", "final", "adjusted", "quality", "engagement", "source", "item"]
+    assert diverse[1].split() == [
+        "pos",
+        "final",
+        "adjusted",
+        "quality",
+        "engagement",
+        "source",
+        "item",
+    ]
     assert diverse[2].split() == ["0", "0.6000", "0.0000", "0.7000", "0.5000", "worldnews", "t3_b"]
     assert diverse[3].split() == ["1", "0.4000", "-0.1000", "0.5000", "0.5000", "-", "t3_a"]
-    assert len({line.index(word) for line, word in zip(diverse[1:4], ("item", "t3_b", "t3_a"), strict=True)}) == 1
+    assert (
+        len(
+            {
+                line.index(word)
+                for line, word in zip(diverse[1:4], ("item", "t3_b", "t3_a"), strict=True)
+            }
+        )
+        == 1
+    )

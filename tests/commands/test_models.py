@@ -18,14 +18,18 @@ def folder(tmp_path: Path) -> Path:
     """quality 1 and 3 are sound, 2 and 4 spoilt; engagement 1 is sound."""
     root = tmp_path / "models"
     for version in (1, 2, 3, 4):
-        add_model(root, mlp(seed=version), "quality", version, metrics={"unseen": {"spearman": 0.2468}})
+        add_model(
+            root, mlp(seed=version), "quality", version, metrics={"unseen": {"spearman": 0.2468}}
+        )
     add_model(root, trees(), "engagement")
     for spoilt in ("2", "4"):
         (root / "quality" / spoilt / "model.onnx").write_bytes(b"spoilt")
     return root
 
 
-def surfaces_file(root: Path, features: int = 32, objectives: tuple[str, ...] = ("quality", "engagement")) -> Path:
+def surfaces_file(
+    root: Path, features: int = 32, objectives: tuple[str, ...] = ("quality", "engagement")
+) -> Path:
     names = ", ".join(f'"f{n}"' for n in range(features))
     weights = ", ".join(f"{objective} = 0.5" for objective in objectives)
     path = root / "surfaces.toml"
@@ -41,8 +45,17 @@ def test_list_shows_which_version_is_in_force(folder: Path) -> None:
     assert result.exit_code == 0
     head, *rows = result.output.splitlines()
     assert head.split() == ["OBJECTIVE", "VERSION", "STATE", "FEATURES", "SHA256", "METRICS"]
-    assert [row.split()[:2] for row in rows] == [["engagement", "1"], *(["quality", n] for n in "4321")]
-    assert [row.split()[2] for row in rows] == ["in-force", "refused:", "in-force", "older", "older"]
+    assert [row.split()[:2] for row in rows] == [
+        ["engagement", "1"],
+        *(["quality", n] for n in "4321"),
+    ]
+    assert [row.split()[2] for row in rows] == [
+        "in-force",
+        "refused:",
+        "in-force",
+        "older",
+        "older",
+    ]
     assert "refused: hash" in rows[1]
     assert rows[2].endswith("unseen.spearman=0.247")
 
@@ -57,7 +70,12 @@ def listed(*arguments: str | Path) -> list[dict[str, Any]]:
 def test_list_as_json_has_every_field(folder: Path) -> None:
     best, refused, *_ = listed(folder)[0], listed(folder)[1]
     assert best["state"] == "in-force"
-    assert (best["features"], len(best["sha256"]), best["reason"], best["metrics"]) == (32, 64, None, None)
+    assert (best["features"], len(best["sha256"]), best["reason"], best["metrics"]) == (
+        32,
+        64,
+        None,
+        None,
+    )
     assert (refused["state"], refused["reason"]) == ("refused", "hash")
     assert refused["message"].startswith("model.onnx: sha256: got ")
 
@@ -109,7 +127,11 @@ def test_a_version_by_time_is_in_force_and_one_past_64_bits_is_refused(tmp_path:
     for version in (20261127031249, 20261127031250, 20261127031249123456):
         add_model(tmp_path, mlp(), "quality", version)
     refused, in_force, older = listed(tmp_path)
-    assert (refused["version"], refused["state"], refused["reason"]) == (20261127031249123456, "refused", "manifest")
+    assert (refused["version"], refused["state"], refused["reason"]) == (
+        20261127031249123456,
+        "refused",
+        "manifest",
+    )
     assert (in_force["version"], in_force["state"]) == (20261127031250, "in-force")
     assert (older["version"], older["state"]) == (20261127031249, "older")
     lines = invoke("verify", tmp_path).output.splitlines()
@@ -125,7 +147,9 @@ def test_verify_ends_with_0_where_every_version_is_sound(tmp_path: Path) -> None
 def test_verify_says_which_model_is_scored_row_by_row(tmp_path: Path) -> None:
     add_model(tmp_path, linear_then("Identity", 101))
     assert "row by row" in invoke("verify", tmp_path).output
-    assert json.loads(invoke("verify", tmp_path, "--json").output)["models"][0]["row_by_row"] is True
+    assert (
+        json.loads(invoke("verify", tmp_path, "--json").output)["models"][0]["row_by_row"] is True
+    )
 
 
 def test_verify_as_json_gives_the_reason(folder: Path) -> None:
@@ -142,7 +166,9 @@ def test_verify_with_surfaces_refuses_models_that_read_other_features(tmp_path: 
     narrow = surfaces_file(tmp_path, features=31, objectives=("quality",))
     result = invoke("verify", tmp_path / "models", "--surfaces", narrow)
     assert result.exit_code == 1
-    assert "features: features: got 'f31', expected only names of feature set 'posts'" in result.output
+    assert (
+        "features: features: got 'f31', expected only names of feature set 'posts'" in result.output
+    )
 
 
 def test_verify_with_surfaces_names_an_objective_without_a_model(tmp_path: Path) -> None:

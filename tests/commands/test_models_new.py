@@ -27,14 +27,20 @@ def save(folder: Path, built: onnx.ModelProto) -> Path:
     return path
 
 
-def new(folder: Path, built: onnx.ModelProto, *words: object, features: str | None = NAMES) -> Ended:
+def new(
+    folder: Path, built: onnx.ModelProto, *words: object, features: str | None = NAMES
+) -> Ended:
     named = [] if features is None else ["--features", features]
     source = save(folder, built)
-    return trimtab("models", "new", "quality", "--from", source, "--models", folder / "models", *named, *words)
+    return trimtab(
+        "models", "new", "quality", "--from", source, "--models", folder / "models", *named, *words
+    )
 
 
 def manifest(folder: Path, version: int = 1) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((folder / "models" / "quality" / str(version) / "manifest.json").read_text())
+    read: dict[str, Any] = json.loads(
+        (folder / "models" / "quality" / str(version) / "manifest.json").read_text()
+    )
     return read
 
 
@@ -51,7 +57,9 @@ def test_a_model_becomes_a_version_that_verifies(tmp_path: Path) -> None:
     assert ended.out.startswith("added    quality/1  32 features, 32 golden rows, scores from ")
     verified = verify(tmp_path / "models" / "quality" / "1")
     assert verified.manifest.features == FEATURES
-    assert (tmp_path / "models" / "quality" / "1" / "model.onnx").read_bytes() == built.SerializeToString()
+    assert (
+        tmp_path / "models" / "quality" / "1" / "model.onnx"
+    ).read_bytes() == built.SerializeToString()
 
 
 def test_nothing_but_the_two_files_is_left(tmp_path: Path) -> None:
@@ -85,10 +93,15 @@ def test_after_the_last_number_there_is_no_next(tmp_path: Path) -> None:
     assert new(tmp_path, mlp(), "--version", LAST_VERSION).code == 0
     ended = new(tmp_path, mlp(seed=1))
     assert ended.code == 2
-    assert f"--version: got nothing, expected one: {LAST_VERSION} is there, and none is higher" in ended.err
+    assert (
+        f"--version: got nothing, expected one: {LAST_VERSION} is there, and none is higher"
+        in ended.err
+    )
 
 
-@pytest.mark.parametrize("version", [0, -1, LAST_VERSION + 1, "20261127031249123456", "5" * 5000, "latest"])
+@pytest.mark.parametrize(
+    "version", [0, -1, LAST_VERSION + 1, "20261127031249123456", "5" * 5000, "latest"]
+)
 def test_what_can_be_no_version_is_wrong_use(tmp_path: Path, version: int | str) -> None:
     assert new(tmp_path, mlp(), "--version", version).code == 2
     assert not (tmp_path / "models").exists()
@@ -206,7 +219,10 @@ def batch_normalised() -> onnx.ModelProto:
 
 
 def not_finite() -> onnx.ModelProto:
-    nodes = [helper.make_node("MatMul", ["features", "w"], ["p"]), helper.make_node("Log", ["p"], ["score"])]
+    nodes = [
+        helper.make_node("MatMul", ["features", "w"], ["p"]),
+        helper.make_node("Log", ["p"], ["score"]),
+    ]
     return model(nodes, {"w": random_rows(32, 1)})
 
 
@@ -227,8 +243,16 @@ REFUSED = {
         "shape",
         "of a classifier keep one probability",
     ),
-    "two scores": (with_outputs(("score", FLOAT, [None, 1]), ("y0", FLOAT, [None])), "shape", "keep the score alone"),
-    "two columns": (with_outputs(("score", FLOAT, [None, 2])), "shape", "export one float32 number a candidate"),
+    "two scores": (
+        with_outputs(("score", FLOAT, [None, 1]), ("y0", FLOAT, [None])),
+        "shape",
+        "keep the score alone",
+    ),
+    "two columns": (
+        with_outputs(("score", FLOAT, [None, 2])),
+        "shape",
+        "export one float32 number a candidate",
+    ),
     "external data": (with_external_data(), "external-data", "save_as_external_data=False"),
     "foreign operator": (with_foreign_operator(), "operator-domain", "ONNX's own operators alone"),
     "batch": (batch_normalised(), "batch", "model.eval()"),
@@ -237,7 +261,9 @@ REFUSED = {
 }
 
 
-def with_value(key: str, shape: list[int | None] | None, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
+def with_value(
+    key: str, shape: list[int | None] | None, dtype: int = TensorProto.FLOAT
+) -> onnx.ModelProto:
     """Its input or output described with this shape; None: with none."""
     built = mlp()
     value = getattr(built.graph, key)[0]
@@ -254,13 +280,17 @@ def without(key: str) -> onnx.ModelProto:
 def with_a_list(key: str) -> onnx.ModelProto:
     built = mlp()
     value = getattr(built.graph, key)[0]
-    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [None, 1]))
+    kind = helper.make_sequence_type_proto(
+        helper.make_tensor_type_proto(TensorProto.FLOAT, [None, 1])
+    )
     value.CopyFrom(helper.make_value_info(value.name, kind))
     return built
 
 
 INPUT = "describe it as onnx.helper.make_tensor_value_info('features', onnx.TensorProto.FLOAT, ['N', 32])"
-OUTPUT = "describe it as onnx.helper.make_tensor_value_info('score', onnx.TensorProto.FLOAT, ['N', 1])"
+OUTPUT = (
+    "describe it as onnx.helper.make_tensor_value_info('score', onnx.TensorProto.FLOAT, ['N', 1])"
+)
 NOT_FREE = "0 and -1 are numbers to ONNX and leave nothing free: "
 REFUSED |= {
     "batch of 0": (with_value("input", [0, 32]), "shape", NOT_FREE + INPUT),
@@ -284,18 +314,42 @@ REFUSED |= {
     "flat scores of -1": (with_value("output", [-1]), "shape", NOT_FREE + OUTPUT),
     "score of width -1": (with_value("output", [None, -1]), "shape", NOT_FREE + OUTPUT),
     "score of width 0": (with_value("output", [None, 0]), "shape", NOT_FREE + OUTPUT),
-    "score of any width": (with_value("output", [None, None]), "shape", "fix the second dimension: " + OUTPUT),
-    "one score": (with_value("output", [1, 1]), "shape", "leave the first dimension free: the number of candidates: "),
-    "score without a shape": (with_value("output", None), "shape", "the file does not say its shape: " + OUTPUT),
-    "score of three dimensions": (with_value("output", [None, 1, 1]), "shape", "export one float32 number a candidate"),
+    "score of any width": (
+        with_value("output", [None, None]),
+        "shape",
+        "fix the second dimension: " + OUTPUT,
+    ),
+    "one score": (
+        with_value("output", [1, 1]),
+        "shape",
+        "leave the first dimension free: the number of candidates: ",
+    ),
+    "score without a shape": (
+        with_value("output", None),
+        "shape",
+        "the file does not say its shape: " + OUTPUT,
+    ),
+    "score of three dimensions": (
+        with_value("output", [None, 1, 1]),
+        "shape",
+        "export one float32 number a candidate",
+    ),
     "a list as output": (with_a_list("output"), "shape", "not a list"),
-    "numbers that are no floats": (with_value("output", [None, 1], INT64), "shape", "export one float32 number"),
+    "numbers that are no floats": (
+        with_value("output", [None, 1], INT64),
+        "shape",
+        "export one float32 number",
+    ),
     "no output": (without("output"), "shape", "export the model with its score as an output"),
 }
 
 
-@pytest.mark.parametrize(("key", "shape"), [("input", [-1, 32]), ("input", [0, 32]), ("output", [-1, 1])])
-def test_a_model_that_is_described_as_the_hint_says_is_taken(tmp_path: Path, key: str, shape: list[int | None]) -> None:
+@pytest.mark.parametrize(
+    ("key", "shape"), [("input", [-1, 32]), ("input", [0, 32]), ("output", [-1, 1])]
+)
+def test_a_model_that_is_described_as_the_hint_says_is_taken(
+    tmp_path: Path, key: str, shape: list[int | None]
+) -> None:
     built = with_value(key, shape)
     hint = new(tmp_path, built).err.strip().rpartition("describe it as ")[2]
     getattr(built.graph, key)[0].CopyFrom(eval(hint, {"onnx": onnx}))
@@ -303,7 +357,9 @@ def test_a_model_that_is_described_as_the_hint_says_is_taken(tmp_path: Path, key
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_work_is_refused_with_what_to_do_and_nothing_is_written(tmp_path: Path, kind: str) -> None:
+def test_what_cannot_work_is_refused_with_what_to_do_and_nothing_is_written(
+    tmp_path: Path, kind: str
+) -> None:
     built, reason, remedy = REFUSED[kind]
     ended = new(tmp_path, built)
     assert (ended.code, ended.out) == (1, "")
@@ -315,14 +371,22 @@ def test_what_cannot_work_is_refused_with_what_to_do_and_nothing_is_written(tmp_
 NO_MODELS = {
     "empty": (b"", "got an empty file; copy the file again"),
     "text": (b"no model", "got a text file that begins with 'no model'; name the model's own file"),
-    "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "got a git-lfs pointer; `git lfs pull` fetches"),
+    "a pointer": (
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "got a git-lfs pointer; `git lfs pull` fetches",
+    ),
     "a page": (b"<!DOCTYPE html>", "got a web page; download the file, not the page that shows it"),
     "a pickle": (b"\x80\x04\x95", "got a Python pickle; convert the trained model to ONNX"),
-    "a model that is cut": (mlp().SerializeToString()[:-9], "it is cut short or of another format: copy or export it"),
+    "a model that is cut": (
+        mlp().SerializeToString()[:-9],
+        "it is cut short or of another format: copy or export it",
+    ),
 }
 
 
-@pytest.mark.parametrize("words", [(), ("--features", "a,b"), ("--class", "1")], ids=["plain", "features", "class"])
+@pytest.mark.parametrize(
+    "words", [(), ("--features", "a,b"), ("--class", "1")], ids=["plain", "features", "class"]
+)
 @pytest.mark.parametrize(("raw", "what"), NO_MODELS.values(), ids=NO_MODELS)
 def test_a_file_that_is_no_model_is_refused_with_what_it_is_and_no_other_advice(
     tmp_path: Path, raw: bytes, what: str, words: tuple[str, ...]
@@ -331,7 +395,9 @@ def test_a_file_that_is_no_model_is_refused_with_what_it_is_and_no_other_advice(
     source.write_bytes(raw)
     ended = trimtab("models", "new", "q", "--from", source, "--models", tmp_path / "models", *words)
     assert ended.code == 1
-    assert ended.err.startswith(f"Error: {source}: refused, unreadable: model.onnx: no ONNX model: ")
+    assert ended.err.startswith(
+        f"Error: {source}: refused, unreadable: model.onnx: no ONNX model: "
+    )
     assert what in ended.err
     assert "Try:" not in ended.err
     assert not (tmp_path / "models").exists()
@@ -343,24 +409,36 @@ def test_a_file_that_is_no_model_is_refused_with_what_it_is_and_no_other_advice(
 def forest(labels: list[object]) -> onnx.ModelProto:
     rows = random_rows(100, 2)
     learner = RandomForestClassifier(3, max_depth=2, random_state=0)
-    learner.fit(rows, np.array(labels)[np.digitize(rows[:, 0], np.linspace(-0.5, 0.5, len(labels) - 1))])
+    learner.fit(
+        rows, np.array(labels)[np.digitize(rows[:, 0], np.linspace(-0.5, 0.5, len(labels) - 1))]
+    )
     inputs = [("features", FloatTensorType([None, 2]))]
-    exported: onnx.ModelProto = convert_sklearn(learner, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 3})
+    exported: onnx.ModelProto = convert_sklearn(
+        learner, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 3}
+    )
     return exported
 
 
-@pytest.mark.parametrize("labels", [[0, 1], ["low", "mid", "top"]], ids=["two numbers", "three words"])
+@pytest.mark.parametrize(
+    "labels", [[0, 1], ["low", "mid", "top"]], ids=["two numbers", "three words"]
+)
 def test_of_a_classifier_the_hint_names_its_classes_and_each_becomes_a_version_that_verifies(
     tmp_path: Path, labels: list[object]
 ) -> None:
     refused = new(tmp_path, forest(labels), features="a,b")
     named = ", ".join(map(str, labels))
     assert refused.code == 1
-    assert refused.err.endswith(f"of a classifier keep one probability: --class LABEL, one of: {named}\n")
+    assert refused.err.endswith(
+        f"of a classifier keep one probability: --class LABEL, one of: {named}\n"
+    )
     for version, label in enumerate(labels, 1):
         ended = new(tmp_path, forest(labels), "--class", label, features="a,b")
         assert (ended.code, ended.err) == (0, "")
-        assert manifest(tmp_path, version)["output"] == {"name": "score", "dtype": "float32", "shape": [None, 1]}
+        assert manifest(tmp_path, version)["output"] == {
+            "name": "score",
+            "dtype": "float32",
+            "shape": [None, 1],
+        }
     verified = trimtab("models", "verify", tmp_path / "models")
     assert [line.split()[0] for line in verified.out.splitlines()] == ["ok"] * len(labels)
 
@@ -368,7 +446,10 @@ def test_of_a_classifier_the_hint_names_its_classes_and_each_becomes_a_version_t
 def test_a_label_that_is_no_class_is_refused_with_those_that_are(tmp_path: Path) -> None:
     ended = new(tmp_path, forest([1, 2]), "--class", "0", features="a,b")
     assert ended.code == 1
-    assert ended.err == f"Error: {tmp_path / 'trained.onnx'}: refused, shape: --class: got '0', expected one of: 1, 2\n"
+    assert (
+        ended.err
+        == f"Error: {tmp_path / 'trained.onnx'}: refused, shape: --class: got '0', expected one of: 1, 2\n"
+    )
     assert not (tmp_path / "models").exists()
 
 
@@ -381,7 +462,10 @@ def test_a_class_of_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
 def test_as_many_names_as_columns_are_wanted(tmp_path: Path) -> None:
     ended = new(tmp_path, mlp(), features="a,b")
     assert ended.code == 1
-    assert "expected one input, float32 [null,2]: candidates by features; name 32 features" in ended.err
+    assert (
+        "expected one input, float32 [null,2]: candidates by features; name 32 features"
+        in ended.err
+    )
 
 
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
@@ -399,7 +483,9 @@ def test_names_in_another_order_than_the_file_carries_are_refused(tmp_path: Path
 
 
 @pytest.mark.parametrize("carried", [None, "{", "[1]"])
-def test_a_model_whose_features_nobody_names_is_refused(tmp_path: Path, carried: str | None) -> None:
+def test_a_model_whose_features_nobody_names_is_refused(
+    tmp_path: Path, carried: str | None
+) -> None:
     built = mlp()
     if carried is not None:
         helper.set_model_props(built, {"trimtab.features": carried})
@@ -420,7 +506,10 @@ def test_features_that_no_surface_holds_are_refused(tmp_path: Path, objective: s
 
 
 def test_a_model_that_onnxruntime_cannot_run_is_refused(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Reshape", ["features", "s"], ["r"]), helper.make_node("Gather", ["r", "far"], ["score"])]
+    nodes = [
+        helper.make_node("Reshape", ["features", "s"], ["r"]),
+        helper.make_node("Gather", ["r", "far"], ["score"]),
+    ]
     built = model(nodes, {"s": np.array([-1, 1]), "far": np.array([[10**6]])})
     ended = new(tmp_path, built)
     assert ended.code == 1
@@ -441,14 +530,19 @@ def test_an_input_that_the_file_has_a_value_for_is_a_constant(tmp_path: Path) ->
     ("text", "complaint"),
     [
         ("f0\n1\n", "rows.csv: line 1: got no column 'f1', expected a column for each feature"),
-        ("f0,f1\n1,2\n1,much\n", "rows.csv: line 3: f1: got 'much', expected a finite float32 number"),
+        (
+            "f0,f1\n1,2\n1,much\n",
+            "rows.csv: line 3: f1: got 'much', expected a finite float32 number",
+        ),
         ("f0,f1\n1\n", "rows.csv: line 2: f1: got '', expected a finite float32 number"),
         ("f0,f1\n1,1e39\n", "rows.csv: line 2: f1: got '1e39', expected a finite float32 number"),
         ("f0,f1\n", "rows.csv: got no row, expected at least 2"),
         ("", "rows.csv: line 1: got no column 'f0'"),
     ],
 )
-def test_a_csv_file_that_cannot_be_read_is_wrong_use(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_csv_file_that_cannot_be_read_is_wrong_use(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     (tmp_path / "rows.csv").write_text(text)
     ended = new(tmp_path, mlp(width=2), "--golden-from", tmp_path / "rows.csv", features="f0,f1")
     assert ended.code == 2

@@ -6,7 +6,13 @@ import numpy as np
 
 from tests.builders import request
 from tests.ranking.building import feed_of, mix
-from workers.commands.preview_tables import WIDTH, margin_document, margin_lines, preview_document, preview_lines
+from workers.commands.preview_tables import (
+    WIDTH,
+    margin_document,
+    margin_lines,
+    preview_document,
+    preview_lines,
+)
 from workers.ranking.margin import margins_of
 from workers.ranking.preview import preview
 from workers.ranking.rank import rank
@@ -97,7 +103,9 @@ def test_margins_for_people() -> None:
 def test_as_many_feeds_are_shown_one_by_one_as_asked_for() -> None:
     found = margins_of([FEED, replace(TURNED, truncated=1)], BEFORE)
     assert "r: 3 items" not in margin_lines(found, "home", "control", shown=0)
-    assert "r: 2 items, incomplete: exact only among them" in margin_lines(found, "home", "control", shown=2)
+    assert "r: 2 items, incomplete: exact only among them" in margin_lines(
+        found, "home", "control", shown=2
+    )
 
 
 def test_margins_of_feeds_with_rules_on_sources_say_that_they_leave_these_aside() -> None:
@@ -110,7 +118,10 @@ def test_margins_of_feeds_with_rules_on_sources_say_that_they_leave_these_aside(
 
 
 def test_nothing_is_wider_than_the_terminal_and_nothing_steers_it() -> None:
-    sets = [Weights.of({f"{'objective' * 5}{n}": -1.23456e-300 * (n + turn) for n in range(12)}) for turn in (1, 9)]
+    sets = [
+        Weights.of({f"{'objective' * 5}{n}": -1.23456e-300 * (n + turn) for n in range(12)})
+        for turn in (1, 9)
+    ]
     names = [f"\x1b[31m{'item' * 30}{n}" for n in range(12)]
     scores = np.array([[3e38 * (n - k) / 12 for k in range(12)] for n in range(12)], np.float32)
     feeds = [rank(request(names, request_id="\x07" + "r" * 200), scores, sets[0], {}, 0)]
@@ -126,8 +137,16 @@ def test_nothing_is_wider_than_the_terminal_and_nothing_steers_it() -> None:
 def test_a_preview_for_programs_has_every_number_in_full() -> None:
     found = preview([FEED, TURNED], BEFORE, AFTER)
     document = preview_document(found, "home", "control")
-    assert document["before"] == {"version": BEFORE.version, "values": {"quality": 0.5, "engagement": 0.5}}
-    assert document["changed"] == {"any": 1, "first_place": 1, "first_10_items": 0, "first_10_order": 1}
+    assert document["before"] == {
+        "version": BEFORE.version,
+        "values": {"quality": 0.5, "engagement": 0.5},
+    }
+    assert document["changed"] == {
+        "any": 1,
+        "first_place": 1,
+        "first_10_items": 0,
+        "first_10_order": 1,
+    }
     assert (document["kendall_tau"], document["overlap_at_10"], document["churn"]) == (0, 1, 0)
     assert document["objectives"] == {
         "quality": {"before": 0.5, "after": 0.5},

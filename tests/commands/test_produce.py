@@ -56,12 +56,16 @@ def events_of(*request_ids: str, batch: int = 1) -> list[dict[str, Any]]:
     return [e for name in request_ids for e in make_request(name, 4, draw, batch, requested_at=OLD)]
 
 
-def test_every_event_goes_out_once_under_its_request_id_with_its_content_type(topic: Topic, tmp_path: Path) -> None:
+def test_every_event_goes_out_once_under_its_request_id_with_its_content_type(
+    topic: Topic, tmp_path: Path
+) -> None:
     sent = events_of("a", "b", "c")
     ended = topic.produce(write_lines(tmp_path / "events.jsonl", sent), "--as-is")
     assert ended.code == 0
     records = topic.records()
-    assert sorted(json.dumps(event) for event in sent) == sorted((r.value or b"").decode() for r in records)
+    assert sorted(json.dumps(event) for event in sent) == sorted(
+        (r.value or b"").decode() for r in records
+    )
     for record in records:
         assert (record.key or b"").decode() == json.loads(record.value or b"")["request_id"]
         assert record.headers == [("content-type", b"application/json")]
@@ -71,10 +75,14 @@ def test_partitions_are_those_of_every_other_murmur2_producer(topic: Topic, tmp_
     told = INDEX["partitions"]
     topic.produce(write_lines(tmp_path / "events.jsonl", events_of(*told["keys"], batch=4)))
     assert told["of"] == 4
-    assert {(record.key or b"").decode(): record.partition for record in topic.records()} == told["keys"]
+    assert {(record.key or b"").decode(): record.partition for record in topic.records()} == told[
+        "keys"
+    ]
 
 
-def test_all_events_of_a_request_get_one_new_time_and_change_in_nothing_else(topic: Topic, tmp_path: Path) -> None:
+def test_all_events_of_a_request_get_one_new_time_and_change_in_nothing_else(
+    topic: Topic, tmp_path: Path
+) -> None:
     sent = events_of("a", "b")
     topic.produce(write_lines(tmp_path / "events.jsonl", sent))
     found = topic.events()
@@ -82,7 +90,9 @@ def test_all_events_of_a_request_get_one_new_time_and_change_in_nothing_else(top
         times = {event["requested_at"] for event in found if event["request_id"] == name}
         assert len(times) == 1
         assert times.pop() > OLD
-    assert sorted(json.dumps(event | {"requested_at": OLD}) for event in found) == sorted(map(json.dumps, sent))
+    assert sorted(json.dumps(event | {"requested_at": OLD}) for event in found) == sorted(
+        map(json.dumps, sent)
+    )
 
 
 def test_as_is_keeps_every_byte(topic: Topic, tmp_path: Path) -> None:
@@ -92,8 +102,12 @@ def test_as_is_keeps_every_byte(topic: Topic, tmp_path: Path) -> None:
     assert (record.key, record.value) == (b"a", line.encode())
 
 
-def test_an_event_that_cannot_be_read_is_sent_as_it_is_without_a_key(topic: Topic, tmp_path: Path) -> None:
-    file = write_lines(tmp_path / "events.jsonl", ["nonsense", *events_of("a", batch=4), '{"request_id": 7}'])
+def test_an_event_that_cannot_be_read_is_sent_as_it_is_without_a_key(
+    topic: Topic, tmp_path: Path
+) -> None:
+    file = write_lines(
+        tmp_path / "events.jsonl", ["nonsense", *events_of("a", batch=4), '{"request_id": 7}']
+    )
     ended = topic.produce(file, "--json")
     assert ended.code == 0
     summary = json.loads(ended.out)
@@ -111,7 +125,9 @@ def test_an_event_with_one_unreadable_candidate_keeps_its_key(topic: Topic) -> N
 def in_protobuf(*request_ids: str) -> bytes:
     found = b""
     for name in request_ids:
-        event = CandidateEvent(request_id=name, surface="home", user_id="u", requested_at=OLD, last=True)
+        event = CandidateEvent(
+            request_id=name, surface="home", user_id="u", requested_at=OLD, last=True
+        )
         event.candidates.add(item_id="x", features=[1.0])
         found += bytes([event.ByteSize()]) + event.SerializeToString()
     return found
@@ -146,8 +162,12 @@ def test_a_rate_of_nothing_is_wrong_use() -> None:
     assert trimtab("produce", "-", "--rate", "0").code == 2
 
 
-def test_events_larger_than_the_topic_takes_are_said_and_end_with_1(kafka: str, topic: Topic) -> None:
-    ended = topic.produce("-", "--as-is", given=b'{"request_id": "a", "pad": "%s"}\n' % (b"x" * 200_000))
+def test_events_larger_than_the_topic_takes_are_said_and_end_with_1(
+    kafka: str, topic: Topic
+) -> None:
+    ended = topic.produce(
+        "-", "--as-is", given=b'{"request_id": "a", "pad": "%s"}\n' % (b"x" * 200_000)
+    )
     assert ended.code == 1
     assert "1 events were not taken by the broker" in ended.err
 
@@ -155,7 +175,9 @@ def test_events_larger_than_the_topic_takes_are_said_and_end_with_1(kafka: str, 
 # What needs no broker
 
 
-def test_a_request_keeps_its_stamp_and_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_keeps_its_stamp_and_the_oldest_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     times = iter(range(1, 10))
     monkeypatch.setattr(produce, "_REMEMBERED", 2)
     monkeypatch.setattr(produce, "time", SimpleNamespace(time_ns=lambda: next(times) * 1_000_000))
@@ -167,7 +189,9 @@ def test_a_request_keeps_its_stamp_and_the_oldest_is_forgotten(monkeypatch: pyte
 def test_a_pace_waits_for_the_rest_of_each_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     clock = iter([100.0, 100.0, 100.1, 100.75, 105.0])
-    monkeypatch.setattr(produce, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=slept.append))
+    monkeypatch.setattr(
+        produce, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=slept.append)
+    )
     pace = Pace(2.0)
     for _ in range(4):
         pace.wait()

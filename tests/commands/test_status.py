@@ -1,4 +1,6 @@
-"""`trimtab status` beside real workers; and beside statuses that a test wrote, for what workers seldom come to."""
+"""`trimtab status` beside real workers; and beside statuses that a test wrote, for what workers
+seldom come to.
+"""
 
 import json
 import random
@@ -14,7 +16,10 @@ from tests.integration.harness import World, make_request, until
 from tests.steering.conftest import free_port
 from workers.ranking.weights import Weights
 
-EVEN, TURNED = Weights.of({"quality": 0.5, "engagement": 0.5}), Weights.of({"quality": 0.9, "engagement": 0.1})
+EVEN, TURNED = (
+    Weights.of({"quality": 0.5, "engagement": 0.5}),
+    Weights.of({"quality": 0.9, "engagement": 0.1}),
+)
 Write = Callable[..., None]
 
 
@@ -38,23 +43,49 @@ def write(redis_url: str, prefix: str) -> Write:
 
 @pytest.fixture
 def run(redis_url: str, prefix: str) -> Callable[..., Ended]:
-    return lambda *words: trimtab("status", *words, TRIMTAB_REDIS=redis_url, TRIMTAB_REDIS_PREFIX=prefix)
+    return lambda *words: trimtab(
+        "status", *words, TRIMTAB_REDIS=redis_url, TRIMTAB_REDIS_PREFIX=prefix
+    )
 
 
 def weights(values: Weights, **changes: Any) -> dict[str, Any]:
-    said = {"version": values.version, "values": values.values, "source": "redis", "applied_at": 1, "push_ms": None}
+    said = {
+        "version": values.version,
+        "values": values.values,
+        "source": "redis",
+        "applied_at": 1,
+        "push_ms": None,
+    }
     return said | {"refused": None} | changes
 
 
 def experiment(**arms: float) -> dict[str, Any]:
-    said = {"salt": "autumn", "arms": arms, "source": "redis", "applied_at": 1, "push_ms": None, "refused": None}
+    said = {
+        "salt": "autumn",
+        "arms": arms,
+        "source": "redis",
+        "applied_at": 1,
+        "push_ms": None,
+        "refused": None,
+    }
     return said if arms else dict.fromkeys(said)
 
 
 def status(home: dict[str, Any], **changes: Any) -> dict[str, Any]:
     home = {"experiment": experiment(), "arms": {}} | home
-    said = {"worker": "w", "at": 1, "expiry_ms": 60_000, "pushes": True, "surfaces": {"home": home}, "group": "g"}
-    said |= {"partitions": [0, 1, 2, 5], "lag": {"0": 3, "1": 40, "2": 0, "5": 0}, "open_requests": 7}
+    said = {
+        "worker": "w",
+        "at": 1,
+        "expiry_ms": 60_000,
+        "pushes": True,
+        "surfaces": {"home": home},
+        "group": "g",
+    }
+    said |= {
+        "partitions": [0, 1, 2, 5],
+        "lag": {"0": 3, "1": 40, "2": 0, "5": 0},
+        "open_requests": 7,
+    }
     return said | {"models": {"home": {"quality": 3}}, "counts": {"feeds": 1234}} | changes
 
 
@@ -80,13 +111,23 @@ def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(world: 
     world.send(make_request("r", 5, random.Random(1)))
     until(lambda: sum(worker["counts"]["feeds"] for worker in shown()["workers"]) == 1, shown)
     found = shown()
-    assert sorted(number for worker in found["workers"] for number in worker["partitions"]) == [0, 1, 2, 3]
+    assert sorted(number for worker in found["workers"] for number in worker["partitions"]) == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert [worker["group"] for worker in found["workers"]] == [world.name, world.name]
     assert all(worker["age_ms"] < 10_000 for worker in found["workers"])
     ids = [worker["worker"] for worker in found["workers"]]
     (home, search) = found["surfaces"]
     assert home["weights"] == [
-        {"version": EVEN.version, "values": dict(EVEN.values), "sources": ["default"], "workers": ids}
+        {
+            "version": EVEN.version,
+            "values": dict(EVEN.values),
+            "sources": ["default"],
+            "workers": ids,
+        }
     ]
     assert search["models"]["quality"] == [{"version": 1, "workers": ids}]
     ended = trimtab("status", **world.settings)
@@ -104,7 +145,9 @@ def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(world: 
 # What is shown
 
 
-def test_a_worker_is_one_line_with_its_lag_in_all_and_at_worst(write: Write, run: Callable[..., Ended]) -> None:
+def test_a_worker_is_one_line_with_its_lag_in_all_and_at_worst(
+    write: Write, run: Callable[..., Ended]
+) -> None:
     write("w-1", status(weights(EVEN)))
     write("w-2", status(weights(EVEN), lag={"0": 0}, partitions=[]))
     write("w-3", status(weights(EVEN), lag={}))
@@ -155,7 +198,10 @@ def test_refused_pins_are_told_with_their_reason_in_the_table_and_as_json(
         unset = dict.fromkeys(("versions", "source", "applied_at", "push_ms"))
         return unset | {"refused": {"reason": reason, "at": 1, "content": None}}
 
-    own, arm = "quality: version 9 is not available, expected one of: 1", "x: not an objective of this surface"
+    own, arm = (
+        "quality: version 9 is not available, expected one of: 1",
+        "x: not an objective of this surface",
+    )
     write("w-1", status(weights(EVEN) | {"pins": pins(own), "arm_pins": {"b": pins(arm)}}))
     write("w-2", status(weights(EVEN) | {"pins": pins(own)}))
     assert [line for line in lines(run().out) if line.startswith("refused")] == [
@@ -169,7 +215,9 @@ def test_refused_pins_are_told_with_their_reason_in_the_table_and_as_json(
     ]
 
 
-def test_an_arm_that_never_had_a_valid_set_is_said_to_have_none(write: Write, run: Callable[..., Ended]) -> None:
+def test_an_arm_that_never_had_a_valid_set_is_said_to_have_none(
+    write: Write, run: Callable[..., Ended]
+) -> None:
     none = weights(EVEN) | dict.fromkeys(("version", "values", "source", "applied_at"))
     write("w-1", status(weights(EVEN) | {"experiment": experiment(b=0), "arms": {"b": none}}))
     assert "arm b no valid set yet on 1 of 1 workers" in lines(run().out)
@@ -199,7 +247,11 @@ def test_events_that_another_partitioner_placed_are_said_below_the_table(
 
 def test_no_line_is_wider_than_a_hundred_columns(write: Write, run: Callable[..., Ended]) -> None:
     numbers = list(range(0, 2000, 2))
-    many = {"partitions": numbers, "lag": {str(n): 1_000_000_000 + n for n in numbers}, "counts": {"feeds": 10**12}}
+    many = {
+        "partitions": numbers,
+        "lag": {str(n): 1_000_000_000 + n for n in numbers},
+        "counts": {"feeds": 10**12},
+    }
     for number in range(3):
         refused = {"reason": "x" * 300, "at": 1, "content": None}
         write(f"{'pod-' * 15}{number}", status(weights(EVEN, refused=refused), **many))
@@ -212,7 +264,9 @@ def test_no_line_is_wider_than_a_hundred_columns(write: Write, run: Callable[...
 # No worker, no Redis
 
 
-def test_without_a_worker_it_ends_with_1_and_as_json_says_so_too(run: Callable[..., Ended], prefix: str) -> None:
+def test_without_a_worker_it_ends_with_1_and_as_json_says_so_too(
+    run: Callable[..., Ended], prefix: str
+) -> None:
     said = (
         f"Error: no worker lives: Redis holds no status of a worker under '{prefix}workers:status:*'; "
         "expected `trimtab worker` to run with this Redis and prefix\n"
@@ -229,9 +283,12 @@ def test_a_redis_that_does_not_answer_ends_with_1_without_its_password() -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [((), "redis: not set"), (("--redis", "http://u:secret@h"), "expected redis://")]
+    ("words", "said"),
+    [((), "redis: not set"), (("--redis", "http://u:secret@h"), "expected redis://")],
 )
-def test_a_redis_that_is_not_given_or_cannot_be_right_is_wrong_configuration(words: tuple[str, ...], said: str) -> None:
+def test_a_redis_that_is_not_given_or_cannot_be_right_is_wrong_configuration(
+    words: tuple[str, ...], said: str
+) -> None:
     ended = trimtab("status", *words)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
@@ -247,7 +304,11 @@ def test_a_partition_that_is_not_read_has_a_line_and_one_that_stands_still_ends_
     states = {
         "0": {"state": "reading"},
         "1": {"state": "restoring", "for_ms": 2400, "why": "reads ranked-feeds from offset 3 to 9"},
-        "2": {"state": "standing", "for_ms": 61_000, "why": "offset 7 is gone; trimtab offsets resume --partition 2"},
+        "2": {
+            "state": "standing",
+            "for_ms": 61_000,
+            "why": "offset 7 is gone; trimtab offsets resume --partition 2",
+        },
         "5": {"state": "failing", "for_ms": 1000, "why": "Broker: Message size too large"},
     }
     write("w-1", status(weights(EVEN), partition_states=states, turned_ms=3, doing="consume"))
@@ -264,11 +325,15 @@ def test_a_partition_that_is_not_read_has_a_line_and_one_that_stands_still_ends_
 
 
 def test_a_restore_alone_is_no_trouble(write: Write, run: Callable[..., Ended]) -> None:
-    write("w-1", status(weights(EVEN), partition_states={"1": {"state": "restoring", "for_ms": 10}}))
+    write(
+        "w-1", status(weights(EVEN), partition_states={"1": {"state": "restoring", "for_ms": 10}})
+    )
     assert run().code == 0
 
 
-def test_a_loop_that_does_not_turn_is_named_with_what_it_hangs_in(write: Write, run: Callable[..., Ended]) -> None:
+def test_a_loop_that_does_not_turn_is_named_with_what_it_hangs_in(
+    write: Write, run: Callable[..., Ended]
+) -> None:
     write("w-1", status(weights(EVEN), turned_ms=12_400, doing="consume"))
     ended = run()
     assert (ended.code, ended.err) == (1, "Error: w-1: its loop does not turn\n")

@@ -46,13 +46,18 @@ def validated(surfaces: str, file: Path | str, *words: str, given: bytes = b"") 
     return found
 
 
-# A file of events has no keys, no headers and no null values: those a producer's client must get right.
+# A file of events has no keys, no headers and no null values: those a producer's client must get
+# right.
 _OF_RECORDS = ("null-value", "unknown-content-type", "key-mismatch")
 
 
 def in_a_file(entry: Entry) -> bool:
     name, value = str(entry["file"]), value_of(entry)
-    readable = name.endswith((".json", ".pb")) and bool(value and value.strip()) and b"\n" not in (value or b"")
+    readable = (
+        name.endswith((".json", ".pb"))
+        and bool(value and value.strip())
+        and b"\n" not in (value or b"")
+    )
     return entry["code"] not in _OF_RECORDS and readable and not (value or b"").startswith(b"\0")
 
 
@@ -67,7 +72,9 @@ REFUSED = list(filter(in_a_file, INDEX["refused"]))
 
 
 @pytest.mark.parametrize("entry", REFUSED, ids=lambda entry: entry["file"])
-def test_what_the_worker_refuses_is_refused_with_the_same_code(surfaces: str, tmp_path: Path, entry: Entry) -> None:
+def test_what_the_worker_refuses_is_refused_with_the_same_code(
+    surfaces: str, tmp_path: Path, entry: Entry
+) -> None:
     file, form = as_file(entry, tmp_path / "events")
     (refusal,) = validated(surfaces, file, "--format", form)["refused"]
     codes = (refusal["reason"], refusal["message"])
@@ -79,7 +86,11 @@ def test_the_golden_examples_refuse_for_nearly_every_reason() -> None:
     assert {entry["code"] for entry in REFUSED} >= {"malformed", "invalid-event", "unknown-surface"}
 
 
-ACCEPTED = [e for e in INDEX["accepted"] if e["file"].endswith((".json", ".pb")) and not e["file"].count("framed")]
+ACCEPTED = [
+    e
+    for e in INDEX["accepted"]
+    if e["file"].endswith((".json", ".pb")) and not e["file"].count("framed")
+]
 
 
 @pytest.mark.parametrize("entry", ACCEPTED, ids=lambda entry: entry["file"])
@@ -89,7 +100,9 @@ def test_what_the_worker_accepts_is_accepted(surfaces: str, tmp_path: Path, entr
     assert (found["events"], found["refused"]) == (1, [])
 
 
-def test_a_refused_event_is_named_with_file_line_code_and_message(surfaces: str, tmp_path: Path) -> None:
+def test_a_refused_event_is_named_with_file_line_code_and_message(
+    surfaces: str, tmp_path: Path
+) -> None:
     file = write_lines(tmp_path / "events.jsonl", [EVENT, "", EVENT | {"surface": "nowhere"}])
     ended = trimtab("validate", file, TRIMTAB_SURFACES=surfaces)
     assert ended.code == 1
@@ -99,10 +112,14 @@ def test_a_refused_event_is_named_with_file_line_code_and_message(surfaces: str,
     ]
 
 
-def test_events_of_one_request_that_contradict_each_other_are_a_conflict(surfaces: str, tmp_path: Path) -> None:
+def test_events_of_one_request_that_contradict_each_other_are_a_conflict(
+    surfaces: str, tmp_path: Path
+) -> None:
     events = [EVENT | {"expected": 3}, EVENT | {"expected": 3, "user_id": "another"}]
     found = validated(surfaces, write_lines(tmp_path / "events.jsonl", events))
-    assert [(refusal["line"], refusal["reason"]) for refusal in found["refused"]] == [(2, "conflict")]
+    assert [(refusal["line"], refusal["reason"]) for refusal in found["refused"]] == [
+        (2, "conflict")
+    ]
 
 
 def test_an_event_for_a_request_that_is_closed_is_late(surfaces: str, tmp_path: Path) -> None:
@@ -111,7 +128,9 @@ def test_an_event_for_a_request_that_is_closed_is_late(surfaces: str, tmp_path: 
 
 
 def test_times_are_not_judged(surfaces: str, tmp_path: Path) -> None:
-    events = [EVENT | {"request_id": str(at), "requested_at": at} for at in (2_000_000_000_000, 0, 1_000)]
+    events = [
+        EVENT | {"request_id": str(at), "requested_at": at} for at in (2_000_000_000_000, 0, 1_000)
+    ]
     assert validated(surfaces, write_lines(tmp_path / "events.jsonl", events))["refused"] == []
 
 

@@ -34,7 +34,14 @@ def _surface(name: str, told: Entry) -> Surface:
     objectives = tuple(told["objectives"])
     rules = WeightRules(dict.fromkeys(objectives, 0.5), {})
     limits = {key: told[key] for key in ("deadline_ms", "horizon_ms", "max_candidates")}
-    return Surface(name, feature_set, objectives, rules, lookup_features=told.get("lookup_features", False), **limits)
+    return Surface(
+        name,
+        feature_set,
+        objectives,
+        rules,
+        lookup_features=told.get("lookup_features", False),
+        **limits,
+    )
 
 
 SURFACES: Surfaces = {name: _surface(name, told) for name, told in INDEX["surfaces"].items()}

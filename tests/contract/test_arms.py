@@ -1,4 +1,6 @@
-"""The draw of schemas/golden/arms.json, computed apart from the worker's own, and the worker's own against it."""
+"""The draw of schemas/golden/arms.json, computed apart from the worker's own, and the worker's own
+against it.
+"""
 
 import hashlib
 import json
@@ -12,7 +14,9 @@ import pytest
 from tests.contract.golden import GOLDEN, SCHEMAS
 from workers.ranking.experiment import Experiment
 
-VECTORS: list[dict[str, Any]] = json.loads((GOLDEN / "arms.json").read_text(encoding="utf-8"))["experiments"]
+VECTORS: list[dict[str, Any]] = json.loads((GOLDEN / "arms.json").read_text(encoding="utf-8"))[
+    "experiments"
+]
 by_name = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
 
 
@@ -29,7 +33,9 @@ def _arms(experiment: dict[str, str]) -> dict[int, str]:
         taken |= {bucket: arm for bucket in own if bucket < own.start + most[arm]}
     for arm in arms:
         lacking = int(most[arm]) - list(taken.values()).count(arm)
-        taken |= dict.fromkeys([bucket for bucket in range(10_000) if bucket not in taken][:lacking], arm)
+        taken |= dict.fromkeys(
+            [bucket for bucket in range(10_000) if bucket not in taken][:lacking], arm
+        )
     return taken
 
 
@@ -44,7 +50,9 @@ def test_the_vectors_are_what_the_papers_say(vector: dict[str, Any]) -> None:
 @by_name
 def test_a_worker_draws_the_arms_of_the_vectors(vector: dict[str, Any]) -> None:
     experiment = Experiment.read(vector["experiment"])
-    assert [experiment.draw(user["user_id"]) for user in vector["users"]] == [user["arm"] for user in vector["users"]]
+    assert [experiment.assign(user["user_id"]) for user in vector["users"]] == [
+        user["arm"] for user in vector["users"]
+    ]
 
 
 def test_the_vectors_stand_on_both_sides_of_every_edge_between_two_arms() -> None:
@@ -57,7 +65,9 @@ def test_the_vectors_stand_on_both_sides_of_every_edge_between_two_arms() -> Non
 def test_one_of_the_vectors_has_an_arm_beyond_its_own_stretch() -> None:
     (vector,) = [v for v in VECTORS if "beyond" in v["name"]]
     arms = _arms(vector["experiment"])
-    assert {arms[bucket] for bucket in (1_000, 3_332, 9_999 - 2_000)} == {"b"}  # in the stretches of a and of c
+    assert {arms[bucket] for bucket in (1_000, 3_332, 9_999 - 2_000)} == {
+        "b"
+    }  # in the stretches of a and of c
     assert any(user["arm"] == "b" and user["bucket"] < 3_333 for user in vector["users"])
 
 
@@ -68,6 +78,8 @@ def test_the_command_in_the_papers_gives_the_bucket_of_its_vector() -> None:
     salt, user_id = re.findall(r"printf '%s' '(\w+):([\w-]+)'", told[1])[0]
     (vector, *_) = [v for v in VECTORS if v["experiment"]["salt"] == salt]
     (user,) = [u for u in vector["users"] if u["user_id"] == user_id]
-    ran = subprocess.run(["bash", "-c", f"{told[1]}\n{told[2]}"], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        ["bash", "-c", f"{told[1]}\n{told[2]}"], capture_output=True, text=True, check=True
+    )
     assert ran.stdout == f"{user['bucket']}\n"
     assert f"says {user['bucket']}" in readme

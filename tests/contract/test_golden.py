@@ -1,4 +1,6 @@
-"""The golden bytes mean what schemas/golden/index.json says: the same contract that other languages test."""
+"""The golden bytes mean what schemas/golden/index.json says: the same contract that other languages
+test.
+"""
 
 import json
 import struct
@@ -8,13 +10,22 @@ from typing import Any
 
 import pytest
 
-from tests.contract.golden import GOLDEN, INDEX, SCHEMAS, SURFACES, Entry, headers_of, key_of, value_of
+from tests.contract.golden import (
+    GOLDEN,
+    INDEX,
+    SCHEMAS,
+    SURFACES,
+    Entry,
+    headers_of,
+    key_of,
+    value_of,
+)
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.dead_letters import dead_letter_headers, read_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.feeds import decode_feed, encode_feed, read_published
 from workers.codec.formats import Format
-from workers.observe.counts import Counts
+from workers.counts import Counts
 from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason, RefusedCandidate
 from workers.streaming.placement import Placement
@@ -25,7 +36,9 @@ def _name(entry: Entry) -> str:
 
 
 def _decode(entry: Entry) -> Event:
-    return Decoder(SURFACES, Format(INDEX["default_format"])).decode(value_of(entry), key_of(entry), headers_of(entry))
+    return Decoder(SURFACES, Format(INDEX["default_format"])).decode(
+        value_of(entry), key_of(entry), headers_of(entry)
+    )
 
 
 def _told(event: Event) -> Entry:
@@ -33,7 +46,8 @@ def _told(event: Event) -> Entry:
     fields = event._asdict() | {"surface": event.surface.name}
     del fields["refused"]
     fields["candidates"] = [
-        {"item_id": c.item_id, "source": c.source, "features": _told_features(c.row, event)} for c in event.candidates
+        {"item_id": c.item_id, "source": c.source, "features": _told_features(c.row, event)}
+        for c in event.candidates
     ]
     return fields
 
@@ -77,11 +91,15 @@ def _outcome(assembler: Assembler, offset: int, record: Entry) -> list[RefusedCa
 def _admit(sequence: Entry) -> Callable[[str], None] | None:
     if "partition" not in sequence:
         return None
-    placement = Placement(count=sequence["of"], is_required=True, counts=Counts(), ask_count=lambda: None)
+    placement = Placement(
+        count=sequence["of"], is_required=True, counts=Counts(), ask_count=lambda: None
+    )
     return partial(placement.check, sequence["partition"])
 
 
-@pytest.mark.parametrize("sequence", INDEX["sequences"], ids=lambda s: f"{s['code']} {s['message'][:20]}")
+@pytest.mark.parametrize(
+    "sequence", INDEX["sequences"], ids=lambda s: f"{s['code']} {s['message'][:20]}"
+)
 def test_what_only_the_stream_can_judge_is_refused_with_its_code(sequence: Entry) -> None:
     assembler = Assembler(Mark(0, 0, NO_TIME, 0), admit=_admit(sequence))
     *before, last = sequence["records"]
@@ -100,8 +118,8 @@ def test_what_only_the_stream_can_judge_is_refused_with_its_code(sequence: Entry
 
 def test_every_code_has_an_example() -> None:
     shown = {entry["code"] for entry in INDEX["refused"] + INDEX["sequences"]}
-    # An event with refused candidates is itself refused with this code, once it is taken. No event is known on which
-    # the worker fails.
+    # An event with refused candidates is itself refused with this code, once it is taken. No event
+    # is known on which the worker fails.
     assert shown | {Reason.CANDIDATES, Reason.WORKER_ERROR} == {*Reason, *CandidateReason}
 
 
@@ -113,7 +131,11 @@ def test_every_file_is_listed_and_every_listed_file_is_there() -> None:
 
 
 def test_a_refused_file_is_named_after_its_code() -> None:
-    misnamed = [e["file"] for e in INDEX["refused"] if e["file"] and not e["file"].startswith(f"refused/{e['code']}")]
+    misnamed = [
+        e["file"]
+        for e in INDEX["refused"]
+        if e["file"] and not e["file"].startswith(f"refused/{e['code']}")
+    ]
     assert misnamed == []
 
 

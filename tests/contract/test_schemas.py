@@ -36,7 +36,9 @@ JSON_SCHEMAS = [
 
 
 def _schema(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads(
+        (SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8")
+    )
     return schema
 
 
@@ -67,7 +69,11 @@ def test_the_examples_in_a_schema_are_valid(name: str) -> None:
 
 
 def _json_files(entries: list[Entry]) -> list[Entry]:
-    return [e for e in entries if (e["file"] or "").endswith(".json") and not e["file"].endswith("framed.json")]
+    return [
+        e
+        for e in entries
+        if (e["file"] or "").endswith(".json") and not e["file"].endswith("framed.json")
+    ]
 
 
 # The schema is stricter than the worker in what an unknown feature may be.
@@ -76,13 +82,21 @@ _BEYOND_THE_SCHEMA = {"accepted/missing-and-unknown-names.json"}
 
 @pytest.mark.parametrize("entry", _json_files(INDEX["accepted"]), ids=lambda e: e["file"])
 def test_an_accepted_event_validates(entry: Entry) -> None:
-    errors = list(_validator("candidate").iter_errors(json.loads((GOLDEN / entry["file"]).read_bytes())))
+    errors = list(
+        _validator("candidate").iter_errors(json.loads((GOLDEN / entry["file"]).read_bytes()))
+    )
     assert bool(errors) == (entry["file"] in _BEYOND_THE_SCHEMA)
 
 
-# What JSON Schema cannot see: which surfaces there are, which look features up, what a feature set holds, and that 3.0
-# is no integer.
-_UNSEEN = ("unknown-surface", "key-mismatch", "feature-count-few", "feature-count-many", "feature-not-finite")
+# What JSON Schema cannot see: which surfaces there are, which look features up, what a feature set
+# holds, and that 3.0 is no integer.
+_UNSEEN = (
+    "unknown-surface",
+    "key-mismatch",
+    "feature-count-few",
+    "feature-count-many",
+    "feature-not-finite",
+)
 _UNSEEN_FILES = (
     *("requested-at-fraction", "request-id-long", "surrogate"),
     *("feature-count-missing", "feature-type-null"),
@@ -91,13 +105,19 @@ _UNSEEN_FILES = (
 
 def _seen(entry: Entry) -> bool:
     name = Path(entry["file"]).stem
-    return not (entry["code"] == "malformed" or name.startswith(_UNSEEN) or name.endswith(_UNSEEN_FILES))
+    return not (
+        entry["code"] == "malformed" or name.startswith(_UNSEEN) or name.endswith(_UNSEEN_FILES)
+    )
 
 
-@pytest.mark.parametrize("entry", [e for e in _json_files(INDEX["refused"]) if _seen(e)], ids=lambda e: e["file"])
+@pytest.mark.parametrize(
+    "entry", [e for e in _json_files(INDEX["refused"]) if _seen(e)], ids=lambda e: e["file"]
+)
 def test_a_refused_event_does_not_validate(entry: Entry) -> None:
     text = (GOLDEN / entry["file"]).read_text(encoding="utf-8")
-    event = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 400 else float(digits))
+    event = json.loads(
+        text, parse_int=lambda digits: int(digits) if len(digits) < 400 else float(digits)
+    )
     assert not _validator("candidate").is_valid(event)
 
 
@@ -109,36 +129,52 @@ def test_a_published_feed_validates(entry: Entry) -> None:
 
 @pytest.mark.parametrize("entry", INDEX["dead_letters"], ids=lambda e: e["reason"])
 def test_the_headers_of_a_dead_letter_validate(entry: Entry) -> None:
-    assert [error.message for error in _validator("dead-letter").iter_errors(dict(entry["headers"]))] == []
+    assert [
+        error.message for error in _validator("dead-letter").iter_errors(dict(entry["headers"]))
+    ] == []
 
 
 def test_a_set_of_weights_as_redis_holds_it_validates_and_nonsense_does_not() -> None:
     validator = _validator("weights")
     assert validator.is_valid({"quality": "0.7", "engagement": "-1e-3"})
-    assert not any(validator.is_valid({"quality": bad}) for bad in ("nan", "inf", "", "0x1", "0.7 ", None, True))
+    assert not any(
+        validator.is_valid({"quality": bad})
+        for bad in ("nan", "inf", "", "0x1", "0.7 ", None, True)
+    )
 
 
 def test_an_experiment_as_redis_holds_it_validates_and_nonsense_does_not() -> None:
     validator = _validator("experiment")
-    assert validator.is_valid(Experiment("s", {"a": 1, "b-_9": 1234, "c": 0}).fields() | {"control": "87.65"})
+    assert validator.is_valid(
+        Experiment("s", {"a": 1, "b-_9": 1234, "c": 0}).fields() | {"control": "87.65"}
+    )
     vectors = json.loads((GOLDEN / "arms.json").read_text(encoding="utf-8"))["experiments"]
     assert all(validator.is_valid(vector["experiment"]) for vector in vectors)
     assert not validator.is_valid({"canary": "5"})
-    assert not any(validator.is_valid({"salt": "s", "canary": bad}) for bad in ("101", "5%", "-1", "0.001", "", 5))
-    assert not any(validator.is_valid({"salt": "s", bad: "5"}) for bad in ("", "a b", "a:b", "é", "x" * 65))
+    assert not any(
+        validator.is_valid({"salt": "s", "canary": bad})
+        for bad in ("101", "5%", "-1", "0.001", "", 5)
+    )
+    assert not any(
+        validator.is_valid({"salt": "s", bad: "5"}) for bad in ("", "a b", "a:b", "é", "x" * 65)
+    )
     assert _schema("experiment")["maxProperties"] == MOST_ARMS + len(("salt", "control"))
 
 
 def test_the_bound_of_versions_is_the_one_that_is_told() -> None:
     assert _schema("manifest")["properties"]["version"]["maximum"] == LAST_VERSION
-    assert _schema("feed")["properties"]["models"]["additionalProperties"]["maximum"] == LAST_VERSION
+    assert (
+        _schema("feed")["properties"]["models"]["additionalProperties"]["maximum"] == LAST_VERSION
+    )
     assert f"from 1 to {LAST_VERSION} " in _schema("models")["additionalProperties"]["description"]
     assert "from 1 to 2^63 - 1" in (SCHEMAS / "README.md").read_text(encoding="utf-8")
 
 
 def test_pins_as_redis_holds_them_validate_and_nonsense_does_not() -> None:
     validator = _validator("models")
-    assert validator.is_valid({"quality": "20261127031249", "engagement": "latest", "clicks": str(LAST_VERSION)})
+    assert validator.is_valid(
+        {"quality": "20261127031249", "engagement": "latest", "clicks": str(LAST_VERSION)}
+    )
     odd = ("0", "01", "+1", "-1", "1.0", "", "newest", "20261127031249123456", 3, None)
     assert not any(validator.is_valid({"quality": bad}) for bad in odd)
 
@@ -154,11 +190,16 @@ def test_the_limits_in_the_schemas_are_those_of_the_codec() -> None:
     assert defs["candidate"]["properties"]["source"]["maxLength"] == SOURCE_BYTES
     assert properties["requested_at"]["maximum"] == LATEST_MS
     assert properties["expected"]["maximum"] == MOST_EXPECTED
-    assert f"{MESSAGE_BYTES} bytes" in _schema("dead-letter")["properties"]["trimtab.message"]["description"]
+    assert (
+        f"{MESSAGE_BYTES} bytes"
+        in _schema("dead-letter")["properties"]["trimtab.message"]["description"]
+    )
 
 
 def test_the_papers_name_every_code_of_refusal_and_of_removal_and_no_other() -> None:
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| .+ \|$", (SCHEMAS / "README.md").read_text(encoding="utf-8"), re.M)
+    rows = re.findall(
+        r"^\| `([a-z0-9-]+)` \| .+ \|$", (SCHEMAS / "README.md").read_text(encoding="utf-8"), re.M
+    )
     assert rows == [*Reason, *CandidateReason, *RemovalReason]
     removal = _schema("feed")["$defs"]["removal"]["properties"]["reason"]["description"]
     assert [reason for reason in RemovalReason if f"`{reason}`" not in removal] == []
@@ -167,7 +208,11 @@ def test_the_papers_name_every_code_of_refusal_and_of_removal_and_no_other() -> 
 
 def test_the_papers_name_every_schema() -> None:
     readme = (SCHEMAS / "README.md").read_text(encoding="utf-8")
-    unnamed = [p.name for p in SCHEMAS.iterdir() if p.suffix in {".json", ".proto", ".yaml"} and p.name not in readme]
+    unnamed = [
+        p.name
+        for p in SCHEMAS.iterdir()
+        if p.suffix in {".json", ".proto", ".yaml"} and p.name not in readme
+    ]
     assert unnamed == []
 
 
@@ -181,7 +226,9 @@ def test_asyncapi_refers_to_files_and_components_that_are_there() -> None:
     assert [name for name in inner if not re.search(rf"^ +{name}:$", text, re.M)] == []
 
 
-def test_generating_the_protobuf_code_anew_gives_the_bytes_that_are_checked_in(tmp_path: Path) -> None:
+def test_generating_the_protobuf_code_anew_gives_the_bytes_that_are_checked_in(
+    tmp_path: Path,
+) -> None:
     runpy.run_path(str(SCHEMAS / "generate.py"))["generate"](tmp_path)
     made = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert made == {p.name: p.read_bytes() for p in GENERATED.glob("*_pb2.py*")}
@@ -214,7 +261,11 @@ def test_the_partitions_told_are_those_of_javas_partitioner() -> None:
         -985981536,
     ]
     told = INDEX["partitions"]
-    assert all(partition_of(key.encode(), told["of"]) == place for key, place in told["keys"].items())
-    assert told["keys"] == {key: (_murmur2(key.encode()) & 0x7FFFFFFF) % told["of"] for key in told["keys"]}
+    assert all(
+        partition_of(key.encode(), told["of"]) == place for key, place in told["keys"].items()
+    )
+    assert told["keys"] == {
+        key: (_murmur2(key.encode()) & 0x7FFFFFFF) % told["of"] for key in told["keys"]
+    }
     readme = (SCHEMAS / "README.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in readme for key in told["keys"])

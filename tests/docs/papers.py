@@ -27,20 +27,33 @@ class Block(NamedTuple):
 
 def papers() -> list[Path]:
     """Every Markdown file of the checkout."""
-    found = (path for path in ROOT.rglob("*.md") if not _NOT_WRITTEN_HERE & set(path.relative_to(ROOT).parts))
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(ROOT).parts))
+    found = (
+        path
+        for path in ROOT.rglob("*.md")
+        if not _NOT_WRITTEN_HERE & set(path.relative_to(ROOT).parts)
+    )
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    )
 
 
 def blocks(paper: Path, *words: str) -> list[Block]:
     """The fenced blocks of a paper whose info string begins with these words, in order."""
     text = paper.read_text(encoding="utf-8")
-    found = [Block(paper, tuple(match["info"].split()), match["text"]) for match in _FENCE.finditer(text)]
+    found = [
+        Block(paper, tuple(match["info"].split()), match["text"]) for match in _FENCE.finditer(text)
+    ]
     return [block for block in found if block.words[: len(words)] == words]
 
 
 def links(paper: Path) -> list[str]:
     """The targets of a paper's links."""
-    return [match["target"] for match in _LINK.finditer(_FENCE.sub("", paper.read_text(encoding="utf-8")))]
+    return [
+        match["target"]
+        for match in _LINK.finditer(_FENCE.sub("", paper.read_text(encoding="utf-8")))
+    ]
 
 
 def table(paper: Path, first_heading: str) -> list[list[str]]:
@@ -61,11 +74,26 @@ def _rows(lines: Iterator[str]) -> Iterator[list[str]]:
 
 
 def tracked_files() -> list[Path]:
-    """Every file that is, or is about to be, under version control; where there is none, every file."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    """Every file that is, or is about to be, under version control; where there is none, every
+    file.
+    """
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode == 0:
         found = [ROOT / name for name in listed.stdout.split("\0") if name]
     else:
-        found = [path for path in ROOT.rglob("*") if not any(p.startswith(".") for p in path.relative_to(ROOT).parts)]
+        found = [
+            path
+            for path in ROOT.rglob("*")
+            if not any(p.startswith(".") for p in path.relative_to(ROOT).parts)
+        ]
     return sorted(path for path in found if path.is_file())

@@ -61,12 +61,18 @@ def validator(name: str) -> Draft202012Validator:
 def check(name: str, *printed: Mapping[str, Any]) -> None:
     """Fail unless there is something, and all of it is as the schema says."""
     assert printed
-    errors = [f"{error.json_path}: {error.message}" for one in printed for error in validator(name).iter_errors(one)]
+    errors = [
+        f"{error.json_path}: {error.message}"
+        for one in printed
+        for error in validator(name).iter_errors(one)
+    ]
     assert errors == []
 
 
 def command_of(path: Path) -> str:
-    """The command whose output a schema describes; a group and its command are joined in the file's name."""
+    """The command whose output a schema describes; a group and its command are joined in the file's
+    name.
+    """
     name = path.name.removesuffix(".schema.json")
     for group in ("dead-letters", "experiment", "feeds", "models", "weights"):
         if name.startswith(f"{group}-"):
@@ -92,7 +98,17 @@ def _properties(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_a_key_that_is_not_described_is_found() -> None:
     with pytest.raises(AssertionError, match="'more' was unexpected"):
-        check("produce", {"events": 1, "requests": 1, "unreadable": 0, "seconds": 0, "events_per_second": 0, "more": 1})
+        check(
+            "produce",
+            {
+                "events": 1,
+                "requests": 1,
+                "unreadable": 0,
+                "seconds": 0,
+                "events_per_second": 0,
+                "more": 1,
+            },
+        )
 
 
 @pytest.fixture
@@ -110,7 +126,9 @@ def test_stack_status_of_a_stack_that_is_down(tmp_path: Path) -> None:
 def test_stack_up_and_status_of_a_stack_that_is_up(stack: Stack, cache: Path) -> None:
     home = Path(stack.status().kafka.folder).parents[1]
     for command in ("up", "status"):
-        ended = trimtab("stack", command, "--json", TRIMTAB_HOME=str(home), TRIMTAB_CACHE=str(cache))
+        ended = trimtab(
+            "stack", command, "--json", TRIMTAB_HOME=str(home), TRIMTAB_CACHE=str(cache)
+        )
         assert ended.code == 0
         check("stack", json.loads(ended.out))
         assert json.loads(ended.out)["up"] is True
@@ -119,7 +137,9 @@ def test_stack_up_and_status_of_a_stack_that_is_up(stack: Stack, cache: Path) ->
 def test_rank(tmp_path: Path, settings: dict[str, str]) -> None:
     (event,) = make_request("r", 5, random.Random(1), batch=5)
     (short,) = make_request("short", 2, random.Random(1), batch=2, expected=3)
-    ended = trimtab("rank", write_lines(tmp_path / "events.jsonl", [event, short]), "--json", **settings)
+    ended = trimtab(
+        "rank", write_lines(tmp_path / "events.jsonl", [event, short]), "--json", **settings
+    )
     check("rank", *json_lines(ended.out))
 
 
@@ -130,14 +150,18 @@ def test_validate(tmp_path: Path, settings: dict[str, str]) -> None:
     file = write_lines(tmp_path / "events.jsonl", [event, open_one, "nonsense"])
     found = json.loads(trimtab("validate", file, "--json", **settings).out)
     check("validate", found)
-    assert all(found[key] for key in ("refused", "unknown_features", "missing_features", "unfinished"))
+    assert all(
+        found[key] for key in ("refused", "unknown_features", "missing_features", "unfinished")
+    )
 
 
 def test_models_list_and_verify(settings: dict[str, str]) -> None:
     models = Path(settings["TRIMTAB_MODELS"])
     for version in ("2", "3"):
         (models / "quality" / version).mkdir()
-    (models / "quality" / "2" / "manifest.json").write_text((models / "quality" / "1" / "manifest.json").read_text())
+    (models / "quality" / "2" / "manifest.json").write_text(
+        (models / "quality" / "1" / "manifest.json").read_text()
+    )
     for command in ("list", "verify"):
         printed = json.loads(trimtab("models", command, "--json", **settings).out)
         assert len(printed["models"]) == 4
@@ -147,7 +171,9 @@ def test_models_list_and_verify(settings: dict[str, str]) -> None:
 def test_models_new(settings: dict[str, str]) -> None:
     source = Path(settings["TRIMTAB_MODELS"]) / "quality" / "1" / "model.onnx"
     names = ",".join(f"f{n}" for n in range(32))
-    ended = trimtab("models", "new", "quality", "--from", source, "--features", names, "--json", **settings)
+    ended = trimtab(
+        "models", "new", "quality", "--from", source, "--features", names, "--json", **settings
+    )
     assert ended.code == 0, ended.err
     check("models-new", json.loads(ended.out))
 
@@ -165,8 +191,19 @@ def test_demo() -> None:
     some = audit({}, [feed], {}, {})
     seen = Turn(1000, 1005, Seen(feed, 1010))
     for outcome in (
-        Outcome(nothing, None, None, None, None, None, None, "the first feed: not there after 60 s"),
-        Outcome(some, seen, feed, feed, Foresight(3, 2), Arms({"control": 4}, 2, 0), Swap(500, "hash", 9, 0), None),
+        Outcome(
+            nothing, None, None, None, None, None, None, "the first feed: not there after 60 s"
+        ),
+        Outcome(
+            some,
+            seen,
+            feed,
+            feed,
+            Foresight(3, 2),
+            Arms({"control": 4}, 2, 0),
+            Swap(500, "hash", 9, 0),
+            None,
+        ),
     ):
         check("demo", json.loads(json.dumps(outcome.document())))
 
@@ -192,7 +229,9 @@ def test_weights_margin(feeds: list[Feed]) -> None:
     assert found["feeds"] == len(feeds)
 
 
-def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version(world: World) -> None:
+def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version(
+    world: World,
+) -> None:
     redis = Redis.from_url(world.redis)
     prefix = f"{world.name}:"
     assert trimtab("status", "--json", **world.settings).code == 1
@@ -222,10 +261,23 @@ def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:
     file = write_lines(world.folder / "events.jsonl", [*events, "nonsense"])
     world.start_worker()
     check("produce", json.loads(trimtab("produce", file, "--json", **world.settings).out))
-    tail = trimtab("feeds", "tail", "--from-beginning", "--count", 1, "--timeout", 60, "--json", **world.settings)
+    tail = trimtab(
+        "feeds",
+        "tail",
+        "--from-beginning",
+        "--count",
+        1,
+        "--timeout",
+        60,
+        "--json",
+        **world.settings,
+    )
     check("feeds-tail", *json_lines(tail.out))
     assert len(world.read_letters(1, settle=0.1)) == 1
-    check("dead-letters-list", *json_lines(trimtab("dead-letters", "list", "--json", **world.settings).out))
+    check(
+        "dead-letters-list",
+        *json_lines(trimtab("dead-letters", "list", "--json", **world.settings).out),
+    )
 
 
 def test_the_commands_that_steer(world: World) -> None:
@@ -256,4 +308,7 @@ def test_the_commands_that_steer(world: World) -> None:
     run("models", "rollback", "quality", "--surface", "home")
     run("models", "status")
     assert run("weights", "history", "home")["document"] == "models"
-    check("weights-watch", *json_lines(trimtab("weights", "history", "home", "--json", **world.settings).out))
+    check(
+        "weights-watch",
+        *json_lines(trimtab("weights", "history", "home", "--json", **world.settings).out),
+    )

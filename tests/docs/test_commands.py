@@ -21,7 +21,8 @@ from workers.local.topics import stack_topics
 from workers.settings import SETTINGS
 from workers.streaming.topics import create_topics
 
-# One shell a paper: its blocks run one after the other, as its reader would run them; what is left running is ended.
+# One shell a paper: its blocks run one after the other, as its reader would run them; what is left
+# running is ended.
 _SHELL = """set -euo pipefail
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 """
@@ -43,7 +44,9 @@ def commands(command: click.Command, *words: str) -> Iterator[tuple[str, ...]]:
             yield from commands(inner_command(command, name), *words, name)
 
 
-@pytest.mark.parametrize("words", list(commands(root_command)), ids=lambda words: " ".join(("trimtab", *words)))
+@pytest.mark.parametrize(
+    "words", list(commands(root_command)), ids=lambda words: " ".join(("trimtab", *words))
+)
 def test_every_command_has_a_help_with_an_example_that_is_its_own(words: tuple[str, ...]) -> None:
     ended = trimtab(*words, "--help")
     assert ended.code == 0
@@ -56,14 +59,22 @@ def test_every_command_has_a_help_with_an_example_that_is_its_own(words: tuple[s
 
 
 def shell_lines(block: Block) -> list[str]:
-    """A block's command lines, without here-documents; a line that ends in a backslash is joined to the next."""
-    text = re.sub(r"<<'?(\w+)'?\n.*?^\1$", "", block.text.replace("\\\n", " "), flags=re.DOTALL | re.MULTILINE)
-    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    """A block's command lines, without here-documents; a line that ends in a backslash is joined to
+    the next.
+    """
+    text = re.sub(
+        r"<<'?(\w+)'?\n.*?^\1$", "", block.text.replace("\\\n", " "), flags=re.DOTALL | re.MULTILINE
+    )
+    return [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
 
 
 def trimtab_calls(line: str) -> list[list[str]]:
     """The words after each `trimtab` that stands where a command does, up to that command's end."""
-    lexer = shlex.shlex(line.replace('"$(', " ; ").replace(')"', " ; "), posix=True, punctuation_chars=True)
+    lexer = shlex.shlex(
+        line.replace('"$(', " ; ").replace(')"', " ; "), posix=True, punctuation_chars=True
+    )
     lexer.whitespace_split = True
     calls: list[list[str]] = []
     before, inside = ";", False
@@ -80,11 +91,18 @@ def trimtab_calls(line: str) -> list[list[str]]:
 
 
 SHELL_BLOCKS = [block for paper in papers() for block in blocks(paper, "bash")]
-CALLS = [call for block in SHELL_BLOCKS for line in shell_lines(block) for call in trimtab_calls(line)]
+CALLS = [
+    call for block in SHELL_BLOCKS for line in shell_lines(block) for call in trimtab_calls(line)
+]
 
 
 def test_the_papers_show_the_commands_that_users_start_with() -> None:
-    assert {" ".join(call[:2]) for call in CALLS} >= {"stack up", "produce events.jsonl", "feeds tail", "stack down"}
+    assert {" ".join(call[:2]) for call in CALLS} >= {
+        "stack up",
+        "produce events.jsonl",
+        "feeds tail",
+        "stack down",
+    }
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
@@ -93,20 +111,32 @@ def test_a_trimtab_command_line_in_the_papers_can_be_parsed(call: list[str]) -> 
     words = list(call)
     while isinstance(command, click.Group) and words:
         command = inner_command(command, words.pop(0))
-    known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    known = {
+        flag
+        for parameter in command.params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
     given = {word.split("=", 1)[0] for word in words if word.startswith("-") and len(word) > 1}
     assert given <= known | {"--help", "-h"}
 
 
 def make_targets() -> list[str]:
     lines = [line for block in SHELL_BLOCKS for line in shell_lines(block)]
-    inline = [match for paper in papers() for match in re.findall(r"`(make [a-z]+)", paper.read_text(encoding="utf-8"))]
-    return sorted({match[1] for line in [*lines, *inline] if (match := re.match(r"make ([a-z]+)", line))})
+    inline = [
+        match
+        for paper in papers()
+        for match in re.findall(r"`(make [a-z]+)", paper.read_text(encoding="utf-8"))
+    ]
+    return sorted(
+        {match[1] for line in [*lines, *inline] if (match := re.match(r"make ([a-z]+)", line))}
+    )
 
 
 @pytest.mark.parametrize("target", make_targets())
 def test_a_make_target_in_the_papers_exists(target: str) -> None:
-    found = subprocess.run(["make", "-n", "-C", str(ROOT), target], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["make", "-n", "-C", str(ROOT), target], capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, found.stderr
 
 
@@ -136,15 +166,26 @@ def environment(
 ) -> dict[str, str]:
     """The shared stack as a user's own, and topics that nobody else writes to."""
     name = f"docs-{uuid.uuid4().hex[:8]}"
-    topics = {key: f"{name}.{key}" for key in ("topic_candidates", "topic_feeds", "topic_dead_letters")}
+    topics = {
+        key: f"{name}.{key}" for key in ("topic_candidates", "topic_feeds", "topic_dead_letters")
+    }
     plans = {plan.name: plan for plan in stack_topics(4)}
-    create_topics(kafka, [replace(plans[str(SETTINGS[key].default)], name=topic) for key, topic in topics.items()])
+    create_topics(
+        kafka,
+        [replace(plans[str(SETTINGS[key].default)], name=topic) for key, topic in topics.items()],
+    )
     home = Path(stack.status().kafka.folder).parents[1]
     settings = topics | {"home": str(home), "cache": str(cache), "group": name}
-    outside = {k: v for k, v in os.environ.items() if k not in {s.variable for s in SETTINGS.values()}}
+    outside = {
+        k: v for k, v in os.environ.items() if k not in {s.variable for s in SETTINGS.values()}
+    }
     redis_cli = stack.up().redis_cli.parent
     path = f"{outside['PATH']}{os.pathsep}{redis_cli}"
-    return outside | {SETTINGS[key].variable: value for key, value in settings.items()} | {"PATH": path}
+    return (
+        outside
+        | {SETTINGS[key].variable: value for key, value in settings.items()}
+        | {"PATH": path}
+    )
 
 
 RUNNING = [paper for paper in papers() if blocks(paper, "bash", "run")]
@@ -166,7 +207,9 @@ def test_the_blocks_of_a_paper_that_are_marked_to_run_do_run(
             check=False,
         )
     finally:
-        subprocess.run(["redis-cli", "-u", redis_url, "DEL", "weights:home"], env=environment, check=True)
+        subprocess.run(
+            ["redis-cli", "-u", redis_url, "DEL", "weights:home"], env=environment, check=True
+        )
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 

@@ -32,7 +32,9 @@ def test_the_image_installs_every_package_that_a_worker_needs() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     needed = re.search(r"^dependencies = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE)
     assert needed is not None
-    names = {re.split("[><=]", name)[0] for name in re.findall(r'^    "(.*?)"', needed[1], re.MULTILINE)}
+    names = {
+        re.split("[><=]", name)[0] for name in re.findall(r'^    "(.*?)"', needed[1], re.MULTILINE)
+    }
     assert names <= {pin.split("==")[0] for pin in pins("deploy/requirements.lock")}
 
 
@@ -52,17 +54,29 @@ def test_the_kafka_is_that_of_the_local_stack() -> None:
 
 
 def test_every_variable_is_a_setting() -> None:
-    used = set(re.findall(r"TRIMTAB_[A-Z_]+", COMPOSE + DOCKERFILE + (DEPLOY / "README.md").read_text()))
+    used = set(
+        re.findall(r"TRIMTAB_[A-Z_]+", COMPOSE + DOCKERFILE + (DEPLOY / "README.md").read_text())
+    )
     assert used
     assert used <= {setting.variable for setting in SETTINGS.values()}
 
 
 def test_what_the_image_copies_is_there_and_let_in() -> None:
-    sources = [word for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE) for word in line.split()]
+    sources = [
+        word
+        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
+        for word in line.split()
+    ]
     let_in = (DEPLOY / "Dockerfile.dockerignore").read_text()
-    copied = [word for word in sources if (ROOT / word).exists() and not word.startswith((".", "/"))]
-    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert {"pyproject.toml", "onnx_models", *packed["packages"], *packed["force-include"]} <= set(copied)
+    copied = [
+        word for word in sources if (ROOT / word).exists() and not word.startswith((".", "/"))
+    ]
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+        "targets"
+    ]["wheel"]
+    assert {"pyproject.toml", "onnx_models", *packed["packages"], *packed["force-include"]} <= set(
+        copied
+    )
     assert [word for word in copied if f"!{word}" not in let_in] == []
 
 

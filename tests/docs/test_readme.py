@@ -18,9 +18,24 @@ README = ROOT / "README.md"
 
 def row(setting: Setting) -> list[str]:
     """What a setting's line in the table must be."""
-    default = "none" if setting.default is None else f"`{setting.default}`" if setting.default else "empty"
-    choices = f" One of: {', '.join(f'`{choice}`' for choice in setting.choices)}." if setting.choices else ""
-    return [f"`{setting.flag}`", f"`{setting.variable}`", default, setting.help.replace("<", r"\<") + choices]
+    default = (
+        "none"
+        if setting.default is None
+        else f"`{setting.default}`"
+        if setting.default
+        else "empty"
+    )
+    choices = (
+        f" One of: {', '.join(f'`{choice}`' for choice in setting.choices)}."
+        if setting.choices
+        else ""
+    )
+    return [
+        f"`{setting.flag}`",
+        f"`{setting.variable}`",
+        default,
+        setting.help.replace("<", r"\<") + choices,
+    ]
 
 
 def test_the_configuration_table_is_the_settings_in_their_order() -> None:
@@ -29,10 +44,20 @@ def test_the_configuration_table_is_the_settings_in_their_order() -> None:
 
 def test_the_table_of_a_surfaces_keys_has_every_key_with_its_default() -> None:
     shown = {key.strip("`"): default for key, default, _ in table(README, "Key of a surface")}
-    defaults = {field.name: field.default for field in fields(Surface) if field.default is not MISSING}
-    known = {key: "none" if default in (None, ()) else str(default).lower() for key, default in defaults.items()}
+    defaults = {
+        field.name: field.default for field in fields(Surface) if field.default is not MISSING
+    }
+    known = {
+        key: "none" if default in (None, ()) else str(default).lower()
+        for key, default in defaults.items()
+    }
     assert {key: shown[key] for key in known} == known
-    required = {"feature_set": "required", "objectives": "required", "weights": "required", "weight_bounds": "none"}
+    required = {
+        "feature_set": "required",
+        "objectives": "required",
+        "weights": "required",
+        "weight_bounds": "none",
+    }
     assert {key: default for key, default in shown.items() if key not in known} == required
 
 

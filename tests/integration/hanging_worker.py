@@ -1,4 +1,5 @@
-"""`trimtab worker`, but the consumer's `poll` never returns once, when the file named first is there.
+"""`trimtab worker`, but the consumer's `poll` never returns once, when the file named first is
+there.
 
 It stands in for a client that ignores its own limit, which a real one cannot be made to do at will.
 """

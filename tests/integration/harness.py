@@ -1,4 +1,6 @@
-"""Real workers on the real stack: topics of their own for each test, processes that can be killed, and readers."""
+"""Real workers on the real stack: topics of their own for each test, processes that can be killed,
+and readers.
+"""
 
 import json
 import os
@@ -60,7 +62,8 @@ class World:
     folder: Path
     partitions: int = 4
     protocol: str = "cooperative-sticky"
-    # Past any pause of this machine: a request whose events it parts does not close. Tests of deadlines ask for less.
+    # Past any pause of this machine: a request whose events it parts does not close. Tests of
+    # deadlines ask for less.
     deadline_ms: int = 60_000
     environment: dict[str, str] = field(default_factory=dict)
     workers: list["WorkerProcess"] = field(default_factory=list)
@@ -69,11 +72,16 @@ class World:
         self.name = f"t{uuid.uuid4().hex[:8]}"
         self.cluster = Cluster(self.kafka)
         self.admin = self.cluster.admin()
-        self.candidates, self.feeds, self.letters = (f"{self.name}.{n}" for n in ("candidates", "feeds", "letters"))
+        self.candidates, self.feeds, self.letters = (
+            f"{self.name}.{n}" for n in ("candidates", "feeds", "letters")
+        )
         surfaces = SURFACES.replace("deadline_ms = 60000", f"deadline_ms = {self.deadline_ms}")
         (self.folder / "surfaces.toml").write_text(surfaces)
-        # A killed member leaves its group sooner than by the default of 6 s: these tests kill often.
-        (self.folder / "kafka.properties").write_text("session.timeout.ms=2000\nheartbeat.interval.ms=500\n")
+        # A killed member leaves its group sooner than by the default of 6 s: these tests kill
+        # often.
+        (self.folder / "kafka.properties").write_text(
+            "session.timeout.ms=2000\nheartbeat.interval.ms=500\n"
+        )
         add_model(self.folder / "models", mlp(seed=1), "quality")
         add_model(self.folder / "models", mlp(seed=2), "engagement")
         self.create_topics()
@@ -108,14 +116,26 @@ class World:
         )
 
     def _quick_sessions(self) -> dict[str, str]:
-        """Under the `consumer` protocol the broker holds the session, and the client may not set it."""
-        return {} if self.protocol == "consumer" else {"TRIMTAB_KAFKA_CONFIG": str(self.folder / "kafka.properties")}
+        """Under the `consumer` protocol the broker holds the session, and the client may not set
+        it.
+        """
+        return (
+            {}
+            if self.protocol == "consumer"
+            else {"TRIMTAB_KAFKA_CONFIG": str(self.folder / "kafka.properties")}
+        )
 
     def trimtab(self, *words: str, **more: Any) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
         command = [sys.executable, "-m", "workers.cli", *words]
         return subprocess.run(
-            command, env=os.environ | self.settings, capture_output=True, text=True, timeout=120, check=False, **more
+            command,
+            env=os.environ | self.settings,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **more,
         )
 
     def start_worker(self, *words: str, **more: Any) -> "WorkerProcess":
@@ -134,8 +154,12 @@ class World:
         sender.finish()
 
     def read_feeds(self, count: int, settle: float = 1.0) -> list[dict[str, Any]]:
-        """Feeds under read_committed: `count` of them, and whatever more comes in `settle` seconds of silence."""
-        return [json.loads(record.value or b"") for record in self.records(self.feeds, count, settle)]
+        """Feeds under read_committed: `count` of them, and whatever more comes in `settle` seconds
+        of silence.
+        """
+        return [
+            json.loads(record.value or b"") for record in self.records(self.feeds, count, settle)
+        ]
 
     def feeds_by_now(self) -> list[dict[str, Any]]:
         """Feeds under read_committed to the end of each partition, however many more are coming."""
@@ -143,7 +167,10 @@ class World:
             return [json.loads(record.value or b"") for record in reader.records(follow=False)]
 
     def read_letters(self, count: int, settle: float = 1.0) -> list[DeadLetter]:
-        letters = [read_dead_letter(r.key, r.value, r.headers) for r in self.records(self.letters, count, settle)]
+        letters = [
+            read_dead_letter(r.key, r.value, r.headers)
+            for r in self.records(self.letters, count, settle)
+        ]
         return [letter for letter in letters if letter is not None]
 
     def records(self, topic: str, count: int, settle: float) -> list[Record]:
@@ -191,8 +218,12 @@ class WorkerProcess:
         return self.log.read_text()
 
     def wait_for(self, text: str, times: int = 1) -> None:
-        """Wait until the log holds `text`; fails with the log where the worker ends or the patience does."""
-        until(lambda: self.said().count(text) >= times or self.process.poll() is not None, self.said)
+        """Wait until the log holds `text`; fails with the log where the worker ends or the patience
+        does.
+        """
+        until(
+            lambda: self.said().count(text) >= times or self.process.poll() is not None, self.said
+        )
         assert self.said().count(text) >= times, self.said()
 
     def signal(self, number: signal.Signals) -> None:
@@ -209,7 +240,9 @@ class WorkerProcess:
 
 
 def until(
-    condition: Callable[[], bool], explain: Callable[[], object] = lambda: "", patience: float = PATIENCE
+    condition: Callable[[], bool],
+    explain: Callable[[], object] = lambda: "",
+    patience: float = PATIENCE,
 ) -> None:
     """Wait for a condition, looking twenty times a second."""
     deadline, pause = time.monotonic() + patience, threading.Event()
@@ -246,8 +279,12 @@ def make_request(
     return [common | {"candidates": listed[i : i + batch]} for i in range(0, items, batch)]
 
 
-def interleave(requests: Sequence[Sequence[dict[str, Any]]], draw: random.Random) -> list[dict[str, Any]]:
-    """The events of several requests as several producers would send them: each request's own in order."""
+def interleave(
+    requests: Sequence[Sequence[dict[str, Any]]], draw: random.Random
+) -> list[dict[str, Any]]:
+    """The events of several requests as several producers would send them: each request's own in
+    order.
+    """
     queues = [list(events) for events in requests]
     mixed = []
     while queues:

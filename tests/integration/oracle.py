@@ -1,4 +1,6 @@
-"""What the feeds must be, written apart from the workers: plain Python, numpy, and the models' weights by hand."""
+"""What the feeds must be, written apart from the workers: plain Python, numpy, and the models'
+weights by hand.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,9 @@ SURFACES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 Known = Mapping[str, Sequence[Any]]
-"""What look-ups find: by the key in Redis, without its prefix, the items of a set or the features of an item."""
+"""What look-ups find: by the key in Redis, without its prefix, the items of a set or the features
+of an item.
+"""
 TOLERANCE = 2e-6
 
 
@@ -32,7 +36,10 @@ class Perceptron:
     """Relu between, a sigmoid at the end; read from the ONNX file, computed in float64 by numpy."""
 
     def __init__(self, path: Path) -> None:
-        constants = {c.name: numpy_helper.to_array(c).astype(np.float64) for c in onnx.load(path).graph.initializer}
+        constants = {
+            c.name: numpy_helper.to_array(c).astype(np.float64)
+            for c in onnx.load(path).graph.initializer
+        }
         self.layers = [(constants[f"w{i}"], constants[f"b{i}"]) for i in range(len(constants) // 2)]
 
     def score(self, features: Sequence[float]) -> float:
@@ -65,11 +72,17 @@ class Oracle:
         return self._opened[objective, version]
 
     def check(
-        self, feed: Mapping[str, Any], events: Sequence[Mapping[str, Any]], known: Known | None = None, **expected: Any
+        self,
+        feed: Mapping[str, Any],
+        events: Sequence[Mapping[str, Any]],
+        known: Known | None = None,
+        **expected: Any,
     ) -> None:
-        """Fail unless `feed` is the feed of `events`, whatever their order; `expected` names further fields.
+        """Fail unless `feed` is the feed of `events`, whatever their order; `expected` names
+        further fields.
 
-        Where its surface looks up, the feed says what it was ranked without, and `known` holds all the rest.
+        Where its surface looks up, the feed says what it was ranked without, and `known` holds all
+        the rest.
         """
         first, surface = events[0], SURFACES[events[0]["surface"]]
         for key in ("request_id", "surface", "user_id", "requested_at"):
@@ -84,17 +97,27 @@ class Oracle:
         if "diversity" in surface:
             self._check_ruled(feed, candidates, surface)
         elif "drop" in surface:
-            self._check_items(feed, _looked_up(feed, candidates, surface["drop"], known or {}), surface)
+            self._check_items(
+                feed, _looked_up(feed, candidates, surface["drop"], known or {}), surface
+            )
         else:
-            self._check_items(feed, {i: candidate["features"] for i, candidate in candidates.items()}, surface)
+            self._check_items(
+                feed, {i: candidate["features"] for i, candidate in candidates.items()}, surface
+            )
 
     def _check_items(
-        self, feed: Mapping[str, Any], items: Mapping[str, Sequence[float]], surface: Mapping[str, Any]
+        self,
+        feed: Mapping[str, Any],
+        items: Mapping[str, Sequence[float]],
+        surface: Mapping[str, Any],
     ) -> None:
         weights = feed["weights"]["values"]
         declared = surface["objectives"]
         assert list(weights) == declared + sorted(set(weights) - set(declared))
-        scores = {objective: self._scores(objective, version, items) for objective, version in feed["models"].items()}
+        scores = {
+            objective: self._scores(objective, version, items)
+            for objective, version in feed["models"].items()
+        }
         whole = {i: sum(w * scores[o][i] for o, w in weights.items()) for i in items}
         kept = len(items) if not surface["top_k"] else min(surface["top_k"], len(items))
         assert len(feed["items"]) == kept
@@ -112,25 +135,44 @@ class Oracle:
         best = sorted(whole.values(), reverse=True)[:kept]
         assert np.allclose([item["final_score"] for item in feed["items"]], best, atol=TOLERANCE)
 
-    def _scores(self, objective: str, version: int, items: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        scores = self.model(objective, version).scores(list(items.values())).tolist() if items else []
+    def _scores(
+        self, objective: str, version: int, items: Mapping[str, Sequence[float]]
+    ) -> dict[str, float]:
+        scores = (
+            self.model(objective, version).scores(list(items.values())).tolist() if items else []
+        )
         return dict(zip(items, scores, strict=True))
 
     def _check_ruled(
-        self, feed: Mapping[str, Any], candidates: Mapping[str, Mapping[str, Any]], surface: Mapping[str, Any]
+        self,
+        feed: Mapping[str, Any],
+        candidates: Mapping[str, Mapping[str, Any]],
+        surface: Mapping[str, Any],
     ) -> None:
-        """Every candidate is on the record with its scores: from these the whole feed follows, to the last bit."""
+        """Every candidate is on the record with its scores: from these the whole feed follows, to
+        the last bit.
+        """
         items, removed = feed["items"], feed.get("removed", [])
         assert all(feed[key] == surface[key] for key in ("diversity", "max_per_source"))
         assert sorted(one["item_id"] for one in [*items, *removed]) == sorted(candidates)
-        sums = {one["item_id"]: self._sum(one, candidates[one["item_id"]], feed) for one in [*items, *removed]}
-        expected, over = _ruled(sums, {i: candidate.get("source") for i, candidate in candidates.items()}, surface)
-        told = [(i["item_id"], i["final_score"], i.get("adjustments", {}).get("diversity", 0.0)) for i in items]
+        sums = {
+            one["item_id"]: self._sum(one, candidates[one["item_id"]], feed)
+            for one in [*items, *removed]
+        }
+        expected, over = _ruled(
+            sums, {i: candidate.get("source") for i, candidate in candidates.items()}, surface
+        )
+        told = [
+            (i["item_id"], i["final_score"], i.get("adjustments", {}).get("diversity", 0.0))
+            for i in items
+        ]
         assert told == expected
         assert [one["item_id"] for one in removed] == over
         assert all(one["reason"] == "source-limit" for one in removed)
 
-    def _sum(self, one: Mapping[str, Any], candidate: Mapping[str, Any], feed: Mapping[str, Any]) -> float:
+    def _sum(
+        self, one: Mapping[str, Any], candidate: Mapping[str, Any], feed: Mapping[str, Any]
+    ) -> float:
         """The weighted sum of an item on the record, kept or removed, whose scores are its models'."""
         assert one.get("source") == candidate.get("source")
         total = 0.0
@@ -143,18 +185,31 @@ class Oracle:
 
 
 def _looked_up(
-    feed: Mapping[str, Any], candidates: Mapping[str, Mapping[str, Any]], sets: Mapping[str, str], known: Known
+    feed: Mapping[str, Any],
+    candidates: Mapping[str, Mapping[str, Any]],
+    sets: Mapping[str, str],
+    known: Known,
 ) -> dict[str, Sequence[float]]:
-    """The features of the items that stay; the feed must say what went, and whose features are the defaults."""
+    """The features of the items that stay; the feed must say what went, and whose features are the
+    defaults.
+    """
     skipped, gone = feed.get("skipped", []), dict[str, str]()
     for name, whose in sets.items():
         owner = feed["user_id"] if whose == "user" else feed["surface"]
         held = [] if name in skipped else known.get(f"{name}:{owner}", [])
         gone = {item: name for item in candidates if item in held} | gone
-    assert feed.get("removed", []) == [{"item_id": item, "reason": gone[item]} for item in sorted(gone)]
-    features = {item: candidate.get("features") for item, candidate in candidates.items() if item not in gone}
+    assert feed.get("removed", []) == [
+        {"item_id": item, "reason": gone[item]} for item in sorted(gone)
+    ]
+    features = {
+        item: candidate.get("features")
+        for item, candidate in candidates.items()
+        if item not in gone
+    }
     lacking = [item for item, given in features.items() if not given]
-    found = {i: known.get(f"features:wide:{i}") if "features" not in skipped else None for i in lacking}
+    found = {
+        i: known.get(f"features:wide:{i}") if "features" not in skipped else None for i in lacking
+    }
     assert feed.get("defaulted", []) == sorted(item for item, values in found.items() if not values)
     return {item: given or found[item] or [0.0] * 32 for item, given in features.items()}
 
@@ -162,8 +217,14 @@ def _looked_up(
 def _ruled(
     sums: Mapping[str, float], sources: Mapping[str, str | None], surface: Mapping[str, Any]
 ) -> tuple[list[tuple[str, float, float]], list[str]]:
-    """The items in order, each with its final score and what diversity takes off; and who is over the limit."""
-    placed = [one for source in {*sources.values()} for one in _thinned(source, sums, sources, surface["diversity"])]
+    """The items in order, each with its final score and what diversity takes off; and who is over
+    the limit.
+    """
+    placed = [
+        one
+        for source in {*sources.values()}
+        for one in _thinned(source, sums, sources, surface["diversity"])
+    ]
     placed.sort(key=lambda one: (-one[1], one[0].encode()))
     staying, over = list[tuple[str, float, float]](), list[str]()
     for one in placed:
@@ -177,9 +238,15 @@ def _ruled(
 
 
 def _thinned(
-    source: str | None, sums: Mapping[str, float], sources: Mapping[str, str | None], diversity: Mapping[str, float]
+    source: str | None,
+    sums: Mapping[str, float],
+    sources: Mapping[str, str | None],
+    diversity: Mapping[str, float],
 ) -> Iterator[tuple[str, float, float]]:
-    own = sorted((item for item in sums if sources[item] == source), key=lambda item: (-sums[item], item.encode()))
+    own = sorted(
+        (item for item in sums if sources[item] == source),
+        key=lambda item: (-sums[item], item.encode()),
+    )
     kept = 1.0
     for place, item in enumerate(own):
         kept *= diversity["decay"] if place else 1.0

@@ -38,10 +38,14 @@ def in_protobuf(event: dict[str, Any]) -> bytes:
     return raw
 
 
-def test_every_feed_is_the_oracles_for_single_and_batch_events_of_two_surfaces(world: World) -> None:
+def test_every_feed_is_the_oracles_for_single_and_batch_events_of_two_surfaces(
+    world: World,
+) -> None:
     draw = random.Random(7)
     requests = [
-        make_request(f"r{n}", draw.randint(1, 50), draw, batch=draw.choice([1, 7, 50]), surface=surface)
+        make_request(
+            f"r{n}", draw.randint(1, 50), draw, batch=draw.choice([1, 7, 50]), surface=surface
+        )
         for n in range(60)
         for surface in [draw.choice(["home", "search"])]
     ]
@@ -109,7 +113,9 @@ def test_one_bad_candidate_costs_a_feed_neither_its_siblings_nor_its_time(world:
     world.start_worker()
     world.send([event])
     (feed,) = world.read_feeds(1)
-    Oracle(world.folder / "models").check(feed, [event | {"candidates": sound}], completion="full", refused=2)
+    Oracle(world.folder / "models").check(
+        feed, [event | {"candidates": sound}], completion="full", refused=2
+    )
     (letter,) = world.read_letters(1)
     assert letter.reason == "refused-candidates"
     assert "candidates[1] feature-count" in letter.message
@@ -124,7 +130,11 @@ def test_what_is_refused_keeps_its_bytes_and_delays_nothing(world: World) -> Non
     bad: dict[str, tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = {
         "malformed": (b"good", b'{"request_id": "good", ', []),
         "null-value": (b"good", None, []),
-        "unknown-content-type": (b"good", b"<xml/>", [("content-type", b"text/xml"), ("trace", b"1")]),
+        "unknown-content-type": (
+            b"good",
+            b"<xml/>",
+            [("content-type", b"text/xml"), ("trace", b"1")],
+        ),
         "unknown-surface": (
             b"x",
             b'{"request_id":"x","surface":"no","user_id":"u","requested_at":1,"last":true,"candidates":[]}',
@@ -163,7 +173,9 @@ def test_what_is_refused_keeps_its_bytes_and_delays_nothing(world: World) -> Non
     (feed,) = world.read_feeds(1)
     Oracle(world.folder / "models").check(feed, good, completion="full")
     letters = world.read_letters(len(bad) + 3)
-    assert sorted(letter.reason for letter in letters) == sorted([*bad, "key-mismatch", "key-mismatch", "conflict"])
+    assert sorted(letter.reason for letter in letters) == sorted(
+        [*bad, "key-mismatch", "key-mismatch", "conflict"]
+    )
     for letter in letters:
         if letter.reason in bad:
             key, value, headers = bad[letter.reason]
@@ -186,13 +198,17 @@ def test_feeds_in_protobuf_are_read_back_as_the_same_feed(make_world: Any) -> No
     events = make_request("r", 10, random.Random(14), batch=10)
     world.start_worker()
     world.send(events)
-    shown = world.trimtab("feeds", "tail", "--from-beginning", "--count", "1", "--timeout", "60", "--json")
+    shown = world.trimtab(
+        "feeds", "tail", "--from-beginning", "--count", "1", "--timeout", "60", "--json"
+    )
     assert shown.returncode == 0, shown.stderr
 
     Oracle(world.folder / "models").check(json.loads(shown.stdout), events, completion="full")
 
 
-def test_a_feed_too_large_for_its_topic_is_cut_to_the_best_items_and_stops_nothing(make_world: Any) -> None:
+def test_a_feed_too_large_for_its_topic_is_cut_to_the_best_items_and_stops_nothing(
+    make_world: Any,
+) -> None:
     world = make_world(partitions=1)
     small = f"{world.name}.small"
     create_topics(world.kafka, [TopicPlan(small, 1, {"max.message.bytes": "5000"})])

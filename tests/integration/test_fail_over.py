@@ -14,12 +14,17 @@ from tests.steering.conftest import RedisServer
 from tests.steering.peers import Forwarder
 from workers.ranking.weights import Weights
 
-EVEN, TURNED = Weights.of({"quality": 0.5, "engagement": 0.5}), Weights.of({"quality": 0.1, "engagement": 0.9})
+EVEN, TURNED = (
+    Weights.of({"quality": 0.5, "engagement": 0.5}),
+    Weights.of({"quality": 0.1, "engagement": 0.9}),
+)
 
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
-    """The old master, and the one that has taken its place and is empty: a status expires after 10 s."""
+    """The old master, and the one that has taken its place and is empty: a status expires after 10
+    s.
+    """
     both = []
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
@@ -55,15 +60,23 @@ def test_a_worker_that_is_still_at_the_old_master_keeps_a_change_from_being_appl
         old.client.replicaof("127.0.0.1", "1")
         world.workers[0].wait_for("event=redis_read_only")
 
-        changed = command("weights", "set", "home", "quality=0.1", "engagement=0.9", "--reason", "x")
+        changed = command(
+            "weights", "set", "home", "quality=0.1", "engagement=0.9", "--reason", "x"
+        )
         assert json.loads(changed.stdout)["after"]["version"] == TURNED.version
         ended = command("weights", "wait", "home", "--timeout", "1")
         (cut_off,) = json.loads(ended.stdout)["members_without_status"]
         assert (ended.returncode, json.loads(ended.stdout)["applied"]) == (1, False)
-        assert f"in the group without a status in this Redis: {cut_off} at 127.0.0.1" in ended.stderr
+        assert (
+            f"in the group without a status in this Redis: {cut_off} at 127.0.0.1" in ended.stderr
+        )
 
         # It ranks on meanwhile; and once the address leads to the new master, it goes there.
-        world.send(event for number in range(8) for event in make_request(f"r{number}", 5, random.Random(number)))
+        world.send(
+            event
+            for number in range(8)
+            for event in make_request(f"r{number}", 5, random.Random(number))
+        )
         feeds = world.read_feeds(8, settle=0.1)
         assert {feed["weights"]["version"] for feed in feeds} == {EVEN.version, TURNED.version}
         address.target = new.port

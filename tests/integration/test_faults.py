@@ -1,4 +1,6 @@
-"""Adversity: kills, rebalances, pauses, a broker that goes away. Nothing lost, nothing doubled, every feed right."""
+"""Adversity: kills, rebalances, pauses, a broker that goes away. Nothing lost, nothing doubled,
+every feed right.
+"""
 
 import random
 import signal
@@ -35,7 +37,8 @@ class Stream:
         while not self._stop.wait(0.02):
             first = len(self.sent)
             requests = [
-                make_request(f"r{first + n}", 10, self._draw, batch=self._draw.choice([1, 5])) for n in range(8)
+                make_request(f"r{first + n}", 10, self._draw, batch=self._draw.choice([1, 5]))
+                for n in range(8)
             ]
             self.sent |= {events[0]["request_id"]: events for events in requests}
             for event in interleave(requests, self._draw):
@@ -77,12 +80,18 @@ def streaming(world: World, seed: int) -> Iterator[Stream]:
 
 
 def fed(world: World) -> int:
-    """The sum of the output's high watermarks: how far publishing has come; -1 while a leader is chosen."""
-    asked = [ask_latest(world.admin, TopicPartition(world.feeds, p)) for p in range(world.partitions)]
+    """The sum of the output's high watermarks: how far publishing has come; -1 while a leader is
+    chosen.
+    """
+    asked = [
+        ask_latest(world.admin, TopicPartition(world.feeds, p)) for p in range(world.partitions)
+    ]
     try:
         return sum(future.result().offset for future in asked)
     except KafkaException:
-        world.admin = world.cluster.admin()  # one that has lost its broker does not always find it again
+        world.admin = (
+            world.cluster.admin()
+        )  # one that has lost its broker does not always find it again
         return -1
 
 
@@ -124,7 +133,9 @@ def test_workers_that_come_and_go_in_mid_stream_lose_and_double_nothing(
     stream.check()
 
 
-def test_a_worker_that_was_stopped_past_its_session_doubles_nothing_when_it_wakes(world: World) -> None:
+def test_a_worker_that_was_stopped_past_its_session_doubles_nothing_when_it_wakes(
+    world: World,
+) -> None:
     with streaming(world, 3) as stream:
         sleeper = world.start_worker()
         wait_for_more(world)
@@ -138,8 +149,12 @@ def test_a_worker_that_was_stopped_past_its_session_doubles_nothing_when_it_wake
     stream.check()
 
 
-def test_a_broker_that_is_killed_ten_times_under_load_is_waited_for_each_time(world: World, stack: Stack) -> None:
-    """In about every third such run, four times, a call of the client never returned (librdkafka #5456)."""
+def test_a_broker_that_is_killed_ten_times_under_load_is_waited_for_each_time(
+    world: World, stack: Stack
+) -> None:
+    """In about every third such run, four times, a call of the client never returned (librdkafka
+    #5456).
+    """
     with streaming(world, 4) as stream:
         workers = [world.start_worker(), world.start_worker()]
         for worker in workers:

@@ -1,4 +1,6 @@
-"""Header names that are not UTF-8, as a producer in another language may write them, wherever headers are read."""
+"""Header names that are not UTF-8, as a producer in another language may write them, wherever
+headers are read.
+"""
 
 import json
 import random
@@ -53,15 +55,25 @@ def test_a_header_name_that_is_not_utf8_stops_no_worker_no_restore_and_no_tool(
     assert [letter.reason for letter in world.read_letters(3)] == ["malformed", "malformed", "late"]
 
     # Tools read on.
-    tail = world.trimtab("feeds", "tail", "--from-beginning", "--count", "3", "--timeout", "60", "--json")
+    tail = world.trimtab(
+        "feeds", "tail", "--from-beginning", "--count", "3", "--timeout", "60", "--json"
+    )
     assert tail.returncode == 0, tail.stderr
-    assert by_request([json.loads(line) for line in tail.stdout.splitlines()]).keys() == {"json", "protobuf", "foreign"}
+    assert by_request([json.loads(line) for line in tail.stdout.splitlines()]).keys() == {
+        "json",
+        "protobuf",
+        "foreign",
+    }
     preview = world.trimtab("weights", "preview", "home", "quality=0.9", "--last", "10", "--json")
     assert preview.returncode == 0, preview.stderr
     assert json.loads(preview.stdout)["feeds"] == 3
     send(world.letters, "odd", b"{}")
     listed = world.trimtab("dead-letters", "list", "--json")
     assert listed.returncode == 0, listed.stderr
-    assert [json.loads(line)["reason"] for line in listed.stdout.splitlines()] == ["malformed", "malformed", "late"]
+    assert [json.loads(line)["reason"] for line in listed.stdout.splitlines()] == [
+        "malformed",
+        "malformed",
+        "late",
+    ]
     assert "headers: got a name that is not UTF-8" in listed.stderr
     assert second.terminate() == 0

@@ -37,7 +37,9 @@ def test_sigterm_with_a_dead_broker_gives_up_and_says_so(world: World, stack: St
     assert "event=not_drained" in worker.said()
 
 
-def test_a_worker_with_nothing_to_publish_does_not_take_a_dead_broker_for_a_drain(world: World, stack: Stack) -> None:
+def test_a_worker_with_nothing_to_publish_does_not_take_a_dead_broker_for_a_drain(
+    world: World, stack: Stack
+) -> None:
     worker = world.start_worker()
     worker.wait_for("event=restored", times=4)
     stack.pause("kafka")
@@ -60,7 +62,10 @@ def test_feeds_of_another_partition_count_are_refused_with_the_command_that_mend
     refused = world.trimtab("worker")
     assert refused.returncode == 1
     assert f"has 2 partitions, expected 4 as '{world.candidates}'" in refused.stderr
-    assert f"kafka-topics.sh --bootstrap-server {world.kafka} --alter --topic {name} --partitions 4" in refused.stderr
+    assert (
+        f"kafka-topics.sh --bootstrap-server {world.kafka} --alter --topic {name} --partitions 4"
+        in refused.stderr
+    )
 
 
 def test_a_topic_that_is_not_there_is_named_with_the_command_that_creates_it(world: World) -> None:
@@ -90,7 +95,9 @@ def test_children_drain_when_their_parent_is_killed(world: World) -> None:
 def test_a_child_that_is_killed_is_started_again(world: World) -> None:
     parent = world.start_worker("--processes", "2")
     parent.wait_for("event=assigned", times=2)
-    listed = subprocess.run(["pgrep", "-P", str(parent.process.pid)], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["pgrep", "-P", str(parent.process.pid)], capture_output=True, text=True, check=True
+    )
     child = int(listed.stdout.split()[0])
     subprocess.run(["kill", "-KILL", str(child)], check=True)
     parent.wait_for("event=worker_ended")
@@ -120,7 +127,11 @@ def test_events_that_retention_removed_stop_their_partition_until_it_is_resumed(
     world.start_worker().wait_for("event=restored")
     world.send(make_request("after", 3, random.Random(3)))
     feeds = world.read_feeds(3)
-    assert {f["request_id"]: len(f["items"]) for f in feeds} == {"before": 3, "removed": 1, "after": 3}
+    assert {f["request_id"]: len(f["items"]) for f in feeds} == {
+        "before": 3,
+        "removed": 1,
+        "after": 3,
+    }
 
 
 def test_a_worker_without_a_model_for_an_objective_does_not_start(world: World) -> None:
@@ -132,7 +143,9 @@ def test_a_worker_without_a_model_for_an_objective_does_not_start(world: World) 
 
 def test_wrong_configuration_ends_with_two_and_names_the_key(world: World) -> None:
     surfaces = world.folder / "surfaces.toml"
-    surfaces.write_text(surfaces.read_text().replace("deadline_ms = 60000", 'deadline_ms = "soon"', 1))
+    surfaces.write_text(
+        surfaces.read_text().replace("deadline_ms = 60000", 'deadline_ms = "soon"', 1)
+    )
     refused = world.trimtab("worker")
     assert refused.returncode == 2
     assert "surfaces.home.deadline_ms: got 'soon', expected a whole number" in refused.stderr
@@ -141,12 +154,20 @@ def test_wrong_configuration_ends_with_two_and_names_the_key(world: World) -> No
 def test_past_the_bound_of_open_requests_the_oldest_is_evicted_and_said_on_its_feed(
     make_world: Callable[..., World],
 ) -> None:
-    world = make_world(partitions=1, deadline_ms=1500, environment={"TRIMTAB_MAX_OPEN_REQUESTS": "3"})
+    world = make_world(
+        partitions=1, deadline_ms=1500, environment={"TRIMTAB_MAX_OPEN_REQUESTS": "3"}
+    )
     world.start_worker().wait_for("event=restored")
     draw = random.Random(5)
     world.send([make_request(f"r{n}", 2, draw)[0] for n in range(5)])
     feeds = {feed["request_id"]: feed["completion"] for feed in world.read_feeds(5)}
-    assert feeds == {"r0": "evicted", "r1": "evicted", "r2": "deadline", "r3": "deadline", "r4": "deadline"}
+    assert feeds == {
+        "r0": "evicted",
+        "r1": "evicted",
+        "r2": "deadline",
+        "r3": "deadline",
+        "r4": "deadline",
+    }
 
 
 def test_the_interrupt_of_a_terminal_drains_too(world: World) -> None:
@@ -158,7 +179,9 @@ def test_the_interrupt_of_a_terminal_drains_too(world: World) -> None:
 
 def test_the_command_line_says_what_a_worker_needs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workers.cli", "worker", "--kafka", "", "--redis", "redis://x"]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)})
+    refused = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)}
+    )
     assert refused.returncode == 2
     assert "surfaces.toml" in refused.stderr or "kafka: not set" in refused.stderr
 
@@ -174,7 +197,9 @@ def test_the_gaps_that_a_transactional_producer_leaves_are_not_mistaken_for_lost
         worker.wait_for("event=restored")
         producer.begin_transaction()
         for event in make_request(f"r{turn}", 4, draw):
-            producer.produce(world.candidates, json.dumps(event).encode(), event["request_id"].encode())
+            producer.produce(
+                world.candidates, json.dumps(event).encode(), event["request_id"].encode()
+            )
         producer.commit_transaction(30)
         assert len(world.read_feeds(turn + 1, settle=0.1)) == turn + 1
         assert worker.terminate() == 0

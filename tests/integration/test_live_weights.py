@@ -1,4 +1,6 @@
-"""Weights turned in mid-stream by plain HSET: each feed under exactly one whole set, and nothing interrupted."""
+"""Weights turned in mid-stream by plain HSET: each feed under exactly one whole set, and nothing
+interrupted.
+"""
 
 import json
 import random
@@ -28,8 +30,13 @@ def test_a_plain_hset_steers_the_next_feeds_and_they_name_the_set(world: World) 
     worker = world.start_worker()
     worker.wait_for("event=restored", times=4)
     world.send(make_request("before", 10, draw))
-    assert world.read_feeds(1, settle=0.1)[0]["weights"]["values"] == {"quality": 0.5, "engagement": 0.5}
-    client(world).hset(f"{world.name}:weights:home", mapping={"quality": "0.2", "engagement": "0.8"})
+    assert world.read_feeds(1, settle=0.1)[0]["weights"]["values"] == {
+        "quality": 0.5,
+        "engagement": 0.5,
+    }
+    client(world).hset(
+        f"{world.name}:weights:home", mapping={"quality": "0.2", "engagement": "0.8"}
+    )
     worker.wait_for("event=weights_applied")
     events = make_request("after", 10, draw)
     for event in events:
@@ -37,7 +44,10 @@ def test_a_plain_hset_steers_the_next_feeds_and_they_name_the_set(world: World) 
     sender.finish()
     after = next(feed for feed in world.read_feeds(2) if feed["request_id"] == "after")
     expected = Weights.of({"quality": 0.2, "engagement": 0.8})
-    assert after["weights"] == {"version": expected.version, "values": {"quality": 0.2, "engagement": 0.8}}
+    assert after["weights"] == {
+        "version": expected.version,
+        "values": {"quality": 0.2, "engagement": 0.8},
+    }
     Oracle(world.folder / "models").check(after, events, completion="full")
 
 
@@ -50,7 +60,8 @@ def test_a_storm_of_writes_leaves_each_feed_under_exactly_one_whole_set(world: W
             quality = (turn * 7919 % 1000) / 1000
             written.add((quality, 1 - quality))
             connection.hset(
-                f"{world.name}:weights:home", mapping={"quality": repr(quality), "engagement": repr(1 - quality)}
+                f"{world.name}:weights:home",
+                mapping={"quality": repr(quality), "engagement": repr(1 - quality)},
             )
             if turn % 1000 == 999:
                 wait_for_more(world)
@@ -78,7 +89,9 @@ def test_an_invalid_set_is_refused_whole_and_the_last_good_one_goes_on(world: Wo
     assert {tuple(feed["weights"]["values"].values()) for feed in feeds} == {(0.9, 0.1)}
 
 
-def test_redis_that_freezes_or_dies_in_mid_stream_loses_nothing_and_is_found_again(world: World, stack: Stack) -> None:
+def test_redis_that_freezes_or_dies_in_mid_stream_loses_nothing_and_is_found_again(
+    world: World, stack: Stack
+) -> None:
     key = f"{world.name}:weights:home"
     with streaming(world, 7) as stream:
         worker = world.start_worker()

@@ -35,14 +35,21 @@ Requests = dict[str, list[dict[str, Any]]]
 def shelf(world: World) -> World:
     surfaces = world.folder / "surfaces.toml"
     surfaces.write_text(surfaces.read_text() + SHELF)
-    world.environment["TRIMTAB_LOOKUP_MS"] = "60000"  # past any pause of this machine: these feeds skip nothing
+    world.environment["TRIMTAB_LOOKUP_MS"] = (
+        "60000"  # past any pause of this machine: these feeds skip nothing
+    )
     return world
 
 
 def asked(count: int, seed: int) -> tuple[Requests, dict[str, list[Any]]]:
-    """Requests of which some candidates lack features; and what is known of those, and of what users have seen."""
+    """Requests of which some candidates lack features; and what is known of those, and of what
+    users have seen.
+    """
     draw, known = random.Random(seed), dict[str, list[Any]]({"blocked:shelf": ["elsewhere"]})
-    requests = {f"r{n}": make_request(f"r{n}", draw.randint(1, 30), draw, 7, surface="shelf") for n in range(count)}
+    requests = {
+        f"r{n}": make_request(f"r{n}", draw.randint(1, 30), draw, 7, surface="shelf")
+        for n in range(count)
+    }
     for number, (name, events) in enumerate(requests.items()):
         # Of every tenth request everything is dropped.
         share = 1.0 if number % 10 == 0 else 0.2
@@ -70,18 +77,27 @@ def events_of(requests: Requests) -> list[dict[str, Any]]:
     return [event for events in requests.values() for event in events]
 
 
-def ranked(world: World, events: Iterable[dict[str, Any]], known: Known) -> dict[str, dict[str, Any]]:
+def ranked(
+    world: World, events: Iterable[dict[str, Any]], known: Known
+) -> dict[str, dict[str, Any]]:
     """The feeds that `rank` gives."""
-    told = [{"key": k, "features" if k.startswith("features:") else "members": v} for k, v in known.items()]
+    told = [
+        {"key": k, "features" if k.startswith("features:") else "members": v}
+        for k, v in known.items()
+    ]
     file = world.folder / "lookups.jsonl"
     file.write_text("\n".join(map(json.dumps, told)))
-    ended = world.trimtab("rank", "-", "--lookups", str(file), input="\n".join(map(json.dumps, events)))
+    ended = world.trimtab(
+        "rank", "-", "--lookups", str(file), input="\n".join(map(json.dumps, events))
+    )
     assert ended.returncode == 0, ended.stderr
     return {feed["request_id"]: feed for feed in map(json.loads, ended.stdout.splitlines())}
 
 
 @pytest.mark.parametrize("feeds_format", ["json", "protobuf"])
-def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(shelf: World, feeds_format: str) -> None:
+def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(
+    shelf: World, feeds_format: str
+) -> None:
     shelf.environment["TRIMTAB_FEEDS_FORMAT"] = feeds_format
     requests, known = asked(40, seed=31)
     redis = Redis.from_url(shelf.redis)
@@ -93,7 +109,9 @@ def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(shelf: World, f
     shelf.send(events_of(requests))
     offline = ranked(shelf, events_of(requests), known)
     if feeds_format == "protobuf":
-        ended = shelf.trimtab("feeds", "tail", "--from-beginning", "--count", "40", "--timeout", "60", "--json")
+        ended = shelf.trimtab(
+            "feeds", "tail", "--from-beginning", "--count", "40", "--timeout", "60", "--json"
+        )
         published = [json.loads(line) for line in ended.stdout.splitlines()]
     else:
         published = shelf.read_feeds(40)
@@ -120,12 +138,16 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(shelf: Wor
     preview = command(shelf, "weights", "preview", "shelf", *WORDS)
     changed = command(shelf, "weights", "set", "shelf", *WORDS, "--reason", "as previewed")
     command(shelf, "weights", "wait", "shelf", "--version", changed["after"]["version"])
-    shelf.send(event for name, events in requests.items() for event in renamed(events, f"{name}-again"))
+    shelf.send(
+        event for name, events in requests.items() for event in renamed(events, f"{name}-again")
+    )
     after = {name: feed for name, feed in feeds_of(shelf, 80).items() if name.endswith("-again")}
 
     pairs = [(old, after[f"{name}-again"]) for name, old in before.items()]
     for old, new in pairs:
-        assert rerank(old, AFTER) == replace(new, request_id=old.request_id, ranked_at=old.ranked_at)
+        assert rerank(old, AFTER) == replace(
+            new, request_id=old.request_id, ranked_at=old.ranked_at
+        )
     ids = [[[item.item_id for item in feed.items] for feed in pair] for pair in pairs]
     assert (preview["feeds"], preview["incomplete"]) == (40, 0)
     assert preview["changed"] == {
@@ -161,7 +183,9 @@ def test_while_redis_is_frozen_feeds_go_on_and_say_so_and_afterwards_they_no_lon
         more = [next(names) for _ in range(count)]
         shelf.send(event for name in more for event in requests[name])
         sent.extend(more)
-        return [feed for feed in shelf.read_feeds(len(sent), settle=0.0) if feed["request_id"] in more]
+        return [
+            feed for feed in shelf.read_feeds(len(sent), settle=0.0) if feed["request_id"] in more
+        ]
 
     until(lambda: not any("skipped" in feed for feed in feeds_after(1)), worker.said)
     own_redis.freeze()

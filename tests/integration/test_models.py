@@ -1,4 +1,6 @@
-"""Models swapped in mid-stream: no feed missing or twice, and each by exactly one version of each objective."""
+"""Models swapped in mid-stream: no feed missing or twice, and each by exactly one version of each
+objective.
+"""
 
 from contextlib import suppress
 
@@ -21,18 +23,29 @@ def test_versions_that_come_in_mid_stream_take_over_and_a_bad_one_does_not(world
         worker.wait_for("event=model_refused")
         wait_for_more(world)
     stream.check()
-    used = {(feed["models"]["quality"], feed["models"]["engagement"]) for feed in world.read_feeds(len(stream))}
+    used = {
+        (feed["models"]["quality"], feed["models"]["engagement"])
+        for feed in world.read_feeds(len(stream))
+    }
     assert used == {(1, 1), (2, 1)}
 
 
 def examining(worker: WorkerProcess) -> list[psutil.Process]:
-    """Its process that has been at an exam for longer than it takes to start and to look at a small model."""
+    """Its process that has been at an exam for longer than it takes to start and to look at a small
+    model.
+    """
     with suppress(psutil.NoSuchProcess):
-        return [child for child in psutil.Process(worker.process.pid).children() if child.cpu_times().user > 3]
+        return [
+            child
+            for child in psutil.Process(worker.process.pid).children()
+            if child.cpu_times().user > 3
+        ]
     return []
 
 
-def test_while_an_endless_model_is_examined_feeds_go_on_and_another_version_takes_over(world: World) -> None:
+def test_while_an_endless_model_is_examined_feeds_go_on_and_another_version_takes_over(
+    world: World,
+) -> None:
     models = world.folder / "models"
     with streaming(world, 7) as stream:
         worker = world.start_worker()
@@ -47,7 +60,10 @@ def test_while_an_endless_model_is_examined_feeds_go_on_and_another_version_take
         wait_for_more(world)
         assert "event=model_refused" not in worker.said(), "it is still being examined"
     stream.check()
-    used = {(feed["models"]["quality"], feed["models"]["engagement"]) for feed in world.read_feeds(len(stream))}
+    used = {
+        (feed["models"]["quality"], feed["models"]["engagement"])
+        for feed in world.read_feeds(len(stream))
+    }
     assert used == {(1, 1), (2, 1)}
     assert worker.terminate() == 0
     assert not exams.is_running()

@@ -1,4 +1,6 @@
-"""A verified model that fails on one candidate, under versions named by time, in JSON and in Protobuf."""
+"""A verified model that fails on one candidate, under versions named by time, in JSON and in
+Protobuf.
+"""
 
 import json
 import random
@@ -18,7 +20,9 @@ from workers.scoring.verify import verify
 FIRST, SECOND = 20261127031249, 20261127031250
 
 
-def check_scores(world: World, scores: Mapping[str, float], events: Sequence[Mapping[str, Any]], version: int) -> None:
+def check_scores(
+    world: World, scores: Mapping[str, float], events: Sequence[Mapping[str, Any]], version: int
+) -> None:
     """The candidates that are ranked have the very scores of the model, run by itself."""
     model = verify(world.folder / "models" / "quality" / str(version))
     for candidate in events[0]["candidates"]:
@@ -33,7 +37,9 @@ def model_errors(world: World) -> int:
     return int((worker["counts"] or {}).get("model_errors", 0))
 
 
-def test_one_candidate_that_a_model_fails_on_costs_its_feed_that_candidate(make_world: Callable[..., World]) -> None:
+def test_one_candidate_that_a_model_fails_on_costs_its_feed_that_candidate(
+    make_world: Callable[..., World],
+) -> None:
     world, draw = make_world(partitions=1), random.Random(41)
     shutil.rmtree(world.folder / "models" / "quality")
     for version in (FIRST, SECOND):
@@ -53,21 +59,43 @@ def test_one_candidate_that_a_model_fails_on_costs_its_feed_that_candidate(make_
     assert feeds["r1"]["removed"] == [{"item_id": "r1-i2", "reason": "model-error"}]
     for name, feed in feeds.items():
         version = SECOND if name == "s0" else FIRST
-        assert (feed["models"]["quality"], len(feed["items"])) == (version, 4 if name == "r1" else 5)
-        check_scores(world, {i["item_id"]: i["scores"]["quality"] for i in feed["items"]}, sent[name], version)
+        assert (feed["models"]["quality"], len(feed["items"])) == (
+            version,
+            4 if name == "r1" else 5,
+        )
+        check_scores(
+            world,
+            {i["item_id"]: i["scores"]["quality"] for i in feed["items"]},
+            sent[name],
+            version,
+        )
     until(lambda: model_errors(world) == 1)
     assert worker.said().count("event=model_error ") == 1
-    assert trimtab("models", "activate", "quality", SECOND, "--wait", "30", **world.settings).code == 0
+    assert (
+        trimtab("models", "activate", "quality", SECOND, "--wait", "30", **world.settings).code == 0
+    )
     assert worker.terminate() == 0, worker.said()
 
     world.environment["TRIMTAB_FEEDS_FORMAT"] = "protobuf"
     again = world.start_worker()
     world.send([sent[name][0] for name in ("r3", "r4", "r5")])
-    decoded = [decode_feed(record.value, record.headers) for record in world.records(world.feeds, 7, 1.0)[4:]]
-    assert [(feed.request_id, feed.models["quality"]) for feed in decoded] == [(n, SECOND) for n in ("r3", "r4", "r5")]
+    decoded = [
+        decode_feed(record.value, record.headers)
+        for record in world.records(world.feeds, 7, 1.0)[4:]
+    ]
+    assert [(feed.request_id, feed.models["quality"]) for feed in decoded] == [
+        (n, SECOND) for n in ("r3", "r4", "r5")
+    ]
     assert [removal.reason for feed in decoded for removal in feed.removed] == ["model-error"]
     for one in decoded:
-        check_scores(world, {item.item_id: item.scores[0] for item in one.items}, sent[one.request_id], SECOND)
+        check_scores(
+            world,
+            {item.item_id: item.scores[0] for item in one.items},
+            sent[one.request_id],
+            SECOND,
+        )
     assert again.process.poll() is None, again.said()
-    preview = trimtab("weights", "preview", "home", "quality=0.2", "engagement=0.8", "--json", **world.settings)
+    preview = trimtab(
+        "weights", "preview", "home", "quality=0.2", "engagement=0.8", "--json", **world.settings
+    )
     assert (preview.code, json.loads(preview.out)["feeds"], preview.err) == (0, 6, "")

@@ -1,4 +1,6 @@
-"""Requests that wait for a large model: other feeds go on, and what waits too long or past the bounds is not scored."""
+"""Requests that wait for a large model: other feeds go on, and what waits too long or past the
+bounds is not scored.
+"""
 
 import json
 import random
@@ -10,17 +12,24 @@ from tests.integration.oracle import Oracle
 from tests.integration.test_models_steered import available, client, lines
 from tests.scoring.building import add_model, mlp, trees
 
-LARGE = {"layers": lambda: mlp(hidden=(3600, 3600), seed=9), "trees": lambda: trees(count=750, depth=10)}
+LARGE = {
+    "layers": lambda: mlp(hidden=(3600, 3600), seed=9),
+    "trees": lambda: trees(count=750, depth=10),
+}
 """Files of 50 MB. Layers are for the oracle; trees load for longer and score quicker."""
 
 
 def start_with_a_model_that_is_not_loaded(world: World, kind: str) -> None:
-    """Start a worker that ranks `home` by a third objective too, whose large model it has verified and let go of."""
+    """Start a worker that ranks `home` by a third objective too, whose large model it has verified
+    and let go of.
+    """
     world.environment["TRIMTAB_MODELS_MB"] = "1"
     add_model(world.folder / "models", LARGE[kind](), "freshness")
     world.start_worker().wait_for("event=restored", times=world.partitions)
     until(lambda: available(world, "freshness", 1))
-    client(world).hset(f"{world.name}:weights:home", mapping={"quality": 0.4, "engagement": 0.4, "freshness": 0.2})
+    client(world).hset(
+        f"{world.name}:weights:home", mapping={"quality": 0.4, "engagement": 0.4, "freshness": 0.2}
+    )
     lines(world, "weights", "wait", "home", "--timeout", "60")
 
 
@@ -30,7 +39,9 @@ def check_is_not_scored(feed: Mapping[str, Any], items: int) -> None:
     assert "freshness" in feed["weights"]["values"]
 
 
-def test_while_a_large_model_loads_the_feeds_of_another_surface_go_on(make_world: Callable[..., World]) -> None:
+def test_while_a_large_model_loads_the_feeds_of_another_surface_go_on(
+    make_world: Callable[..., World],
+) -> None:
     world, draw = make_world(partitions=1), random.Random(31)
     start_with_a_model_that_is_not_loaded(world, "layers")
     sent = {"waits": make_request("waits", 4, draw)}
@@ -47,7 +58,10 @@ def test_while_a_large_model_loads_the_feeds_of_another_surface_go_on(make_world
 def test_a_request_whose_models_do_not_come_in_time_ends_in_a_feed_that_says_not_scored(
     make_world: Callable[..., World],
 ) -> None:
-    world, draw = make_world(partitions=1, environment={"TRIMTAB_MODELS_WAIT_S": "0"}), random.Random(32)
+    world, draw = (
+        make_world(partitions=1, environment={"TRIMTAB_MODELS_WAIT_S": "0"}),
+        random.Random(32),
+    )
     start_with_a_model_that_is_not_loaded(world, "layers")
 
     def feeds_of_one_more() -> Sequence[Mapping[str, Any]]:
@@ -61,7 +75,9 @@ def test_a_request_whose_models_do_not_come_in_time_ends_in_a_feed_that_says_not
     until(lambda: bool(feeds_of_one_more()[-1]["items"]), world.workers[0].said)
     feeds = world.read_feeds(len(sent))
     assert [feed["request_id"] for feed in feeds] == list(sent)
-    Oracle(world.folder / "models").check(feeds[-1], sent[feeds[-1]["request_id"]], completion="full")
+    Oracle(world.folder / "models").check(
+        feeds[-1], sent[feeds[-1]["request_id"]], completion="full"
+    )
 
 
 def test_past_the_bound_of_open_requests_the_oldest_that_wait_for_a_model_are_given_up(
@@ -82,13 +98,17 @@ def test_past_the_bound_of_open_requests_the_oldest_that_wait_for_a_model_are_gi
 
 
 def one_event(request_id: str, items: int) -> dict[str, Any]:
-    candidates = [{"item_id": f"i{number}", "features": [number / 64] * 32} for number in range(items)]
+    candidates = [
+        {"item_id": f"i{number}", "features": [number / 64] * 32} for number in range(items)
+    ]
     common = {"request_id": request_id, "surface": "home", "user_id": "u", "requested_at": now_ms()}
     return common | {"expected": items, "candidates": candidates}
 
 
 def send_at_once(world: World, events: Sequence[Mapping[str, Any]]) -> None:
-    """Send events of which the worker sees none before the last is there, whatever holds up this process."""
+    """Send events of which the worker sees none before the last is there, whatever holds up this
+    process.
+    """
     producer = world.cluster.transactional(f"{world.name}-upstream", 100_000)
     producer.init_transactions(30)
     producer.begin_transaction()

@@ -1,4 +1,6 @@
-"""Two producers of one request that place its key differently: by murmur2, and by CRC32, librdkafka's default."""
+"""Two producers of one request that place its key differently: by murmur2, and by CRC32,
+librdkafka's default.
+"""
 
 import json
 import random
@@ -20,11 +22,15 @@ class Both:
     """Requests of two events, one event by each producer: what was sent, and to which partitions."""
 
     def __init__(self, world: World) -> None:
-        made = [make_request(f"both-{number}", 2, random.Random(number)) for number in range(REQUESTS)]
+        made = [
+            make_request(f"both-{number}", 2, random.Random(number)) for number in range(REQUESTS)
+        ]
         self.events = {events[0]["request_id"]: events for events in made}
         self.placed: dict[str, list[int]] = defaultdict(list)
         self._topic = world.candidates
-        self._crc32 = Producer({"bootstrap.servers": world.kafka, "partitioner": "consistent_random"})
+        self._crc32 = Producer(
+            {"bootstrap.servers": world.kafka, "partitioner": "consistent_random"}
+        )
         self._send(world.cluster.producer(), [events[0] for events in self.events.values()])
         self._send(self._crc32, [events[1] for events in self.events.values()])
 
@@ -35,7 +41,9 @@ class Both:
     def _send(self, producer: Producer, events: Sequence[dict[str, Any]]) -> None:
         for event in events:
             key, value = event["request_id"].encode(), json.dumps(event).encode()
-            producer.produce(self._topic, value, key, headers=list(JSON), on_delivery=self._delivered)
+            producer.produce(
+                self._topic, value, key, headers=list(JSON), on_delivery=self._delivered
+            )
         assert producer.flush(30) == 0
 
     def _delivered(self, error: object, message: Any) -> None:
@@ -57,11 +65,16 @@ def test_requests_that_two_partitioners_split_are_counted_and_said_once_or_refus
     both = Both(world)
     halves = len(both.split)
     assert 0 < halves < REQUESTS
-    assert all(partition_of(request_id.encode(), 4) == first for request_id, (first, _) in both.placed.items())
+    assert all(
+        partition_of(request_id.encode(), 4) == first
+        for request_id, (first, _) in both.placed.items()
+    )
 
     # By default each half is a feed, as ever; and it is said.
     feeds = world.read_feeds(REQUESTS + halves, settle=0.1)
-    assert sorted(len(feed["items"]) for feed in feeds) == [1] * (2 * halves) + [2] * (REQUESTS - halves)
+    assert sorted(len(feed["items"]) for feed in feeds) == [1] * (2 * halves) + [2] * (
+        REQUESTS - halves
+    )
     until(lambda: reported.now()["counts"]["misplaced"] == halves, reported.now)
     shown = " ".join(world.trimtab("status").stdout.split())
     assert f"events in another partition than murmur2 gives their key: {halves};" in shown
@@ -87,8 +100,14 @@ def test_where_murmur2_is_required_what_is_elsewhere_is_a_dead_letter_and_no_req
     second.wait_for("event=restored", times=4)
     both.send_again(sorted(elsewhere))
     letters = world.read_letters(2 * len(elsewhere), settle=0.1)
-    assert sorted(((letter.key or b"").decode(), letter.reason, letter.partition) for letter in letters) == sorted(
-        2 * [(request_id, "partition-mismatch", partition) for request_id, partition in elsewhere.items()]
+    assert sorted(
+        ((letter.key or b"").decode(), letter.reason, letter.partition) for letter in letters
+    ) == sorted(
+        2
+        * [
+            (request_id, "partition-mismatch", partition)
+            for request_id, partition in elsewhere.items()
+        ]
     )
 
     # The other half of each comes in its place.

@@ -1,4 +1,6 @@
-"""Records over a limit: whatever goes out is cut to what its topic and the producer take, also if that changes."""
+"""Records over a limit: whatever goes out is cut to what its topic and the producer take, also if
+that changes.
+"""
 
 import random
 from collections.abc import Callable
@@ -23,7 +25,9 @@ MEGABYTE = 1_000_000
 def set_limit(world: World, topic: str, limit_bytes: int | None) -> None:
     """Set `max.message.bytes` of a topic, or take it back."""
     operation = AlterConfigOpType.DELETE if limit_bytes is None else AlterConfigOpType.SET
-    entry = ConfigEntry("max.message.bytes", str(limit_bytes or ""), incremental_operation=operation)
+    entry = ConfigEntry(
+        "max.message.bytes", str(limit_bytes or ""), incremental_operation=operation
+    )
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
     world.admin.incremental_alter_configs([resource])[resource].result()
 
@@ -33,7 +37,8 @@ def large_topics(world: World, limit_bytes: int) -> None:
     large = {"max.message.bytes": str(limit_bytes)}
     names = [f"{world.name}.large.{n}" for n in ("candidates", "feeds", "letters")]
     create_topics(
-        world.kafka, [TopicPlan(name, 1, large | {"message.timestamp.type": "LogAppendTime"}) for name in names]
+        world.kafka,
+        [TopicPlan(name, 1, large | {"message.timestamp.type": "LogAppendTime"}) for name in names],
     )
     world.candidates, world.feeds, world.letters = names
 
@@ -54,7 +59,9 @@ def test_a_bad_event_larger_than_what_may_go_out_is_a_dead_letter_and_stops_noth
     large_topics(world, 20 * MEGABYTE)
     with (world.folder / "kafka.properties").open("a") as file:
         file.write(properties)
-    sender = Sender.to(Cluster(world.kafka, {"message.max.bytes": str(20 * MEGABYTE)}), world.candidates)
+    sender = Sender.to(
+        Cluster(world.kafka, {"message.max.bytes": str(20 * MEGABYTE)}), world.candidates
+    )
     sender.send(b"bad", b"x" * event_bytes, [("case", b"large")])
     sender.finish()
     world.send(make_request("r", 5, random.Random(1)))

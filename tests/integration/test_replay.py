@@ -1,4 +1,6 @@
-"""A replay under other rules, and one of which nobody knows how far it had come: nothing is lost, nothing doubled."""
+"""A replay under other rules, and one of which nobody knows how far it had come: nothing is lost,
+nothing doubled.
+"""
 
 import random
 from collections import Counter
@@ -29,7 +31,12 @@ def test_what_is_refused_only_in_a_replay_becomes_a_dead_letter_and_what_was_ref
     worker = world.start_worker()
     world.send(events[:1])
     send_raw(world, b"bad", b"{")
-    world.send([events[1] | {"candidates": [*events[1]["candidates"], {"item_id": "odd", "features": [1.0]}]}])
+    world.send(
+        [
+            events[1]
+            | {"candidates": [*events[1]["candidates"], {"item_id": "odd", "features": [1.0]}]}
+        ]
+    )
     assert len(world.read_letters(2, settle=0.1)) == 2
     assert worker.terminate() == 0
 
@@ -60,7 +67,9 @@ def test_what_is_refused_only_in_a_replay_becomes_a_dead_letter_and_what_was_ref
     assert world.read_feeds(2)[0]["request_id"] == "after-house"
 
 
-def test_a_new_group_publishes_nothing_again_and_refuses_nothing_again(make_world: Callable[..., World]) -> None:
+def test_a_new_group_publishes_nothing_again_and_refuses_nothing_again(
+    make_world: Callable[..., World],
+) -> None:
     world, draw = make_world(partitions=2), random.Random(2)
     worker = world.start_worker()
     requests = [make_request(f"r{n}", 3, draw) for n in range(20)]
@@ -93,7 +102,9 @@ def test_a_new_group_publishes_nothing_again_and_refuses_nothing_again(make_worl
     assert worker.terminate() == 0
 
 
-def test_after_lost_offsets_a_crash_in_mid_replay_still_refuses_nothing_again(make_world: Callable[..., World]) -> None:
+def test_after_lost_offsets_a_crash_in_mid_replay_still_refuses_nothing_again(
+    make_world: Callable[..., World],
+) -> None:
     world, draw = make_world(partitions=1), random.Random(3)
     worker = world.start_worker()
     world.send(event for n in range(30) for event in make_request(f"r{n}", 2, draw))
@@ -104,7 +115,9 @@ def test_after_lost_offsets_a_crash_in_mid_replay_still_refuses_nothing_again(ma
 
     # As a crash leaves it after a first commit: a pointer that has not come past what was there.
     place = TopicPartition(world.candidates, 0, 10, '{"v":1,"scan":0,"time":0,"next":61}')
-    moved = world.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(world.name, [place])])
+    moved = world.admin.alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(world.name, [place])]
+    )
     moved[world.name].result()
     worker = world.start_worker()
     world.send(make_request("after", 2, draw))

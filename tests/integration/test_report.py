@@ -1,4 +1,6 @@
-"""What a real worker reports of itself beside the weights: its partitions, its lag, open requests and models."""
+"""What a real worker reports of itself beside the weights: its partitions, its lag, open requests
+and models.
+"""
 
 import json
 import random
@@ -49,7 +51,9 @@ def test_a_worker_that_has_read_everything_has_no_lag_and_says_what_is_open(worl
     assert reported.now()["counts"]["feeds"] == 1
 
 
-def test_what_a_producers_open_transaction_holds_back_is_lag_until_it_is_committed(world: World) -> None:
+def test_what_a_producers_open_transaction_holds_back_is_lag_until_it_is_committed(
+    world: World,
+) -> None:
     worker, reported = world.start_worker(), Reported(world)
     worker.wait_for("event=restored")
     producer = world.cluster.transactional(f"{world.name}-upstream", 100_000)
@@ -71,7 +75,15 @@ def test_the_tally_says_how_models_were_verified_loaded_and_found(world: World) 
     reported.until(group=world.name)
     tally = reported.now()["tally"]
     size = tally.pop("bytes_loaded")
-    assert tally == {"hits": 0, "misses": 0, "swaps": 0, "verified": 2, "refused": 0, "loads": 2, "evictions": 0}
+    assert tally == {
+        "hits": 0,
+        "misses": 0,
+        "swaps": 0,
+        "verified": 2,
+        "refused": 0,
+        "loads": 2,
+        "evictions": 0,
+    }
     assert size > sum(path.stat().st_size for path in world.folder.glob("models/*/*/model.onnx"))
     world.send(make_request("whole", 5, random.Random(1)))
     reported.until(tally=tally | {"hits": 1, "bytes_loaded": size})

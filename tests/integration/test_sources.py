@@ -40,8 +40,13 @@ def crowd(world: World) -> World:
 def asked(count: int, seed: int) -> Requests:
     """Requests of 1 to 40 items: some of three sources, some of none, all by their numbers alone."""
     draw = random.Random(seed)
-    requests = {f"r{n}": make_request(f"r{n}", draw.randint(1, 40), draw, 7, surface="crowd") for n in range(count)}
-    for candidate in (c for events in requests.values() for event in events for c in event["candidates"]):
+    requests = {
+        f"r{n}": make_request(f"r{n}", draw.randint(1, 40), draw, 7, surface="crowd")
+        for n in range(count)
+    }
+    for candidate in (
+        c for events in requests.values() for event in events for c in event["candidates"]
+    ):
         if draw.random() < 0.1:
             del candidate["source"]
     return requests
@@ -65,7 +70,9 @@ def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(crowd: World) -
     ended = crowd.trimtab("rank", "-", input="\n".join(map(json.dumps, events_of(requests))))
     ranked = [json.loads(line) for line in ended.stdout.splitlines()]
     assert len(ranked) == 40
-    assert all(feed | {"ranked_at": 0} == feeds[feed["request_id"]] | {"ranked_at": 0} for feed in ranked)
+    assert all(
+        feed | {"ranked_at": 0} == feeds[feed["request_id"]] | {"ranked_at": 0} for feed in ranked
+    )
 
 
 def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: World) -> None:
@@ -79,12 +86,16 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: Wor
 
     changed = command(crowd, "weights", "set", "crowd", *WORDS, "--reason", "as previewed")
     command(crowd, "weights", "wait", "crowd", "--version", changed["after"]["version"])
-    crowd.send(event for name, events in requests.items() for event in renamed(events, f"{name}-again"))
+    crowd.send(
+        event for name, events in requests.items() for event in renamed(events, f"{name}-again")
+    )
     after = {name: feed for name, feed in feeds_of(crowd, 80).items() if name.endswith("-again")}
 
     pairs = [(old, after[f"{name}-again"]) for name, old in before.items()]
     for old, new in pairs:
-        published = replace(new, request_id=old.request_id, user_id=old.user_id, ranked_at=old.ranked_at)
+        published = replace(
+            new, request_id=old.request_id, user_id=old.user_id, ranked_at=old.ranked_at
+        )
         assert rerank(old, AFTER) == published
     ids = [[[item.item_id for item in feed.items] for feed in pair] for pair in pairs]
     assert (preview["feeds"], preview["incomplete"]) == (40, 0)
@@ -96,7 +107,9 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: Wor
     }
     overlaps = [len(set(old[:10]) & set(new[:10])) / min(10, len(old)) for old, new in ids]
     assert preview["overlap_at_10"] == pytest.approx(sum(overlaps) / len(overlaps), abs=1e-12)
-    assert any(set(old) != set(new) for old, new in ids), "an item that a limit kept out must come in somewhere"
+    assert any(set(old) != set(new) for old, new in ids), (
+        "an item that a limit kept out must come in somewhere"
+    )
     assert (margin["ruled"], {request["exact"] for request in margin["requests"]}) == (40, {False})
 
 
@@ -106,5 +119,7 @@ def test_feeds_tail_shows_sources_and_what_was_taken_off(crowd: World) -> None:
     shown = crowd.trimtab("feeds", "tail", "--from-beginning", "--count", "5", "--timeout", "30")
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("adjusted") == 5
-    again = crowd.trimtab("feeds", "tail", "--from-beginning", "--count", "5", "--timeout", "30", "--json")
+    again = crowd.trimtab(
+        "feeds", "tail", "--from-beginning", "--count", "5", "--timeout", "30", "--json"
+    )
     assert {decode_feed(line.encode()).max_per_source for line in again.stdout.splitlines()} == {4}

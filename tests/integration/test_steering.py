@@ -31,7 +31,9 @@ def feeds_of(world: World, count: int) -> dict[str, Feed]:
     return {feed.request_id: feed for feed in found}
 
 
-def asked(name: str, draw: random.Random, *, surface: str = "home", items: int = 25) -> list[dict[str, Any]]:
+def asked(
+    name: str, draw: random.Random, *, surface: str = "home", items: int = 25
+) -> list[dict[str, Any]]:
     """A request; by its name alone the same candidates each time."""
     return make_request(name, items, draw, batch=5, surface=surface)
 
@@ -50,7 +52,9 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(world: Wor
 
     changed = command(world, "weights", "set", "home", *WORDS, "--reason", "as previewed")
     command(world, "weights", "wait", "home", "--version", changed["after"]["version"])
-    world.send(event for name, events in requests.items() for event in renamed(events, f"{name}-again"))
+    world.send(
+        event for name, events in requests.items() for event in renamed(events, f"{name}-again")
+    )
     after = {name: feed for name, feed in feeds_of(world, 80).items() if name.endswith("-again")}
 
     pairs = [(before[name], after[f"{name}-again"]) for name in requests]
@@ -58,7 +62,10 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(world: Wor
         assert rerank(old, AFTER).items == new.items
         assert new.weights == AFTER
     first = [(old.items[0].item_id, new.items[0].item_id) for old, new in pairs]
-    tens = [({i.item_id for i in old.items[:10]}, {i.item_id for i in new.items[:10]}) for old, new in pairs]
+    tens = [
+        ({i.item_id for i in old.items[:10]}, {i.item_id for i in new.items[:10]})
+        for old, new in pairs
+    ]
     assert (preview["feeds"], preview["skipped"], preview["incomplete"]) == (40, 0, 0)
     assert preview["changed"]["first_place"] == sum(one != other for one, other in first)
     assert preview["changed"]["first_10_items"] == sum(one != other for one, other in tens)
@@ -66,7 +73,9 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(world: Wor
     assert preview["overlap_at_10"] == pytest.approx(overlap, abs=1e-12)
 
 
-def test_a_change_that_would_alter_too_much_is_not_written_and_one_that_is_previewed_asks(world: World) -> None:
+def test_a_change_that_would_alter_too_much_is_not_written_and_one_that_is_previewed_asks(
+    world: World,
+) -> None:
     draw = random.Random(12)
     change = ("weights", "set", "home", *WORDS, "--reason", "x")
     world.start_worker()
@@ -86,10 +95,15 @@ def test_a_change_that_would_alter_too_much_is_not_written_and_one_that_is_previ
 
     yes = world.trimtab(*change, "--preview", "--limit-churn", str(churn), input="y\n")
     assert yes.returncode == 0, yes.stderr
-    assert command(world, "weights", "show", "home")["surfaces"][0]["weights"]["version"] == AFTER.version
+    assert (
+        command(world, "weights", "show", "home")["surfaces"][0]["weights"]["version"]
+        == AFTER.version
+    )
 
 
-def test_a_preview_counts_the_feeds_that_are_not_whole_and_takes_the_newest_of_the_surface(world: World) -> None:
+def test_a_preview_counts_the_feeds_that_are_not_whole_and_takes_the_newest_of_the_surface(
+    world: World,
+) -> None:
     draw = random.Random(13)
     world.start_worker()
     for number in range(12):
@@ -117,7 +131,7 @@ def test_each_feed_names_its_users_arm_and_is_ranked_under_that_arms_weights(wor
     arms = set()
     for feed in world.read_feeds(60):
         arms.add(feed["arm"])
-        assert feed["arm"] == drawn.draw(feed["user_id"])
+        assert feed["arm"] == drawn.assign(feed["user_id"])
         assert feed["weights"]["values"]["quality"] == {"canary": 0.1, "control": 0.5}[feed["arm"]]
         oracle.check(feed, requests[feed["request_id"]], completion="full")
     assert arms == {"canary", "control"}

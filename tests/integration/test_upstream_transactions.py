@@ -16,14 +16,20 @@ DEADLINE_MS = 1500
 def produce(producer: Producer, world: World, partition: int, event: dict[str, Any]) -> None:
     """Append one event, and wait until it is."""
     value = json.dumps(event).encode()
-    producer.produce(world.candidates, value, event["request_id"].encode(), partition, headers=list(JSON))
+    producer.produce(
+        world.candidates, value, event["request_id"].encode(), partition, headers=list(JSON)
+    )
     assert producer.flush(30) == 0
 
 
 def wait_out_a_deadline(producer: Producer, world: World, name: str) -> None:
-    """Return once a request on the other partition has closed by the idle clock: one sent now, and idle as long."""
+    """Return once a request on the other partition has closed by the idle clock: one sent now, and
+    idle as long.
+    """
     produce(producer, world, 1, make_request(name, 2, random.Random(1))[0])
-    until(lambda: name in {feed["request_id"] for feed in world.feeds_by_now()}, world.workers[0].said)
+    until(
+        lambda: name in {feed["request_id"] for feed in world.feeds_by_now()}, world.workers[0].said
+    )
 
 
 def test_a_request_waits_for_an_undecided_transaction_that_holds_its_second_part(

@@ -38,7 +38,9 @@ class Run:
         self.logs = logs
         start = logs.mark or Mark(0, 0, NO_TIME, 0)
         self.assembler = Assembler(start)
-        for place, (request_id, _, _, requested_at) in enumerate(logs.ledger[start.scan :], start.scan):
+        for place, (request_id, _, _, requested_at) in enumerate(
+            logs.ledger[start.scan :], start.scan
+        ):
             self.assembler.remember(request_id, requested_at + HOME.horizon_ms, place)
         self.assembler.ledger_end = len(logs.ledger)
         self.letters: list[Letter] = []
@@ -66,7 +68,9 @@ class Run:
         closed = self.assembler.take_closed(room)
         self.assembler.publish(closed)
         mark = self.assembler.mark()
-        self.logs.ledger += [(r.request_id, r.item_ids, r.completion, r.requested_at) for r in closed]
+        self.logs.ledger += [
+            (r.request_id, r.item_ids, r.completion, r.requested_at) for r in closed
+        ]
         self.logs.letters += self.letters
         self.letters = []
         self.logs.mark = mark
@@ -113,7 +117,9 @@ def undisturbed(records: list[tuple[Event, int]]) -> Logs:
 @given(
     records=record_logs(),
     acts=st.lists(
-        st.sampled_from(["take", "take", "take", "commit", "commit one", "crash"]), min_size=60, max_size=120
+        st.sampled_from(["take", "take", "take", "commit", "commit one", "crash"]),
+        min_size=60,
+        max_size=120,
     ),
 )
 def test_crashes_lose_nothing_double_nothing_and_change_nothing(
@@ -141,10 +147,14 @@ def test_crashes_lose_nothing_double_nothing_and_change_nothing(
 
 @settings(max_examples=200, deadline=None)
 @given(records=record_logs())
-def test_every_request_that_opened_ends_in_exactly_one_feed(records: list[tuple[Event, int]]) -> None:
+def test_every_request_that_opened_ends_in_exactly_one_feed(
+    records: list[tuple[Event, int]],
+) -> None:
     logs = undisturbed(records)
     published = [request_id for request_id, _, _, _ in logs.ledger]
     refused = {offset for offset, reason in logs.letters if reason is not Reason.CANDIDATES}
-    opened = {taken.request_id for offset, (taken, _) in enumerate(records) if offset not in refused}
+    opened = {
+        taken.request_id for offset, (taken, _) in enumerate(records) if offset not in refused
+    }
     assert len(published) == len(set(published))
     assert set(published) == opened

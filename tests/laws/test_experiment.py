@@ -26,7 +26,9 @@ def buckets(experiment: Experiment) -> list[str]:
 
 
 @given(salts, shares())
-def test_each_arm_has_exactly_its_share_of_the_buckets_and_control_the_rest(salt: str, told: dict[str, int]) -> None:
+def test_each_arm_has_exactly_its_share_of_the_buckets_and_control_the_rest(
+    salt: str, told: dict[str, int]
+) -> None:
     found = buckets(Experiment(salt, told))
     assert {arm: found.count(arm) for arm in told} == told
     assert found.count(CONTROL) == BUCKETS - sum(told.values())
@@ -38,7 +40,7 @@ def test_the_draw_depends_on_salt_user_and_shares_alone(
 ) -> None:
     shuffled = list(told.items())
     random.shuffle(shuffled)
-    assert Experiment(salt, dict(shuffled)).draw(user) == Experiment(salt, told).draw(user)
+    assert Experiment(salt, dict(shuffled)).assign(user) == Experiment(salt, told).assign(user)
 
 
 @given(salts, shares(), st.data())
@@ -49,7 +51,9 @@ def test_an_arm_ramped_within_its_stretch_keeps_its_users_and_takes_from_control
     within = {arm: min(share, stretch) for arm, share in told.items()}
     arm = data.draw(st.sampled_from(sorted(within)))
     grown = within | {arm: data.draw(st.integers(within[arm], stretch))}
-    for before, after in zip(buckets(Experiment(salt, within)), buckets(Experiment(salt, grown)), strict=True):
+    for before, after in zip(
+        buckets(Experiment(salt, within)), buckets(Experiment(salt, grown)), strict=True
+    ):
         assert before == after or (before, after) == (CONTROL, arm)
 
 
@@ -58,7 +62,9 @@ def test_an_arm_that_grows_keeps_its_own_stretch_whatever_the_others_have(
     salt: str, told: dict[str, int], data: DataObject
 ) -> None:
     arm = data.draw(st.sampled_from(sorted(told)))
-    grown = told | {arm: data.draw(st.integers(told[arm], BUCKETS - sum(told.values()) + told[arm]))}
+    grown = told | {
+        arm: data.draw(st.integers(told[arm], BUCKETS - sum(told.values()) + told[arm]))
+    }
     place, of = sorted(told).index(arm), len(told)
     own = slice(BUCKETS * place // of, BUCKETS * (place + 1) // of)
     before, after = buckets(Experiment(salt, told))[own], buckets(Experiment(salt, grown))[own]
@@ -66,6 +72,8 @@ def test_an_arm_that_grows_keeps_its_own_stretch_whatever_the_others_have(
 
 
 @given(salts, shares(), users)
-def test_an_experiment_read_back_from_its_fields_draws_the_same(salt: str, told: dict[str, int], user: str) -> None:
+def test_an_experiment_read_back_from_its_fields_draws_the_same(
+    salt: str, told: dict[str, int], user: str
+) -> None:
     experiment = Experiment(salt, told)
-    assert Experiment.read(experiment.fields()).draw(user) == experiment.draw(user)
+    assert Experiment.read(experiment.fields()).assign(user) == experiment.assign(user)

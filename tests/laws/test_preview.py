@@ -31,7 +31,9 @@ Table = dict[str, tuple[float, float]]
 
 
 def tables(score: Any, least: int = 0) -> st.SearchStrategy[Table]:
-    return st.dictionaries(st.text(min_size=1, max_size=3), st.tuples(score, score), min_size=least, max_size=25)
+    return st.dictionaries(
+        st.text(min_size=1, max_size=3), st.tuples(score, score), min_size=least, max_size=25
+    )
 
 
 feeds = st.builds(feed_of, st.one_of(tables(coarse), tables(coarse, least=11)), coarse_mixes)
@@ -47,7 +49,11 @@ def test_under_its_own_set_a_feed_is_ranked_as_it_was_published(table: Table, ow
     assert rerank(feed, own) == feed
 
 
-@given(st.one_of(tables(anything), tables(coarse)), st.one_of(mixes, coarse_mixes), st.one_of(mixes, coarse_mixes))
+@given(
+    st.one_of(tables(anything), tables(coarse)),
+    st.one_of(mixes, coarse_mixes),
+    st.one_of(mixes, coarse_mixes),
+)
 def test_under_another_set_a_feed_is_ranked_as_a_worker_ranks_its_request(
     table: Table, own: Weights, other: Weights
 ) -> None:
@@ -56,7 +62,9 @@ def test_under_another_set_a_feed_is_ranked_as_a_worker_ranks_its_request(
 
 
 @given(tables(numbers), mixes, mixes, st.sampled_from(Format))
-def test_the_record_alone_is_enough_to_rank_it_anew(table: Table, own: Weights, other: Weights, form: Format) -> None:
+def test_the_record_alone_is_enough_to_rank_it_anew(
+    table: Table, own: Weights, other: Weights, form: Format
+) -> None:
     read = decode_feed(encode_feed(feed_of(table, own), form, 100_000))
     assert rerank(read, other) == feed_of(table, other)
 
@@ -76,10 +84,19 @@ def test_a_preview_of_one_feed_says_what_a_look_at_both_orders_says(
 ) -> None:
     found = preview([feed], before, after)
     old, new = item_ids(rerank(feed, before)), item_ids(rerank(feed, after))
-    assert found.changed == (old != new, old[:1] != new[:1], set(old[:10]) != set(new[:10]), old[:10] != new[:10])
+    assert found.changed == (
+        old != new,
+        old[:1] != new[:1],
+        set(old[:10]) != set(new[:10]),
+        old[:10] != new[:10],
+    )
     if old:
         assert found.overlap_at_10 == len(set(old[:10]) & set(new[:10])) / min(10, len(old))
-    moves = {item: old.index(item) - new.index(item) for item in old if old.index(item) != new.index(item)}
+    moves = {
+        item: old.index(item) - new.index(item)
+        for item in old
+        if old.index(item) != new.index(item)
+    }
     largest = sorted(moves, key=lambda item: (-abs(moves[item]), item))[:10]
     assert [(m.item_id, m.feeds, m.mean_move, m.largest_move) for m in found.movers] == [
         (item, 1, moves[item], moves[item]) for item in largest
@@ -95,7 +112,9 @@ def test_a_preview_does_not_depend_on_the_order_of_the_feeds(
     one, other = (preview(several, before, after) for several in (given_feeds, shuffled))
     assert other.kendall_tau == pytest.approx(one.kendall_tau)
     assert other.overlap_at_10 == pytest.approx(one.overlap_at_10)
-    assert replace(other, kendall_tau=None, overlap_at_10=None) == replace(one, kendall_tau=None, overlap_at_10=None)
+    assert replace(other, kendall_tau=None, overlap_at_10=None) == replace(
+        one, kendall_tau=None, overlap_at_10=None
+    )
 
 
 @given(st.permutations(range(12)), st.integers(2, 12))
@@ -107,7 +126,9 @@ def test_tau_is_what_counting_every_pair_gives(permutation: list[int], count: in
 
 
 @given(tables(coarse), st.integers(-8, 8))
-def test_turning_every_weight_round_reverses_a_feed_without_ties(table: Table, eighths: int) -> None:
+def test_turning_every_weight_round_reverses_a_feed_without_ties(
+    table: Table, eighths: int
+) -> None:
     before = mix(1, eighths / 8)
     feed = feed_of(table, before)
     assume(len({item.final_score for item in feed.items}) == len(feed.items) >= 2)

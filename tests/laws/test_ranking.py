@@ -29,7 +29,13 @@ def tables(score: Any) -> st.SearchStrategy[dict[str, tuple[float, float]]]:
 
 def feed_of(table: dict[str, tuple[float, float]], mix: Weights, top_k: int = 0) -> Feed:
     scores = np.array(list(table.values()), np.float32).reshape(-1, 2)
-    return rank(request(list(table), surface=surface(top_k=top_k)), scores, mix, {"quality": 1, "engagement": 1}, 0)
+    return rank(
+        request(list(table), surface=surface(top_k=top_k)),
+        scores,
+        mix,
+        {"quality": 1, "engagement": 1},
+        0,
+    )
 
 
 @given(tables(numbers), mixes, st.randoms())
@@ -50,11 +56,15 @@ def test_removing_an_item_keeps_the_order_of_the_rest(table: Any, mix: Weights, 
 @given(tables(anything), mixes)
 def test_kept_and_removed_are_the_input(table: Any, mix: Weights) -> None:
     feed = feed_of(table, mix)
-    assert sorted([i.item_id for i in feed.items] + [r.item_id for r in feed.removed]) == sorted(table)
+    assert sorted([i.item_id for i in feed.items] + [r.item_id for r in feed.removed]) == sorted(
+        table
+    )
 
 
 @given(tables(anything), mixes, st.integers(1, 25))
-def test_top_k_keeps_the_best_of_what_would_rank_and_counts_the_rest(table: Any, mix: Weights, top_k: int) -> None:
+def test_top_k_keeps_the_best_of_what_would_rank_and_counts_the_rest(
+    table: Any, mix: Weights, top_k: int
+) -> None:
     whole, feed = feed_of(table, mix), feed_of(table, mix, top_k)
     assert feed.items == whole.items[:top_k]
     assert (feed.below_top_k, feed.removed) == (len(whole.items) - len(feed.items), whole.removed)
@@ -65,22 +75,31 @@ def test_a_published_feed_accounts_for_every_candidate(
     table: Any, mix: Weights, top_k: int, form: Format, room: int
 ) -> None:
     ranked = feed_of(table, mix, top_k)
-    without_items = encode_feed(replace(ranked, items=[], truncated=len(ranked.items)), form, sys.maxsize)
+    without_items = encode_feed(
+        replace(ranked, items=[], truncated=len(ranked.items)), form, sys.maxsize
+    )
     feed = decode_feed(encode_feed(ranked, form, len(without_items) + room))
     assert len(feed.items) + feed.below_top_k + feed.truncated + len(feed.removed) == len(table)
 
 
 @given(tables(anything), mixes)
 def test_a_score_that_is_not_finite_never_ranks(table: Any, mix: Weights) -> None:
-    assert all(np.isfinite(item.scores).all() and np.isfinite(item.final_score) for item in feed_of(table, mix).items)
+    assert all(
+        np.isfinite(item.scores).all() and np.isfinite(item.final_score)
+        for item in feed_of(table, mix).items
+    )
 
 
 @given(tables(numbers), mixes)
-def test_contributions_sum_to_the_final_score_and_order_is_as_published(table: Any, mix: Weights) -> None:
+def test_contributions_sum_to_the_final_score_and_order_is_as_published(
+    table: Any, mix: Weights
+) -> None:
     items = feed_of(table, mix).items
     for item in items:
         total = 0.0
         for weight, score in zip(mix.values.values(), item.scores, strict=True):
             total += weight * score
         assert item.final_score == total
-    assert items == sorted(items, key=lambda item: (-item.final_score, item.item_id.encode("utf-8", "surrogatepass")))
+    assert items == sorted(
+        items, key=lambda item: (-item.final_score, item.item_id.encode("utf-8", "surrogatepass"))
+    )

@@ -1,7 +1,9 @@
-"""Rules that change between two lives of a worker, and offsets that are lost: no event vanishes, none is doubled.
+"""Rules that change between two lives of a worker, and offsets that are lost: no event vanishes,
+none is doubled.
 
-Like test_exactly_once.py, with the two things that a restore must find out from the output topics: what was refused
-before, and what is published. An event is refused here if the rules of the day do not know its request's name.
+Like test_exactly_once.py, with the two things that a restore must find out from the output topics:
+what was refused before, and what is published. An event is refused here if the rules of the day do
+not know its request's name.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +23,9 @@ RULES = ("abcd", "abc", "cd", "")
 
 @dataclass
 class Logs:
-    """The topics, and what is committed: a mark, and the rules that it names (None: several, or unknown ones)."""
+    """The topics, and what is committed: a mark, and the rules that it names (None: several, or
+    unknown ones).
+    """
 
     records: list[tuple[Event, int]]
     feeds: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
@@ -41,7 +45,9 @@ class Run:
         letters = None
         if rules != logs.rules and start.low_water < start.next:
             letters = {
-                offset: PastLetter(reason is Reason.CANDIDATES, "", has_key=True, key=None, value_bytes=-1)
+                offset: PastLetter(
+                    reason is Reason.CANDIDATES, "", has_key=True, key=None, value_bytes=-1
+                )
                 for offset, reason in logs.letters
             }
         self.replay = Replay(start.next, letters, [request_id for request_id, _, _ in published])
@@ -80,7 +86,9 @@ class Run:
         self.logs.mark = self.assembler.mark()
         is_mixed = self.replay.is_by_other_rules and self.assembler.next < self.replay.until
         self.logs.rules = None if is_mixed else self.rules
-        self.logs.feeds += [(request.request_id, request.requested_at, request.item_ids) for request in closed]
+        self.logs.feeds += [
+            (request.request_id, request.requested_at, request.item_ids) for request in closed
+        ]
         self.logs.letters += self.letters
         self.letters = []
         self.assembler.ledger_end = len(self.logs.feeds)
@@ -139,7 +147,12 @@ def test_rules_that_change_and_offsets_that_are_lost_lose_no_event_and_double_no
 
 
 def test_an_event_that_was_accepted_and_is_refused_in_its_replay_is_not_silently_gone() -> None:
-    logs = Logs([(event("a", "p", surface=HOME, expected=2), 1000), (event("c", "q", surface=HOME, expected=2), 1001)])
+    logs = Logs(
+        [
+            (event("a", "p", surface=HOME, expected=2), 1000),
+            (event("c", "q", surface=HOME, expected=2), 1001),
+        ]
+    )
     run = Run(logs, "abcd")
     run.take()
     run.take()
@@ -155,7 +168,9 @@ def test_an_event_that_was_accepted_and_is_refused_in_its_replay_is_not_silently
 @given(
     records=record_logs(),
     acts=st.lists(
-        st.sampled_from(["take", "take", "take", "take", "commit", "crash", "lose offsets"]), min_size=60, max_size=120
+        st.sampled_from(["take", "take", "take", "take", "commit", "crash", "lose offsets"]),
+        min_size=60,
+        max_size=120,
     ),
 )
 def test_offsets_that_are_lost_change_no_feed_and_add_no_dead_letter(
@@ -186,5 +201,6 @@ def test_offsets_that_are_lost_change_no_feed_and_add_no_dead_letter(
     assert sorted(logs.feeds) == sorted(reference.feeds)
     assert len(logs.letters) == len(set(logs.letters))
     assert set(logs.letters) <= set(reference.letters)
-    # Of what was not read yet when the offsets were lost, an event of a published request is only counted.
+    # Of what was not read yet when the offsets were lost, an event of a published request is only
+    # counted.
     assert {reason for _, reason in set(reference.letters) - set(logs.letters)} <= {Reason.LATE}

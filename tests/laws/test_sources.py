@@ -23,7 +23,9 @@ anything = st.floats(width=32)
 numbers = st.floats(-1.0, 1.0, width=32)
 # Few values: many ties, and sums that are exact.
 coarse = st.integers(-8, 8).map(lambda eighths: eighths / 8)
-mixes = st.one_of(st.builds(mix, st.floats(-2, 2), st.floats(-2, 2)), st.builds(mix, coarse, coarse))
+mixes = st.one_of(
+    st.builds(mix, st.floats(-2, 2), st.floats(-2, 2)), st.builds(mix, coarse, coarse)
+)
 shares = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 diversities = st.builds(Diversity, shares, shares)
 
@@ -45,7 +47,11 @@ def ranked(crowd: Crowd, weights: Weights, **rules: Any) -> Feed:
 
 
 rules = st.fixed_dictionaries(
-    {"diversity": st.none() | diversities, "max_per_source": st.integers(0, 3), "top_k": st.integers(0, 12)}
+    {
+        "diversity": st.none() | diversities,
+        "max_per_source": st.integers(0, 3),
+        "top_k": st.integers(0, 12),
+    }
 )
 crowded = st.one_of(crowds(numbers), crowds(coarse))
 
@@ -67,7 +73,9 @@ def test_the_same_candidates_give_the_same_bytes_in_whatever_order_they_came(
 ) -> None:
     shuffled = list(crowd.items())
     random.shuffle(shuffled)
-    one, other = (encode_feed(ranked(c, weights, **rule), form, sys.maxsize) for c in (crowd, dict(shuffled)))
+    one, other = (
+        encode_feed(ranked(c, weights, **rule), form, sys.maxsize) for c in (crowd, dict(shuffled))
+    )
     assert one == other
 
 
@@ -76,7 +84,9 @@ def test_items_removed_and_what_is_counted_account_for_every_candidate(
     crowd: Crowd, weights: Weights, rule: Any, form: Format, room: int, listed: bool
 ) -> None:
     whole = ranked(crowd, weights, **rule)
-    bare = replace(whole, items=[], truncated=20, removed=whole.removed if listed else [], unlisted=20)
+    bare = replace(
+        whole, items=[], truncated=20, removed=whole.removed if listed else [], unlisted=20
+    )
     feed = decode_feed(encode_feed(whole, form, len(encode_feed(bare, form, sys.maxsize)) + room))
     named = [*(item.item_id for item in feed.items), *(removal.item_id for removal in feed.removed)]
     assert len(named) + feed.below_top_k + feed.truncated + feed.unlisted == len(crowd)
@@ -115,7 +125,10 @@ def test_nothing_is_taken_off_what_is_not_positive_has_no_source_or_is_the_first
     crowd: Crowd, weights: Weights, diversity: Diversity
 ) -> None:
     seen: set[str] = set()
-    for item in sorted(ranked(crowd, weights, diversity=diversity).items, key=lambda item: by_combined(item, weights)):
+    for item in sorted(
+        ranked(crowd, weights, diversity=diversity).items,
+        key=lambda item: by_combined(item, weights),
+    ):
         score = combined(item, weights)
         if score <= 0 or item.source is None or item.source not in seen:
             assert item.adjustments == {}
@@ -124,13 +137,20 @@ def test_nothing_is_taken_off_what_is_not_positive_has_no_source_or_is_the_first
         seen |= {item.source} if item.source else set()
 
 
-@given(crowds(coarse), st.builds(mix, coarse, coarse), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5]))
+@given(
+    crowds(coarse),
+    st.builds(mix, coarse, coarse),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.5]),
+)
 def test_along_the_items_of_a_source_final_scores_never_rise(
     crowd: Crowd, weights: Weights, decay: float, floor: float
 ) -> None:
     items = ranked(crowd, weights, diversity=Diversity(decay, floor)).items
     for source in ("s", "t", "u"):
-        own = sorted((i for i in items if i.source == source), key=lambda item: by_combined(item, weights))
+        own = sorted(
+            (i for i in items if i.source == source), key=lambda item: by_combined(item, weights)
+        )
         finals = [item.final_score for item in own]
         assert finals == sorted(finals, reverse=True)
 
@@ -141,11 +161,17 @@ def test_removing_a_candidate_changes_nothing_for_other_sources_and_lowers_nothi
 ) -> None:
     gone = data.draw(st.sampled_from(sorted(crowd or {"nobody"})))
     rest = {item: pair for item, pair in crowd.items() if item != gone}
-    before, after = (ranked(c, weights, diversity=diversity, max_per_source=limit).items for c in (crowd, rest))
+    before, after = (
+        ranked(c, weights, diversity=diversity, max_per_source=limit).items for c in (crowd, rest)
+    )
     source = crowd[gone][0] if crowd else None
 
     def others(items: list[FeedItem]) -> list[FeedItem]:
-        return [item for item in items if item.item_id != gone and (source is None or item.source != source)]
+        return [
+            item
+            for item in items
+            if item.item_id != gone and (source is None or item.source != source)
+        ]
 
     assert others(before) == others(after)
     finals = {item.item_id: item.final_score for item in after}
@@ -156,7 +182,9 @@ def test_removing_a_candidate_changes_nothing_for_other_sources_and_lowers_nothi
 def test_a_source_has_at_most_its_limit_and_what_is_removed_for_it_stands_behind_what_is_kept(
     crowd: Crowd, weights: Weights, diversity: Diversity | None, limit: int
 ) -> None:
-    free, feed = (ranked(crowd, weights, diversity=diversity, max_per_source=most) for most in (0, limit))
+    free, feed = (
+        ranked(crowd, weights, diversity=diversity, max_per_source=most) for most in (0, limit)
+    )
     counts, kept = Counter[str | None](), []
     for item in free.items:
         source = crowd[item.item_id][0]
@@ -171,7 +199,10 @@ def test_a_source_has_at_most_its_limit_and_what_is_removed_for_it_stands_behind
 def test_rules_on_sources_never_change_the_first_place(
     crowd: Crowd, weights: Weights, diversity: Diversity, limit: int
 ) -> None:
-    plain, ruled = ranked(crowd, weights), ranked(crowd, weights, diversity=diversity, max_per_source=limit)
+    plain, ruled = (
+        ranked(crowd, weights),
+        ranked(crowd, weights, diversity=diversity, max_per_source=limit),
+    )
     assert [item.item_id for item in ruled.items[:1]] == [item.item_id for item in plain.items[:1]]
     margins = (feed_margins(feed, weights).objectives.items() for feed in (plain, ruled))
     one, other = ({objective: found.first_place for objective, found in pairs} for pairs in margins)
@@ -187,7 +218,12 @@ def test_rules_on_sources_never_change_the_first_place(
     st.sampled_from(Format),
 )
 def test_the_record_alone_is_enough_to_rank_it_anew_with_its_rules(
-    crowd: Crowd, own: Weights, other: Weights, diversity: Diversity | None, limit: int, form: Format
+    crowd: Crowd,
+    own: Weights,
+    other: Weights,
+    diversity: Diversity | None,
+    limit: int,
+    form: Format,
 ) -> None:
     rule: dict[str, Any] = {"diversity": diversity, "max_per_source": limit}
     read = decode_feed(encode_feed(ranked(crowd, own, **rule), form, sys.maxsize))
@@ -203,18 +239,34 @@ def test_a_feed_that_is_cut_keeps_its_length_its_account_and_under_its_own_set_i
     turned = rerank(feed, other)
     assert len(turned.items) == len(feed.items)
     assert len(turned.items) + len(turned.removed) + turned.below_top_k == len(crowd)
-    assert [item.item_id for item in rerank(feed, own).items] == [item.item_id for item in feed.items]
+    assert [item.item_id for item in rerank(feed, own).items] == [
+        item.item_id for item in feed.items
+    ]
 
 
 @given(crowded, mixes, mixes, diversities, st.integers(0, 3))
 def test_a_preview_of_one_feed_says_what_a_look_at_both_feeds_says(
     crowd: Crowd, before: Weights, after: Weights, diversity: Diversity, limit: int
 ) -> None:
-    feeds = [ranked(crowd, weights, diversity=diversity, max_per_source=limit) for weights in (before, after)]
+    feeds = [
+        ranked(crowd, weights, diversity=diversity, max_per_source=limit)
+        for weights in (before, after)
+    ]
     found = preview([feeds[0]], before, after)
     old, new = ([item.item_id for item in feed.items] for feed in feeds)
-    assert found.changed == (old != new, old[:1] != new[:1], set(old[:10]) != set(new[:10]), old[:10] != new[:10])
+    assert found.changed == (
+        old != new,
+        old[:1] != new[:1],
+        set(old[:10]) != set(new[:10]),
+        old[:10] != new[:10],
+    )
     places = [{item: place for place, item in enumerate(items)} for items in (old, new)]
-    moves = {item: places[0].get(item, len(old)) - places[1].get(item, len(new)) for item in {*old, *new}}
-    largest = sorted((item for item in moves if moves[item]), key=lambda item: (-abs(moves[item]), item))[:10]
-    assert [(mover.item_id, mover.mean_move) for mover in found.movers] == [(item, moves[item]) for item in largest]
+    moves = {
+        item: places[0].get(item, len(old)) - places[1].get(item, len(new)) for item in {*old, *new}
+    }
+    largest = sorted(
+        (item for item in moves if moves[item]), key=lambda item: (-abs(moves[item]), item)
+    )[:10]
+    assert [(mover.item_id, mover.mean_move) for mover in found.movers] == [
+        (item, moves[item]) for item in largest
+    ]

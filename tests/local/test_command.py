@@ -1,4 +1,6 @@
-"""`trimtab stack` as a user meets it: its output, its exit codes, and what is missing on the machine."""
+"""`trimtab stack` as a user meets it: its output, its exit codes, and what is missing on the
+machine.
+"""
 
 import json
 import os
@@ -38,7 +40,9 @@ def run(places: tuple[str, ...]) -> Iterator[Run]:
 
     def command(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
         given = (*STACK, arguments[0], *places, *arguments[1:])
-        return subprocess.run(given, capture_output=True, text=True, check=False, env=os.environ | changes)
+        return subprocess.run(
+            given, capture_output=True, text=True, check=False, env=os.environ | changes
+        )
 
     yield command
     assert command("down").returncode == 0
@@ -61,10 +65,16 @@ def test_a_stack_goes_up_twice_is_seen_exported_and_goes_down_twice(run: Run) ->
     assert seen["up"] is True
     kafka, redis = seen["kafka"]["address"], seen["redis"]["address"]
     assert f"Kafka      {kafka}\nRedis      {redis}\n" in first.stdout
-    assert run("up", "--export").stdout == f"export TRIMTAB_KAFKA={kafka}\nexport TRIMTAB_REDIS={redis}\n"
+    assert (
+        run("up", "--export").stdout
+        == f"export TRIMTAB_KAFKA={kafka}\nexport TRIMTAB_REDIS={redis}\n"
+    )
     human = run("status")
     assert human.returncode == 0
-    assert all(str(part) in human.stdout for part in (kafka, redis, seen["kafka"]["pid"], seen["redis"]["log"]))
+    assert all(
+        str(part) in human.stdout
+        for part in (kafka, redis, seen["kafka"]["pid"], seen["redis"]["log"])
+    )
     assert (run("down").returncode, run("down").returncode) == (0, 0)
     assert run("status").returncode == 1
 
@@ -84,13 +94,19 @@ def test_an_up_that_is_interrupted_ends_what_it_started(
     pipe = make_pipe(programs / "pipe")
     (programs / "java").write_text(SILENT_JAVA.format(pipe=programs / "pipe"))
     (programs / "java").chmod(0o755)
-    up = subprocess.Popen((*STACK, "up", *places), env=os.environ | {"PATH": str(programs)}, stderr=subprocess.DEVNULL)
+    up = subprocess.Popen(
+        (*STACK, "up", *places), env=os.environ | {"PATH": str(programs)}, stderr=subprocess.DEVNULL
+    )
     server = int(read_line(pipe))
     up.send_signal(signal.SIGINT)
     assert up.wait(60) == 1
     assert not psutil.pid_exists(server)
     stack_folder = str(tmp_path / "home" / "stack")
-    assert not [p.pid for p in psutil.process_iter(["cwd"]) if (p.info["cwd"] or "").startswith(stack_folder)]
+    assert not [
+        p.pid
+        for p in psutil.process_iter(["cwd"])
+        if (p.info["cwd"] or "").startswith(stack_folder)
+    ]
 
 
 def test_a_missing_java_is_named_with_what_to_install(run: Run, programs: Path) -> None:
@@ -100,7 +116,9 @@ def test_a_missing_java_is_named_with_what_to_install(run: Run, programs: Path) 
     assert "apt install openjdk-17-jre-headless" in refused.stderr
 
 
-def test_a_missing_maven_is_named_with_what_to_install(run: Run, programs: Path, tmp_path: Path) -> None:
+def test_a_missing_maven_is_named_with_what_to_install(
+    run: Run, programs: Path, tmp_path: Path
+) -> None:
     (programs / "java").symlink_to(str(shutil.which("java")))
     refused = run("up", f"--cache={tmp_path / 'empty'}", PATH=str(programs))
     assert refused.returncode == 1
@@ -108,7 +126,9 @@ def test_a_missing_maven_is_named_with_what_to_install(run: Run, programs: Path,
     assert "apt install maven" in refused.stderr
 
 
-def test_an_unreadable_state_is_a_negative_result_that_names_the_file(run: Run, tmp_path: Path) -> None:
+def test_an_unreadable_state_is_a_negative_result_that_names_the_file(
+    run: Run, tmp_path: Path
+) -> None:
     state = tmp_path / "home" / "stack" / "state.json"
     state.parent.mkdir(parents=True)
     state.write_text("{")

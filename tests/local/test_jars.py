@@ -62,11 +62,15 @@ def test_commands_that_fetch_at_once_fetch_once(programs: Path, tmp_path: Path) 
     assert (programs / "calls").read_text() == "fetched\n"
 
 
-def test_a_fetch_that_fails_says_how_maven_ended_and_leaves_nothing(programs: Path, tmp_path: Path) -> None:
+def test_a_fetch_that_fails_says_how_maven_ended_and_leaves_nothing(
+    programs: Path, tmp_path: Path
+) -> None:
     install_maven(programs, FAILS)
     with pytest.raises(StackError) as refused:
         kafka_jars(tmp_path / "cache", lambda _: None)
-    assert str(refused.value).endswith("The end of its output:\n    [ERROR] Could not transfer artifact kafka_2.13")
+    assert str(refused.value).endswith(
+        "The end of its output:\n    [ERROR] Could not transfer artifact kafka_2.13"
+    )
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fetch.lock"]
 
 
@@ -76,7 +80,9 @@ def test_a_missing_maven_is_named_with_what_to_install(tmp_path: Path) -> None:
         kafka_jars(tmp_path / "cache", lambda _: None)
 
 
-def test_another_pom_is_another_folder(programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_pom_is_another_folder(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install_maven(programs, FETCHES)
     before = kafka_jars(tmp_path / "cache", lambda _: None)
     (tmp_path / "pom.xml").write_text(settings_file("pom.xml").read_text() + "\n")

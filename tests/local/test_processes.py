@@ -82,7 +82,9 @@ def test_a_recycled_pid_counts_as_ended_and_is_never_signalled(start: Start) -> 
     assert processes.is_alive(mark)
 
 
-def test_an_interrupt_in_the_middle_of_what_must_not_be_interrupted_takes_effect_at_its_end() -> None:
+def test_an_interrupt_in_the_middle_of_what_must_not_be_interrupted_takes_effect_at_its_end() -> (
+    None
+):
     reached: list[str] = []
 
     def interrupted() -> None:
@@ -104,6 +106,8 @@ def test_the_log_of_the_run_before_is_kept(start: Start, tmp_path: Path) -> None
     assert (tmp_path / "log.previous").read_text() == "first\n"
 
 
-def test_a_command_that_is_run_to_its_end_gives_its_exit_code_and_all_it_said(tmp_path: Path) -> None:
+def test_a_command_that_is_run_to_its_end_gives_its_exit_code_and_all_it_said(
+    tmp_path: Path,
+) -> None:
     script = "import os, sys; print(os.getcwd(), flush=True); sys.exit('no')"
     assert processes.run((sys.executable, "-c", script), tmp_path) == (1, f"{tmp_path}\nno\n")

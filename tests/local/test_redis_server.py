@@ -16,7 +16,9 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.local.redis_server.importlib.util.find_spec", lambda _: None)
 
 
-def test_the_programs_of_the_wheel_are_found_without_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_programs_of_the_wheel_are_found_without_a_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", "")
     found = find_redis()
     assert (found.server.name, found.cli.name) == ("redis-server", "redis-cli")
@@ -24,7 +26,9 @@ def test_the_programs_of_the_wheel_are_found_without_a_path(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("no_wheel")
-def test_without_the_wheel_those_on_the_path_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_those_on_the_path_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("redis-server", "redis-cli"):
         (tmp_path / name).touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -33,7 +37,9 @@ def test_without_the_wheel_those_on_the_path_are_used(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.usefixtures("no_wheel")
-def test_without_either_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_either_the_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match=r"trimtab\[local\].*apt install redis-server"):
         find_redis()

@@ -54,7 +54,13 @@ def port_of(address: str) -> int:
 
 def test_up_starts_both_servers_and_creates_every_topic_with_four_partitions(own: Stack) -> None:
     kafka = own.up().kafka
-    names = ("candidates", "ranked-feeds", "candidates.dead-letters", "interactions", "feed-outcomes")
+    names = (
+        "candidates",
+        "ranked-feeds",
+        "candidates.dead-letters",
+        "interactions",
+        "feed-outcomes",
+    )
     assert describe_topics(kafka, names) == dict.fromkeys(names, 4)
     assert own.status().up
 
@@ -63,7 +69,10 @@ def test_candidates_carry_the_brokers_clock_and_dead_letters_may_be_larger(own: 
     kafka = own.up().kafka
     assert topic_config(kafka, "candidates")["message.timestamp.type"] == "LogAppendTime"
     assert topic_config(kafka, "ranked-feeds")["message.timestamp.type"] == "CreateTime"
-    limits = {n: topic_config(kafka, n)["max.message.bytes"] for n in ("candidates", "candidates.dead-letters")}
+    limits = {
+        n: topic_config(kafka, n)["max.message.bytes"]
+        for n in ("candidates", "candidates.dead-letters")
+    }
     assert limits == {"candidates": "1048588", "candidates.dead-letters": "2097152"}
 
 
@@ -83,7 +92,11 @@ def test_the_servers_listen_on_loopback_only_in_sessions_of_their_own(own: Stack
     own.up()
     for pid in pids(own):
         assert pid is not None
-        listened = {c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN}
+        listened = {
+            c.laddr.ip
+            for c in psutil.Process(pid).net_connections("inet")
+            if c.status == psutil.CONN_LISTEN
+        }
         assert listened <= {LOOPBACK, f"::ffff:{LOOPBACK}"}
         assert listened
         assert os.getsid(pid) == pid
@@ -96,11 +109,17 @@ def test_the_client_that_belongs_to_the_redis_reaches_it(own: Stack, tmp_path: P
     assert (tmp_path / "answer").read_text() == "PONG\n"
 
 
-def test_a_killed_kafka_is_noticed_and_started_again_by_up_where_it_was_with_its_records(own: Stack) -> None:
+def test_a_killed_kafka_is_noticed_and_started_again_by_up_where_it_was_with_its_records(
+    own: Stack,
+) -> None:
     addresses, (_, redis_pid) = own.up(), pids(own)
     create_topics(addresses.kafka, [TopicPlan("kept", 3)])
     own.kill_kafka()
-    assert (own.status().kafka.state, own.status().redis.state, own.status().up) == ("died", "up", False)
+    assert (own.status().kafka.state, own.status().redis.state, own.status().up) == (
+        "died",
+        "up",
+        False,
+    )
     assert own.up() == addresses
     assert describe_topics(addresses.kafka, ["kept"]) == {"kept": 3}
     assert pids(own)[1] == redis_pid
@@ -125,7 +144,9 @@ def test_redis_can_be_stopped_and_started_on_its_port(own: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["kafka", "redis"])
-def test_a_paused_server_runs_and_is_silent_until_it_is_resumed(own: Stack, name: ServerName) -> None:
+def test_a_paused_server_runs_and_is_silent_until_it_is_resumed(
+    own: Stack, name: ServerName
+) -> None:
     own.up()
     own.pause(name)
     try:
@@ -153,7 +174,9 @@ def test_another_number_of_partitions_is_refused_and_the_servers_stay_up(own: St
     assert own.status().up
 
 
-def test_down_ends_both_and_the_next_up_comes_back_where_they_were_with_their_partitions(own: Stack) -> None:
+def test_down_ends_both_and_the_next_up_comes_back_where_they_were_with_their_partitions(
+    own: Stack,
+) -> None:
     own.down()
     own.down(wipe=True)
     addresses, running = own.up(partitions=2), pids(own)
@@ -172,11 +195,17 @@ def test_wiping_deletes_what_the_stack_kept(own: Stack) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["lock"]
 
 
-@pytest.mark.parametrize(("server", "option"), [("Kafka", "--kafka-port"), ("Redis", "--redis-port")])
-def test_a_port_in_use_is_named_with_the_option_that_helps(idle: Stack, server: str, option: str) -> None:
+@pytest.mark.parametrize(
+    ("server", "option"), [("Kafka", "--kafka-port"), ("Redis", "--redis-port")]
+)
+def test_a_port_in_use_is_named_with_the_option_that_helps(
+    idle: Stack, server: str, option: str
+) -> None:
     with socket.create_server((LOOPBACK, 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(StackError, match=rf"port {port} on {LOOPBACK} is in use.*{server}.*{option}"):
+        with pytest.raises(
+            StackError, match=rf"port {port} on {LOOPBACK} is in use.*{server}.*{option}"
+        ):
             idle.up(**{option.removeprefix("--").replace("-", "_"): port})
     assert idle.status().kafka.state == idle.status().redis.state == "down"
 
@@ -187,7 +216,10 @@ def test_a_server_that_cannot_start_takes_the_other_down_and_shows_its_log(
     folder = tmp_path / "stack" / "kafka"
     folder.mkdir(parents=True)
     (folder / "formatted").touch()  # and yet there is nothing
-    with pytest.raises(StackError, match=r"Kafka ended while it was starting(?s:.*)kafka\.log(?s:.*)meta\.properties"):
+    with pytest.raises(
+        StackError,
+        match=r"Kafka ended while it was starting(?s:.*)kafka\.log(?s:.*)meta\.properties",
+    ):
         idle.up()
     assert idle.status().redis.state == "down"
     assert [line for line in said if line.startswith("Redis") and line.endswith("ended")]

@@ -10,7 +10,10 @@ from workers.local.state import ServerState, StackState, load_state, locked, sav
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
-    state: StackState = {"kafka": ServerState(20_000, ProcessMark(12, 345)), "redis": ServerState(20_001)}
+    state: StackState = {
+        "kafka": ServerState(20_000, ProcessMark(12, 345)),
+        "redis": ServerState(20_001),
+    }
     save_state(tmp_path / "state.json", state)
     assert load_state(tmp_path / "state.json") == state
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
@@ -20,8 +23,12 @@ def test_no_state_means_that_nothing_is_known(tmp_path: Path) -> None:
     assert load_state(tmp_path / "state.json") == {}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"kafka": {"port": "x"}}', '{"broker": {"port": 1}}'])
-def test_a_state_that_is_not_ours_is_refused_by_the_name_of_its_file(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"kafka": {"port": "x"}}', '{"broker": {"port": 1}}']
+)
+def test_a_state_that_is_not_ours_is_refused_by_the_name_of_its_file(
+    tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "state.json"
     path.write_text(content)
     with pytest.raises(StackError, match=r"state\.json"):

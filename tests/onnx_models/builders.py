@@ -22,7 +22,9 @@ HEADER = [
 ]
 
 
-def post(title: str = "A title", community: str = "one", item_id: str = "t3_a", **more: object) -> Post:
+def post(
+    title: str = "A title", community: str = "one", item_id: str = "t3_a", **more: object
+) -> Post:
     """A post of which only what a test is about needs saying."""
     values = {"domain": "example.com", "created": 1_370_000_000, **more}
     return Post(community=community, item_id=item_id, title=title, **values)  # type: ignore[arg-type]
@@ -45,7 +47,9 @@ def row(item_id: str, community: str = "one", **more: object) -> dict[str, objec
     }
 
 
-def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Iterable[str] = HEADER) -> Path:
+def write_csv(
+    path: Path, rows: Iterable[Mapping[str, object]], columns: Iterable[str] = HEADER
+) -> Path:
     """Write a CSV file with a header."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), extrasaction="ignore")

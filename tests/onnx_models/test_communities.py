@@ -28,7 +28,9 @@ def test_ranks_are_one_half_on_the_average_whatever_the_ties(numbers: list[int])
 
 
 def test_a_rank_within_a_community_ignores_the_others() -> None:
-    ranked = ranks_within(np.array([5.0, 1000.0, 1.0, 3000.0]), np.array(["small", "large", "small", "large"]))
+    ranked = ranks_within(
+        np.array([5.0, 1000.0, 1.0, 3000.0]), np.array(["small", "large", "small", "large"])
+    )
     assert ranked.tolist() == [0.75, 0.25, 0.25, 0.75]
 
 
@@ -44,7 +46,11 @@ def test_a_community_s_own_level_is_taken_out_and_the_effect_of_features_kept() 
 
 def posts_of(communities: int) -> list[Post]:
     early, late = int(LATER_FROM.timestamp()) - 1, int(LATER_FROM.timestamp())
-    return [post(community=f"c{number}", created=made) for number in range(communities) for made in (early, late)]
+    return [
+        post(community=f"c{number}", created=made)
+        for number in range(communities)
+        for made in (early, late)
+    ]
 
 
 def test_training_sees_neither_a_held_out_community_nor_a_later_post() -> None:
@@ -58,7 +64,9 @@ def test_training_sees_neither_a_held_out_community_nor_a_later_post() -> None:
 
 def test_every_community_is_held_out_in_one_quarter() -> None:
     divided = split(posts_of(9), seed=7)
-    assert sorted(name for quarter in divided.quarters for name in quarter) == [f"c{number}" for number in range(9)]
+    assert sorted(name for quarter in divided.quarters for name in quarter) == [
+        f"c{number}" for number in range(9)
+    ]
     assert np.sum(divided.in_quarter, axis=0).tolist() == [1] * 18
 
 

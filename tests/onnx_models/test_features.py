@@ -1,4 +1,6 @@
-"""The feature set: known when a post is first shown, the same on every machine, the same as in surfaces.toml."""
+"""The feature set: known when a post is first shown, the same on every machine, the same as in
+surfaces.toml.
+"""
 
 import math
 import tomllib
@@ -14,7 +16,9 @@ from onnx_models.features import FEATURES, NAMES, features, matrix
 from onnx_models.posts import LATEST_TIME, Post
 from tests.onnx_models.builders import post
 
-SURFACES = tomllib.loads((Path(__file__).parents[2] / "deploy" / "surfaces.toml").read_text(encoding="utf-8"))
+SURFACES = tomllib.loads(
+    (Path(__file__).parents[2] / "deploy" / "surfaces.toml").read_text(encoding="utf-8")
+)
 
 posts = st.builds(
     Post,
@@ -57,8 +61,12 @@ def test_any_post_gives_four_decimals_within_bounds(each: Post) -> None:
 
 
 @given(posts, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
-def test_votes_comments_and_ids_change_nothing(each: Post, ups: int, downs: int, comments: int) -> None:
-    other = replace(each, ups=ups, downs=downs, comments=comments, community="another", item_id="t3_other")
+def test_votes_comments_and_ids_change_nothing(
+    each: Post, ups: int, downs: int, comments: int
+) -> None:
+    other = replace(
+        each, ups=ups, downs=downs, comments=comments, community="another", item_id="t3_other"
+    )
     assert features(other) == features(each)
 
 

@@ -1,4 +1,6 @@
-"""The graph's parts: bounds, both families, and a calibration that is continuous, monotone and within [0, 1]."""
+"""The graph's parts: bounds, both families, and a calibration that is continuous, monotone and
+within [0, 1].
+"""
 
 import hashlib
 
@@ -49,7 +51,9 @@ def test_scores_never_fall_and_never_jump() -> None:
 def test_one_float_up_is_never_a_lower_score_around_a_knot() -> None:
     trained_on = samples()
     knots = np.quantile(trained_on, np.arange(1, KNOTS) / KNOTS).astype(np.float32)
-    around = np.concatenate([np.nextafter(knots, -np.inf), knots, np.nextafter(knots, np.inf)]).reshape(3, -1)
+    around = np.concatenate(
+        [np.nextafter(knots, -np.inf), knots, np.nextafter(knots, np.inf)]
+    ).reshape(3, -1)
     below, at, above = (calibrated(trained_on, row.astype(np.float64)) for row in around)
     assert (below <= at).all()
     assert (at <= above).all()
@@ -64,7 +68,9 @@ def test_nothing_leads_out_of_zero_and_one() -> None:
 def test_a_raw_number_a_little_beyond_the_training_s_extremes_still_has_its_own_place() -> None:
     trained_on = samples()
     low, high = trained_on.min(), trained_on.max()
-    scores = calibrated(trained_on, np.array([low - 0.05, low - 0.02, low, high, high + 0.02, high + 0.05]))
+    scores = calibrated(
+        trained_on, np.array([low - 0.05, low - 0.02, low, high, high + 0.02, high + 0.05])
+    )
     assert (np.diff(scores) > 0).all()
     assert scores[0] > 0
     assert scores[-1] < 1
@@ -96,7 +102,9 @@ def test_a_learner_learns_and_the_same_seed_gives_the_same_bytes(
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_constant_feature_is_no_division_by_zero(three_columns: tuple[Rows, NDArray[np.float64]]) -> None:
+def test_a_constant_feature_is_no_division_by_zero(
+    three_columns: tuple[Rows, NDArray[np.float64]],
+) -> None:
     rows, target = three_columns
     rows = np.column_stack([rows[:, :2], np.full(len(rows), 0.25, np.float32)])
     bounds = graph.bounds(np.zeros(3, np.float32), np.ones(3, np.float32))
@@ -106,7 +114,9 @@ def test_a_constant_feature_is_no_division_by_zero(three_columns: tuple[Rows, ND
 
 def test_a_model_carries_its_feature_names() -> None:
     model = onnx.load_from_string(graph.build(AS_IT_IS, RAW, ["raw"]))
-    assert {each.key: each.value for each in model.metadata_props} == {"trimtab.features": '["raw"]'}
+    assert {each.key: each.value for each in model.metadata_props} == {
+        "trimtab.features": '["raw"]'
+    }
 
 
 @pytest.fixture

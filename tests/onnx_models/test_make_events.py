@@ -1,4 +1,6 @@
-"""make_events.py: whole requests of distinct posts, interleaved, the same bytes for the same arguments."""
+"""make_events.py: whole requests of distinct posts, interleaved, the same bytes for the same
+arguments.
+"""
 
 import json
 import os
@@ -68,7 +70,10 @@ def test_each_request_comes_whole_with_distinct_posts(posts: Path) -> None:
         items = [candidate["item_id"] for event in events for candidate in event["candidates"]]
         assert len(items) == len(set(items)) == 7
         assert {event["expected"] for event in events} == {7}
-        assert len({(event["surface"], event["user_id"], event["requested_at"]) for event in events}) == 1
+        assert (
+            len({(event["surface"], event["user_id"], event["requested_at"]) for event in events})
+            == 1
+        )
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7])])
@@ -125,8 +130,12 @@ def test_protobuf_by_name_carries_the_same_numbers(posts: Path) -> None:
             assert not candidate.features_f32
 
 
-@pytest.mark.parametrize("more", [(), ("--format", "protobuf"), ("--format", "protobuf", "--by-name")])
-def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(posts: Path, more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "more", [(), ("--format", "protobuf"), ("--format", "protobuf", "--by-name")]
+)
+def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(
+    posts: Path, more: tuple[str, ...]
+) -> None:
     assert made(posts, 20, 7, 1, *more) == made(posts, 20, 7, 1, *more)
     assert made(posts, 20, 7, 1, *more) != made(posts, 20, 7, 2, *more)
 
@@ -151,7 +160,9 @@ def test_requests_are_asked_for_one_after_the_other(posts: Path) -> None:
 
 def test_the_surface_is_what_was_said(posts: Path) -> None:
     assert {event["surface"] for event in lines(made(posts))} == {"home"}
-    assert {event["surface"] for event in lines(made(posts, 2, 7, 1, "--surface", "sidebar"))} == {"sidebar"}
+    assert {event["surface"] for event in lines(made(posts, 2, 7, 1, "--surface", "sidebar"))} == {
+        "sidebar"
+    }
 
 
 def test_a_request_may_take_every_post_there_is(posts: Path) -> None:
@@ -160,7 +171,11 @@ def test_a_request_may_take_every_post_there_is(posts: Path) -> None:
 
 
 def test_one_community_is_enough_and_a_post_that_stands_twice_is_one(tmp_path: Path) -> None:
-    rows = [row("t3_a", title="First"), row("t3_b"), row("t3_a", title="Again, and longer than before")]
+    rows = [
+        row("t3_a", title="First"),
+        row("t3_b"),
+        row("t3_a", title="Again, and longer than before"),
+    ]
     twice = write_csv(tmp_path / "posts.csv", rows)
     once = write_csv(tmp_path / "once.csv", rows[:2])
     assert made(twice, 3, 2) == made(once, 3, 2)
@@ -172,9 +187,18 @@ def test_one_community_is_enough_and_a_post_that_stands_twice_is_one(tmp_path: P
         (["--requests", "0", "--candidates", "1", "--seed", "1"], "--requests: got '0'"),
         (["--requests", "1", "--candidates", "-1", "--seed", "1"], "--candidates: got '-1'"),
         (["--requests", "1", "--candidates", "x", "--seed", "1"], "--candidates: got 'x'"),
-        (["--requests", "1", "--candidates", "1", "--seed", "1", "--batch", "0"], "--batch: got '0'"),
-        (["--requests", "1", "--candidates", "1", "--seed", "1", "--surface", ""], "--surface: got ''"),
-        (["--requests", "1", "--candidates", "1", "--seed", "1", "--format", "xml"], "--format: invalid choice"),
+        (
+            ["--requests", "1", "--candidates", "1", "--seed", "1", "--batch", "0"],
+            "--batch: got '0'",
+        ),
+        (
+            ["--requests", "1", "--candidates", "1", "--seed", "1", "--surface", ""],
+            "--surface: got ''",
+        ),
+        (
+            ["--requests", "1", "--candidates", "1", "--seed", "1", "--format", "xml"],
+            "--format: invalid choice",
+        ),
         (["--requests", "1", "--candidates", "41", "--seed", "1"], "--candidates 41: "),
         (["--requests", "1", "--candidates", "1"], "--seed"),
     ],

@@ -25,7 +25,9 @@ def numbers(*values: float) -> Numbers:
 
 def test_spearman_of_a_textbook_example() -> None:
     # Six d^2 over n(n^2 - 1), with d = 0, 1, 1, 1, 1 for n = 5.
-    assert spearman(numbers(1, 2, 3, 4, 5), numbers(1, 3, 2, 5, 4)) == pytest.approx(1 - 6 * 4 / (5 * 24))
+    assert spearman(numbers(1, 2, 3, 4, 5), numbers(1, 3, 2, 5, 4)) == pytest.approx(
+        1 - 6 * 4 / (5 * 24)
+    )
 
 
 def test_spearman_of_an_order_that_says_nothing_is_zero() -> None:
@@ -68,7 +70,9 @@ def test_the_baselines_are_newest_first_and_no_order_at_all() -> None:
 def test_an_order_is_measured_by_rank_so_that_outliers_weigh_nothing() -> None:
     communities, values = np.array(["one"] * 100), np.arange(100.0)
     spread = np.where(values == 99, 1e9, values)
-    assert quality_of_order(values, spread, communities) == quality_of_order(values, values, communities)
+    assert quality_of_order(values, spread, communities) == quality_of_order(
+        values, values, communities
+    )
 
 
 def test_opposed_pairs_leaves_ties_out() -> None:
@@ -85,4 +89,8 @@ def test_the_best_tenth_is_shared_by_an_order_and_itself_and_not_by_its_reverse(
 
 def test_conflict_of_an_order_with_its_reverse_is_total() -> None:
     order, communities = np.arange(100.0), np.array(["one"] * 100)
-    assert conflict(order, -order, communities) == {"spearman": -1.0, "opposed_pairs": 1.0, "shared_in_top_tenth": 0.0}
+    assert conflict(order, -order, communities) == {
+        "spearman": -1.0,
+        "opposed_pairs": 1.0,
+        "shared_in_top_tenth": 0.0,
+    }

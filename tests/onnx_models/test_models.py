@@ -1,4 +1,6 @@
-"""The models that are shipped: what their manifests say is so, and a row's score depends on the row alone."""
+"""The models that are shipped: what their manifests say is so, and a row's score depends on the row
+alone.
+"""
 
 import hashlib
 import json
@@ -81,7 +83,10 @@ def test_a_model_passes_onnx_s_own_check_and_uses_onnx_s_own_operators(objective
 
 
 def test_the_objectives_are_of_different_families() -> None:
-    operators = [{node.op_type for node in onnx.load_from_string(model(each)).graph.node} for each in OBJECTIVES]
+    operators = [
+        {node.op_type for node in onnx.load_from_string(model(each)).graph.node}
+        for each in OBJECTIVES
+    ]
     assert "TreeEnsembleRegressor" in operators[0]
     assert "TreeEnsembleRegressor" not in operators[1]
 
@@ -92,7 +97,9 @@ def test_golden_rows_are_many_and_score_as_they_say(objective: str) -> None:
     golden = described["golden"]
     scores = graph.run(model(objective), np.array([row["features"] for row in golden], np.float32))
     assert len(golden) >= 16
-    assert scores == pytest.approx([row["score"] for row in golden], abs=described["golden_tolerance"])
+    assert scores == pytest.approx(
+        [row["score"] for row in golden], abs=described["golden_tolerance"]
+    )
     assert min(scores) < 0.05
     assert max(scores) > 0.95
 
@@ -109,9 +116,15 @@ def test_real_posts_spread_over_all_scores(objective: str, rows: Rows) -> None:
 def test_no_finite_row_leads_out_of_zero_and_one(objective: str) -> None:
     largest = float(np.finfo(np.float32).max)
     random = np.random.default_rng(1)
-    wild = (random.standard_cauchy((2000, len(NAMES))) * 10.0 ** random.integers(-3, 30, (2000, 1))).astype(np.float32)
+    wild = (
+        random.standard_cauchy((2000, len(NAMES))) * 10.0 ** random.integers(-3, 30, (2000, 1))
+    ).astype(np.float32)
     rows = np.vstack(
-        [wild, np.full((1, len(NAMES)), largest, np.float32), np.full((1, len(NAMES)), -largest, np.float32)]
+        [
+            wild,
+            np.full((1, len(NAMES)), largest, np.float32),
+            np.full((1, len(NAMES)), -largest, np.float32),
+        ]
     )
     scores = graph.run(model(objective), rows)
     assert ((scores >= 0) & (scores <= 1)).all()
@@ -125,27 +138,38 @@ def test_defaults_alone_give_a_score_in_the_middle(objective: str) -> None:
 
 @objectives
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 17, 50, 1000, 4000])
-def test_a_score_has_the_same_bytes_whatever_the_batch(objective: str, size: int, rows: Rows) -> None:
+def test_a_score_has_the_same_bytes_whatever_the_batch(
+    objective: str, size: int, rows: Rows
+) -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model(objective), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model(objective), options, providers=["CPUExecutionProvider"]
+    )
 
     def score(batch: Rows) -> bytes:
         (scores,) = session.run(None, {graph.INPUT: np.ascontiguousarray(batch)})
         return bytes(scores.tobytes())
 
     some = rows[: max(2000, 2 * size)]
-    assert b"".join(score(some[start : start + size]) for start in range(0, len(some), size)) == score(some)
+    assert b"".join(
+        score(some[start : start + size]) for start in range(0, len(some), size)
+    ) == score(some)
 
 
 @objectives
 def test_a_score_has_the_same_bytes_wherever_it_stands(objective: str, rows: Rows) -> None:
     order = np.random.default_rng(2).permutation(len(rows))
-    assert graph.run(model(objective), rows[order]).tobytes() == graph.run(model(objective), rows)[order].tobytes()
+    assert (
+        graph.run(model(objective), rows[order]).tobytes()
+        == graph.run(model(objective), rows)[order].tobytes()
+    )
 
 
 @pytest.mark.parametrize(("objective", "wanted"), [("quality", 0.22), ("engagement", 0.28)])
-def test_unseen_communities_are_ordered_better_than_the_figures_to_beat(objective: str, wanted: float) -> None:
+def test_unseen_communities_are_ordered_better_than_the_figures_to_beat(
+    objective: str, wanted: float
+) -> None:
     figures = manifest(objective)["metrics"]["unseen_communities"]
     assert figures["spearman"] > wanted
     for baseline in figures["baselines"].values():

@@ -29,7 +29,9 @@ def test_the_real_row_with_negative_comments_has_none() -> None:
 
 def test_quoted_line_breaks_commas_and_quotation_marks_belong_to_the_title(tmp_path: Path) -> None:
     title = 'A "quoted",\nbroken\r\ntitle'
-    assert read_one(tmp_path, title=title) == post(title, selftext_chars=0, ups=10, downs=2, comments=3)
+    assert read_one(tmp_path, title=title) == post(
+        title, selftext_chars=0, ups=10, downs=2, comments=3
+    )
 
 
 def test_a_plain_file_and_a_gzipped_one_give_the_same_posts(tmp_path: Path) -> None:
@@ -67,7 +69,10 @@ def test_further_columns_are_ignored(tmp_path: Path) -> None:
         ({"created_utc": "yesterday"}, "line 3: created_utc 'yesterday': expected a number"),
         ({"created_utc": "nan"}, "line 3: created_utc 'nan': expected a number"),
         ({"created_utc": -1}, "line 3: created_utc -1: expected seconds since the epoch"),
-        ({"created_utc": 10**12}, "line 3: created_utc 1000000000000: expected seconds since the epoch"),
+        (
+            {"created_utc": 10**12},
+            "line 3: created_utc 1000000000000: expected seconds since the epoch",
+        ),
         ({"ups": "many"}, "line 3: ups 'many': expected a number"),
         ({"is_self": "perhaps"}, "line 3: is_self 'perhaps': expected 0 or 1"),
         ({"item_id": ""}, "line 3: item_id '': expected 1 to 256 bytes of UTF-8"),
@@ -85,7 +90,9 @@ def test_a_value_without_a_reading_is_named_with_its_line(
 
 
 def test_a_file_without_a_column_is_refused_by_name(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "posts.csv", [row("t3_a")], [name for name in HEADER if name != "title"])
+    path = write_csv(
+        tmp_path / "posts.csv", [row("t3_a")], [name for name in HEADER if name != "title"]
+    )
     with pytest.raises(PostError, match="line 1: no column title"):
         list(read_posts(path))
 

@@ -1,4 +1,6 @@
-"""What a recipe exports, `trimtab models new` takes. The trainers that are not installed here were run by hand."""
+"""What a recipe exports, `trimtab models new` takes. The trainers that are not installed here were
+run by hand.
+"""
 
 import ast
 import json
@@ -34,8 +36,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_scikit_learn_s_export_becomes_a_version_that_verifies(exported: Path, tmp_path: Path) -> None:
-    words = ("--from", exported / "model.onnx", "--golden-from", exported / "golden.csv", "--surfaces", SURFACES)
+def test_scikit_learn_s_export_becomes_a_version_that_verifies(
+    exported: Path, tmp_path: Path
+) -> None:
+    words = (
+        "--from",
+        exported / "model.onnx",
+        "--golden-from",
+        exported / "golden.csv",
+        "--surfaces",
+        SURFACES,
+    )
     ended = trimtab("models", "new", "comments", *words, "--models", tmp_path)
     assert (ended.code, ended.err) == (0, "")
     assert trimtab("models", "verify", tmp_path).out == "ok       comments/1\n"
@@ -49,7 +60,10 @@ def test_a_recipe_says_how_good_it_is_and_how_near_its_trainer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from_scikit_learn.main([str(tmp_path)])
-    said = re.search(r"Spearman (\S+) on unseen communities; (\d+) of 7989 scores differ", capsys.readouterr().out)
+    said = re.search(
+        r"Spearman (\S+) on unseen communities; (\d+) of 7989 scores differ",
+        capsys.readouterr().out,
+    )
     assert said is not None
     assert float(said[1]) > 0.3
     assert int(said[2]) < 10
@@ -74,14 +88,20 @@ def test_a_classifier_is_cut_to_the_probability_of_one_class() -> None:
 
 
 @pytest.mark.parametrize("zipmap", [True, False], ids=["a list of mappings", "a table"])
-def test_a_classifier_is_cut_whether_it_ends_with_a_list_of_mappings_or_a_table(zipmap: bool) -> None:
+def test_a_classifier_is_cut_whether_it_ends_with_a_list_of_mappings_or_a_table(
+    zipmap: bool,
+) -> None:
     rows = random_rows(50, 2)
     learner = RandomForestClassifier(3, max_depth=2, random_state=0).fit(rows, rows[:, 0] > 0)
     inputs = [("features", FloatTensorType([None, 2]))]
-    exported = convert_sklearn(learner, initial_types=inputs, target_opset=17, options={"zipmap": zipmap})
+    exported = convert_sklearn(
+        learner, initial_types=inputs, target_opset=17, options={"zipmap": zipmap}
+    )
     cut = probability_of(exported, 1, exported.graph.output[1].name)
     onnx.checker.check_model(cut, full_check=True)
-    session = onnxruntime.InferenceSession(cut.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        cut.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     (scores,) = session.run(None, {"features": rows})
     assert np.allclose(scores[:, 0], learner.predict_proba(rows)[:, 1], atol=1e-6)
 
@@ -93,7 +113,9 @@ def test_a_classifier_that_imports_no_operators_of_onnx_itself_is_cut() -> None:
     onnx.checker.check_model(cut, full_check=True)
     rows = random_rows(5, 4)
     (given, scores) = (
-        onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]).run(None, {"features": rows})
+        onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]).run(
+            None, {"features": rows}
+        )
         for each in (raw, cut.SerializeToString())
     )
     assert scores[0][:, 0].tolist() == [one["spam"] for one in given[1]]

@@ -38,9 +38,13 @@ def test_another_seed_is_seen_as_a_difference(posts: Study) -> None:
     assert train.difference(other, COMMITTED, posts) > train.TOLERANCE
 
 
-def test_the_shipped_models_never_saw_a_held_out_community(posts: Study, shipped: dict[str, bytes]) -> None:
+def test_the_shipped_models_never_saw_a_held_out_community(
+    posts: Study, shipped: dict[str, bytes]
+) -> None:
     seen = [each for each, kept in zip(posts.posts, posts.split.without(0), strict=True) if kept]
-    assert Study(seen, posts.seed).fit(QUALITY, np.ones(len(seen), np.bool_)) == shipped[QUALITY.name]
+    assert (
+        Study(seen, posts.seed).fit(QUALITY, np.ones(len(seen), np.bool_)) == shipped[QUALITY.name]
+    )
 
 
 def test_targets_are_what_they_say() -> None:
@@ -54,12 +58,16 @@ def test_a_post_without_votes_is_not_learned_from(tmp_path: Path) -> None:
     assert [each.item_id for each in kept] == [f"t3_{number}" for number in range(8)]
 
 
-def test_a_file_that_cannot_be_read_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_read_is_wrong_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train.main(["--data", str(tmp_path / "none.csv")]) == 2
     assert "none.csv" in capsys.readouterr().err
 
 
-def test_too_few_communities_are_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_communities_are_wrong_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_csv(tmp_path / "posts.csv", [row("t3_a")])
     assert train.main(["--data", str(data), "--check"]) == 2
     assert "1 communities, expected at least 4" in capsys.readouterr().err
@@ -74,5 +82,8 @@ def test_models_without_a_committed_counterpart_are_wrong_use(
 
 def test_scores_differ_where_a_model_differs(posts: Study, shipped: dict[str, bytes]) -> None:
     swapped = {QUALITY.name: shipped[ENGAGEMENT.name]}
-    expected = np.abs(graph.run(shipped[ENGAGEMENT.name], posts.rows) - graph.run(shipped[QUALITY.name], posts.rows))
+    expected = np.abs(
+        graph.run(shipped[ENGAGEMENT.name], posts.rows)
+        - graph.run(shipped[QUALITY.name], posts.rows)
+    )
     assert train.difference(swapped, COMMITTED, posts) == pytest.approx(expected.max(), abs=1e-5)

@@ -18,7 +18,9 @@ def mix(quality: float, engagement: float) -> Weights:
 
 
 def feed_of(table: Mapping[str, tuple[float, float]], weights: Weights, **changes: Any) -> Feed:
-    """The feed of one request whose items have these scores, as a worker ranks it; `sources` names them by item."""
+    """The feed of one request whose items have these scores, as a worker ranks it; `sources` names
+    them by item.
+    """
     if "sources" in changes:
         changes["sources"] = tuple(changes["sources"].get(item_id) for item_id in table)
     scores = np.array(list(table.values()), np.float32).reshape(-1, 2)

@@ -10,9 +10,13 @@ from workers.ranking.diversify import Diversity, diversify
 HALF = Diversity(0.5)
 
 
-def taken(combined: Sequence[float], sources: Sequence[str | None], diversity: Diversity = HALF) -> list[float]:
+def taken(
+    combined: Sequence[float], sources: Sequence[str | None], diversity: Diversity = HALF
+) -> list[float]:
     """What is added to each score, where the scores are given in their order."""
-    adjustments = diversify(np.array(combined, np.float64), range(len(combined)), tuple(sources), diversity)
+    adjustments = diversify(
+        np.array(combined, np.float64), range(len(combined)), tuple(sources), diversity
+    )
     found: list[float] = adjustments.tolist()
     return found
 
@@ -51,7 +55,9 @@ def test_the_power_is_that_of_multiplications_one_after_the_other() -> None:
     assert taken([1.0] * 31, ["s"] * 31, Diversity(0.83, 0.1)) == [0.0, *shares]
 
 
-@pytest.mark.parametrize(("key", "value"), [("decay", 1.01), ("decay", -0.1), ("floor", 2.0), ("floor", float("nan"))])
+@pytest.mark.parametrize(
+    ("key", "value"), [("decay", 1.01), ("decay", -0.1), ("floor", 2.0), ("floor", float("nan"))]
+)
 def test_what_is_no_share_is_refused_by_its_key(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{key}: got {value!r}, expected 0 to 1"):
         Diversity(**({"decay": 0.5} | {key: value}))

@@ -3,7 +3,7 @@
 import pytest
 
 from workers.ranking.experiment import CONTROL, MOST_ARMS, Experiment, ExperimentRefused
-from workers.ranking.mix import Drawn, Mix
+from workers.ranking.mix import Assignment, Mix
 from workers.ranking.weights import Weights
 
 USERS = [f"u-{n}" for n in range(20_000)]
@@ -15,25 +15,57 @@ def read(**fields: str) -> Experiment:
 
 def drawn(experiment: Experiment) -> dict[str, set[str]]:
     """The users of each arm."""
-    arms = [experiment.draw(user) for user in USERS]
-    return {arm: {user for user, own in zip(USERS, arms, strict=True) if own == arm} for arm in set(arms)}
+    arms = [experiment.assign(user) for user in USERS]
+    return {
+        arm: {user for user, own in zip(USERS, arms, strict=True) if own == arm}
+        for arm in set(arms)
+    }
 
 
 @pytest.mark.parametrize(
     ("percent", "share"),
-    [("0", 0), ("0.01", 1), ("5", 500), ("05", 500), ("12.3", 1230), ("99.99", 9999), ("100", 10_000), ("0.290", 29)],
+    [
+        ("0", 0),
+        ("0.01", 1),
+        ("5", 500),
+        ("05", 500),
+        ("12.3", 1230),
+        ("99.99", 9999),
+        ("100", 10_000),
+        ("0.290", 29),
+    ],
 )
 def test_a_percentage_is_read_in_hundredths_to_the_last(percent: str, share: int) -> None:
     assert read(canary=percent).shares == {"canary": share}
 
 
 @pytest.mark.parametrize(
-    "percent", ["", "-1", "+5", "5%", " 5", "5\n", "1e1", "nan", "inf", ".5", "5.", "0,5", "٣", "1_0", "0x5", "half"]
+    "percent",
+    [
+        "",
+        "-1",
+        "+5",
+        "5%",
+        " 5",
+        "5\n",
+        "1e1",
+        "nan",
+        "inf",
+        ".5",
+        "5.",
+        "0,5",
+        "٣",
+        "1_0",
+        "0x5",
+        "half",
+    ],
 )
 def test_what_is_no_percentage_refuses_the_whole_and_is_named(percent: str) -> None:
     with pytest.raises(ExperimentRefused) as refused:
         read(sound="1", canary=percent)
-    assert str(refused.value) == f"canary: got {percent!r}, expected 0 to 100 percent, in hundredths"
+    assert (
+        str(refused.value) == f"canary: got {percent!r}, expected 0 to 100 percent, in hundredths"
+    )
 
 
 @pytest.mark.parametrize("percent", ["0.001", "33.333", "100.01", "100.001", "101", "1000"])
@@ -55,14 +87,16 @@ def test_a_salt_that_is_empty_or_long_or_no_text_is_refused(salt: str) -> None:
 
 @pytest.mark.parametrize("salt", ["x", " ", "a:b", "é" * 128, "x" * 256])
 def test_any_other_text_is_a_salt(salt: str) -> None:
-    assert Experiment.read({"salt": salt, "canary": "100"}).draw("日本") == "canary"
+    assert Experiment.read({"salt": salt, "canary": "100"}).assign("日本") == "canary"
 
 
 @pytest.mark.parametrize("arm", ["", "a b", "a:b", "é", "a.b", "x" * 65, "canary\n"])
 def test_a_name_that_cannot_be_an_arms_is_refused(arm: str) -> None:
     with pytest.raises(ExperimentRefused) as refused:
         Experiment.read({"salt": "s", arm: "5"})
-    assert str(refused.value).startswith(f"arm: got {arm!r}, expected 1 to 64 of A-Z, a-z, 0-9, _ and -")
+    assert str(refused.value).startswith(
+        f"arm: got {arm!r}, expected 1 to 64 of A-Z, a-z, 0-9, _ and -"
+    )
 
 
 @pytest.mark.parametrize("arm", ["a", "A-1_b", "-", "x" * 64, "100"])
@@ -71,14 +105,18 @@ def test_any_other_name_is_an_arms(arm: str) -> None:
 
 
 def test_percentages_that_add_up_to_more_than_100_are_refused_whole() -> None:
-    with pytest.raises(ExperimentRefused, match=r"^a, b: add up to 100\.01 %, expected at most 100$"):
+    with pytest.raises(
+        ExperimentRefused, match=r"^a, b: add up to 100\.01 %, expected at most 100$"
+    ):
         read(a="50", b="50.01")
     assert read(a="50", b="50").percent(CONTROL) == 0
 
 
 def test_control_is_the_rest_or_not_said_at_all() -> None:
     assert read(canary="12.5", control="87.5") == read(canary="12.5")
-    with pytest.raises(ExperimentRefused, match=r"^control: got '90', expected the rest, 87\.5, or none$"):
+    with pytest.raises(
+        ExperimentRefused, match=r"^control: got '90', expected the rest, 87\.5, or none$"
+    ):
         read(canary="12.5", control="90")
 
 
@@ -108,14 +146,20 @@ def test_neither_control_nor_salt_is_an_arm_of_its_own(reserved: str) -> None:
 
 def test_the_fields_read_back_as_the_same_experiment() -> None:
     experiment = Experiment("s", {"b": 1, "a": 1234, "none": 0, "most": 8765})
-    assert experiment.fields() == {"salt": "s", "b": "0.01", "a": "12.34", "none": "0", "most": "87.65"}
+    assert experiment.fields() == {
+        "salt": "s",
+        "b": "0.01",
+        "a": "12.34",
+        "none": "0",
+        "most": "87.65",
+    }
     assert Experiment.read(experiment.fields()) == experiment
     assert experiment.percent("a") == 12.34
 
 
 def test_the_same_user_is_in_the_same_arm_whatever_the_order_of_the_fields() -> None:
     one, other = read(a="20", b="30", c="40"), read(c="40", a="20", b="30")
-    assert [one.draw(user) for user in USERS] == [other.draw(user) for user in USERS]
+    assert [one.assign(user) for user in USERS] == [other.assign(user) for user in USERS]
 
 
 def test_an_arm_at_0_has_no_users_and_one_at_100_has_all() -> None:
@@ -133,7 +177,9 @@ def test_the_share_of_users_is_near_the_percentage(percent: str) -> None:
 
 
 def test_two_salts_draw_independently() -> None:
-    one, other = (drawn(Experiment("exp-" + salt, {"canary": 3000}))["canary"] for salt in ("one", "two"))
+    one, other = (
+        drawn(Experiment("exp-" + salt, {"canary": 3000}))["canary"] for salt in ("one", "two")
+    )
     both = len(one & other) / len(USERS)
     assert abs(both - len(one) * len(other) / len(USERS) ** 2) < 0.01
     # Chi-squared of the 2x2 table with one degree of freedom: beyond 10.83 only once in 1,000.
@@ -160,10 +206,10 @@ GOOD, BOLD = Weights.of({"quality": 0.7}), Weights.of({"quality": 0.1})
 
 
 def test_a_mix_without_an_experiment_is_the_surfaces_own_weights() -> None:
-    assert Mix(GOOD, arms={"canary": BOLD}).draw("u-1") == Drawn(CONTROL, GOOD)
+    assert Mix(GOOD, arms={"canary": BOLD}).assign("u-1") == Assignment(CONTROL, GOOD)
 
 
 def test_a_mix_draws_the_arm_with_its_own_weights_and_control_with_the_surfaces() -> None:
     mix = Mix(GOOD, read(canary="50"), {"canary": BOLD})
-    found = {drawn.arm: drawn.weights for drawn in map(mix.draw, USERS)}
+    found = {drawn.arm: drawn.weights for drawn in map(mix.assign, USERS)}
     assert found == {CONTROL: GOOD, "canary": BOLD}

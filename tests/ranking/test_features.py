@@ -9,7 +9,9 @@ import pytest
 from workers.ranking.features import FLOAT32_MAX, FeatureSet
 from workers.ranking.refusal import CandidateReason, CandidateRefused
 
-POSTS = FeatureSet("posts", ("words", "age", "flag"), defaults={"age": 7.0}, bounds={"flag": (0.0, 1.0)})
+POSTS = FeatureSet(
+    "posts", ("words", "age", "flag"), defaults={"age": 7.0}, bounds={"flag": (0.0, 1.0)}
+)
 
 
 def test_positions_and_names_pack_to_the_same_float32() -> None:
@@ -18,7 +20,9 @@ def test_positions_and_names_pack_to_the_same_float32() -> None:
     assert (missing, unknown) == (0, 0)
 
 
-def test_a_missing_name_takes_its_default_and_an_unknown_one_is_ignored_and_both_are_counted() -> None:
+def test_a_missing_name_takes_its_default_and_an_unknown_one_is_ignored_and_both_are_counted() -> (
+    None
+):
     row, missing, unknown = POSTS.pack_named({"words": 3.0, "new": 1.0, "newer": 2.0})
     assert struct.unpack("<3f", row) == (3.0, 7.0, 0.0)
     assert (missing, unknown) == (2, 2)
@@ -35,7 +39,9 @@ def test_a_wrong_count_is_refused_and_says_both_counts(values: list[float]) -> N
     assert refused.value.reason is CandidateReason.FEATURE_COUNT
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39, -1e300, 3.4028235677973366e38])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, 1e39, -1e300, 3.4028235677973366e38]
+)
 def test_what_is_not_finite_in_float32_is_refused_and_named(value: float) -> None:
     with pytest.raises(CandidateRefused, match=r"features\[1\] \(age\): got") as refused:
         POSTS.pack_positional([1.0, value, 2.0])

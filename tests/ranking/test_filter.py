@@ -6,7 +6,11 @@ from workers.ranking.filter import Limited, keep_finite, limit_sources, over_lim
 from workers.ranking.removal import Removal
 from workers.ranking.scored import Scored
 
-SCORED = Scored(("a", "b", "c"), ("s", None, "t"), np.array([[0.5, 1.0], [0.25, 0.75], [0.125, 0.0]], np.float32))
+SCORED = Scored(
+    ("a", "b", "c"),
+    ("s", None, "t"),
+    np.array([[0.5, 1.0], [0.25, 0.75], [0.125, 0.0]], np.float32),
+)
 
 
 def test_with_finite_scores_all_stay_as_they_are() -> None:
@@ -19,11 +23,17 @@ def test_what_has_no_finite_score_goes_with_its_reason_and_the_others_keep_their
     scores = SCORED.scores.copy()
     scores[0, 1] = np.nan
     kept, removed = keep_finite(SCORED._replace(scores=scores))
-    assert (kept.item_ids, kept.sources, kept.scores.tolist()) == (("b", "c"), (None, "t"), scores[1:].tolist())
+    assert (kept.item_ids, kept.sources, kept.scores.tolist()) == (
+        ("b", "c"),
+        (None, "t"),
+        scores[1:].tolist(),
+    )
     assert removed == [Removal("a", "score-not-finite")]
 
 
-def test_what_a_model_failed_on_goes_with_another_reason_than_what_it_gave_no_finite_score() -> None:
+def test_what_a_model_failed_on_goes_with_another_reason_than_what_it_gave_no_finite_score() -> (
+    None
+):
     scores = SCORED.scores.copy()
     scores[[0, 2], 1] = np.nan
     kept, removed = keep_finite(SCORED._replace(scores=scores), np.array([False, False, True]))

@@ -9,12 +9,12 @@ from tests.builders import PAIR, request, surface
 from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.features import FeatureSet
 from workers.ranking.lookup import (
-    NO_ANSWERS,
-    Answers,
-    Informed,
-    Questions,
+    NO_RESULT,
+    HydratedRequest,
+    LookupQuery,
+    LookupResult,
     SetOf,
-    informed,
+    hydrate,
     nothing_to_look_up,
     questions_of,
 )
@@ -23,7 +23,9 @@ from workers.ranking.request import Request
 
 SEEN, BLOCKED = DropSet("seen", Whose.USER), DropSet("blocked", Whose.SURFACE)
 DROPPING = surface(drop=(SEEN, BLOCKED))
-LOOKING = surface("shelf", lookup_features=True, feature_set=FeatureSet("pair", ("a", "b"), {"b": 8.0}))
+LOOKING = surface(
+    "shelf", lookup_features=True, feature_set=FeatureSet("pair", ("a", "b"), {"b": 8.0})
+)
 BOTH = surface("both", drop=(SEEN,), lookup_features=True)
 ABSENT = PAIR.absent_row
 
@@ -32,24 +34,35 @@ def row(*numbers: float) -> bytes:
     return struct.pack(f"<{len(numbers)}f", *numbers)
 
 
-def held(**sets: set[str]) -> Answers:
+def held(**sets: set[str]) -> LookupResult:
     """Of the user u and the surface home."""
-    return Answers({SetOf(name, "u" if name == "seen" else "home"): items for name, items in sets.items()}, {})
+    return LookupResult(
+        {SetOf(name, "u" if name == "seen" else "home"): items for name, items in sets.items()}, {}
+    )
 
 
-def one(asked: Request, answers: Answers) -> Informed:
-    (found,) = informed([asked], lambda _: answers)
+def one(asked: Request, answers: LookupResult) -> HydratedRequest:
+    (found,) = hydrate([asked], lambda _: answers)
     return found
 
 
-def never(_: Questions) -> Answers:
+def never(_: LookupQuery) -> LookupResult:
     raise AssertionError("nothing was to be asked")
 
 
-def test_surfaces_that_look_nothing_up_cost_no_question_and_their_requests_stay_as_they_are() -> None:
-    asked = [request(["a", "b"]), request([], surface=DROPPING), request(["a"], surface=LOOKING, rows=row(1, 2))]
-    assert [found.request for found in informed(asked, never)] == asked
-    assert all(found == Informed(request) for found, request in zip(informed(asked, never), asked, strict=True))
+def test_surfaces_that_look_nothing_up_cost_no_question_and_their_requests_stay_as_they_are() -> (
+    None
+):
+    asked = [
+        request(["a", "b"]),
+        request([], surface=DROPPING),
+        request(["a"], surface=LOOKING, rows=row(1, 2)),
+    ]
+    assert [found.request for found in hydrate(asked, never)] == asked
+    assert all(
+        found == HydratedRequest(request)
+        for found, request in zip(hydrate(asked, never), asked, strict=True)
+    )
 
 
 def test_each_set_and_each_item_is_asked_about_once_in_a_micro_batch() -> None:
@@ -60,7 +73,7 @@ def test_each_set_and_each_item_is_asked_about_once_in_a_micro_batch() -> None:
         request(["x", "y", "z"], surface=LOOKING, rows=ABSENT + row(1, 2) + ABSENT),
         request(["z"], surface=LOOKING, rows=ABSENT),
     ]
-    assert questions_of(asked) == Questions(
+    assert questions_of(asked) == LookupQuery(
         {
             SetOf("seen", "u"): ("a", "b", "c"),
             SetOf("blocked", "home"): ("a", "b", "c"),
@@ -76,50 +89,62 @@ def test_what_a_set_holds_is_dropped_and_the_first_set_of_the_surface_is_the_rea
     assert found.dropped == (Removal("a", "blocked"), Removal("c", "seen"))
     assert (found.skipped, found.defaulted) == ((), ())
     left = found.request
-    assert (left.item_ids, left.sources, left.rows) == (("d", "b"), ("s", None), asked.rows[:8] + asked.rows[16:24])
+    assert (left.item_ids, left.sources, left.rows) == (
+        ("d", "b"),
+        ("s", None),
+        asked.rows[:8] + asked.rows[16:24],
+    )
     assert left._replace(item_ids=asked.item_ids, sources=asked.sources, rows=asked.rows) == asked
 
 
 def test_a_set_that_did_not_answer_drops_nothing_and_is_named_and_the_others_hold() -> None:
     found = one(request(["a", "b"], surface=DROPPING), held(blocked={"a"}))
     assert (found.dropped, found.skipped) == ((Removal("a", "blocked"),), ("seen",))
-    assert one(request(["a"], surface=DROPPING), NO_ANSWERS).skipped == ("seen", "blocked")
+    assert one(request(["a"], surface=DROPPING), NO_RESULT).skipped == ("seen", "blocked")
 
 
 def test_another_users_set_drops_nothing() -> None:
-    answers = Answers({SetOf("seen", "v"): {"a"}, SetOf("seen", "u"): set(), SetOf("blocked", "home"): set()}, {})
-    assert one(request(["a"], surface=DROPPING), answers) == Informed(request(["a"], surface=DROPPING))
+    answers = LookupResult(
+        {SetOf("seen", "v"): {"a"}, SetOf("seen", "u"): set(), SetOf("blocked", "home"): set()}, {}
+    )
+    assert one(request(["a"], surface=DROPPING), answers) == HydratedRequest(
+        request(["a"], surface=DROPPING)
+    )
 
 
 def test_rows_that_were_found_take_the_place_of_those_that_lack() -> None:
     asked = request(["a", "b", "c"], surface=LOOKING, rows=ABSENT + row(1, 2) + ABSENT)
-    found = one(asked, Answers({}, {"pair": {"a": row(3, 4), "c": row(5, 6), "b": row(7, 8)}}))
-    assert found == Informed(asked._replace(rows=row(3, 4, 1, 2, 5, 6)))
+    found = one(asked, LookupResult({}, {"pair": {"a": row(3, 4), "c": row(5, 6), "b": row(7, 8)}}))
+    assert found == HydratedRequest(asked._replace(rows=row(3, 4, 1, 2, 5, 6)))
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", row(1), row(1, 2, 3), row(1, 2)[:-1], row(1, float("nan")), row(float("inf"), 2)]
+    "value",
+    [None, b"", row(1), row(1, 2, 3), row(1, 2)[:-1], row(1, float("nan")), row(float("inf"), 2)],
 )
 def test_an_item_without_a_sound_value_has_its_defaults_and_is_named(value: Any) -> None:
     values = {"a": value} if value is not None else {}
-    found = one(request(["b", "a"], surface=LOOKING, rows=row(1, 2) + ABSENT), Answers({}, {"pair": values}))
+    found = one(
+        request(["b", "a"], surface=LOOKING, rows=row(1, 2) + ABSENT),
+        LookupResult({}, {"pair": values}),
+    )
     assert found.request.rows == row(1, 2, 0, 8)
     assert (found.defaulted, found.skipped) == (("a",), ())
 
 
 def test_where_features_were_not_looked_up_their_look_up_is_named_too() -> None:
-    found = one(request(["b", "a"], surface=LOOKING, rows=ABSENT * 2), NO_ANSWERS)
+    found = one(request(["b", "a"], surface=LOOKING, rows=ABSENT * 2), NO_RESULT)
     assert found.request.rows == row(0, 8, 0, 8)
     assert (found.defaulted, found.skipped) == (("a", "b"), ("features",))
-    assert one(request(["a"], surface=LOOKING, rows=row(1, 2)), NO_ANSWERS).skipped == ()
+    assert one(request(["a"], surface=LOOKING, rows=row(1, 2)), NO_RESULT).skipped == ()
 
 
 def test_what_is_dropped_needs_no_features() -> None:
     asked = request(["a", "b"], surface=BOTH, rows=ABSENT + row(1, 2))
-    found = one(asked, Answers({SetOf("seen", "u"): {"a"}}, {}))
+    found = one(asked, LookupResult({SetOf("seen", "u"): {"a"}}, {}))
     assert (found.defaulted, found.skipped, found.request.rows) == ((), (), row(1, 2))
 
 
 def test_where_nobody_can_be_asked_everything_is_skipped() -> None:
-    (found,) = informed([request(["a"], surface=BOTH, rows=ABSENT)], nothing_to_look_up)
+    (found,) = hydrate([request(["a"], surface=BOTH, rows=ABSENT)], nothing_to_look_up)
     assert (found.skipped, found.dropped, found.defaulted) == (("seen", "features"), (), ("a",))

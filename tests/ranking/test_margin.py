@@ -19,7 +19,10 @@ TABLE = {"a": (0.5, 0.75), "b": (0.75, 0.25), "c": (0.25, 0.25)}
 
 def test_the_first_place_changes_where_the_two_lines_meet() -> None:
     found = feed_margins(feed_of(TABLE, EVEN), EVEN)
-    quality, engagement = found.objectives["quality"].first_place, found.objectives["engagement"].first_place
+    quality, engagement = (
+        found.objectives["quality"].first_place,
+        found.objectives["engagement"].first_place,
+    )
     assert quality == Margin(Crossing(0.5, "b", "a", True), Crossing(-1.5, "c", "a", True))
     assert engagement == Margin(None, Crossing(-0.25, "b", "a", True))
     assert (found.request_id, found.items, found.whole) == ("r", 3, True)
@@ -33,7 +36,9 @@ def test_ten_items_or_fewer_are_the_first_10_under_any_weights() -> None:
 def test_the_first_10_change_where_the_first_of_the_rest_meets_one_of_them() -> None:
     table = {f"i{n:02}": (1 - n / 32, 0.5) for n in range(12)} | {"i11": (0.25, 1.0)}
     found = feed_margins(feed_of(table, mix(1, 0)), mix(1, 0))
-    assert found.objectives["engagement"].first_10.up == Crossing((1 - 9 / 32 - 0.25) / 0.5, "i11", "i09", True)
+    assert found.objectives["engagement"].first_10.up == Crossing(
+        (1 - 9 / 32 - 0.25) / 0.5, "i11", "i09", True
+    )
     assert found.objectives["engagement"].first_10.down is None
     assert found.objectives["quality"].first_10 == Margin(None, Crossing(-1.0, "i11", "i00", True))
 
@@ -44,8 +49,13 @@ def test_a_margin_is_of_the_order_under_the_set_asked_for() -> None:
 
 
 def test_whether_the_margin_lies_within_the_bounds_of_its_weight() -> None:
-    found = feed_margins(feed_of(TABLE, EVEN), EVEN, {"quality": (0.0, 1.0), "engagement": (0.3, 1.0)})
-    quality, engagement = found.objectives["quality"].first_place, found.objectives["engagement"].first_place
+    found = feed_margins(
+        feed_of(TABLE, EVEN), EVEN, {"quality": (0.0, 1.0), "engagement": (0.3, 1.0)}
+    )
+    quality, engagement = (
+        found.objectives["quality"].first_place,
+        found.objectives["engagement"].first_place,
+    )
     assert quality.up is not None
     assert quality.up.within_bounds
     assert quality.down is not None
@@ -67,7 +77,11 @@ def test_items_with_the_same_scores_never_part() -> None:
 
 
 def test_of_items_that_meet_at_once_the_one_that_stands_first_there_by_item_id_rises() -> None:
-    level = {"b": (0.5, 0.5), "c": (1.0, 0.25), "a": (0.75, 0.375)}  # all three meet where both weights are equal
+    level = {
+        "b": (0.5, 0.5),
+        "c": (1.0, 0.25),
+        "a": (0.75, 0.375),
+    }  # all three meet where both weights are equal
     found = feed_margins(feed_of(level, mix(0.25, 0.5)), mix(0.25, 0.5))
     assert found.objectives["quality"].first_place.up == Crossing(0.0, "c", "a", True)
     behind = feed_margins(feed_of(level, mix(0.125, 0.5)), mix(0.125, 0.5))
@@ -81,7 +95,9 @@ def test_where_the_item_that_leads_stays_ahead_at_the_meeting_the_steepest_rises
 
 
 def test_a_meeting_beyond_every_number_is_none() -> None:
-    found = feed_margins(feed_of({"a": (1.0, 1e-44), "b": (0.5, 3e-44)}, mix(1e300, 1)), mix(1e300, 1))
+    found = feed_margins(
+        feed_of({"a": (1.0, 1e-44), "b": (0.5, 3e-44)}, mix(1e300, 1)), mix(1e300, 1)
+    )
     assert found.objectives["engagement"].first_place == Margin(None, None)
 
 
@@ -100,10 +116,18 @@ def test_a_feed_of_other_objectives_is_refused_alone_and_skipped_among_others() 
 def test_over_many_feeds_the_smallest_and_the_median_of_those_that_change() -> None:
     narrow = feed_of({"a": (0.5, 0.5), "b": (0.75, 0.125)}, EVEN)
     never = feed_of({"a": (0.5, 0.5)}, EVEN)
-    found = margins_of([feed_of(TABLE, EVEN), narrow, replace(never, truncated=3)], EVEN, {"quality": (0.0, 0.9)})
+    found = margins_of(
+        [feed_of(TABLE, EVEN), narrow, replace(never, truncated=3)], EVEN, {"quality": (0.0, 0.9)}
+    )
     assert (len(found.feeds), found.incomplete) == (3, 1)
-    assert found.spreads()["quality"].first_place == (Spread(2, 1, 0.25, 0.375), Spread(1, 0, -1.5, -1.5))
-    assert found.spreads()["engagement"].first_place == (None, Spread(2, 2, -1 / 6, (-1 / 6 - 0.25) / 2))
+    assert found.spreads()["quality"].first_place == (
+        Spread(2, 1, 0.25, 0.375),
+        Spread(1, 0, -1.5, -1.5),
+    )
+    assert found.spreads()["engagement"].first_place == (
+        None,
+        Spread(2, 2, -1 / 6, (-1 / 6 - 0.25) / 2),
+    )
     assert found.spreads()["quality"].first_10 == (None, None)
 
 
@@ -114,7 +138,12 @@ def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_say_t
     feed = feed_of(TABLE, EVEN, sources=dict.fromkeys(TABLE, "s"), surface=surface(**rule))
     found = feed_margins(feed, EVEN)
     assert found.objectives == feed_margins(feed_of(TABLE, EVEN), EVEN).objectives
-    assert (found.items, found.whole, found.ruled, found.exact) == (len(feed.items), True, True, False)
+    assert (found.items, found.whole, found.ruled, found.exact) == (
+        len(feed.items),
+        True,
+        True,
+        False,
+    )
     assert (margins_of([feed], EVEN).ruled, margins_of([feed], EVEN).incomplete) == (1, 0)
 
 

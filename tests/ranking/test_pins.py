@@ -1,4 +1,6 @@
-"""Pins: which models may be in force, and which objectives may be weighted beside the declared ones."""
+"""Pins: which models may be in force, and which objectives may be weighted beside the declared
+ones.
+"""
 
 import pytest
 
@@ -23,27 +25,47 @@ def test_what_is_available_may_be_pinned_and_latest_is_no_pin() -> None:
 
 
 REFUSED = {
-    "a version that is not there": ({"quality": "3"}, "quality: version 3 is not available, expected one of: 1, 2"),
+    "a version that is not there": (
+        {"quality": "3"},
+        "quality: version 3 is not available, expected one of: 1, 2",
+    ),
     "an objective without a model": (
         {"engagement": "1"},
         "engagement: version 1 is not available, expected one of: none",
     ),
-    "an unknown objective": ({"clicks": "1"}, "clicks: not an objective of this surface with a model"),
-    "a model whose features are not held": ({"stranger": "1"}, "stranger: not an objective of this surface"),
-    "no number": ({"quality": "newest"}, "quality: got 'newest', expected the number of a version, or 'latest'"),
+    "an unknown objective": (
+        {"clicks": "1"},
+        "clicks: not an objective of this surface with a model",
+    ),
+    "a model whose features are not held": (
+        {"stranger": "1"},
+        "stranger: not an objective of this surface",
+    ),
+    "no number": (
+        {"quality": "newest"},
+        "quality: got 'newest', expected the number of a version, or 'latest'",
+    ),
     "a number with a sign": ({"quality": "+1"}, "quality: got '+1'"),
     "version zero": ({"quality": "0"}, "quality: got '0'"),
     "a leading zero": ({"quality": "01"}, "quality: got '01'"),
     "other digits": ({"quality": "²"}, "quality: got '²'"),
     "digits of another script": ({"quality": "٣"}, "quality: got '٣'"),
-    "one past 64 bits": ({"quality": str(LAST_VERSION + 1)}, f"versions are from 1 to {LAST_VERSION}"),
-    "a time with microseconds": ({"quality": "20261127031249123456"}, "quality: got '20261127031249123456'"),
+    "one past 64 bits": (
+        {"quality": str(LAST_VERSION + 1)},
+        f"versions are from 1 to {LAST_VERSION}",
+    ),
+    "a time with microseconds": (
+        {"quality": "20261127031249123456"},
+        "quality: got '20261127031249123456'",
+    ),
     "thousands of digits": ({"quality": "5" * 5000}, f"versions are from 1 to {LAST_VERSION}"),
 }
 
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_no_worker_could_score_with_is_refused_whole(fields: dict[str, str], message: str) -> None:
+def test_what_no_worker_could_score_with_is_refused_whole(
+    fields: dict[str, str], message: str
+) -> None:
     with pytest.raises(PinsRefused) as refused:
         Pins.read({"quality": "1"} | fields, HOME, THERE)
     assert message in str(refused.value)
@@ -67,12 +89,21 @@ def test_what_is_no_version_names_none() -> None:
     assert named_versions({f"o{place}": text for place, text in enumerate(odd)}) == []
 
 
-def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_after_the_declared_ones() -> None:
+def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_after_the_declared_ones() -> (
+    None
+):
     assert THERE.objectives(HOME) == ("quality", "engagement", "freshness")
     rules = HOME.weight_rules.adding(THERE.added(HOME))
-    assert list(rules.validate({"freshness": "0.25", "quality": "1"}).values) == ["quality", "engagement", "freshness"]
+    assert list(rules.validate({"freshness": "0.25", "quality": "1"}).values) == [
+        "quality",
+        "engagement",
+        "freshness",
+    ]
     assert list(rules.validate({"quality": "1"}).values) == ["quality", "engagement"]
 
 
 def test_the_versions_that_a_document_names_are_found_sound_or_not() -> None:
-    assert named_versions({"quality": "3", "clicks": "1", "engagement": "latest"}) == [("quality", 3), ("clicks", 1)]
+    assert named_versions({"quality": "3", "clicks": "1", "engagement": "latest"}) == [
+        ("quality", 3),
+        ("clicks", 1),
+    ]

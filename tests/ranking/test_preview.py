@@ -16,7 +16,9 @@ QUALITY, ENGAGEMENT = mix(1, 0), mix(0, 1)
 
 
 def reversing(count: int, prefix: str = "i") -> Feed:
-    """Items whose engagement runs against their quality; published under a set that is not in force any more."""
+    """Items whose engagement runs against their quality; published under a set that is not in force
+    any more.
+    """
     table = {f"{prefix}{n:02}": (1 - n / 64, n / 64) for n in range(count)}
     return feed_of(table, mix(0.3, 0.2))
 
@@ -30,10 +32,17 @@ def test_both_orders_are_ranked_from_the_scores_whatever_set_the_feed_was_publis
 
 def test_what_changes_is_counted_by_feed() -> None:
     same = feed_of({"a": (0.9, 0.9), "b": (0.1, 0.1)}, QUALITY)
-    below = feed_of({f"i{n:02}": (1 - n / 64, 0.5 - (n if n < 11 else 23 - n) / 64) for n in range(13)}, QUALITY)
+    below = feed_of(
+        {f"i{n:02}": (1 - n / 64, 0.5 - (n if n < 11 else 23 - n) / 64) for n in range(13)}, QUALITY
+    )
     found = preview([same, below, reversing(20), reversing(10)], QUALITY, ENGAGEMENT)
     assert found.feeds == 4
-    assert found.changed._asdict() == {"any": 3, "first_place": 2, "first_10_items": 1, "first_10_order": 2}
+    assert found.changed._asdict() == {
+        "any": 3,
+        "first_place": 2,
+        "first_10_items": 1,
+        "first_10_order": 2,
+    }
 
 
 def test_the_overlap_is_of_the_first_10_or_of_as_many_as_there_are() -> None:
@@ -72,7 +81,9 @@ def test_an_objectives_mean_is_over_the_items_of_all_first_10() -> None:
 
 
 def test_the_same_first_10_have_the_same_mean_in_whichever_order_they_stand() -> None:
-    tiny = feed_of({"a": (1.0, 0.0), "b": (1e-16, 0.5), "c": (1e-16, 1.0)}, QUALITY)  # their sum depends on its order
+    tiny = feed_of(
+        {"a": (1.0, 0.0), "b": (1e-16, 0.5), "c": (1e-16, 1.0)}, QUALITY
+    )  # their sum depends on its order
     found = preview([tiny], QUALITY, ENGAGEMENT)
     assert found.changed == (1, 1, 0, 1)
     assert found.objectives["quality"].before == found.objectives["quality"].after
@@ -90,13 +101,19 @@ def test_feeds_that_are_not_whole_are_compared_and_counted() -> None:
 
 
 def test_two_sets_of_other_objectives_are_refused() -> None:
-    with pytest.raises(OtherObjectives, match=r"got objectives \['quality'\], expected \['quality', 'engagement'\]"):
+    with pytest.raises(
+        OtherObjectives, match=r"got objectives \['quality'\], expected \['quality', 'engagement'\]"
+    ):
         preview([], QUALITY, Weights.of({"quality": 1}))
 
 
 def test_the_items_that_move_most_come_first_with_up_as_positive() -> None:
     found = preview([reversing(3), reversing(2)], QUALITY, ENGAGEMENT)
-    assert found.movers == (Mover("i02", 1, 2.0, 2), Mover("i00", 2, -1.5, -2), Mover("i01", 2, 0.5, 1))
+    assert found.movers == (
+        Mover("i02", 1, 2.0, 2),
+        Mover("i00", 2, -1.5, -2),
+        Mover("i01", 2, 0.5, 1),
+    )
 
 
 def test_items_that_never_move_are_not_among_the_movers_and_there_are_ten_at_most() -> None:
@@ -129,7 +146,9 @@ def reversing_many(number: int) -> Feed:
     return feed_of({f"f{number}-{n:04}": (1 - n / 1024, n / 1024) for n in range(1000)}, QUALITY)
 
 
-def test_rules_on_sources_are_in_force_on_both_sides_and_what_they_keep_out_counts_as_behind_the_last() -> None:
+def test_rules_on_sources_are_in_force_on_both_sides_and_what_they_keep_out_counts_as_behind_the_last() -> (
+    None
+):
     table = {"a": (1.0, 0.0), "b": (0.75, 0.25), "c": (0.5, 0.5), "d": (0.25, 1.0)}
     of_s = {"a": "s", "b": "s", "d": "s"}
     feed = feed_of(table, mix(0.5, 0.5), sources=of_s, surface=surface(max_per_source=1))
@@ -141,7 +160,10 @@ def test_rules_on_sources_are_in_force_on_both_sides_and_what_they_keep_out_coun
 
 
 def test_a_preview_is_of_the_feeds_not_of_the_weighted_sums_alone() -> None:
-    table, sources = {"a": (1.0, 0.5), "b": (0.75, 1.0), "c": (0.5, 0.5)}, {"a": "s", "b": "s", "c": "t"}
+    table, sources = (
+        {"a": (1.0, 0.5), "b": (0.75, 1.0), "c": (0.5, 0.5)},
+        {"a": "s", "b": "s", "c": "t"},
+    )
     feed = feed_of(table, QUALITY, sources=sources, surface=surface(diversity=Diversity(0.5)))
     assert [item.item_id for item in feed.items] == ["a", "c", "b"]
     found = preview([feed], QUALITY, ENGAGEMENT)  # b, c, a: a keeps half of its 0.5

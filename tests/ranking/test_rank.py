@@ -66,14 +66,18 @@ def test_a_removed_candidate_is_not_counted_below_top_k_too() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_removes_its_candidate_with_the_reason(bad: float) -> None:
-    feed = rank(request(["a", "b", "c"]), scores((0.1, 0.1), (bad, 0.1), (0.2, 0.1)), MIX, MODELS, 0)
+    feed = rank(
+        request(["a", "b", "c"]), scores((0.1, 0.1), (bad, 0.1), (0.2, 0.1)), MIX, MODELS, 0
+    )
     assert [item.item_id for item in feed.items] == ["c", "a"]
     assert feed.removed == [Removal("b", "score-not-finite")]
 
 
 def test_a_candidate_that_a_model_failed_on_is_removed_and_its_siblings_keep_their_scores() -> None:
     given = scores((0.1, 0.1), (np.nan, 0.1), (0.2, 0.1))
-    feed = rank(request(["a", "b", "c"]), given, MIX, MODELS, 0, failed=np.array([False, True, False]))
+    feed = rank(
+        request(["a", "b", "c"]), given, MIX, MODELS, 0, failed=np.array([False, True, False])
+    )
     assert [(item.item_id, item.scores) for item in feed.items] == [
         ("c", tuple(given[2].tolist())),
         ("a", tuple(given[0].tolist())),
@@ -87,19 +91,30 @@ def test_an_empty_request_gives_an_empty_feed() -> None:
 
 
 ONE = Weights.of({"quality": 1.0, "engagement": 0.0})
-TABLE = (("a", "s", 1.0), ("b", "s", 0.75), ("c", "t", 0.5), ("d", "s", 0.625), ("e", None, 0.25), ("f", None, 0.125))
+TABLE = (
+    ("a", "s", 1.0),
+    ("b", "s", 0.75),
+    ("c", "t", 0.5),
+    ("d", "s", 0.625),
+    ("e", None, 0.25),
+    ("f", None, 0.125),
+)
 
 
 def ruled(**rules: Any) -> Feed:
     """Six items, three of them of the source s, under one objective's weight."""
-    asked = request([i for i, _, _ in TABLE], sources=tuple(s for _, s, _ in TABLE), surface=surface(**rules))
+    asked = request(
+        [i for i, _, _ in TABLE], sources=tuple(s for _, s, _ in TABLE), surface=surface(**rules)
+    )
     return rank(asked, scores(*((score, 0.0) for _, _, score in TABLE)), ONE, MODELS, 0)
 
 
 def of_one_source(*item_ids: str, given: np.ndarray) -> Feed:
     """Items of the source s, under both rules."""
     both = surface(diversity=Diversity(0.5), max_per_source=1)
-    return rank(request(item_ids, sources=("s",) * len(item_ids), surface=both), given, ONE, MODELS, 0)
+    return rank(
+        request(item_ids, sources=("s",) * len(item_ids), surface=both), given, ONE, MODELS, 0
+    )
 
 
 def test_without_rules_on_sources_a_feed_says_nothing_of_sources() -> None:

@@ -37,11 +37,16 @@ def test_scores_are_weighted_by_name_in_the_order_of_the_set() -> None:
     assert list(feed.weights.values) == ["engagement", "quality"]
 
 
-@pytest.mark.parametrize("values", [{"quality": 1.0}, {"quality": 1.0, "engagement": 1.0, "freshness": 1.0}])
+@pytest.mark.parametrize(
+    "values", [{"quality": 1.0}, {"quality": 1.0, "engagement": 1.0, "freshness": 1.0}]
+)
 def test_a_feed_of_other_objectives_is_refused_with_both_named(values: dict[str, float]) -> None:
     with pytest.raises(OtherObjectives) as refused:
         rerank(feed_of(TABLE, mix(1, 1)), Weights.of(values))
-    assert str(refused.value) == f"feed 'r': got objectives ['quality', 'engagement'], expected {list(values)}"
+    assert (
+        str(refused.value)
+        == f"feed 'r': got objectives ['quality', 'engagement'], expected {list(values)}"
+    )
 
 
 def test_an_empty_feed_stays_empty() -> None:
@@ -63,7 +68,9 @@ OF_S = {"a": "s", "b": "s", "c": "t", "d": "s"}
 
 
 @pytest.mark.parametrize("form", Format)
-def test_what_the_limit_of_its_source_kept_out_comes_back_in_under_other_weights(form: Format) -> None:
+def test_what_the_limit_of_its_source_kept_out_comes_back_in_under_other_weights(
+    form: Format,
+) -> None:
     ruled = {"sources": OF_S, "surface": surface(max_per_source=1, diversity=Diversity(0.5))}
     feed = feed_of(CROWD, mix(1, 0), **ruled)
     assert [item.item_id for item in feed.items] == ["a", "c"]
@@ -75,7 +82,11 @@ def test_what_the_limit_of_its_source_kept_out_comes_back_in_under_other_weights
 def test_a_feed_that_top_k_cut_keeps_its_length_and_its_account_whatever_comes_back_in() -> None:
     ruled = {"sources": OF_S, "surface": surface(max_per_source=2, top_k=1)}
     feed = feed_of(CROWD, mix(1, 0), **ruled)
-    assert ([i.item_id for i in feed.items], [r.item_id for r in feed.removed], feed.below_top_k) == (["a"], ["d"], 2)
+    assert (
+        [i.item_id for i in feed.items],
+        [r.item_id for r in feed.removed],
+        feed.below_top_k,
+    ) == (["a"], ["d"], 2)
     assert rerank(feed, mix(1, 0)).items == feed.items
     turned = rerank(feed, mix(0, 1))
     assert [item.item_id for item in turned.items] == ["d"]

@@ -22,7 +22,9 @@ def test_plain_decimal_numbers_are_read_and_nothing_else(text: str) -> None:
     assert RULES.validate({"quality": text}).values["quality"] == float(text)
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "", "1_0", "0x1", "٣", "1,5", "1e999", "one", "0.5\n", " 0.5"])
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", "-inf", "", "1_0", "0x1", "٣", "1,5", "1e999", "one", "0.5\n", " 0.5"]
+)
 def test_what_is_no_finite_number_refuses_the_set(text: str) -> None:
     with pytest.raises(WeightsRefused, match="quality: got"):
         RULES.validate({"quality": text, "engagement": "0.1"})

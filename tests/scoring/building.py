@@ -45,14 +45,18 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=8, **changes)
 
 
-def mlp(width: int = 32, hidden: Sequence[int] = (32, 16), seed: int = 0, gemm: bool = True) -> onnx.ModelProto:
+def mlp(
+    width: int = 32, hidden: Sequence[int] = (32, 16), seed: int = 0, gemm: bool = True
+) -> onnx.ModelProto:
     """Gemm (or MatMul and Add) with Relu between and a Sigmoid at the end."""
     random = np.random.default_rng(seed)
     constants: dict[str, NDArray[Any]] = {}
     nodes: list[Node] = []
     value, sizes = "features", (width, *hidden, 1)
     for layer, (rows, columns) in enumerate(pairwise(sizes)):
-        constants[f"w{layer}"] = (random.normal(size=(rows, columns)) / np.sqrt(rows)).astype(np.float32)
+        constants[f"w{layer}"] = (random.normal(size=(rows, columns)) / np.sqrt(rows)).astype(
+            np.float32
+        )
         constants[f"b{layer}"] = random.normal(size=columns).astype(np.float32)
         nodes += _layer(value, layer, gemm)
         last = layer == len(sizes) - 2
@@ -111,7 +115,9 @@ def linear_then(operator: str, columns: int = 1, **attributes: Any) -> onnx.Mode
 
 
 def embedding(size: int = 10, width: int = 32, seed: int = 0) -> onnx.ModelProto:
-    """A linear model with a table of `size` numbers looked up by `f1`: past its end onnxruntime raises."""
+    """A linear model with a table of `size` numbers looked up by `f1`: past its end onnxruntime
+    raises.
+    """
     nodes = [
         helper.make_node("Gather", ["features", "one"], ["category"], axis=1),
         helper.make_node("Cast", ["category"], ["place"], to=TensorProto.INT64),
@@ -149,17 +155,24 @@ def dropping(width: int = 32, seed: int = 0) -> onnx.ModelProto:
 
 
 def run(built: onnx.ModelProto, rows: Floats) -> list[float]:
-    """What plain onnxruntime gives, on one thread (on several it sums the trees of an ensemble in another order)."""
+    """What plain onnxruntime gives, on one thread (on several it sums the trees of an ensemble in
+    another order).
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(built.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        built.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     scores: list[float] = session.run(["score"], {"features": rows})[0].reshape(-1).tolist()
     return scores
 
 
 def golden_of(built: onnx.ModelProto, width: int = 32, count: int = 5) -> list[dict[str, Any]]:
     rows = random_rows(count, width, seed=7)
-    return [{"features": row.tolist(), "score": s} for row, s in zip(rows, run(built, rows), strict=True)]
+    return [
+        {"features": row.tolist(), "score": s}
+        for row, s in zip(rows, run(built, rows), strict=True)
+    ]
 
 
 def manifest_of(raw: bytes, width: int = 32, **changes: Any) -> dict[str, Any]:
@@ -185,19 +198,33 @@ def write_version(root: Path, raw: bytes, manifest: Mapping[str, Any]) -> Path:
     return folder
 
 
-def add_model(root: Path, built: onnx.ModelProto, objective: str = "quality", version: int = 1, **changes: Any) -> Path:
+def add_model(
+    root: Path, built: onnx.ModelProto, objective: str = "quality", version: int = 1, **changes: Any
+) -> Path:
     """Write a version that verifies, but for what `changes` breaks."""
-    raw, width = built.SerializeToString(), built.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    raw, width = (
+        built.SerializeToString(),
+        built.graph.input[0].type.tensor_type.shape.dim[1].dim_value,
+    )
     if "golden" not in changes:
         changes["golden"] = golden_of(built, width)
-    return write_version(root, raw, manifest_of(raw, width, objective=objective, version=version, **changes))
+    return write_version(
+        root, raw, manifest_of(raw, width, objective=objective, version=version, **changes)
+    )
 
 
 def endless(grows: bool = False) -> onnx.ModelProto:
-    """A loop whose condition holds for ever; where it `grows` it also takes twice as much memory at each turn."""
+    """A loop whose condition holds for ever; where it `grows` it also takes twice as much memory at
+    each turn.
+    """
     turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
-    going, going_on = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on"))
-    value, changed = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("value", "changed"))
+    going, going_on = (
+        helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on")
+    )
+    value, changed = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in ("value", "changed")
+    )
     body = [
         helper.make_node("Identity", ["going"], ["going_on"]),
         helper.make_node("Concat", ["value", "value"] if grows else ["value"], ["changed"], axis=0),
@@ -213,8 +240,13 @@ def endless(grows: bool = False) -> onnx.ModelProto:
 def endless_past(limit: float, width: int = 32, seed: int = 0) -> onnx.ModelProto:
     """An MLP that scores every row, but never ends if the first feature of a row is past a limit."""
     turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
-    going, going_on = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on"))
-    value, changed = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("value", "changed"))
+    going, going_on = (
+        helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on")
+    )
+    value, changed = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in ("value", "changed")
+    )
     body = [
         helper.make_node("Identity", ["going"], ["going_on"]),
         helper.make_node("Identity", ["value"], ["changed"]),

@@ -30,7 +30,9 @@ def test_a_manifest_has_a_line_a_key_and_a_line_a_golden_row(tmp_path: Path) -> 
     assert len([line for line in lines if line.startswith('  {"features": [')]) == 32
 
 
-def test_a_model_of_other_bytes_than_its_manifest_is_refused_and_not_written(tmp_path: Path) -> None:
+def test_a_model_of_other_bytes_than_its_manifest_is_refused_and_not_written(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(ModelRefused, match="sha256"):
         add_version(tmp_path, drafted(), mlp(seed=1).SerializeToString())
     assert list(tmp_path.iterdir()) == []

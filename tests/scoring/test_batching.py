@@ -1,4 +1,6 @@
-"""The same candidate gets the same bytes in any batch: the law under which a replay gives the same feeds."""
+"""The same candidate gets the same bytes in any batch: the law under which a replay gives the same
+feeds.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,16 +53,31 @@ def assert_same_bytes_in_any_batch(verified: Model, rows: Floats) -> None:
         lambda: linear_then("Sin"),
         lambda: linear_then("Softmax", columns=8),
     ],
-    ids=["gemm", "matmul", "odd widths", "trees", "one tree", "linear", "log", "softplus", "sine", "softmax"],
+    ids=[
+        "gemm",
+        "matmul",
+        "odd widths",
+        "trees",
+        "one tree",
+        "linear",
+        "log",
+        "softplus",
+        "sine",
+        "softmax",
+    ],
 )
-def test_a_row_scores_the_same_bytes_in_any_batch(tmp_path: Path, build: Callable[[], onnx.ModelProto]) -> None:
+def test_a_row_scores_the_same_bytes_in_any_batch(
+    tmp_path: Path, build: Callable[[], onnx.ModelProto]
+) -> None:
     verified = verify(add_model(tmp_path, build()))
     assert verified.rows_per_call == ROWS_PER_CALL
     assert_same_bytes_in_any_batch(verified, random_rows(4000))
 
 
 @pytest.mark.parametrize(("operator", "columns"), [("Identity", 101), ("Softmax", 7), ("Exp", 5)])
-def test_a_model_that_rounds_by_place_is_scored_row_by_row(tmp_path: Path, operator: str, columns: int) -> None:
+def test_a_model_that_rounds_by_place_is_scored_row_by_row(
+    tmp_path: Path, operator: str, columns: int
+) -> None:
     verified = verify(add_model(tmp_path, linear_then(operator, columns)))
     assert verified.rows_per_call == 1
     assert_same_bytes_in_any_batch(verified, random_rows(400))
@@ -120,4 +137,8 @@ def test_scores_do_not_depend_on_how_the_callers_rows_lie_in_memory(tmp_path: Pa
     verified = verify(add_model(tmp_path, linear_then("Identity", 101)))
     rows = random_rows(50)
     fortran, backwards = np.asfortranarray(rows), rows[::-1].copy()[::-1]
-    assert verified.score(fortran).tobytes() == verified.score(backwards).tobytes() == verified.score(rows).tobytes()
+    assert (
+        verified.score(fortran).tobytes()
+        == verified.score(backwards).tobytes()
+        == verified.score(rows).tobytes()
+    )

@@ -66,7 +66,9 @@ TRAINED: dict[str, Callable[[], Any]] = {
     "forest": lambda: RandomForestClassifier(5, max_depth=3, random_state=0),
     "logistic": LogisticRegression,
     "network": lambda: MLPClassifier((4,), max_iter=20, random_state=0),
-    "bag of trees": lambda: BaggingClassifier(DecisionTreeClassifier(max_depth=2), 3, random_state=0),
+    "bag of trees": lambda: BaggingClassifier(
+        DecisionTreeClassifier(max_depth=2), 3, random_state=0
+    ),
 }
 
 
@@ -96,7 +98,9 @@ def test_each_class_of_a_scikit_learn_classifier_can_be_kept(
 def test_an_output_a_class_is_chosen_by_its_name() -> None:
     raw, probabilities = trained("logistic", (0, 1, 2), zipmap="columns")
     assert labels_of(raw) == ["i0", "i1", "i2"]
-    session = onnxruntime.InferenceSession(keep_class(raw, "i2"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        keep_class(raw, "i2"), providers=["CPUExecutionProvider"]
+    )
     (scores,) = session.run(None, {"features": ROWS})
     assert np.abs(scores - probabilities[:, 2]).max() < 1e-5
 
@@ -132,21 +136,29 @@ def tree(labels: Sequence[int | str], outputs: Sequence[str]) -> onnx.NodeProto:
     )
 
 
-def zip_map(labels: Sequence[int | str], table: str, output: str = "probabilities") -> onnx.NodeProto:
+def zip_map(
+    labels: Sequence[int | str], table: str, output: str = "probabilities"
+) -> onnx.NodeProto:
     return helper.make_node("ZipMap", [table], [output], domain="ai.onnx.ml", **named(labels))
 
 
 def mappings(labels: Sequence[int | str], name: str = "probabilities") -> onnx.ValueInfoProto:
     key = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
     value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
-    return helper.make_value_info(name, helper.make_sequence_type_proto(helper.make_map_type_proto(key, value)))
+    return helper.make_value_info(
+        name, helper.make_sequence_type_proto(helper.make_map_type_proto(key, value))
+    )
 
 
-def table(columns: int | None, name: str = "probabilities", dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+def table(
+    columns: int | None, name: str = "probabilities", dtype: int = TensorProto.FLOAT
+) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, [None, columns])
 
 
-def label(labels: Sequence[int | str], shape: Sequence[int | str | None] = (None,)) -> onnx.ValueInfoProto:
+def label(
+    labels: Sequence[int | str], shape: Sequence[int | str | None] = (None,)
+) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(
         "label", TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64, shape
     )
@@ -162,7 +174,9 @@ def file_of(
     features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [rows, WIDTH])
     graph = helper.make_graph(nodes, "classifier", [features], outputs)
     opset_imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-    built: bytes = helper.make_model(graph, opset_imports=opset_imports, ir_version=ir_version).SerializeToString()
+    built: bytes = helper.make_model(
+        graph, opset_imports=opset_imports, ir_version=ir_version
+    ).SerializeToString()
     return built
 
 
@@ -184,7 +198,9 @@ def as_lightgbm(labels: Sequence[int | str]) -> bytes:
         else helper.make_node("Cast", ["lgbmlabel"], ["label"], to=TensorProto.INT64),
         zip_map(labels, "lgbmprobabilities"),
     ]
-    return file_of(nodes, [label(labels, [1]), mappings(labels)], {"": 8 if is_text else 9, "ai.onnx.ml": 1}, 4)
+    return file_of(
+        nodes, [label(labels, [1]), mappings(labels)], {"": 8 if is_text else 9, "ai.onnx.ml": 1}, 4
+    )
 
 
 def as_xgboost(labels: Sequence[int | str]) -> bytes:
@@ -203,26 +219,37 @@ def test_each_class_of_other_trainers_files_can_be_kept(
 ) -> None:
     session = onnxruntime.InferenceSession(build(labels), providers=["CPUExecutionProvider"])
     given = session.run(["probabilities"], {"features": ROWS})[0]
-    probabilities = given if isinstance(given, np.ndarray) else np.array([list(one.values()) for one in given])
+    probabilities = (
+        given if isinstance(given, np.ndarray) else np.array([list(one.values()) for one in given])
+    )
     check_every_class(build(labels), probabilities, labels)
 
 
 @pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
-def test_a_kept_class_verifies_as_a_version(build: Callable[[Sequence[int | str]], bytes], tmp_path: Path) -> None:
+def test_a_kept_class_verifies_as_a_version(
+    build: Callable[[Sequence[int | str]], bytes], tmp_path: Path
+) -> None:
     cut = onnx.ModelProto.FromString(keep_class(build((0, 1)), "1"))
     cut_twice = keep_class(build((0, 1)), "1")
     assert cut.SerializeToString() == cut_twice
     session = onnxruntime.InferenceSession(cut_twice, providers=["CPUExecutionProvider"])
     golden = [
         {"features": row.tolist(), "score": float(score)}
-        for row, score in zip(ROWS[:5], session.run(None, {"features": ROWS[:5]})[0][:, 0], strict=True)
+        for row, score in zip(
+            ROWS[:5], session.run(None, {"features": ROWS[:5]})[0][:, 0], strict=True
+        )
     ]
     assert verify(add_model(tmp_path, cut, golden=golden)).manifest.output.name == "score"
 
 
 def test_nothing_that_the_score_does_not_need_is_kept() -> None:
     cut = onnx.ModelProto.FromString(keep_class(as_lightgbm(("ham", "spam")), "ham"))
-    assert [node.op_type for node in cut.graph.node] == ["TreeEnsembleClassifier", "Identity", "Gather", "Cast"]
+    assert [node.op_type for node in cut.graph.node] == [
+        "TreeEnsembleClassifier",
+        "Identity",
+        "Gather",
+        "Cast",
+    ]
     assert [value.name for value in cut.graph.output] == ["score"]
 
 
@@ -230,7 +257,9 @@ def test_what_the_file_says_of_its_features_is_kept() -> None:
     built = onnx.ModelProto.FromString(as_catboost((0, 1)))
     helper.set_model_props(built, {"trimtab.features": '["a", "b", "c", "d"]'})
     cut = onnx.ModelProto.FromString(keep_class(built.SerializeToString(), "0"))
-    assert [(entry.key, entry.value) for entry in cut.metadata_props] == [("trimtab.features", '["a", "b", "c", "d"]')]
+    assert [(entry.key, entry.value) for entry in cut.metadata_props] == [
+        ("trimtab.features", '["a", "b", "c", "d"]')
+    ]
 
 
 def test_what_a_graph_inside_an_operator_reads_is_kept() -> None:
@@ -245,15 +274,28 @@ def test_what_a_graph_inside_an_operator_reads_is_kept() -> None:
         for weights in ("w", "v")
     ]
     nodes = [
-        helper.make_node("If", ["always"], ["table"], then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node(
+            "If", ["always"], ["table"], then_branch=branches[0], else_branch=branches[1]
+        ),
         zip_map((0, 1), "table", "score"),
     ]
-    constants = {"always": np.array(True), "w": random_rows(WIDTH, 2, 1), "v": random_rows(WIDTH, 2, 2)}
+    constants = {
+        "always": np.array(True),
+        "w": random_rows(WIDTH, 2, 1),
+        "v": random_rows(WIDTH, 2, 2),
+    }
     built = model(nodes, constants | {"unused": random_rows(3, 3)}, width=WIDTH)
     built.graph.output[0].CopyFrom(mappings((0, 1), "score"))
     cut = onnx.ModelProto.FromString(keep_class(built.SerializeToString(), "1"))
-    assert sorted(tensor.name for tensor in cut.graph.initializer) == ["always", "score_column", "v", "w"]
-    assert np.abs(scores_of(built.SerializeToString(), 1) - (ROWS @ constants["w"])[:, 1]).max() < 1e-5
+    assert sorted(tensor.name for tensor in cut.graph.initializer) == [
+        "always",
+        "score_column",
+        "v",
+        "w",
+    ]
+    assert (
+        np.abs(scores_of(built.SerializeToString(), 1) - (ROWS @ constants["w"])[:, 1]).max() < 1e-5
+    )
 
 
 # A table alone, and what there is nothing to choose of
@@ -261,7 +303,10 @@ def test_what_a_graph_inside_an_operator_reads_is_kept() -> None:
 
 def bare(*outputs: onnx.ValueInfoProto, dtype: int = TensorProto.FLOAT) -> bytes:
     """A softmax over three columns, under the names of all these outputs."""
-    nodes = [helper.make_node("MatMul", ["features", "w"], ["p"]), helper.make_node("Softmax", ["p"], ["s"])]
+    nodes = [
+        helper.make_node("MatMul", ["features", "w"], ["p"]),
+        helper.make_node("Softmax", ["p"], ["s"]),
+    ]
     nodes += [helper.make_node("Cast", ["s"], [output.name], to=dtype) for output in outputs]
     built = model(nodes, {"w": random_rows(WIDTH, 3)}, width=WIDTH)
     del built.graph.output[:]
@@ -277,7 +322,14 @@ def test_columns_that_nothing_names_are_chosen_by_their_place() -> None:
 
 
 def test_of_several_tables_one_is_named_before_the_column() -> None:
-    assert labels_of(bare(table(3, "a"), table(3, "b"))) == ["a:0", "a:1", "a:2", "b:0", "b:1", "b:2"]
+    assert labels_of(bare(table(3, "a"), table(3, "b"))) == [
+        "a:0",
+        "a:1",
+        "a:2",
+        "b:0",
+        "b:1",
+        "b:2",
+    ]
     assert scores_of(bare(table(3, "a"), table(3, "b")), "b:1").shape == (len(ROWS),)
 
 
@@ -299,7 +351,9 @@ NOTHING = {
     "a table of no known width": bare(table(None)),
     "a table of width -1": bare(table(-1)),
     "a list of tables": bare(
-        helper.make_value_info("t", helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [None, 2])))
+        helper.make_value_info(
+            "t", helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [None, 2]))
+        )
     ),
 }
 
@@ -349,10 +403,13 @@ def odd(*nodes: onnx.NodeProto) -> bytes:
 ODD = {
     "a circle": odd(helper.make_node("Identity", ["probabilities"], ["probabilities"])),
     "a larger circle": odd(
-        helper.make_node("Identity", ["a"], ["probabilities"]), helper.make_node("Identity", ["probabilities"], ["a"])
+        helper.make_node("Identity", ["a"], ["probabilities"]),
+        helper.make_node("Identity", ["probabilities"], ["a"]),
     ),
     "an operator without inputs": odd(helper.make_node("Identity", [], ["probabilities"])),
-    "a ZipMap without inputs": odd(helper.make_node("ZipMap", [], ["probabilities"], domain="ai.onnx.ml")),
+    "a ZipMap without inputs": odd(
+        helper.make_node("ZipMap", [], ["probabilities"], domain="ai.onnx.ml")
+    ),
     "a look-up without inputs": odd(helper.make_node("Gather", [], ["label"])),
 }
 

@@ -21,7 +21,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def found(root: Path) -> dict[str, list[int]]:
-    return {objective: [v.number for v in versions] for objective, versions in find_versions(root).items()}
+    return {
+        objective: [v.number for v in versions]
+        for objective, versions in find_versions(root).items()
+    }
 
 
 def seen(root: Path) -> dict[str, list[int]]:
@@ -37,6 +40,8 @@ def test_a_version_without_a_manifest_is_found_and_not_yet_seen(root: Path) -> N
     assert (found(root)["quality"], seen(root)["quality"]) == ([2, 1], [1])
 
 
-def test_of_two_names_of_one_number_the_one_that_a_manifest_can_name_is_the_version(root: Path) -> None:
+def test_of_two_names_of_one_number_the_one_that_a_manifest_can_name_is_the_version(
+    root: Path,
+) -> None:
     (root / "quality" / "01").mkdir()
     assert [version.folder.name for version in find_versions(root)["quality"]] == ["1"]

@@ -1,4 +1,6 @@
-"""Each way out of the file, and each operator that is not ONNX's own, at every depth where one may hide."""
+"""Each way out of the file, and each operator that is not ONNX's own, at every depth where one may
+hide.
+"""
 
 import json
 from collections.abc import Callable
@@ -39,12 +41,16 @@ def identity(*more: onnx.NodeProto) -> onnx.ModelProto:
     return model([*more, reduce])
 
 
-def subgraph(*nodes: onnx.NodeProto, constants: tuple[onnx.TensorProto, ...] = ()) -> onnx.GraphProto:
+def subgraph(
+    *nodes: onnx.NodeProto, constants: tuple[onnx.TensorProto, ...] = ()
+) -> onnx.GraphProto:
     return helper.make_graph(nodes, "branch", [], [], constants)
 
 
 def branching(graph: onnx.GraphProto) -> onnx.NodeProto:
-    return helper.make_node("If", ["condition"], ["chosen"], then_branch=graph, else_branch=subgraph())
+    return helper.make_node(
+        "If", ["condition"], ["chosen"], then_branch=graph, else_branch=subgraph()
+    )
 
 
 def in_initializer() -> onnx.ModelProto:
@@ -84,7 +90,9 @@ def in_sparse_initializer() -> onnx.ModelProto:
 def in_sparse_attribute() -> onnx.ModelProto:
     node = helper.make_node("Constant", [], ["c"])
     sparse = onnx.SparseTensorProto(values=external(), dims=[1])
-    node.attribute.add(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR).sparse_tensor.CopyFrom(sparse)
+    node.attribute.add(
+        name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR
+    ).sparse_tensor.CopyFrom(sparse)
     return identity(node)
 
 
@@ -155,7 +163,9 @@ def foreign_import() -> onnx.ModelProto:
 
 
 def foreign_import_of_function() -> onnx.ModelProto:
-    return with_function(helper.make_function("", "Local", [], [], [], [helper.make_opsetid("com.example", 1)]))
+    return with_function(
+        helper.make_function("", "Local", [], [], [], [helper.make_opsetid("com.example", 1)])
+    )
 
 
 def call_of_local_function() -> onnx.ModelProto:
@@ -207,7 +217,9 @@ def second_input() -> onnx.ModelProto:
 
 def not_a_tensor() -> onnx.ModelProto:
     built = identity()
-    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [None, 1]))
+    kind = helper.make_sequence_type_proto(
+        helper.make_tensor_type_proto(TensorProto.FLOAT, [None, 1])
+    )
     built.graph.output[0].CopyFrom(helper.make_value_info("score", kind))
     return built
 
@@ -227,16 +239,28 @@ def without_a_type() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: renamed("input"), "input: got 'other' float32 [null,32], expected 'features' float32 [null,32]"),
-        (lambda: renamed("output"), "output: got 'other' float32 [null,1], expected 'score' float32 [null,1]"),
+        (
+            lambda: renamed("input"),
+            "input: got 'other' float32 [null,32], expected 'features' float32 [null,32]",
+        ),
+        (
+            lambda: renamed("output"),
+            "output: got 'other' float32 [null,1], expected 'score' float32 [null,1]",
+        ),
         (retyped, "input: got 'features' float64 [null,32], expected"),
         (fixed_batch, "input: got 'features' float32 [50,32], expected"),
-        (second_input, "input: got 'features' float32 [null,32], 'temperature' float32 [1], expected"),
+        (
+            second_input,
+            "input: got 'features' float32 [null,32], 'temperature' float32 [1], expected",
+        ),
         (not_a_tensor, "output: got 'score' seq(tensor(float32)), expected"),
         (without_a_shape, "output: got 'score' float32 without a shape, expected"),
         (without_a_type, "output: got 'score' (no type), expected"),
         (lambda: mlp(width=31), "input: got 'features' float32 [null,31], expected"),
-        (lambda: model([], output=[None]), "output: got 'score' float32 [null], expected 'score' float32 [null,1]"),
+        (
+            lambda: model([], output=[None]),
+            "output: got 'score' float32 [null], expected 'score' float32 [null,1]",
+        ),
         (onnx.ModelProto, "input: got none, expected"),
     ],
 )

@@ -1,4 +1,6 @@
-"""A model that fails on some rows: these are found, at a bounded cost, and no other row's score changes."""
+"""A model that fails on some rows: these are found, at a bounded cost, and no other row's score
+changes.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -74,12 +76,16 @@ def test_wherever_the_failing_row_stands_it_alone_has_no_score(model: Model, cou
         check_others_keep_their_bytes(model, rows_with(bad, count=count), [bad])
 
 
-@pytest.mark.parametrize("bad", [[0, 1], [0, 49], [3, 17, 18, 40], list(range(0, 50, 2)), list(range(1, 50))])
+@pytest.mark.parametrize(
+    "bad", [[0, 1], [0, 49], [3, 17, 18, 40], list(range(0, 50, 2)), list(range(1, 50))]
+)
 def test_several_failing_rows_are_all_found(model: Model, bad: list[int]) -> None:
     check_others_keep_their_bytes(model, rows_with(*bad, count=50), bad)
 
 
-def test_rows_that_all_fail_have_no_scores_and_the_model_has_not_failed_altogether(model: Model) -> None:
+def test_rows_that_all_fail_have_no_scores_and_the_model_has_not_failed_altogether(
+    model: Model,
+) -> None:
     isolated = score_isolated(model, rows_with(*range(50), count=50))
     assert isolated.failed == list(range(50))
     assert np.isnan(isolated.scores).all()
@@ -94,12 +100,16 @@ def test_without_a_failure_there_is_one_call(model: Model) -> None:
 def test_one_failing_row_of_thousands_costs_few_calls(model: Model) -> None:
     for bad in (0, 5000, MANY - 1):
         session = Session(model)
-        assert score_isolated(replace(model, session=session), rows_with(bad, count=MANY)).failed == [bad]
+        assert score_isolated(
+            replace(model, session=session), rows_with(bad, count=MANY)
+        ).failed == [bad]
         assert session.calls <= 40
 
 
 @pytest.mark.parametrize("count", [1, 33, 50, 1000])
-def test_many_failing_rows_never_cost_more_than_five_calls_for_four_rows(model: Model, count: int) -> None:
+def test_many_failing_rows_never_cost_more_than_five_calls_for_four_rows(
+    model: Model, count: int
+) -> None:
     for bad in (range(count), range(0, count, 2), range(0, count, 40)):
         session = Session(model)
         score_isolated(replace(model, session=session), rows_with(*bad, count=count))
@@ -116,7 +126,9 @@ def test_a_model_that_is_scored_row_by_row_is_not_searched(tmp_path: Path) -> No
     assert isolated.scores[4:].tobytes() == alone.score(random_rows(20))[4:].tobytes()
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("bad allocation"), KeyError("x"), Exception()])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("bad allocation"), KeyError("x"), Exception()]
+)
 def test_whatever_a_call_raises_costs_the_row_alone(model: Model, error: Exception) -> None:
     failing = replace(model, session=Session(model, raising(error)))
     isolated = score_isolated(failing, rows_with(7, count=20))
@@ -127,7 +139,10 @@ def test_whatever_a_call_raises_costs_the_row_alone(model: Model, error: Excepti
 
 def test_what_asks_the_process_to_end_is_no_failure_of_the_model(model: Model) -> None:
     with pytest.raises(KeyboardInterrupt):
-        score_isolated(replace(model, session=Session(model, raising(KeyboardInterrupt()))), rows_with(7, count=20))
+        score_isolated(
+            replace(model, session=Session(model, raising(KeyboardInterrupt()))),
+            rows_with(7, count=20),
+        )
 
 
 @pytest.mark.parametrize(
@@ -142,22 +157,31 @@ def test_what_asks_the_process_to_end_is_no_failure_of_the_model(model: Model) -
     ],
     ids=["fewer rows", "more rows", "another dtype", "no array", "one number", "none"],
 )
-def test_an_output_of_another_shape_or_dtype_costs_the_row_alone(model: Model, other: Callable[[Floats], Any]) -> None:
+def test_an_output_of_another_shape_or_dtype_costs_the_row_alone(
+    model: Model, other: Callable[[Floats], Any]
+) -> None:
     def instead(rows: Floats) -> Any:
         return other(random_rows(len(rows), 1)) if (rows[:, 1] == 1000.0).any() else None
 
-    isolated = score_isolated(replace(model, session=Session(model, instead)), rows_with(7, count=20))
+    isolated = score_isolated(
+        replace(model, session=Session(model, instead)), rows_with(7, count=20)
+    )
     assert isolated.failed == [7]
 
 
 def test_a_graph_that_gives_no_score_for_a_row_costs_that_row_alone(tmp_path: Path) -> None:
-    check_others_keep_their_bytes(verify(add_model(tmp_path, dropping())), rows_with(3, 30, count=50), [3, 30])
+    check_others_keep_their_bytes(
+        verify(add_model(tmp_path, dropping())), rows_with(3, 30, count=50), [3, 30]
+    )
 
 
 def test_a_model_that_fails_on_zeros_verifies_and_fails_on_no_other_row(tmp_path: Path) -> None:
     rows = np.abs(random_rows(50)) + np.float32(1)
     built = dividing()
-    golden = [{"features": row.tolist(), "score": s} for row, s in zip(rows[:5], run(built, rows[:5]), strict=True)]
+    golden = [
+        {"features": row.tolist(), "score": s}
+        for row, s in zip(rows[:5], run(built, rows[:5]), strict=True)
+    ]
     divider = verify(add_model(tmp_path, built, golden=golden))
     for bad in ([], [0], [3, 49]):
         spoilt = rows.copy()
@@ -170,7 +194,9 @@ def test_rows_that_only_fail_together_are_all_scored(model: Model) -> None:
         if len(rows) > 128:
             raise MemoryError
 
-    isolated = score_isolated(replace(model, session=Session(model, too_much_at_once)), random_rows(1000))
+    isolated = score_isolated(
+        replace(model, session=Session(model, too_much_at_once)), random_rows(1000)
+    )
     assert (isolated.failed, isolated.error) == ([], None)
     assert isolated.scores.tobytes() == model.score(random_rows(1000)).tobytes()
 
@@ -202,7 +228,9 @@ def test_the_first_failing_row_is_described_in_short(model: Model) -> None:
     assert all(len(text) < 600 and "\n" not in text for text in long.values())
 
 
-def test_a_failing_row_is_not_printed_beside_the_log(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_row_is_not_printed_beside_the_log(
+    model: Model, capfd: pytest.CaptureFixture[str]
+) -> None:
     score_isolated(model, rows_with(4, count=20))
     assert capfd.readouterr().err == ""
 

@@ -31,20 +31,38 @@ KINDS = {
     "a page": (b"<!DOCTYPE html>\n<html><body>404", "a web page; download the file"),
     "a page in small letters": (b"\n  <html lang='en'>", "a web page"),
     "a page after a byte order mark": (b"\xef\xbb\xbf<!doctype HTML>", "a web page"),
-    "an answer in XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a web page"),
-    "a pickle": (pickle.dumps({"model": np.arange(3)}), "a Python pickle; convert the trained model to ONNX"),
+    "an answer in XML": (
+        b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+        "a web page",
+    ),
+    "a pickle": (
+        pickle.dumps({"model": np.arange(3)}),
+        "a Python pickle; convert the trained model to ONNX",
+    ),
     "an old pickle": (pickle.dumps([1], protocol=2), "a Python pickle"),
     "an archive": (zipped(), "a zip archive, as torch.save writes it; unpack it, or convert"),
     "a packed file": (gzip.compress(mlp().SerializeToString()), "a gzip file; unpack it: gunzip"),
     "Keras": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
-    "CatBoost": (b"CBM1" + bytes(100), 'a model in CatBoost\'s own format; save_model(FILE, format="onnx")'),
+    "CatBoost": (
+        b"CBM1" + bytes(100),
+        'a model in CatBoost\'s own format; save_model(FILE, format="onnx")',
+    ),
     "LightGBM": (b"tree\nversion=v4\nnum_class=1\n", "a model in LightGBM's own format; convert"),
     "XGBoost": (b'{"learner":{"attributes":{}}}', "a model in XGBoost's own format"),
     "XGBoost in UBJSON": (b"{L\x00\x00\x00\x07learner", "a model in XGBoost's own format"),
-    "onnxruntime": (b"\x20\x00\x00\x00ORTM" + bytes(100), "a model in onnxruntime's own format; take the .onnx file"),
+    "onnxruntime": (
+        b"\x20\x00\x00\x00ORTM" + bytes(100),
+        "a model in onnxruntime's own format; take the .onnx file",
+    ),
     "TensorFlow Lite": (b"\x1c\x00\x00\x00TFL3" + bytes(100), "a TensorFlow Lite model"),
-    "safetensors": (bytes([20, *[0] * 7]) + b'{"w":{"dtype":"F32"}}', "a file of tensors in the safetensors format"),
-    "text": (b"# to be\ndone", r"a text file that begins with '# to be\ndone'; name the model's own file"),
+    "safetensors": (
+        bytes([20, *[0] * 7]) + b'{"w":{"dtype":"F32"}}',
+        "a file of tensors in the safetensors format",
+    ),
+    "text": (
+        b"# to be\ndone",
+        r"a text file that begins with '# to be\ndone'; name the model's own file",
+    ),
     "text of another script": ("модель".encode() * 200, "a text file that begins with 'модель"),
     "a manifest": (b'{\n "objective": "quality"}', "a text file that begins with"),
 }
@@ -60,7 +78,9 @@ def test_a_file_is_called_what_it_is(raw: bytes, what: str) -> None:
     assert refused.value.says_what_to_do
 
 
-@pytest.mark.parametrize("raw", [mlp().SerializeToString(), trees(2).SerializeToString()], ids=["mlp", "trees"])
+@pytest.mark.parametrize(
+    "raw", [mlp().SerializeToString(), trees(2).SerializeToString()], ids=["mlp", "trees"]
+)
 def test_a_model_is_of_no_other_kind(raw: bytes) -> None:
     assert kind_of(raw) is None
     assert read_model(raw).graph.name == "model"
@@ -76,7 +96,9 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("raw", UNKNOWN.values(), ids=UNKNOWN)
 def test_bytes_of_no_kind_are_cut_short_or_of_another_format(raw: bytes) -> None:
-    with pytest.raises(ModelRefused, match=r"no ONNX model: .* it is cut short or of another format"):
+    with pytest.raises(
+        ModelRefused, match=r"no ONNX model: .* it is cut short or of another format"
+    ):
         read_model(raw)
 
 
@@ -86,7 +108,9 @@ def test_a_manifest_is_of_no_kind_that_is_known() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", POINTER], ids=["empty", "pointer"])
-def test_a_version_whose_model_is_a_pointer_or_empty_is_refused_with_that(tmp_path: Path, raw: bytes) -> None:
+def test_a_version_whose_model_is_a_pointer_or_empty_is_refused_with_that(
+    tmp_path: Path, raw: bytes
+) -> None:
     folder = write_version(tmp_path, raw, manifest_of(mlp().SerializeToString()))
     with pytest.raises(ModelRefused) as refused:
         verify(folder)
@@ -95,14 +119,18 @@ def test_a_version_whose_model_is_a_pointer_or_empty_is_refused_with_that(tmp_pa
 
 
 @pytest.mark.parametrize("raw", [b"", POINTER, b"text"], ids=["empty", "pointer", "text"])
-def test_a_version_that_was_made_of_no_model_is_refused_as_unreadable(tmp_path: Path, raw: bytes) -> None:
+def test_a_version_that_was_made_of_no_model_is_refused_as_unreadable(
+    tmp_path: Path, raw: bytes
+) -> None:
     with pytest.raises(ModelRefused) as refused:
         verify(write_version(tmp_path, raw, manifest_of(raw)))
     assert refused.value.reason is ModelReason.UNREADABLE
 
 
 @pytest.mark.parametrize("raw", [b"", POINTER], ids=["empty", "pointer"])
-def test_a_manifest_that_is_a_pointer_or_empty_is_refused_with_that(tmp_path: Path, raw: bytes) -> None:
+def test_a_manifest_that_is_a_pointer_or_empty_is_refused_with_that(
+    tmp_path: Path, raw: bytes
+) -> None:
     folder = write_version(tmp_path, b"", manifest_of(b""))
     (folder / "manifest.json").write_bytes(raw)
     with pytest.raises(ModelRefused) as refused:

@@ -25,7 +25,9 @@ def refusal(root: Path, text: str | bytes) -> str:
 
 
 def test_a_true_manifest_is_read_whole(tmp_path: Path) -> None:
-    manifest = read(tmp_path, json.dumps(manifest_of(b"model", width=2, metrics={"spearman": 0.25})))
+    manifest = read(
+        tmp_path, json.dumps(manifest_of(b"model", width=2, metrics={"spearman": 0.25}))
+    )
     assert (manifest.objective, manifest.version, manifest.features) == ("quality", 1, ("f0", "f1"))
     assert manifest.input.shape == (None, 2)
     assert manifest.golden[0].features == (0.5, 0.5)
@@ -43,7 +45,9 @@ def test_a_flat_output_is_as_good_as_a_column(tmp_path: Path) -> None:
     assert read(tmp_path, json.dumps(manifest_of(b"model", output=output))).output.shape == (None,)
 
 
-@pytest.mark.parametrize("key", ["objective", "version", "sha256", "input", "output", "features", "golden"])
+@pytest.mark.parametrize(
+    "key", ["objective", "version", "sha256", "input", "output", "features", "golden"]
+)
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     values = manifest_of(b"model")
     del values[key]
@@ -64,12 +68,21 @@ def golden(*features: float, score: Any = 0.5) -> list[dict[str, Any]]:
         ({"version": "1"}, "version: got '1', expected `int`"),
         ({"version": True}, "version: got True, expected `int`"),
         ({"version": 0}, "version: got 0, expected `int` >= 1"),
-        ({"version": 2**63}, "version: got 9223372036854775808, expected `int` <= 9223372036854775807"),
+        (
+            {"version": 2**63},
+            "version: got 9223372036854775808, expected `int` <= 9223372036854775807",
+        ),
         ({"version": int("5" * 4000)}, "version: got 5555"),
         ({"objective": ""}, "objective: got '', expected `str` of length >= 1"),
         ({"sha256": "ABC"}, "sha256: got 'ABC', expected `str` matching"),
-        ({"input": tensor(dtype="float64")}, "input: got 'features' float64 [null,2], expected 'features' float32"),
-        ({"input": tensor(shape=[None, 3])}, "input: got 'features' float32 [null,3], expected 'features' float32 [nu"),
+        (
+            {"input": tensor(dtype="float64")},
+            "input: got 'features' float64 [null,2], expected 'features' float32",
+        ),
+        (
+            {"input": tensor(shape=[None, 3])},
+            "input: got 'features' float32 [null,3], expected 'features' float32 [nu",
+        ),
         ({"input": tensor(shape=[1, 2])}, "input: got 'features' float32 [1,2], expected"),
         ({"input": {"name": "features"}}, "input.dtype: got nothing, expected this key"),
         (
@@ -82,7 +95,10 @@ def golden(*features: float, score: Any = 0.5) -> list[dict[str, Any]]:
         ({"golden": []}, "golden: got [], expected `array` of length >= 1"),
         ({"golden": golden(1.0)}, "golden[1].features: got 1 numbers, expected 2"),
         ({"golden": golden(1.0, 1e39)}, "golden[1]: got 1e+39, expected finite float32 numbers"),
-        ({"golden": golden(1.0, 2.0, score="high")}, "golden[1].score: got 'high', expected `float`"),
+        (
+            {"golden": golden(1.0, 2.0, score="high")},
+            "golden[1].score: got 'high', expected `float`",
+        ),
         ({"golden": golden(1.0, 10**400)}, "golden[1].features[1]: Number out of range"),
         ({"golden_tolerance": -1e-6}, "golden_tolerance: got -1e-06, expected `float` >= 0"),
         ({"golden_tolerance": 0.5}, "golden_tolerance: got 0.5, expected `float` <= 0.01"),
@@ -91,16 +107,24 @@ def golden(*features: float, score: Any = 0.5) -> list[dict[str, Any]]:
 def test_a_mistake_is_named_with_key_value_and_what_was_expected(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    assert refusal(tmp_path, json.dumps(manifest_of(b"model", width=2, **changes))).startswith(message)
+    assert refusal(tmp_path, json.dumps(manifest_of(b"model", width=2, **changes))).startswith(
+        message
+    )
 
 
 def test_beside_a_number_out_of_range_another_mistake_is_still_named(tmp_path: Path) -> None:
-    text = json.dumps(manifest_of(b"model", width=2, version=0)).removesuffix("}") + ', "metrics": 1' + "0" * 5000 + "}"
+    text = (
+        json.dumps(manifest_of(b"model", width=2, version=0)).removesuffix("}")
+        + ', "metrics": 1'
+        + "0" * 5000
+        + "}"
+    )
     assert refusal(tmp_path, text) == "version: got another value, expected `int` >= 1"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"version": NaN}', b"\xff\xfe{}", '{"metrics":' + "[" * 100_000]
+    "text",
+    ["", "{", "[]", "null", '{"version": NaN}', b"\xff\xfe{}", '{"metrics":' + "[" * 100_000],
 )
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str | bytes) -> None:
     assert refusal(tmp_path, text)

@@ -15,7 +15,9 @@ from workers.scoring.model import ROWS_PER_CALL, Model
 from workers.scoring.scorer import ScoredBatch, SurfaceModels, score_requests
 from workers.scoring.verify import verify
 
-SHUFFLED = FeatureSet("shuffled", ("extra", *reversed(WIDE.names)), bounds={"extra": (0.0, 1.0), "f0": (-1.0, 1.0)})
+SHUFFLED = FeatureSet(
+    "shuffled", ("extra", *reversed(WIDE.names)), bounds={"extra": (0.0, 1.0), "f0": (-1.0, 1.0)}
+)
 HOME = surface(feature_set=WIDE)
 SEARCH = surface(
     "search",
@@ -30,12 +32,16 @@ class Scorer:
 
     def __init__(self, surfaces: Mapping[str, Surface], models: Mapping[str, Model]) -> None:
         self.models = {
-            name: SurfaceModels.of(where.feature_set, [models[objective] for objective in where.objectives])
+            name: SurfaceModels.of(
+                where.feature_set, [models[objective] for objective in where.objectives]
+            )
             for name, where in surfaces.items()
         }
 
     def score(self, requests: Sequence[Request]) -> ScoredBatch:
-        return score_requests([(request, self.models[request.surface.name]) for request in requests])
+        return score_requests(
+            [(request, self.models[request.surface.name]) for request in requests]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +144,15 @@ class CountingSession:
 
 def counting(models: dict[str, Model]) -> tuple[Scorer, dict[str, CountingSession]]:
     sessions = {objective: CountingSession(model.session) for objective, model in models.items()}
-    watched = {objective: replace(models[objective], session=s) for objective, s in sessions.items()}
+    watched = {
+        objective: replace(models[objective], session=s) for objective, s in sessions.items()
+    }
     return Scorer({"home": HOME, "search": SEARCH}, watched), sessions
 
 
-def test_a_micro_batch_is_one_call_for_each_objective_of_a_surface(models: dict[str, Model]) -> None:
+def test_a_micro_batch_is_one_call_for_each_objective_of_a_surface(
+    models: dict[str, Model],
+) -> None:
     scorer, sessions = counting(models)
     scorer.score([home(3), search(5), home(0), home(20), search(10), home(50)])
     assert sessions["quality"].calls == [80, 16]
@@ -156,13 +166,24 @@ def test_no_call_is_made_for_requests_without_candidates(models: dict[str, Model
     assert [session.calls for session in sessions.values()] == [[], [], []]
 
 
-def test_a_large_micro_batch_is_cut_into_bounded_calls_that_change_no_score(models: dict[str, Model]) -> None:
+def test_a_large_micro_batch_is_cut_into_bounded_calls_that_change_no_score(
+    models: dict[str, Model],
+) -> None:
     scorer, sessions = counting(models)
     half = ROWS_PER_CALL // 2
-    requests = [home(half, 1), search(3, 2), home(half, 3), home(1, 4), home(ROWS_PER_CALL + 5, 5), home(0)]
+    requests = [
+        home(half, 1),
+        search(3, 2),
+        home(half, 3),
+        home(1, 4),
+        home(ROWS_PER_CALL + 5, 5),
+        home(0),
+    ]
     batch = scorer.score(requests)
     assert sorted(sessions["quality"].calls) == sorted([ROWS_PER_CALL, 16, ROWS_PER_CALL, 16, 16])
-    assert bytes_of(batch.scores) == [scorer.score([alone]).scores[0].tobytes() for alone in requests]
+    assert bytes_of(batch.scores) == [
+        scorer.score([alone]).scores[0].tobytes() for alone in requests
+    ]
 
 
 # Models that fail
@@ -194,9 +215,17 @@ def spoilt(whole: Request, *places: int) -> Request:
     return whole._replace(rows=rows.tobytes())
 
 
-def test_a_failing_candidate_changes_no_score_of_its_siblings_nor_of_other_requests(failing: Scorer) -> None:
+def test_a_failing_candidate_changes_no_score_of_its_siblings_nor_of_other_requests(
+    failing: Scorer,
+) -> None:
     whole = [home(5, 1), search(3, 2), home(20, 3), search(2, 4), home(1, 5)]
-    requests = [whole[0], spoilt(whole[1], 2), spoilt(whole[2], 0, 7), whole[3], spoilt(whole[4], 0)]
+    requests = [
+        whole[0],
+        spoilt(whole[1], 2),
+        spoilt(whole[2], 0, 7),
+        whole[3],
+        spoilt(whole[4], 0),
+    ]
     expected, batch = failing.score(whole), failing.score(requests)
     masks = {place: np.flatnonzero(mask).tolist() for place, mask in batch.failed.items()}
     assert (masks, batch.model_errors, batch.unscored) == ({1: [2], 2: [0, 7], 4: [0]}, 4, set())
@@ -217,12 +246,14 @@ def test_a_candidate_fails_whatever_it_is_batched_with(failing: Scorer) -> None:
 
 def test_of_each_model_that_fails_the_first_row_is_told(failing: Scorer) -> None:
     errors = failing.score([home(3), spoilt(home(3), 1, 2)]).errors
-    assert [(error.model.objective, error.model.version, error.features is None) for error in errors] == [
-        ("quality", 3, False)
-    ]
+    assert [
+        (error.model.objective, error.model.version, error.features is None) for error in errors
+    ] == [("quality", 3, False)]
 
 
-def test_of_a_model_that_fails_altogether_no_request_is_scored_and_other_surfaces_are(models: dict[str, Model]) -> None:
+def test_of_a_model_that_fails_altogether_no_request_is_scored_and_other_surfaces_are(
+    models: dict[str, Model],
+) -> None:
     scorer = broken(models)
     batch = scorer.score([search(3), home(2), search(0), search(4)])
     assert (batch.unscored, batch.failed, batch.model_errors) == ({0, 3}, {}, 7)
@@ -232,7 +263,9 @@ def test_of_a_model_that_fails_altogether_no_request_is_scored_and_other_surface
     ]
 
 
-def test_a_request_without_candidates_is_scored_whatever_fails_beside_it(models: dict[str, Model]) -> None:
+def test_a_request_without_candidates_is_scored_whatever_fails_beside_it(
+    models: dict[str, Model],
+) -> None:
     scorer = broken(models)
     beside, alone = scorer.score([search(3), search(0)]), scorer.score([search(0)])
     assert beside.scores[1].shape == alone.scores[0].shape == (0, 3)

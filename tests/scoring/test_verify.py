@@ -42,7 +42,9 @@ def refusal(folder: Path, *feature_sets: FeatureSet, size_limit: int = 10**6) ->
 
 
 @pytest.mark.parametrize("build", [mlp, lambda: mlp(gemm=False), trees])
-def test_a_sound_version_scores_as_onnxruntime_does(tmp_path: Path, build: Callable[[], onnx.ModelProto]) -> None:
+def test_a_sound_version_scores_as_onnxruntime_does(
+    tmp_path: Path, build: Callable[[], onnx.ModelProto]
+) -> None:
     built, rows = build(), random_rows(100)
     verified = verify(add_model(tmp_path, built), [WIDE])
     assert verified.score(rows).tolist() == run(built, rows)
@@ -60,7 +62,10 @@ def test_a_flat_output_scores_as_a_column_does(tmp_path: Path) -> None:
     output = {"name": "score", "dtype": "float32", "shape": [None]}
     verified = verify(add_model(tmp_path, flat, output=output))
     rows = random_rows(37)
-    assert verified.score(rows).tolist() == verify(add_model(tmp_path, column, version=2)).score(rows).tolist()
+    assert (
+        verified.score(rows).tolist()
+        == verify(add_model(tmp_path, column, version=2)).score(rows).tolist()
+    )
 
 
 def test_no_candidates_get_no_scores(tmp_path: Path) -> None:
@@ -68,7 +73,9 @@ def test_no_candidates_get_no_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("objective", "engagement"), ("version", 2)])
-def test_a_manifest_in_another_folder_is_refused(tmp_path: Path, key: str, value: str | int) -> None:
+def test_a_manifest_in_another_folder_is_refused(
+    tmp_path: Path, key: str, value: str | int
+) -> None:
     folder = add_model(tmp_path, mlp())
     manifest = json.loads((folder / "manifest.json").read_text()) | {key: value}
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -77,8 +84,12 @@ def test_a_manifest_in_another_folder_is_refused(tmp_path: Path, key: str, value
     assert f"{key}: got '{value}'" in refused.message
 
 
-@pytest.mark.parametrize("name", ["01", "0", str(LAST_VERSION + 1), "20261127031249123456", "7" * 250])
-def test_a_folder_that_can_be_no_version_is_refused_with_what_a_version_is(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["01", "0", str(LAST_VERSION + 1), "20261127031249123456", "7" * 250]
+)
+def test_a_folder_that_can_be_no_version_is_refused_with_what_a_version_is(
+    tmp_path: Path, name: str
+) -> None:
     folder = add_model(tmp_path, mlp()).rename(tmp_path / "quality" / name)
     refused = refusal(folder)
     assert refused.reason is ModelReason.FOLDER
@@ -95,18 +106,29 @@ def test_a_manifest_that_names_no_version_is_refused(tmp_path: Path, version: in
 
 @pytest.mark.parametrize("version", [20261127031249, LAST_VERSION])
 @pytest.mark.parametrize("form", Format)
-def test_the_number_of_what_verifies_can_be_pinned_and_published(tmp_path: Path, version: int, form: Format) -> None:
+def test_the_number_of_what_verifies_can_be_pinned_and_published(
+    tmp_path: Path, version: int, form: Format
+) -> None:
     number = verify(add_model(tmp_path, mlp(), version=version)).manifest.version
     assert Pins.read({"quality": str(number)}, surface(), ANYTHING).pinned == {"quality": version}
-    feed = rank(request(["a"]), random_rows(1, 2), surface().weight_rules.default(), {"quality": number}, 0)
+    feed = rank(
+        request(["a"]), random_rows(1, 2), surface().weight_rules.default(), {"quality": number}, 0
+    )
     assert decode_feed(encode_feed(feed, form, 10**6)).models == {"quality": version}
 
 
-def test_a_model_that_looks_categories_up_verifies_with_the_last_of_them_among_its_golden_rows(tmp_path: Path) -> None:
+def test_a_model_that_looks_categories_up_verifies_with_the_last_of_them_among_its_golden_rows(
+    tmp_path: Path,
+) -> None:
     built, rows = embedding(1000), random_rows(4)
     rows[:, 1] = [0, 3, 950, 999]
-    golden = [{"features": row.tolist(), "score": s} for row, s in zip(rows, run(built, rows), strict=True)]
-    assert verify(add_model(tmp_path, built, golden=golden)).score(rows).tolist() == run(built, rows)
+    golden = [
+        {"features": row.tolist(), "score": s}
+        for row, s in zip(rows, run(built, rows), strict=True)
+    ]
+    assert verify(add_model(tmp_path, built, golden=golden)).score(rows).tolist() == run(
+        built, rows
+    )
 
 
 def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -146,10 +168,14 @@ def test_a_file_cut_in_half_is_refused(tmp_path: Path) -> None:
     assert refusal(folder).reason is ModelReason.HASH
 
 
-def test_a_file_cut_in_half_is_refused_even_where_the_manifest_describes_the_half(tmp_path: Path) -> None:
+def test_a_file_cut_in_half_is_refused_even_where_the_manifest_describes_the_half(
+    tmp_path: Path,
+) -> None:
     raw = mlp().SerializeToString()
     half = raw[: len(raw) // 2]
-    assert refusal(write_version(tmp_path, half, manifest_of(half))).reason is ModelReason.UNREADABLE
+    assert (
+        refusal(write_version(tmp_path, half, manifest_of(half))).reason is ModelReason.UNREADABLE
+    )
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
@@ -197,7 +223,9 @@ def test_a_folder_that_is_a_link_out_of_the_models_folder_is_refused(tmp_path: P
     assert refusal(folder).reason is ModelReason.PATH
 
 
-def test_links_inside_the_models_folder_are_followed_as_kubernetes_makes_them(tmp_path: Path) -> None:
+def test_links_inside_the_models_folder_are_followed_as_kubernetes_makes_them(
+    tmp_path: Path,
+) -> None:
     folder = add_model(tmp_path, mlp())
     hidden = tmp_path / "..2024"
     hidden.mkdir()
@@ -227,7 +255,9 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     assert refusal(folder).reason is ModelReason.PATH
 
 
-def test_a_model_that_reads_a_feature_which_the_feature_set_lacks_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_reads_a_feature_which_the_feature_set_lacks_is_refused(
+    tmp_path: Path,
+) -> None:
     narrow = FeatureSet("narrow", WIDE.names[1:])
     refused = refusal(add_model(tmp_path, mlp()), WIDE, narrow)
     assert refused.reason is ModelReason.FEATURES
@@ -250,7 +280,12 @@ def test_golden_rows_that_are_off_are_refused(tmp_path: Path) -> None:
 def test_golden_rows_within_the_manifests_own_tolerance_pass(tmp_path: Path) -> None:
     golden = golden_of(mlp())
     golden[3]["score"] += 2e-5
-    assert verify(add_model(tmp_path, mlp(), golden=golden, golden_tolerance=1e-4)).manifest.golden_tolerance == 1e-4
+    assert (
+        verify(
+            add_model(tmp_path, mlp(), golden=golden, golden_tolerance=1e-4)
+        ).manifest.golden_tolerance
+        == 1e-4
+    )
 
 
 def test_the_tolerance_grows_with_scores_beyond_one(tmp_path: Path) -> None:
@@ -260,7 +295,9 @@ def test_the_tolerance_grows_with_scores_beyond_one(tmp_path: Path) -> None:
     golden = [{"features": row[0].tolist(), "score": score * (1 + 9e-6)}]
     assert verify(add_model(tmp_path, built, golden=golden)).manifest.golden_tolerance == 1e-5
     golden[0]["score"] = score * (1 + 2e-5)
-    assert refusal(add_model(tmp_path, built, version=2, golden=golden)).reason is ModelReason.GOLDEN
+    assert (
+        refusal(add_model(tmp_path, built, version=2, golden=golden)).reason is ModelReason.GOLDEN
+    )
 
 
 def test_columns_in_another_order_than_the_golden_rows_are_refused(tmp_path: Path) -> None:
@@ -277,7 +314,10 @@ def test_another_model_under_a_true_hash_is_refused_by_its_golden_rows(tmp_path:
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     built = model(
-        [helper.make_node("MatMul", ["features", "w"], ["p"]), helper.make_node("Log", ["p"], ["score"])],
+        [
+            helper.make_node("MatMul", ["features", "w"], ["p"]),
+            helper.make_node("Log", ["p"], ["score"]),
+        ],
         {"w": np.full((32, 1), -1, np.float32)},
     )
     refused = refusal(add_model(tmp_path, built, golden=[{"features": [1.0] * 32, "score": 0.0}]))

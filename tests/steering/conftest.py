@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from tests.builders import surface
-from workers.steering import Steering
+from workers.steering import Follower
 
 PATIENCE_S = 15.0
 SURFACES = {"home": surface("home"), "other": surface("other")}
@@ -37,9 +37,13 @@ class RedisServer:
         arguments = f"--port {self.port} --bind 127.0.0.1 --save --appendonly no --dir {self._folder}".split()
         arguments += ["--unixsocket", str(self.socket), *self._options]
         arguments.insert(arguments.index("--save") + 1, "")
-        self._process = subprocess.Popen([self._binary or _binary(), *arguments], stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [self._binary or _binary(), *arguments], stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout
-        assert any("Ready to accept connections" in line for line in self._process.stdout), "redis-server did not start"
+        assert any("Ready to accept connections" in line for line in self._process.stdout), (
+            "redis-server did not start"
+        )
         self.client = Redis(port=self.port, decode_responses=True)
 
     def kill(self) -> None:
@@ -57,7 +61,10 @@ class RedisServer:
         self._signal(signal.SIGCONT)
 
     def set(self, name: str, **weights: object) -> None:
-        self.client.hset(f"weights:{name}", mapping={objective: str(value) for objective, value in weights.items()})
+        self.client.hset(
+            f"weights:{name}",
+            mapping={objective: str(value) for objective, value in weights.items()},
+        )
 
     def experiment(self, name: str, **fields: str) -> None:
         self.client.hset(f"experiment:{name}", mapping=fields)  # type: ignore[arg-type]  # typed too narrowly there
@@ -93,7 +100,9 @@ class Events:
 
 
 def read_once_more(server: RedisServer, *events: Events) -> None:
-    """Return when all of these have read what was written by now: pushes come in the order of the writes."""
+    """Return when all of these have read what was written by now: pushes come in the order of the
+    writes.
+    """
     counts = [len(one.all("weights_applied", surface="other")) for one in events]
     server.set("other", quality=(sum(counts) + 1) / 10_000)
     for one, count in zip(events, counts, strict=True):
@@ -133,14 +142,25 @@ def events() -> Events:
 
 
 @pytest.fixture
-def steer(stopped_server: RedisServer, events: Events, tmp_path: Path) -> Iterator[Callable[..., Steering]]:
+def steer(
+    stopped_server: RedisServer, events: Events, tmp_path: Path
+) -> Iterator[Callable[..., Follower]]:
     """Start a steering of the surfaces `home` and `other`; each one is stopped at the end."""
-    started: list[Steering] = []
+    started: list[Follower] = []
 
-    def start(**changes: Any) -> Steering:
-        values: dict[str, Any] = {"redis_url": stopped_server.url, "prefix": "", "surfaces": SURFACES}
-        values |= {"worker_id": "w-1", "home": tmp_path / "home", "on_event": events, "poll_seconds": 0.1}
-        steering = Steering(**(values | changes))
+    def start(**changes: Any) -> Follower:
+        values: dict[str, Any] = {
+            "redis_url": stopped_server.url,
+            "prefix": "",
+            "surfaces": SURFACES,
+        }
+        values |= {
+            "worker_id": "w-1",
+            "home": tmp_path / "home",
+            "on_event": events,
+            "poll_seconds": 0.1,
+        }
+        steering = Follower(**(values | changes))
         started.append(steering)
         steering.start()
         return steering

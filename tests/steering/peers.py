@@ -1,5 +1,5 @@
-"""Peers that are not quite a Redis: proxies that swallow pushes, speak TLS, fail over or are far away, and a server
-with fixed answers."""
+"""Peers that are not quite a Redis: proxies that swallow pushes, speak TLS, fail over or are far
+away, and a server with fixed answers."""
 
 import select
 import socket
@@ -48,7 +48,8 @@ class DeafProxy:
 
 
 class Forwarder:
-    """Listens on `port` and passes on to `target`, each way `delay_s` late; a connection keeps the target that it got.
+    """Listens on `port` and passes on to `target`, each way `delay_s` late; a connection keeps the
+    target that it got.
 
     So an address that leads to another server from some moment on. `calls` counts connections.
     """
@@ -87,7 +88,9 @@ class Forwarder:
                 self._sockets += [client, redis]
                 for source, sink in ((client, redis), (redis, client)):
                     chunks: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
-                    threading.Thread(target=self._take_in, args=(source, chunks), daemon=True).start()
+                    threading.Thread(
+                        target=self._take_in, args=(source, chunks), daemon=True
+                    ).start()
                     threading.Thread(target=self._pass_on, args=(chunks, sink), daemon=True).start()
         except OSError:
             return  # closed at the test's end
@@ -115,7 +118,9 @@ class Forwarder:
 
 
 class TlsProxy:
-    """Listens on `port` with TLS and passes on what it hears; `refusals` counts handshakes that the client ended."""
+    """Listens on `port` with TLS and passes on what it hears; `refusals` counts handshakes that the
+    client ended.
+    """
 
     def __init__(self, redis_port: int, context: ssl.SSLContext) -> None:
         self._redis_port = redis_port
@@ -170,7 +175,9 @@ class TlsProxy:
 
 
 class Peer:
-    """Gives each connection on `port` the same answers, one to each thing it hears; `calls` counts connections."""
+    """Gives each connection on `port` the same answers, one to each thing it hears; `calls` counts
+    connections.
+    """
 
     def __init__(self, *answers: bytes, port: int = 0) -> None:
         self._answers = answers
@@ -200,7 +207,9 @@ class Peer:
 
 
 class Trickler:
-    """Greets as Redis does, then answers with a reply that never ends, a byte at a time: no single read is slow."""
+    """Greets as Redis does, then answers with a reply that never ends, a byte at a time: no single
+    read is slow.
+    """
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -12,31 +12,40 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.steering.conftest import Events, RedisServer, read_once_more
-from workers.ranking.lookup import Answers, Questions, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
-from workers.steering import Steering
-from workers.steering.connection import Denied, Link, together
+from workers.steering import Follower
+from workers.steering.connection import Denied, RedisLink, together
 from workers.steering.content import fields_of
 from workers.steering.history import Read, Written, read_entries, record, was_done, write
 from workers.steering.lookups import Lookups
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NEVER = 3600.0
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 SET = {"quality": "0.7", "engagement": "0.3"}
 NOTHING = Read("weights:home", "weights", {})
-HSET, DEL = "return{redis.call('HSET',KEYS[1],'quality','0.1')}", "return{redis.call('DEL',KEYS[1])}"
+HSET, DEL = (
+    "return{redis.call('HSET',KEYS[1],'quality','0.1')}",
+    "return{redis.call('DEL',KEYS[1])}",
+)
 
 
 def _redis_7() -> str:
     """A redis-server of version 7 or later, where there is one."""
     found = shutil.which("redis-server")
-    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout if found else ""
+    told = (
+        subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+        if found
+        else ""
+    )
     version = re.search(r"v=(\d+)", told)
     if found is None or version is None or int(version[1]) < 7:
-        pytest.skip("no redis-server of version 7 or later on PATH: its ACL file is not tested here")
+        pytest.skip(
+            "no redis-server of version 7 or later on PATH: its ACL file is not tested here"
+        )
     return found
 
 
@@ -92,7 +101,9 @@ def _is_denied(given: Any, command: str) -> bool:
     try:
         given.execute_command(*command.split())
     except RedisError as error:
-        return any(words in str(error) for words in ("no permission", "user executing the script can't"))
+        return any(
+            words in str(error) for words in ("no permission", "user executing the script can't")
+        )
     return False
 
 
@@ -118,7 +129,13 @@ def test_a_worker_does_all_that_it_does_and_nothing_is_denied(
     assert server.client.exists("workers:status:w-1", "workers:live") == 2
     steering.stop()
     assert server.client.exists("workers:status:w-1", "workers:live") == 0
-    for event in ("pushes_denied", "status_denied", "history_denied", "weights_refused", "experiment_refused"):
+    for event in (
+        "pushes_denied",
+        "status_denied",
+        "history_denied",
+        "weights_refused",
+        "experiment_refused",
+    ):
         assert events.all(event) == []
     assert log(server) == []
 
@@ -128,23 +145,27 @@ def test_a_worker_looks_up_and_nothing_is_denied(server: RedisServer, events: Ev
     server.client.set("features:pair:a", b"value")
     seen, blocked = SetOf("seen", "u"), SetOf("blocked", "home")
     with Lookups(url(server, "trimtab-worker"), "", NEVER, events) as look_up:
-        answers = look_up(Questions({seen: ["a", "b"], blocked: ["a"]}, {"pair": ["a"]}))
-    assert answers == Answers({seen: frozenset("a"), blocked: frozenset()}, {"pair": {"a": b"value"}})
+        answers = look_up(LookupQuery({seen: ["a", "b"], blocked: ["a"]}, {"pair": ["a"]}))
+    assert answers == LookupResult(
+        {seen: frozenset("a"), blocked: frozenset()}, {"pair": {"a": b"value"}}
+    )
     assert log(server) == []
 
 
-def test_a_look_up_that_a_worker_has_no_right_to_is_denied_alone(server: RedisServer, events: Events) -> None:
+def test_a_look_up_that_a_worker_has_no_right_to_is_denied_alone(
+    server: RedisServer, events: Events
+) -> None:
     muted, blocked = SetOf("muted", "u"), SetOf("blocked", "home")
     with Lookups(url(server, "trimtab-worker"), "", NEVER, events) as look_up:
-        assert look_up(Questions({muted: ["a"], blocked: ["a"]}, {"pair": ["a"]})) == Answers(
-            {blocked: frozenset()}, {"pair": {}}
-        )
+        assert look_up(
+            LookupQuery({muted: ["a"], blocked: ["a"]}, {"pair": ["a"]})
+        ) == LookupResult({blocked: frozenset()}, {"pair": {}})
     assert "permission" in str(events.wait("lookup_denied", lookup="muted")["error"])
 
 
 @pytest.mark.parametrize("user", ["trimtab-worker", "trimtab-ops"])
 def test_another_database_may_be_chosen(server: RedisServer, user: str) -> None:
-    with Link(url(server, user, 1)) as link:
+    with RedisLink(url(server, user, 1)) as link:
         assert link.ask(*together(("HGETALL", "weights:home"))) == [b"OK", b"QUEUED", [{}]]
     assert log(server) == []
 
@@ -173,7 +194,9 @@ def test_a_worker_steers_nothing(server: RedisServer) -> None:
     assert server.client.hgetall("weights:home") == SET
 
 
-def test_a_worker_can_overwrite_weights_only_where_redis_has_no_keys_to_be_read_alone(server: RedisServer) -> None:
+def test_a_worker_can_overwrite_weights_only_where_redis_has_no_keys_to_be_read_alone(
+    server: RedisServer,
+) -> None:
     server.set("home", **SET)
     tried = [
         "SET weights:home spoilt",
@@ -186,17 +209,21 @@ def test_a_worker_can_overwrite_weights_only_where_redis_has_no_keys_to_be_read_
 def test_a_worker_cannot_write_with_the_tools_script(server: RedisServer) -> None:
     server.set("home", **SET)
     read = Read("weights:home", "weights", fields_of(SET))
-    with Link(url(server, "trimtab-worker")) as link:
-        (reply,) = link.ask(write("history:home", [(read, Written({"quality": "0.1"}))], 0, "mallory", ""))
+    with RedisLink(url(server, "trimtab-worker")) as link:
+        (reply,) = link.ask(
+            write("history:home", [(read, Written({"quality": "0.1"}))], 0, "mallory", "")
+        )
     assert isinstance(reply, Denied)
     assert server.client.hget("weights:home", "quality") != "0.1"
     assert server.client.hexists("weights:home", "quality") == read_only(server)
 
 
-def test_the_tools_write_and_read_what_steers_and_read_what_workers_say(server: RedisServer) -> None:
+def test_the_tools_write_and_read_what_steers_and_read_what_workers_say(
+    server: RedisServer,
+) -> None:
     server.client.set("workers:status:w-1", "{}", px=60_000)
     server.client.zadd("workers:live", {"w-1": 1})
-    with Link(url(server, "trimtab-ops")) as link:
+    with RedisLink(url(server, "trimtab-ops")) as link:
         done, recorded = link.ask(
             write("history:home", [(NOTHING, Written(SET, GOOD.version))], 0, "ada", "why"),
             record("history:home", Read("weights:home", "weights", fields_of(SET))),
@@ -223,7 +250,8 @@ def test_the_tools_write_and_read_what_steers_and_read_what_workers_say(server: 
     assert own.zrange("workers:live", 0, -1, withscores=True) == [("w-1", 1.0)]
     assert own.client_id() > 0
     assert own.ping()
-    # The Python client offers its name (CLIENT SETINFO), which not every Redis 7 knows: no file can allow it.
+    # The Python client offers its name (CLIENT SETINFO), which not every Redis 7 knows: no file can
+    # allow it.
     assert {entry["object"] for entry in log(server)} <= {"client"}
 
 
@@ -251,7 +279,9 @@ def test_the_tools_do_nothing_else(server: RedisServer) -> None:
     assert allowed(server, "trimtab-ops", *status) == ([] if read_only(server) else status)
 
 
-def test_what_the_tools_change_reaches_a_worker(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_what_the_tools_change_reaches_a_worker(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer(redis_url=url(server, "trimtab-worker"), poll_seconds=NEVER)
     client(server, "trimtab-ops").hset("weights:home", mapping=SET)
     events.wait("weights_applied", surface="home")

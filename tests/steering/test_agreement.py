@@ -7,15 +7,26 @@ import pytest
 
 from workers.ranking.weights import Weights
 from workers.steering.agreement import SurfaceAgreement, agreements
+from workers.steering.document_state import Refused, Source
 from workers.steering.live import LiveWorker
-from workers.steering.standing import Refused, Source
-from workers.steering.status import ExperimentStatus, PinsStatus, SurfaceStatus, WeightsStatus, WorkerStatus
+from workers.steering.status import (
+    ExperimentStatus,
+    PinsStatus,
+    SurfaceStatus,
+    WeightsStatus,
+    WorkerStatus,
+)
 
-EVEN, TURNED = Weights.of({"quality": 0.5, "engagement": 0.5}), Weights.of({"quality": 0.9, "engagement": 0.1})
+EVEN, TURNED = (
+    Weights.of({"quality": 0.5, "engagement": 0.5}),
+    Weights.of({"quality": 0.9, "engagement": 0.1}),
+)
 NO_EXPERIMENT = ExperimentStatus(None, None, None, None, None, None)
 
 
-def weights(values: Weights | None = EVEN, source: Source = Source.REDIS, refused: str | None = None) -> WeightsStatus:
+def weights(
+    values: Weights | None = EVEN, source: Source = Source.REDIS, refused: str | None = None
+) -> WeightsStatus:
     refusal = None if refused is None else Refused(refused, 1, None)
     if values is None:
         return WeightsStatus(None, None, None, None, None, refusal)
@@ -26,9 +37,18 @@ def experiment(**arms: float) -> ExperimentStatus:
     return ExperimentStatus("autumn", arms, Source.REDIS, 1, None, None)
 
 
-def surface(own: WeightsStatus, drawn: ExperimentStatus = NO_EXPERIMENT, **arms: WeightsStatus) -> SurfaceStatus:
+def surface(
+    own: WeightsStatus, drawn: ExperimentStatus = NO_EXPERIMENT, **arms: WeightsStatus
+) -> SurfaceStatus:
     return SurfaceStatus(
-        own.version, own.values, own.source, own.applied_at, own.push_ms, own.refused, experiment=drawn, arms=arms
+        own.version,
+        own.values,
+        own.source,
+        own.applied_at,
+        own.push_ms,
+        own.refused,
+        experiment=drawn,
+        arms=arms,
     )
 
 
@@ -45,18 +65,27 @@ def test_workers_under_one_version_are_one_party_with_all_their_sources() -> Non
     sources = (Source.REDIS, Source.LAST_GOOD, Source.REDIS)
     home = agreed(*(lives(f"w-{n}", surface(weights(source=s))) for n, s in enumerate(sources)))
     (party,) = home.weights
-    assert (party.version, party.values, party.sources) == (EVEN.version, EVEN.values, ["last-good", "redis"])
+    assert (party.version, party.values, party.sources) == (
+        EVEN.version,
+        EVEN.values,
+        ["last-good", "redis"],
+    )
     assert party.workers == home.workers == ["w-0", "w-1", "w-2"]
 
 
 def test_workers_under_other_versions_are_parties_of_their_own_the_largest_first() -> None:
     sets = (TURNED, EVEN, EVEN)
     home = agreed(*(lives(f"w-{n}", surface(weights(one))) for n, one in enumerate(sets)))
-    assert [(p.version, p.workers) for p in home.weights] == [(EVEN.version, ["w-1", "w-2"]), (TURNED.version, ["w-0"])]
+    assert [(p.version, p.workers) for p in home.weights] == [
+        (EVEN.version, ["w-1", "w-2"]),
+        (TURNED.version, ["w-0"]),
+    ]
 
 
 def test_a_refusal_names_its_document_its_reason_and_who_refuses() -> None:
-    refusing = surface(weights(refused="quality: got 'a'"), experiment(b=10), b=weights(refused="x: unknown"))
+    refusing = surface(
+        weights(refused="quality: got 'a'"), experiment(b=10), b=weights(refused="x: unknown")
+    )
     home = agreed(lives("w-0", refusing), lives("w-1", refusing), lives("w-2", surface(weights())))
     assert [(p.document, p.reason, p.workers) for p in home.refused] == [
         ("weights", "quality: got 'a'", ["w-0", "w-1"]),
@@ -64,12 +93,16 @@ def test_a_refusal_names_its_document_its_reason_and_who_refuses() -> None:
     ]
 
 
-def test_refused_pins_of_a_surface_and_of_an_arm_are_told_beside_what_is_refused_of_weights() -> None:
+def test_refused_pins_of_a_surface_and_of_an_arm_are_told_beside_what_is_refused_of_weights() -> (
+    None
+):
     def refused(reason: str) -> PinsStatus:
         return PinsStatus(None, None, None, None, Refused(reason, 1, None))
 
     own = surface(weights(refused="quality: got 'a'"))
-    refusing = msgspec.structs.replace(own, pins=refused("quality: version 9"), arm_pins={"b": refused("x: unknown")})
+    refusing = msgspec.structs.replace(
+        own, pins=refused("quality: version 9"), arm_pins={"b": refused("x: unknown")}
+    )
     home = agreed(lives("w-0", refusing), lives("w-1", surface(weights())))
     assert [(p.document, p.reason, p.workers) for p in home.refused] == [
         ("weights", "quality: got 'a'", ["w-0"]),
@@ -105,7 +138,10 @@ def test_model_versions_are_told_by_objective() -> None:
         lives("w-0", surface(weights()), models={"home": {"quality": 3, "engagement": 1}}),
         lives("w-1", surface(weights()), models={"home": {"quality": 4, "engagement": 1}}),
     )
-    parties = {objective: [(p.version, p.workers) for p in found] for objective, found in home.models.items()}
+    parties = {
+        objective: [(p.version, p.workers) for p in found]
+        for objective, found in home.models.items()
+    }
     assert parties == {"quality": [(3, ["w-0"]), (4, ["w-1"])], "engagement": [(1, ["w-0", "w-1"])]}
 
 

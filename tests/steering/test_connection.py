@@ -3,7 +3,14 @@
 import pytest
 
 from tests.steering.peers import Peer
-from workers.steering.connection import Denied, Link, RedisLost, Script, Unwritable, WrongServer
+from workers.steering.connection import (
+    Denied,
+    RedisLink,
+    RedisLost,
+    Script,
+    Unwritable,
+    WrongServer,
+)
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 OK = b"+OK\r\n"
@@ -14,21 +21,32 @@ RUN = ("EVALSHA", Script("return 1"), 0)
 
 
 def test_a_push_between_two_replies_is_news() -> None:
-    with Peer(HELLO, OK + PUSH + OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+    with (
+        Peer(HELLO, OK + PUSH + OK, OK) as peer,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
         assert link.news(0) == {b"weights:home"}
         link.ask(QUESTION)
 
 
-def test_a_push_before_the_first_reply_is_news_too_since_the_question_may_be_of_another_key() -> None:
-    with Peer(HELLO, PUSH + PUSH + OK + OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+def test_a_push_before_the_first_reply_is_news_too_since_the_question_may_be_of_another_key() -> (
+    None
+):
+    with (
+        Peer(HELLO, PUSH + PUSH + OK + OK, OK) as peer,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
         assert link.news(0) == {b"weights:home"}
         link.ask(QUESTION)
 
 
 def test_what_is_pushed_is_news_once_and_other_questions_leave_it_so() -> None:
-    with Peer(HELLO, OK + PUSH, OK, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+    with (
+        Peer(HELLO, OK + PUSH, OK, OK) as peer,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         link.ask(QUESTION)
         link.ask(QUESTION)
         assert link.news(15.0) == {b"weights:home"}
@@ -37,7 +55,10 @@ def test_what_is_pushed_is_news_once_and_other_questions_leave_it_so() -> None:
 
 
 def test_all_keys_are_news_where_redis_is_flushed() -> None:
-    with Peer(HELLO, OK + PUSH + FLUSH, OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+    with (
+        Peer(HELLO, OK + PUSH + FLUSH, OK) as peer,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         link.ask(QUESTION)
         news = link.news(15.0)
         while None not in news:
@@ -47,14 +68,17 @@ def test_all_keys_are_news_where_redis_is_flushed() -> None:
 
 
 def test_a_reply_to_no_command_is_no_news_and_ends_the_connection() -> None:
-    with Peer(HELLO, OK + OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+    with Peer(HELLO, OK + OK) as peer, RedisLink(f"redis://127.0.0.1:{peer.port}") as link:
         link.ask(QUESTION)
         with pytest.raises(RedisLost, match="a reply to no command"):
             link.news(15.0)
 
 
 def test_an_error_is_the_reply_to_its_own_command_only() -> None:
-    with Peer(HELLO, b"-WRONGTYPE no hash\r\n" + OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+    with (
+        Peer(HELLO, b"-WRONGTYPE no hash\r\n" + OK) as peer,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         assert link.ask(QUESTION, QUESTION) == [Denied("WRONGTYPE no hash"), b"OK"]
 
 
@@ -72,15 +96,20 @@ NO_WRITES = {
     "a replica, to EXEC of another version": (f"{ABORT}-{READONLY}", READONLY),
     "too few replicas": (f"{SCRIPT}NOREPLICAS Not enough.", "NOREPLICAS Not enough."),
     "another node": ("MOVED 866 127.0.0.1:7002", "MOVED 866 127.0.0.1:7002"),
-    "a cluster that is down": ("CLUSTERDOWN The cluster is down", "CLUSTERDOWN The cluster is down"),
+    "a cluster that is down": (
+        "CLUSTERDOWN The cluster is down",
+        "CLUSTERDOWN The cluster is down",
+    ),
 }
 
 
 @pytest.mark.parametrize(("answer", "message"), NO_WRITES.values(), ids=NO_WRITES)
-def test_a_server_that_takes_no_writes_says_so_as_the_reply_beside_what_was_read(answer: str, message: str) -> None:
+def test_a_server_that_takes_no_writes_says_so_as_the_reply_beside_what_was_read(
+    answer: str, message: str
+) -> None:
     with (
         Peer(HELLO, OK + f"-{answer}\r\n".encode() + OK, OK) as peer,
-        Link(f"redis://127.0.0.1:{peer.port}") as link,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
         assert link.ask(QUESTION, RUN, QUESTION) == [b"OK", Unwritable(message), b"OK"]
         link.ask(QUESTION)
@@ -98,9 +127,11 @@ NOTHING_TO_READ = {
 
 
 @pytest.mark.parametrize("answer", NOTHING_TO_READ.values(), ids=NOTHING_TO_READ)
-def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_connection_is_another(answer: str) -> None:
+def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_connection_is_another(
+    answer: str,
+) -> None:
     with Peer(HELLO, OK + f"{answer}\r\n".encode()) as peer:
-        link = Link(f"redis://127.0.0.1:{peer.port}")
+        link = RedisLink(f"redis://127.0.0.1:{peer.port}")
         for _ in range(2):
             with pytest.raises(WrongServer, match=r"MASTERDOWN|LOADING|UNBLOCKED"), link:
                 link.ask(QUESTION, QUESTION)
@@ -119,8 +150,13 @@ def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_conn
         "OOM command not allowed when used memory > 'maxmemory'.",
     ],
 )
-def test_an_error_of_another_kind_says_nothing_of_the_server_whatever_words_are_in_it(answer: str) -> None:
-    with Peer(HELLO, f"-{answer}\r\n".encode(), OK) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+def test_an_error_of_another_kind_says_nothing_of_the_server_whatever_words_are_in_it(
+    answer: str,
+) -> None:
+    with (
+        Peer(HELLO, f"-{answer}\r\n".encode(), OK) as peer,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         (reply,) = link.ask(QUESTION)
         assert type(reply) is Denied
         link.ask(QUESTION)
@@ -132,7 +168,7 @@ NO_SCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 def test_a_script_that_redis_does_not_know_is_loaded_and_run() -> None:
     with (
         Peer(HELLO, OK + NO_SCRIPT + OK, b"+sha\r\n:1\r\n", OK) as peer,
-        Link(f"redis://127.0.0.1:{peer.port}") as link,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
         assert link.ask(QUESTION, RUN, QUESTION) == [b"OK", 1, b"OK"]
         link.ask(QUESTION)
@@ -140,16 +176,21 @@ def test_a_script_that_redis_does_not_know_is_loaded_and_run() -> None:
 
 def test_what_keeps_a_script_from_being_loaded_is_the_reply() -> None:
     denial = b"-NOPERM no 'script|load'\r\n"
-    with Peer(HELLO, NO_SCRIPT, denial + NO_SCRIPT) as peer, Link(f"redis://127.0.0.1:{peer.port}") as link:
+    with (
+        Peer(HELLO, NO_SCRIPT, denial + NO_SCRIPT) as peer,
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         (reply,) = link.ask(RUN)
     assert isinstance(reply, Denied)
     assert reply.message.endswith("no 'script|load'")
 
 
-@pytest.mark.parametrize("answer", [OK, b":x\r\n", b"%1\r\n*0\r\n:3\r\n", b"-LOADING the dataset\r\n"])
+@pytest.mark.parametrize(
+    "answer", [OK, b":x\r\n", b"%1\r\n*0\r\n:3\r\n", b"-LOADING the dataset\r\n"]
+)
 def test_after_a_handshake_that_failed_the_next_begins_anew(answer: bytes) -> None:
     with Peer(answer) as peer:
-        link = Link(f"redis://127.0.0.1:{peer.port}")
+        link = RedisLink(f"redis://127.0.0.1:{peer.port}")
         for _ in range(2):
             with pytest.raises(RedisLost), link:
                 link.ask(QUESTION)
@@ -157,5 +198,9 @@ def test_after_a_handshake_that_failed_the_next_begins_anew(answer: bytes) -> No
 
 
 def test_a_peer_that_stops_in_mid_reply_is_lost() -> None:
-    with Peer(HELLO, b"$9\r\nhalf") as peer, pytest.raises(RedisLost), Link(f"redis://127.0.0.1:{peer.port}") as link:
+    with (
+        Peer(HELLO, b"$9\r\nhalf") as peer,
+        pytest.raises(RedisLost),
+        RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
+    ):
         link.ask(QUESTION)

@@ -1,4 +1,6 @@
-"""Experiments from a real Redis: with their arms' weights of one instant, taken whole or refused whole."""
+"""Experiments from a real Redis: with their arms' weights of one instant, taken whole or refused
+whole.
+"""
 
 import threading
 from collections.abc import Callable
@@ -10,9 +12,9 @@ from tests.steering.conftest import Events, RedisServer, read_once_more
 from workers.ranking.experiment import MOST_ARMS, Experiment
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
-from workers.steering import Steering
+from workers.steering import Follower
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 NEVER = 3600.0
 DEFAULT = Weights.of({"quality": 0.5, "engagement": 0.5})
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
@@ -22,7 +24,7 @@ RUNNING = Mix(DEFAULT, CANARY, {"canary": BOLD})
 
 
 @pytest.fixture
-def running(server: RedisServer, steer: Steer) -> Steering:
+def running(server: RedisServer, steer: Steer) -> Follower:
     """A steering that knows of an experiment, and hears of changes by push alone."""
     server.set("home:canary", quality=0.1, engagement=0.9)
     server.experiment("home", salt="s", canary="5")
@@ -31,7 +33,9 @@ def running(server: RedisServer, steer: Steer) -> Steering:
     return steering
 
 
-def test_an_experiment_and_its_arm_are_applied_by_push(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_an_experiment_and_its_arm_are_applied_by_push(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer(poll_seconds=NEVER)
     server.set("home:canary", quality=0.1, engagement=0.9)
     server.experiment("home", salt="s", canary="5")
@@ -46,7 +50,7 @@ def test_an_experiment_and_its_arm_are_applied_by_push(server: RedisServer, stee
 
 
 def test_an_arm_with_users_and_without_weights_is_refused_until_its_set_comes(
-    server: RedisServer, running: Steering, events: Events
+    server: RedisServer, running: Follower, events: Events
 ) -> None:
     server.experiment("home", second="10")
     reason = events.wait("experiment_refused", surface="home")["reason"]
@@ -58,7 +62,9 @@ def test_an_arm_with_users_and_without_weights_is_refused_until_its_set_comes(
     assert running.mix("home") == Mix(DEFAULT, both, {"canary": BOLD, "second": GOOD})
 
 
-def test_an_arm_at_0_needs_no_weights(server: RedisServer, running: Steering, events: Events) -> None:
+def test_an_arm_at_0_needs_no_weights(
+    server: RedisServer, running: Follower, events: Events
+) -> None:
     server.experiment("home", later="0")
     events.wait("experiment_applied", surface="home", arms={"canary": 5.0, "later": 0.0})
     assert "later" not in running.mix("home").arms
@@ -83,7 +89,7 @@ def test_experiment_and_arm_may_come_in_either_order(
 
 
 def test_a_waiting_experiment_is_refused_once_however_many_other_arms_come(
-    server: RedisServer, running: Steering, events: Events
+    server: RedisServer, running: Follower, events: Events
 ) -> None:
     server.experiment("home", a="1", b="1", c="1")
     events.wait("experiment_refused")
@@ -98,7 +104,10 @@ def test_a_waiting_experiment_is_refused_once_however_many_other_arms_come(
 REFUSED: dict[str, tuple[dict[str | bytes, str | bytes], str]] = {
     "over 100": ({"canary": "60", "second": "41"}, "add up to 101 %"),
     "no percentage": ({"canary": "half"}, "canary: got 'half'"),
-    "a control that is not the rest": ({"control": "90"}, "control: got '90', expected the rest, 95"),
+    "a control that is not the rest": (
+        {"control": "90"},
+        "control: got '90', expected the rest, 95",
+    ),
     "no arm's name": ({"a b": "1"}, "arm: got 'a b'"),
     "an empty salt": ({"salt": ""}, "salt: got ''"),
     "a value outside UTF-8": ({"canary": b"\xff5"}, r"\xff5"),
@@ -109,7 +118,11 @@ REFUSED: dict[str, tuple[dict[str | bytes, str | bytes], str]] = {
 
 @pytest.mark.parametrize(("fields", "named"), REFUSED.values(), ids=REFUSED)
 def test_an_experiment_that_is_wrong_in_one_field_changes_nothing(
-    server: RedisServer, running: Steering, events: Events, fields: dict[str | bytes, str | bytes], named: str
+    server: RedisServer,
+    running: Follower,
+    events: Events,
+    fields: dict[str | bytes, str | bytes],
+    named: str,
 ) -> None:
     server.client.hset("experiment:home", mapping=fields)  # type: ignore[arg-type]  # bytes are what is tested
     assert named in events.wait("experiment_refused", surface="home")["reason"]
@@ -117,14 +130,16 @@ def test_an_experiment_that_is_wrong_in_one_field_changes_nothing(
 
 
 def test_an_experiment_torn_by_losing_its_salt_changes_nothing(
-    server: RedisServer, running: Steering, events: Events
+    server: RedisServer, running: Follower, events: Events
 ) -> None:
     server.client.hdel("experiment:home", "salt")
     assert events.wait("experiment_refused")["reason"].startswith("salt: not given")
     assert running.mix("home") == RUNNING
 
 
-def test_a_key_that_is_no_hash_is_no_experiment(server: RedisServer, running: Steering, events: Events) -> None:
+def test_a_key_that_is_no_hash_is_no_experiment(
+    server: RedisServer, running: Follower, events: Events
+) -> None:
     server.client.set("experiment:home", "canary=5")
     assert "WRONGTYPE" in events.wait("experiment_refused")["reason"]
     assert running.mix("home") == RUNNING
@@ -132,7 +147,7 @@ def test_a_key_that_is_no_hash_is_no_experiment(server: RedisServer, running: St
 
 @pytest.mark.parametrize("key", ["experiment:home", "weights:home:canary"])
 def test_a_deleted_experiment_and_a_deleted_arm_change_nothing(
-    server: RedisServer, running: Steering, events: Events, key: str
+    server: RedisServer, running: Follower, events: Events, key: str
 ) -> None:
     server.client.delete(key)
     read_once_more(server, events)
@@ -140,15 +155,17 @@ def test_a_deleted_experiment_and_a_deleted_arm_change_nothing(
     assert events.all("experiment_refused") == []
 
 
-def test_arms_at_0_end_an_experiment(server: RedisServer, running: Steering, events: Events) -> None:
+def test_arms_at_0_end_an_experiment(
+    server: RedisServer, running: Follower, events: Events
+) -> None:
     server.experiment("home", canary="0")
     events.wait("experiment_applied", arms={"canary": 0.0})
     mix = running.mix("home")
-    assert {mix.draw(f"u-{n}").arm for n in range(1000)} == {"control"}
+    assert {mix.assign(f"u-{n}").arm for n in range(1000)} == {"control"}
 
 
 def test_an_arms_set_follows_by_push_and_a_refused_one_leaves_the_last_good(
-    server: RedisServer, running: Steering, events: Events
+    server: RedisServer, running: Follower, events: Events
 ) -> None:
     server.set("home:canary", quality=0.7, engagement=0.3)
     said = events.wait("weights_applied", surface="home", arm="canary", version=GOOD.version)
@@ -159,7 +176,7 @@ def test_an_arms_set_follows_by_push_and_a_refused_one_leaves_the_last_good(
 
 
 def test_an_arm_that_is_renamed_takes_its_weights_along_with_the_change(
-    server: RedisServer, running: Steering, events: Events
+    server: RedisServer, running: Follower, events: Events
 ) -> None:
     with server.client.pipeline() as together:
         together.delete("experiment:home")
@@ -173,7 +190,9 @@ def test_an_arm_that_is_renamed_takes_its_weights_along_with_the_change(
 
 
 @pytest.mark.parametrize("arm", ["surface", "event", "level", "source", "version", "weights"])
-def test_an_arm_may_have_any_name(server: RedisServer, steer: Steer, events: Events, arm: str) -> None:
+def test_an_arm_may_have_any_name(
+    server: RedisServer, steer: Steer, events: Events, arm: str
+) -> None:
     server.set(f"home:{arm}", quality=0.1, engagement=0.9)
     server.experiment("home", **{"salt": "s", arm: "5"})
     assert steer().mix("home").arms == {arm: BOLD}
@@ -191,7 +210,9 @@ def test_as_many_arms_as_there_may_be_give_way_to_as_many_others(
     assert set(steering.mix("home").arms) == set(old)
     with server.client.pipeline() as together:
         together.delete("experiment:home")
-        together.hset("experiment:home", "salt", "s", items=[word for arm in new for word in (arm, "1")])
+        together.hset(
+            "experiment:home", "salt", "s", items=[word for arm in new for word in (arm, "1")]
+        )
         together.execute()
     events.wait("experiment_applied", 2, surface="home")
     read_once_more(server, events)
@@ -199,7 +220,7 @@ def test_as_many_arms_as_there_may_be_give_way_to_as_many_others(
 
 
 def test_the_last_good_mix_with_experiment_and_arms_survives_a_restart_without_redis(
-    server: RedisServer, running: Steering, steer: Steer, events: Events
+    server: RedisServer, running: Follower, steer: Steer, events: Events
 ) -> None:
     server.set("home", quality=0.7, engagement=0.3)
     events.wait("weights_applied", surface="home", version=GOOD.version)
@@ -209,7 +230,7 @@ def test_the_last_good_mix_with_experiment_and_arms_survives_a_restart_without_r
 
 
 def test_an_arm_deleted_before_a_restart_goes_on_from_the_disk(
-    server: RedisServer, running: Steering, steer: Steer, events: Events
+    server: RedisServer, running: Follower, steer: Steer, events: Events
 ) -> None:
     running.stop()
     server.client.delete("weights:home:canary")
@@ -234,7 +255,9 @@ def _is_whole(mix: Mix) -> bool:
     return mix.experiment.percent(LAST) / 100 == control and arm == 1 - control
 
 
-def test_in_a_storm_of_swaps_every_snapshot_is_of_one_instant(server: RedisServer, steer: Steer) -> None:
+def test_in_a_storm_of_swaps_every_snapshot_is_of_one_instant(
+    server: RedisServer, steer: Steer
+) -> None:
     swap = server.client.register_script(_SWAP)
     seen: list[Mix] = []
     over = threading.Event()
@@ -244,7 +267,7 @@ def test_in_a_storm_of_swaps_every_snapshot_is_of_one_instant(server: RedisServe
         keys = [f"weights:{WIDE}", f"weights:{WIDE}:{LAST}", f"experiment:{WIDE}", LAST]
         swap(keys=keys, args=[f"{share / 100}", f"{1 - share / 100}", f"{share}"])
 
-    def watch(steering: Steering) -> None:
+    def watch(steering: Follower) -> None:
         while not over.wait(0.0002):
             mix = steering.snapshot()[WIDE]
             if not seen or seen[-1] is not mix:
@@ -279,7 +302,9 @@ def test_a_user_who_may_not_multi_still_gets_weights_and_experiment(
 def test_a_user_who_may_not_read_experiments_still_gets_weights(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
-    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["weights:*"], categories=["+@all"])
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=["+pw"], keys=["weights:*"], categories=["+@all"]
+    )
     server.set("home", quality=0.7, engagement=0.3)
     steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0", poll_seconds=NEVER)
     assert steering.mix("home") == Mix(GOOD)

@@ -1,4 +1,6 @@
-"""Redis fails over and keeps its connections: the old master becomes a replica, and the address leads to another."""
+"""Redis fails over and keeps its connections: the old master becomes a replica, and the address
+leads to another.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,15 +12,15 @@ from tests.builders import surface
 from tests.integration.harness import until
 from tests.steering.conftest import Events, RedisServer, read_once_more
 from tests.steering.peers import Forwarder, Peer
-from tests.steering.test_steering import HandClock
-from workers.ranking.lookup import NO_ANSWERS, Answers, Questions, SetOf
+from tests.steering.test_follower import HandClock
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
-from workers.steering import Steering
-from workers.steering.desk import Change, Desk, RedisMoved, RedisReadOnly
+from workers.steering import Follower
+from workers.steering.editor import Change, RedisMoved, RedisReadOnly, SteeringEditor
 from workers.steering.lookups import Lookups
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 NEVER = 3600.0
 HOME = surface("home")
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
@@ -198,11 +200,17 @@ def test_a_replica_without_its_master_changes_nothing_and_is_left(
 def test_a_user_who_may_write_nothing_is_not_taken_for_a_replicas(
     server: RedisServer, address: Forwarder, steer: Steer, events: Events
 ) -> None:
-    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+client"])
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+client"]
+    )
     steer(redis_url=address.url.replace("//", "//w:pw@"))
     events.wait("status_denied")
     read_once_more(server, events)
-    assert (len(events.all("redis_connected")), events.all("redis_read_only"), address.count()) == (1, [], 1)
+    assert (len(events.all("redis_connected")), events.all("redis_read_only"), address.count()) == (
+        1,
+        [],
+        1,
+    )
 
 
 # Look-ups
@@ -212,14 +220,14 @@ def test_look_ups_leave_a_replica_without_its_master(
     server: RedisServer, new: RedisServer, address: Forwarder, events: Events
 ) -> None:
     seen = SetOf("seen", "u")
-    asked, known = Questions({seen: ["a", "b"]}, {}), Answers({seen: frozenset("a")}, {})
+    asked, known = LookupQuery({seen: ["a", "b"]}, {}), LookupResult({seen: frozenset("a")}, {})
     server.client.sadd("seen:u", "a")
     until(lambda: new.client.exists("seen:u") == 1)
     with Lookups(address.url, "", NEVER, events) as look_up:
         assert look_up(asked) == known
         new.client.replicaof("NO", "ONE")
         lose_master(server)
-        assert look_up(asked) == NO_ANSWERS
+        assert look_up(asked) == NO_RESULT
         assert "MASTERDOWN" in events.wait("lookups_lost")["error"]
         assert events.all("lookup_denied") == []
         address.target = new.port
@@ -231,17 +239,17 @@ def test_look_ups_go_where_the_address_leads_once_they_are_told_that_redis_may_h
     server: RedisServer, new: RedisServer, address: Forwarder, events: Events
 ) -> None:
     seen = SetOf("seen", "u")
-    asked = Questions({seen: ["a", "b"]}, {})
+    asked = LookupQuery({seen: ["a", "b"]}, {})
     with Lookups(address.url, "", NEVER, events) as look_up:
         look_up.reconnect()
-        assert look_up(asked) == Answers({seen: frozenset()}, {})
+        assert look_up(asked) == LookupResult({seen: frozenset()}, {})
         new.client.replicaof("NO", "ONE")
         new.client.sadd("seen:u", "b")
         address.target = new.port
-        assert look_up(asked) == Answers({seen: frozenset()}, {})
+        assert look_up(asked) == LookupResult({seen: frozenset()}, {})
         look_up.reconnect()
         for _ in range(3):
-            assert look_up(asked) == Answers({seen: frozenset("b")}, {})
+            assert look_up(asked) == LookupResult({seen: frozenset("b")}, {})
     assert address.count() == 2
     assert events.all("lookups_lost") == []
 
@@ -252,7 +260,7 @@ def test_look_ups_go_where_the_address_leads_once_they_are_told_that_redis_may_h
 def test_a_change_made_over_a_connection_to_the_old_master_is_made_on_the_new_one(
     server: RedisServer, new: RedisServer, address: Forwarder
 ) -> None:
-    with Desk(address.url, "") as desk:
+    with SteeringEditor(address.url, "") as desk:
         view = desk.look(HOME)
         fail_over(server, new)
         address.target = new.port
@@ -260,8 +268,10 @@ def test_a_change_made_over_a_connection_to_the_old_master_is_made_on_the_new_on
     assert new.client.hgetall("weights:home") == {"quality": "0.7", "engagement": "0.3"}
 
 
-def test_a_change_on_a_replica_is_refused_and_it_is_said_what_it_is(server: RedisServer, new: RedisServer) -> None:
-    with Desk(new.url, "") as desk:
+def test_a_change_on_a_replica_is_refused_and_it_is_said_what_it_is(
+    server: RedisServer, new: RedisServer
+) -> None:
+    with SteeringEditor(new.url, "") as desk:
         view = desk.look(HOME)
         with pytest.raises(RedisReadOnly) as refused:
             desk.write(view, [Change(view.weights, GOOD)], "ana", "why")
@@ -272,16 +282,18 @@ def test_a_change_on_a_replica_is_refused_and_it_is_said_what_it_is(server: Redi
 
 
 def test_what_cannot_be_read_on_a_replica_without_its_master_is_said(server: RedisServer) -> None:
-    with Desk(server.url, "") as desk:
+    with SteeringEditor(server.url, "") as desk:
         lose_master(server)
-        with pytest.raises(RedisMoved, match=f"redis: {server.url} cannot be read now: MASTERDOWN "):
+        with pytest.raises(
+            RedisMoved, match=f"redis: {server.url} cannot be read now: MASTERDOWN "
+        ):
             desk.look(HOME)
 
 
 def test_who_watches_a_history_goes_on_with_the_new_master(
     server: RedisServer, new: RedisServer, address: Forwarder
 ) -> None:
-    with Desk(address.url, "") as desk, Desk(server.url, "") as before:
+    with SteeringEditor(address.url, "") as desk, SteeringEditor(server.url, "") as before:
         view = before.look(HOME)
         before.write(view, [Change(view.weights, GOOD)], "ana", "on the old one")
         entries = desk.follow(HOME, 0)
@@ -289,14 +301,17 @@ def test_who_watches_a_history_goes_on_with_the_new_master(
         until(lambda: new.client.xlen("history:home") == 1)
         fail_over(server, new)
         address.target = new.port
-        with Desk(new.url, "") as after:
+        with SteeringEditor(new.url, "") as after:
             view = after.look(HOME)
             after.write(view, [Change(view.weights, NEXT)], "ana", "on the new one")
         assert next(entries).reason == "on the new one"
 
 
 def test_who_watches_is_told_where_a_second_server_interrupts_at_once() -> None:
-    with Peer(HELLO, UNBLOCKED) as peer, Desk(f"redis://127.0.0.1:{peer.port}", "") as desk:
+    with (
+        Peer(HELLO, UNBLOCKED) as peer,
+        SteeringEditor(f"redis://127.0.0.1:{peer.port}", "") as desk,
+    ):
         with pytest.raises(RedisMoved, match="UNBLOCKED force unblock"):
             next(desk.follow(HOME, 0))
         assert [peer.calls.acquire(blocking=False) for _ in range(3)] == [True, True, False]

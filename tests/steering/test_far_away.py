@@ -13,19 +13,19 @@ from tests.commands.running import trimtab, write_surfaces
 from tests.integration.harness import until
 from tests.steering.conftest import SURFACES, Events, RedisServer
 from tests.steering.peers import Forwarder, TlsProxy
-from workers.ranking.lookup import NO_ANSWERS, Answers, Questions, SetOf
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
 from workers.ranking.weights import Weights
 from workers.settings import SETTINGS
-from workers.steering import Steering
+from workers.steering import Follower
 from workers.steering.connection import TIMEOUT_S
-from workers.steering.desk import Desk
+from workers.steering.editor import SteeringEditor
 from workers.steering.lookups import Lookups
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 WAY_S = 0.14
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 SEEN = SetOf("seen", "u")
-ASKED, KNOWN = Questions({SEEN: ["a", "b"]}, {}), Answers({SEEN: frozenset("a")}, {})
+ASKED, KNOWN = LookupQuery({SEEN: ["a", "b"]}, {}), LookupResult({SEEN: frozenset("a")}, {})
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def test_a_worker_has_the_weights_before_start_returns_and_is_told_of_changes_an
     server.set("home:canary", quality=0.1)
     server.experiment("home", salt="s", canary="5")
     server.set("home", quality=0.7, engagement=0.3)
-    # Four round trips, with that of the name: more than the second for which a Redis that is near is waited for.
+    # Four round trips, with that of the name: more than the second for which a Redis that is near
+    # is waited for.
     steering = steer(redis_url=f"{far.url}?client_name=w", timeout_s=10.0)
     assert steering.mix("home").weights == GOOD
     assert steering.mix("home").experiment is not None
@@ -91,12 +92,14 @@ def test_a_handshake_of_tls_may_take_several_round_trips(
         assert steering.mix("home").weights == GOOD
 
 
-def test_a_thousand_surfaces_are_read_and_told_of(server: RedisServer, far: Forwarder, events: Events) -> None:
+def test_a_thousand_surfaces_are_read_and_told_of(
+    server: RedisServer, far: Forwarder, events: Events
+) -> None:
     many = {f"s{n}": surface(f"s{n}") for n in range(1000)}
     for name in many:
         server.set(name, quality=0.7, engagement=0.3)
     home = Path(server.socket).parent / "home"
-    with Steering(far.url, "", many, "w-1", home, events, timeout_s=10.0) as steering:
+    with Follower(far.url, "", many, "w-1", home, events, timeout_s=10.0) as steering:
         assert {mix.weights.version for mix in steering.snapshot().values()} == {GOOD.version}
         # A status of half a megabyte and a thousand changes by hand: with what is said next.
         until(lambda: all(server.client.exists(f"history:{name}") for name in ("s0", "s999")))
@@ -113,16 +116,18 @@ def test_look_ups_keep_their_own_budget_and_are_answered_where_it_is_long_enough
         patient = entered.enter_context(Lookups(far.url, "", 60.0, events))
         assert patient(ASKED) == KNOWN
         hasty = entered.enter_context(Lookups(far.url, "", 0.02, events))
-        assert hasty(ASKED) == NO_ANSWERS
+        assert hasty(ASKED) == NO_RESULT
         assert events.wait("lookups_lost")["error"] == "no answer within 20 ms"
         assert patient(ASKED) == KNOWN
 
 
 def test_who_watches_a_history_waits_no_longer_than_redis_may_take(server: RedisServer) -> None:
     server.set("home", quality=0.7, engagement=0.3)
-    with Desk(server.url, "", timeout_s=0.05) as desk:
+    with SteeringEditor(server.url, "", timeout_s=0.05) as desk:
         entries = desk.follow(SURFACES["home"], 0)
-        with Steering(server.url, "", SURFACES, "w-1", Path(server.socket).parent / "home", Events()):
+        with Follower(
+            server.url, "", SURFACES, "w-1", Path(server.socket).parent / "home", Events()
+        ):
             assert next(entries).actor == "unknown"
 
 
@@ -131,7 +136,10 @@ def test_who_watches_a_history_waits_no_longer_than_redis_may_take(server: Redis
 HOW = {
     "by default": ({}, ""),
     "by the variable": ({"TRIMTAB_REDIS_TIMEOUT_MS": "2000"}, ""),
-    "by the URL": ({"TRIMTAB_REDIS_TIMEOUT_MS": "100"}, "?socket_timeout=2&socket_connect_timeout=3"),
+    "by the URL": (
+        {"TRIMTAB_REDIS_TIMEOUT_MS": "100"},
+        "?socket_timeout=2&socket_connect_timeout=3",
+    ),
 }
 
 
@@ -139,7 +147,10 @@ HOW = {
 def test_the_tools_reach_it(
     server: RedisServer, far: Forwarder, tmp_path: Path, more: dict[str, str], options: str
 ) -> None:
-    settings = {"TRIMTAB_REDIS": far.url + options, "TRIMTAB_SURFACES": str(write_surfaces(tmp_path))}
+    settings = {
+        "TRIMTAB_REDIS": far.url + options,
+        "TRIMTAB_SURFACES": str(write_surfaces(tmp_path)),
+    }
     ended = trimtab("weights", "set", "home", "quality=0.7", "--reason", "x", **(settings | more))
     assert (ended.code, ended.err) == (0, "")
     assert server.client.hget("weights:home", "quality") == "0.7"
@@ -147,7 +158,12 @@ def test_the_tools_reach_it(
 
 def test_the_tools_do_not_reach_it_in_less_time(far: Forwarder, tmp_path: Path) -> None:
     settings = {"TRIMTAB_REDIS": far.url, "TRIMTAB_SURFACES": str(write_surfaces(tmp_path))}
-    for words in (("weights", "show"), ("status",), ("models", "status"), ("experiment", "show", "home")):
+    for words in (
+        ("weights", "show"),
+        ("status",),
+        ("models", "status"),
+        ("experiment", "show", "home"),
+    ):
         ended = trimtab(*words, "--redis-timeout-ms", "100", **settings)
         assert ended.code == 1
         assert "(redis_timeout_ms: 0.1 s to connect, 0.1 s to answer)" in ended.err

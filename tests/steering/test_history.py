@@ -11,21 +11,32 @@ from jsonschema import Draft202012Validator
 from tests.integration.harness import until
 from tests.steering.conftest import Events, RedisServer, read_once_more
 from workers.ranking.weights import Weights
-from workers.steering import Steering
-from workers.steering.connection import Denied, Link
+from workers.steering import Follower
+from workers.steering.connection import Denied, RedisLink
 from workers.steering.content import fields_of
-from workers.steering.history import MOST_ENTRIES, Entry, Read, Written, read_entries, record, was_done, write
+from workers.steering.history import (
+    MOST_ENTRIES,
+    Entry,
+    Read,
+    Written,
+    read_entries,
+    record,
+    was_done,
+    write,
+)
 
-Steer = Callable[..., Steering]
-SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "weights-history.schema.json").read_text())
+Steer = Callable[..., Follower]
+SCHEMA = json.loads(
+    (Path(__file__).parents[2] / "schemas" / "weights-history.schema.json").read_text()
+)
 NEVER = 3600.0
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 SET = {"quality": "0.7", "engagement": "0.3"}
 
 
 @pytest.fixture
-def link(server: RedisServer) -> Iterator[Link]:
-    with Link(server.url) as link:
+def link(server: RedisServer) -> Iterator[RedisLink]:
+    with RedisLink(server.url) as link:
         yield link
 
 
@@ -39,7 +50,9 @@ def crowd(server: RedisServer, steer: Steer) -> list[Events]:
 
 
 def recorded(server: RedisServer, *events: Events) -> None:
-    """Return when what these have seen is recorded: who records a change to `other` has recorded all before it."""
+    """Return when what these have seen is recorded: who records a change to `other` has recorded
+    all before it.
+    """
     read_once_more(server, *events)
     until(lambda: _newest_of_other(server) == server.client.hgetall("weights:other"))
 
@@ -49,7 +62,7 @@ def _newest_of_other(server: RedisServer) -> object:
     return json.loads(newest[0][1]["after"]) if newest else None
 
 
-def entries(link: Link, surface: str = "home") -> list[Entry]:
+def entries(link: RedisLink, surface: str = "home") -> list[Entry]:
     """All entries, the oldest first; each of them by its schema."""
     (reply,) = link.ask(("XRANGE", f"history:{surface}", "-", "+"))
     assert isinstance(reply, list)
@@ -68,14 +81,22 @@ def told(entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in vars(entry).items() if name != "at"}
 
 
-def by_hand(revision: int, before: Mapping[str, str], after: Mapping[str, str], **fields: object) -> dict[str, Any]:
+def by_hand(
+    revision: int, before: Mapping[str, str], after: Mapping[str, str], **fields: object
+) -> dict[str, Any]:
     """A change made by hand, as the history tells it."""
-    entry = {"document": "weights", "actor": "unknown", "reason": "", "version": None, "refused": None}
+    entry = {
+        "document": "weights",
+        "actor": "unknown",
+        "reason": "",
+        "version": None,
+        "refused": None,
+    }
     return {"revision": revision, "before": before, "after": after} | entry | fields
 
 
 def test_changes_by_hand_stand_there_once_with_what_was_before_and_after(
-    server: RedisServer, crowd: list[Events], link: Link
+    server: RedisServer, crowd: list[Events], link: RedisLink
 ) -> None:
     server.set("home", **SET)
     recorded(server, *crowd)
@@ -92,7 +113,7 @@ def test_changes_by_hand_stand_there_once_with_what_was_before_and_after(
 
 
 def test_an_experiment_and_its_arms_are_in_the_history_too(
-    server: RedisServer, crowd: list[Events], link: Link
+    server: RedisServer, crowd: list[Events], link: RedisLink
 ) -> None:
     server.set("home:canary", **SET)
     recorded(server, *crowd)
@@ -110,7 +131,7 @@ def test_an_experiment_and_its_arms_are_in_the_history_too(
 
 
 def test_what_workers_refuse_is_recorded_with_their_reason(
-    server: RedisServer, crowd: list[Events], link: Link
+    server: RedisServer, crowd: list[Events], link: RedisLink
 ) -> None:
     server.client.hset("weights:home", "quality", "much")
     recorded(server, *crowd)
@@ -124,7 +145,9 @@ def test_what_workers_refuse_is_recorded_with_their_reason(
     ]
 
 
-def test_content_outside_utf_8_is_recorded_as_escapes(server: RedisServer, crowd: list[Events], link: Link) -> None:
+def test_content_outside_utf_8_is_recorded_as_escapes(
+    server: RedisServer, crowd: list[Events], link: RedisLink
+) -> None:
     server.client.hset("weights:home", mapping={b"\xfe": b"\xff\x00 \xc3\xa9"})
     recorded(server, *crowd)
     (entry,) = entries(link)
@@ -133,7 +156,7 @@ def test_content_outside_utf_8_is_recorded_as_escapes(server: RedisServer, crowd
 
 
 def test_content_without_measure_is_recorded_by_its_digest(
-    server: RedisServer, crowd: list[Events], link: Link
+    server: RedisServer, crowd: list[Events], link: RedisLink
 ) -> None:
     server.client.hset("weights:home", "x" * 100_000, "1")
     recorded(server, *crowd)
@@ -145,7 +168,7 @@ def test_content_without_measure_is_recorded_by_its_digest(
 
 
 def test_a_change_while_no_worker_runs_is_recorded_when_the_next_one_starts(
-    server: RedisServer, steer: Steer, events: Events, link: Link
+    server: RedisServer, steer: Steer, events: Events, link: RedisLink
 ) -> None:
     server.set("home", **SET)
     steering = steer()
@@ -159,7 +182,9 @@ def test_a_change_while_no_worker_runs_is_recorded_when_the_next_one_starts(
     assert len(entries(link)) == 2
 
 
-def test_a_redis_that_comes_back_empty_has_no_history(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_a_redis_that_comes_back_empty_has_no_history(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     server.set("home", **SET)
     steer()
     recorded(server, events)
@@ -173,7 +198,7 @@ def test_a_redis_that_comes_back_empty_has_no_history(server: RedisServer, steer
 
 
 def test_a_history_that_is_no_stream_is_said_once_and_hurts_nothing(
-    server: RedisServer, steer: Steer, events: Events, link: Link
+    server: RedisServer, steer: Steer, events: Events, link: RedisLink
 ) -> None:
     server.client.set("history:home", "x")
     steering = steer()
@@ -183,14 +208,16 @@ def test_a_history_that_is_no_stream_is_said_once_and_hurts_nothing(
     assert steering.mix("home").weights == GOOD
     assert "WRONGTYPE" in events.wait("history_denied")["reason"]
     assert len(events.all("history_denied")) == 1
-    assert server.client.xread({"history:other": "0"}, block=15_000)  # once no change follows at once
+    assert server.client.xread(
+        {"history:other": "0"}, block=15_000
+    )  # once no change follows at once
     server.client.delete("history:home")
     recorded(server, events)
     assert [entry.after for entry in entries(link)] == [SET]
 
 
 def test_an_entry_that_is_none_of_ours_is_said_and_nothing_is_counted_anew(
-    server: RedisServer, steer: Steer, events: Events, link: Link
+    server: RedisServer, steer: Steer, events: Events, link: RedisLink
 ) -> None:
     server.set("home", **SET)
     steer()
@@ -210,7 +237,11 @@ def test_the_script_is_loaded_once_and_again_where_redis_has_forgotten_it(
     def calls() -> int:
         """Of SCRIPT, whatever follows: 6.2 counts them together."""
         stats: Any = server.client.info("commandstats")
-        return sum(found["calls"] for command, found in stats.items() if command.startswith("cmdstat_script"))
+        return sum(
+            found["calls"]
+            for command, found in stats.items()
+            if command.startswith("cmdstat_script")
+        )
 
     steer()
     for _ in range(2):
@@ -223,8 +254,12 @@ def test_the_script_is_loaded_once_and_again_where_redis_has_forgotten_it(
     assert events.all("history_denied") == []
 
 
-def test_a_user_who_may_not_run_scripts_still_gets_weights(server: RedisServer, steer: Steer, events: Events) -> None:
-    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"])
+def test_a_user_who_may_not_run_scripts_still_gets_weights(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"]
+    )
     steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0")
     server.set("home", **SET)
     for _ in range(3):
@@ -239,7 +274,7 @@ WEIGHTS = Read("weights:home", "weights", {})
 EXPERIMENT = Read("experiment:home", "experiment", {})
 
 
-def ask(link: Link, *commands: Any) -> list[int | None]:
+def ask(link: RedisLink, *commands: Any) -> list[int | None]:
     """The revisions after the commands, in one round trip."""
     replies = link.ask(*commands)
     assert [reply for reply in replies if isinstance(reply, Denied)] == []
@@ -251,10 +286,12 @@ def holding(texts: Mapping[str, str], read: Read = WEIGHTS) -> Read:
 
 
 def put(texts: Mapping[str, str], read: Read, revision: int, version: str | None = None) -> Any:
-    return write("history:home", [(read, Written(texts, version))], revision, "ada", 'why: \xe9 \\ "quoted"')
+    return write(
+        "history:home", [(read, Written(texts, version))], revision, "ada", 'why: \xe9 \\ "quoted"'
+    )
 
 
-def test_a_tool_writes_content_and_entry_together(server: RedisServer, link: Link) -> None:
+def test_a_tool_writes_content_and_entry_together(server: RedisServer, link: RedisLink) -> None:
     assert ask(link, put(SET, WEIGHTS, 0, GOOD.version)) == [1]
     assert server.client.hgetall("weights:home") == SET
     (entry,) = entries(link)
@@ -263,7 +300,7 @@ def test_a_tool_writes_content_and_entry_together(server: RedisServer, link: Lin
     assert abs(entry.at - int(server.client.time()[0]) * 1000) < 60_000
 
 
-def test_new_content_replaces_the_old_whole(server: RedisServer, link: Link) -> None:
+def test_new_content_replaces_the_old_whole(server: RedisServer, link: RedisLink) -> None:
     many = {f"objective-{n}": "0.5" for n in range(10_000)}
     assert ask(link, put(SET, WEIGHTS, 0), put(many, holding(SET), 1)) == [1, 2]
     assert server.client.hgetall("weights:home") == many
@@ -271,7 +308,9 @@ def test_new_content_replaces_the_old_whole(server: RedisServer, link: Link) -> 
     assert server.client.hgetall("weights:home") == {"quality": "0.1"}
 
 
-def test_content_that_was_written_is_no_change_by_hand(server: RedisServer, crowd: list[Events], link: Link) -> None:
+def test_content_that_was_written_is_no_change_by_hand(
+    server: RedisServer, crowd: list[Events], link: RedisLink
+) -> None:
     assert ask(link, put(SET, WEIGHTS, 0, GOOD.version)) == [1]
     recorded(server, *crowd)
     assert ask(link, put({"quality": "0.1"}, holding(SET), 1)) == [2]
@@ -291,7 +330,7 @@ CHANGED: dict[str, tuple[Mapping[str, str], int]] = {
 
 @pytest.mark.parametrize(("read", "revision"), CHANGED.values(), ids=CHANGED)
 def test_nothing_is_written_where_something_has_changed_since_it_was_read(
-    server: RedisServer, link: Link, read: Mapping[str, str], revision: int
+    server: RedisServer, link: RedisLink, read: Mapping[str, str], revision: int
 ) -> None:
     assert ask(link, put(SET, WEIGHTS, 0)) == [1]
     assert ask(link, put({"quality": "0.1"}, holding(read), revision)) == [None]
@@ -299,13 +338,15 @@ def test_nothing_is_written_where_something_has_changed_since_it_was_read(
     assert len(entries(link)) == 1
 
 
-def test_a_key_that_is_no_hash_is_never_overwritten(server: RedisServer, link: Link) -> None:
+def test_a_key_that_is_no_hash_is_never_overwritten(server: RedisServer, link: RedisLink) -> None:
     server.client.set("weights:home", "mine")
     assert ask(link, put(SET, WEIGHTS, 0), record("history:home", WEIGHTS)) == [None, None]
     assert server.client.get("weights:home") == "mine"
 
 
-def test_several_documents_are_written_in_one_step_or_none_of_them(server: RedisServer, link: Link) -> None:
+def test_several_documents_are_written_in_one_step_or_none_of_them(
+    server: RedisServer, link: RedisLink
+) -> None:
     experiment = {"salt": "s", "canary": "5"}
     arm = Read("weights:home:canary", "weights:canary", {})
     changes = [(arm, Written(SET, GOOD.version)), (EXPERIMENT, Written(experiment))]
@@ -321,7 +362,9 @@ def test_several_documents_are_written_in_one_step_or_none_of_them(server: Redis
     assert server.client.hgetall("experiment:home") == experiment
 
 
-def test_a_change_by_hand_is_recorded_before_the_one_that_follows_it(server: RedisServer, link: Link) -> None:
+def test_a_change_by_hand_is_recorded_before_the_one_that_follows_it(
+    server: RedisServer, link: RedisLink
+) -> None:
     server.client.hset("weights:home", mapping={"quality": "0.2"})
     after = {"quality": "0.1"}
     assert ask(link, put(after, holding({"quality": "0.2"}), 0)) == [2]
@@ -330,7 +373,9 @@ def test_a_change_by_hand_is_recorded_before_the_one_that_follows_it(server: Red
     assert (second.actor, second.before, second.after) == ("ada", {"quality": "0.2"}, after)
 
 
-def test_a_document_beside_is_held_to_what_was_read_without_being_written(server: RedisServer, link: Link) -> None:
+def test_a_document_beside_is_held_to_what_was_read_without_being_written(
+    server: RedisServer, link: RedisLink
+) -> None:
     server.experiment("home", salt="s")
     beside = holding({"salt": "s"}, EXPERIMENT)
     twice = [record("history:home", beside)] * 2
@@ -339,7 +384,9 @@ def test_a_document_beside_is_held_to_what_was_read_without_being_written(server
     assert len(entries(link)) == 1
 
 
-def test_the_history_is_bounded_while_revisions_go_on_counting(server: RedisServer, link: Link) -> None:
+def test_the_history_is_bounded_while_revisions_go_on_counting(
+    server: RedisServer, link: RedisLink
+) -> None:
     read = WEIGHTS
     for n in range(MOST_ENTRIES + 5):
         texts = {"quality": str(n)}
@@ -355,11 +402,19 @@ def test_a_written_document_without_a_field_cannot_be_constructed() -> None:
         Written({})
 
 
-def test_entries_that_are_none_of_ours_are_passed_over(server: RedisServer, link: Link) -> None:
+def test_entries_that_are_none_of_ours_are_passed_over(
+    server: RedisServer, link: RedisLink
+) -> None:
     server.client.xadd("history:home", {"note": "hello"})
     server.client.xadd("history:home", {b"\xff": b"\xfe"})
     (good,) = SCHEMA["examples"]
-    for spoilt in ({"revision": "x"}, {"before": "[]"}, {"after": '{"quality": 0.7}'}, {"before": "no JSON"}, {}):
+    for spoilt in (
+        {"revision": "x"},
+        {"before": "[]"},
+        {"after": '{"quality": 0.7}'},
+        {"before": "no JSON"},
+        {},
+    ):
         server.client.xadd("history:home", good | spoilt)
     (reply,) = link.ask(("XREVRANGE", "history:home", "+", "-"))
     assert [entry.revision for entry in read_entries(reply)] == [2]

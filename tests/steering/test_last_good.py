@@ -14,10 +14,10 @@ from workers.ranking.mix import Mix
 from workers.ranking.pins import ANYTHING, Available
 from workers.ranking.version import LAST_VERSION
 from workers.ranking.weights import WeightRules, Weights
-from workers.steering import Steering, last_good
+from workers.steering import Follower, last_good
 from workers.steering.last_good import Kept, LastGoodIgnored
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 RULES = HOME.weight_rules
 KEY = "weights:home"
 DEFAULT = RULES.default()
@@ -26,7 +26,9 @@ KEPT = Mix(GOOD)
 
 
 def load(home: Path, key: str, rules: WeightRules = RULES) -> Mix | None:
-    kept = last_good.load(home, key, surface(weight_rules=rules, objectives=tuple(rules.defaults)), ANYTHING)
+    kept = last_good.load(
+        home, key, surface(weight_rules=rules, objectives=tuple(rules.defaults)), ANYTHING
+    )
     return kept and kept.mix
 
 
@@ -66,13 +68,17 @@ def test_a_set_that_the_surface_no_longer_allows_is_ignored(tmp_path: Path) -> N
     with pytest.raises(LastGoodIgnored, match="engagement: not an objective"):
         load(tmp_path, KEY, WeightRules({"quality": 0.5}, {}))
     with pytest.raises(LastGoodIgnored, match=r"quality: got 0\.7"):
-        load(tmp_path, KEY, WeightRules({"quality": 0.1, "engagement": 0.3}, {"quality": (0.0, 0.5)}))
+        load(
+            tmp_path, KEY, WeightRules({"quality": 0.1, "engagement": 0.3}, {"quality": (0.0, 0.5)})
+        )
 
 
 def test_an_objective_added_since_takes_its_default(tmp_path: Path) -> None:
     last_good.save(tmp_path, KEY, KEPT, DEFAULT)
     rules = WeightRules({"quality": 0.5, "engagement": 0.5, "freshness": 0.1}, {})
-    assert load(tmp_path, KEY, rules) == Mix(Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1}))
+    assert load(tmp_path, KEY, rules) == Mix(
+        Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1})
+    )
 
 
 SET = {"version": GOOD.version, "values": dict(GOOD.values)}
@@ -87,8 +93,12 @@ SPOILT = {
     "values changed by hand": json.dumps(
         SOUND | {"weights": SET | {"values": {"quality": 0.9, "engagement": 0.3}}}
     ).encode(),
-    "an arm without a set": json.dumps(SOUND | {"experiment": {"salt": "s", "canary": "5"}}).encode(),
-    "an experiment of too much": json.dumps(SOUND | {"experiment": {"salt": "s", "canary": "101"}}).encode(),
+    "an arm without a set": json.dumps(
+        SOUND | {"experiment": {"salt": "s", "canary": "5"}}
+    ).encode(),
+    "an experiment of too much": json.dumps(
+        SOUND | {"experiment": {"salt": "s", "canary": "101"}}
+    ).encode(),
     "a weight as text": json.dumps(
         SOUND | {"weights": SET | {"values": {"quality": "0.7", "engagement": 0.3}}}
     ).encode(),
@@ -146,7 +156,11 @@ def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_stands_still_delays_no_change_and_keeps_the_last_one_when_it_goes_on(
-    server: RedisServer, steer: Steer, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: RedisServer,
+    steer: Steer,
+    events: Events,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     writing, freed, save = threading.Event(), threading.Event(), last_good.save
 
@@ -203,7 +217,9 @@ def test_pins_are_kept_and_left_out_where_a_pinned_version_is_gone(tmp_path: Pat
 
 
 def test_a_pinned_version_by_time_is_kept(tmp_path: Path) -> None:
-    pinned = Mix(GOOD, pins={"quality": 20261127031249}, arm_pins={"canary": {"quality": LAST_VERSION}})
+    pinned = Mix(
+        GOOD, pins={"quality": 20261127031249}, arm_pins={"canary": {"quality": LAST_VERSION}}
+    )
     last_good.save(tmp_path, KEY, pinned, DEFAULT)
     assert last_good.load(tmp_path, KEY, HOME, ANYTHING) == Kept(pinned)
 

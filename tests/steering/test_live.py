@@ -9,32 +9,53 @@ import pytest
 
 from tests.builders import surface
 from tests.steering.conftest import RedisServer, free_port
-from workers.observe.failure import Failure
-from workers.steering import Steering
-from workers.steering.desk import Desk
+from workers.errors import Failure
+from workers.steering import Follower
+from workers.steering.editor import SteeringEditor
 from workers.steering.live import LiveWorker
 
-Steer = Callable[..., Steering]
-STATUS: dict[str, Any] = {"worker": "w", "at": 1, "expiry_ms": 10_000, "pushes": True, "surfaces": {}}
+Steer = Callable[..., Follower]
+STATUS: dict[str, Any] = {
+    "worker": "w",
+    "at": 1,
+    "expiry_ms": 10_000,
+    "pushes": True,
+    "surfaces": {},
+}
 
 
 def read(server: RedisServer, prefix: str = "") -> list[LiveWorker]:
-    with Desk(server.url, prefix) as desk:
+    with SteeringEditor(server.url, prefix) as desk:
         return desk.workers()
 
 
-def write(server: RedisServer, worker: str, status: str | dict[str, Any], expires_in_ms: int = 10_000) -> None:
+def write(
+    server: RedisServer, worker: str, status: str | dict[str, Any], expires_in_ms: int = 10_000
+) -> None:
     text = status if isinstance(status, str) else json.dumps(status)
     server.client.set(f"workers:status:{worker}", text, px=expires_in_ms)
     # Lately: the id of one that was last heard of a day ago is forgotten by whoever speaks next.
     server.client.zadd("workers:live", {worker: time.time_ns() // 1_000_000})
 
 
-def test_workers_are_read_as_they_wrote_by_their_ids_and_under_their_prefix(server: RedisServer, steer: Steer) -> None:
+def test_workers_are_read_as_they_wrote_by_their_ids_and_under_their_prefix(
+    server: RedisServer, steer: Steer
+) -> None:
     server.set("home", quality=0.7, engagement=0.3)
-    report = {"group": "g", "partitions": [0, 2], "lag": {0: 4}, "open_requests": 3, "counts": {"feeds": 17}}
+    report = {
+        "group": "g",
+        "partitions": [0, 2],
+        "lag": {0: 4},
+        "open_requests": 3,
+        "counts": {"feeds": 17},
+    }
     for worker in ("w-2", "w-1"):
-        steer(worker_id=worker, report=lambda: report, surfaces={"home": surface("home")}, poll_seconds=60.0)
+        steer(
+            worker_id=worker,
+            report=lambda: report,
+            surfaces={"home": surface("home")},
+            poll_seconds=60.0,
+        )
     steer(worker_id="w-0", prefix="else:")
     found = read(server)
     assert [one.worker for one in found] == ["w-1", "w-2"]
@@ -55,7 +76,10 @@ def test_a_worker_that_stopped_and_one_whose_status_expired_are_not_among_them(
     stopped.stop()
     server.client.pexpire("workers:status:expired", 0)
     assert [one.worker for one in read(server)] == ["lives"]
-    assert sorted(str(one) for one in server.client.zrange("workers:live", 0, -1)) == ["expired", "lives"]
+    assert sorted(str(one) for one in server.client.zrange("workers:live", 0, -1)) == [
+        "expired",
+        "lives",
+    ]
 
 
 def test_without_workers_there_is_nothing_to_read(server: RedisServer) -> None:
@@ -112,13 +136,18 @@ def test_a_status_that_is_no_string_is_shown_as_such(server: RedisServer) -> Non
 
 def test_a_list_that_redis_denies_is_a_failure_that_names_the_key(server: RedisServer) -> None:
     server.client.set("workers:live", "no list")
-    with pytest.raises(Failure, match=r"workers:live: Redis answers 'WRONGTYPE .*', expected the sorted set"):
+    with pytest.raises(
+        Failure, match=r"workers:live: Redis answers 'WRONGTYPE .*', expected the sorted set"
+    ):
         read(server)
 
 
 def test_a_redis_that_does_not_answer_is_a_failure_without_its_password() -> None:
     port = free_port()
-    with pytest.raises(Failure) as failed, Desk(f"redis://user:secret@127.0.0.1:{port}/0", ""):
+    with (
+        pytest.raises(Failure) as failed,
+        SteeringEditor(f"redis://user:secret@127.0.0.1:{port}/0", ""),
+    ):
         pass
     assert str(failed.value).startswith(f"no Redis answers at redis:***@127.0.0.1:{port}/0: ")
     assert "secret" not in str(failed.value)

@@ -1,4 +1,6 @@
-"""Look-ups on a real Redis: answered, denied one by one, and never waited for longer than the budget."""
+"""Look-ups on a real Redis: answered, denied one by one, and never waited for longer than the
+budget.
+"""
 
 import ssl
 import struct
@@ -15,7 +17,7 @@ import trustme
 from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from tests.steering.peers import Peer, TlsProxy, Trickler
 from workers.ranking.drop_set import DropSet, Whose
-from workers.ranking.lookup import NO_ANSWERS, Answers, Questions, SetOf
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
 from workers.steering.keys import Keys
 from workers.steering.lookups import Lookups
 
@@ -23,8 +25,8 @@ LONG_S = 60.0  # longer than any pause of this machine
 SHORT_S = 0.2
 SEEN, BLOCKED, OTHERS = SetOf("seen", "u"), SetOf("blocked", "home"), SetOf("seen", "v")
 ROW = struct.pack("<2f", 1.0, 2.0)
-ASKED = Questions({SEEN: ["a", "b"], BLOCKED: ["a", "b"]}, {"pair": ["b", "c"]})
-KNOWN = Answers({SEEN: frozenset("a"), BLOCKED: frozenset()}, {"pair": {"b": ROW}})
+ASKED = LookupQuery({SEEN: ["a", "b"], BLOCKED: ["a", "b"]}, {"pair": ["b", "c"]})
+KNOWN = LookupResult({SEEN: frozenset("a"), BLOCKED: frozenset()}, {"pair": {"b": ROW}})
 
 KEYS = Keys()
 
@@ -35,7 +37,9 @@ Open = Callable[..., Lookups]
 def look_up(stopped_server: RedisServer, events: Events) -> Iterator[Open]:
     with ExitStack() as entered:
 
-        def enter(budget_s: float = LONG_S, url: str = stopped_server.url, prefix: str = "") -> Lookups:
+        def enter(
+            budget_s: float = LONG_S, url: str = stopped_server.url, prefix: str = ""
+        ) -> Lookups:
             return entered.enter_context(Lookups(url, prefix, budget_s, events))
 
         yield enter
@@ -46,23 +50,29 @@ def fill(server: RedisServer, prefix: str = "") -> None:
     server.client.set(f"{prefix}features:pair:b", ROW)
 
 
-def until_answered(lookups: Lookups, questions: Questions = ASKED) -> Answers:
+def until_answered(lookups: Lookups, questions: LookupQuery = ASKED) -> LookupResult:
     """Ask again until there is an answer, as micro-batches do."""
     patience, pause = time.monotonic() + 4 * PATIENCE_S, threading.Event()
-    while (answers := lookups(questions)) == NO_ANSWERS:
+    while (answers := lookups(questions)) == NO_RESULT:
         assert time.monotonic() < patience, "no answer"
         pause.wait(0.02)
     return answers
 
 
-def test_everything_is_answered_in_one_round_trip(server: RedisServer, look_up: Open, events: Events) -> None:
+def test_everything_is_answered_in_one_round_trip(
+    server: RedisServer, look_up: Open, events: Events
+) -> None:
     fill(server)
     lookups = look_up()
     assert lookups(ASKED) == KNOWN
     before = calls(server)
     assert lookups(ASKED) == KNOWN
     after = calls(server)
-    assert {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)} == {
+    assert {
+        name: after[name] - before.get(name, 0)
+        for name in after
+        if after[name] != before.get(name, 0)
+    } == {
         "smismember": 2,
         "mget": 1,
         "info": 1,
@@ -85,17 +95,19 @@ def test_ids_are_utf_8_and_may_hold_colons(server: RedisServer, look_up: Open) -
     server.client.sadd("seen:a:é", "日本:1")
     server.client.set("features:pair:日本:1", ROW)
     one = SetOf("seen", "a:é")
-    answers = look_up()(Questions({one: ["日本:1"]}, {"pair": ["日本:1"]}))
-    assert answers == Answers({one: frozenset(["日本:1"])}, {"pair": {"日本:1": ROW}})
+    answers = look_up()(LookupQuery({one: ["日本:1"]}, {"pair": ["日本:1"]}))
+    assert answers == LookupResult({one: frozenset(["日本:1"])}, {"pair": {"日本:1": ROW}})
 
 
-def test_many_thousand_items_come_back_each_with_its_own_answer(server: RedisServer, look_up: Open) -> None:
+def test_many_thousand_items_come_back_each_with_its_own_answer(
+    server: RedisServer, look_up: Open
+) -> None:
     items = [f"i{n}" for n in range(8192)]
     rows = {item: struct.pack("<2f", n, -n) for n, item in enumerate(items) if n % 3}
     server.client.mset({f"features:pair:{item}": row for item, row in rows.items()})
     server.client.sadd("seen:u", *items[::7])
-    answers = look_up()(Questions({SEEN: items}, {"pair": items}))
-    assert answers == Answers({SEEN: frozenset(items[::7])}, {"pair": rows})
+    answers = look_up()(LookupQuery({SEEN: items}, {"pair": items}))
+    assert answers == LookupResult({SEEN: frozenset(items[::7])}, {"pair": rows})
 
 
 def test_what_is_of_another_type_is_denied_alone_and_said_once_until_it_is_mended(
@@ -105,7 +117,7 @@ def test_what_is_of_another_type_is_denied_alone_and_said_once_until_it_is_mende
     server.client.set("blocked:home", "no set")
     lookups = look_up()
     for _ in range(3):
-        assert lookups(ASKED) == Answers({SEEN: frozenset("a")}, KNOWN.found)
+        assert lookups(ASKED) == LookupResult({SEEN: frozenset("a")}, KNOWN.found)
     (said,) = events.all("lookup_denied")
     assert (said["lookup"], said["key"]) == ("blocked", "blocked:home")
     assert "wrong kind of value" in said["error"]
@@ -121,14 +133,18 @@ def test_one_users_broken_set_is_not_said_again_for_each_batch_between(
     server.client.set("seen:v", "no set")
     lookups = look_up()
     for _ in range(3):
-        assert lookups(Questions({SEEN: ["a"], OTHERS: ["a"]}, {})) == Answers({SEEN: frozenset("a")}, {})
-        assert lookups(Questions({SEEN: ["a"]}, {})) == Answers({SEEN: frozenset("a")}, {})
+        assert lookups(LookupQuery({SEEN: ["a"], OTHERS: ["a"]}, {})) == LookupResult(
+            {SEEN: frozenset("a")}, {}
+        )
+        assert lookups(LookupQuery({SEEN: ["a"]}, {})) == LookupResult({SEEN: frozenset("a")}, {})
     assert len(events.all("lookup_denied")) == 1
 
 
-def test_features_under_a_key_of_another_type_are_not_there(server: RedisServer, look_up: Open) -> None:
+def test_features_under_a_key_of_another_type_are_not_there(
+    server: RedisServer, look_up: Open
+) -> None:
     server.client.sadd("features:pair:b", "x")
-    assert look_up()(Questions({}, {"pair": ["b"]})) == Answers({}, {"pair": {}})
+    assert look_up()(LookupQuery({}, {"pair": ["b"]})) == LookupResult({}, {"pair": {}})
 
 
 def test_while_redis_is_frozen_nobody_waits_and_its_late_reply_is_nobodys_answer(
@@ -140,21 +156,26 @@ def test_while_redis_is_frozen_nobody_waits_and_its_late_reply_is_nobodys_answer
     assert until_answered(lookups) == KNOWN
     server.freeze()
     for _ in range(20):
-        assert lookups(ASKED) == NO_ANSWERS
+        assert lookups(ASKED) == NO_RESULT
     server.thaw()
-    # The same items of another user: the reply to the question before would be taken for this one's.
-    assert until_answered(lookups, Questions({OTHERS: ["a", "b"]}, {})) == Answers({OTHERS: frozenset("b")}, {})
+    # The same items of another user: the reply to the question before would be taken for this
+    # one's.
+    assert until_answered(lookups, LookupQuery({OTHERS: ["a", "b"]}, {})) == LookupResult(
+        {OTHERS: frozenset("b")}, {}
+    )
     for _ in range(20):
-        assert lookups(Questions({OTHERS: ["a", "b"]}, {})).held in ({}, {OTHERS: frozenset("b")})
+        assert lookups(LookupQuery({OTHERS: ["a", "b"]}, {})).held in ({}, {OTHERS: frozenset("b")})
     events.wait("lookups_back")
 
 
-def test_a_failure_is_said_once_and_so_is_its_end(server: RedisServer, look_up: Open, events: Events) -> None:
+def test_a_failure_is_said_once_and_so_is_its_end(
+    server: RedisServer, look_up: Open, events: Events
+) -> None:
     lookups = look_up()
     lookups(ASKED)
     server.kill()
     for _ in range(50):
-        assert lookups(ASKED) == NO_ANSWERS
+        assert lookups(ASKED) == NO_RESULT
     assert len(events.all("lookups_lost")) == 1
     server.start()
     fill(server)
@@ -165,7 +186,7 @@ def test_a_failure_is_said_once_and_so_is_its_end(server: RedisServer, look_up: 
 def test_after_a_failure_nothing_is_asked_for_a_while(look_up: Open) -> None:
     with Peer(b":x\r\n") as peer:
         lookups = look_up(url=f"redis://127.0.0.1:{peer.port}")
-        assert all(lookups(ASKED) == NO_ANSWERS for _ in range(1000))
+        assert all(lookups(ASKED) == NO_RESULT for _ in range(1000))
         # So many would take the pauses a quarter of a minute.
         assert 1 <= sum(peer.calls.acquire(blocking=False) for _ in range(1000)) <= 20
 
@@ -173,12 +194,14 @@ def test_after_a_failure_nothing_is_asked_for_a_while(look_up: Open) -> None:
 def test_the_budget_is_one_of_all_reads_together(look_up: Open, events: Events) -> None:
     with Trickler() as peer:
         lookups = look_up(SHORT_S, f"redis://127.0.0.1:{peer.port}")
-        assert lookups(ASKED) == NO_ANSWERS
-        assert lookups(ASKED) == NO_ANSWERS
+        assert lookups(ASKED) == NO_RESULT
+        assert lookups(ASKED) == NO_RESULT
     assert events.wait("lookups_lost")["error"] == "no answer within 200 ms"
 
 
-def test_a_connection_that_was_closed_while_it_stood_idle_costs_no_look_up(server: RedisServer, look_up: Open) -> None:
+def test_a_connection_that_was_closed_while_it_stood_idle_costs_no_look_up(
+    server: RedisServer, look_up: Open
+) -> None:
     fill(server)
     lookups = look_up()
     assert lookups(ASKED) == KNOWN
@@ -186,16 +209,20 @@ def test_a_connection_that_was_closed_while_it_stood_idle_costs_no_look_up(serve
     assert lookups(ASKED) == KNOWN
 
 
-@pytest.mark.parametrize("answer", [b":x\r\n", b"-NOAUTH Authentication required.\r\n", b"%1\r\n*0\r\n:3\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b":x\r\n", b"-NOAUTH Authentication required.\r\n", b"%1\r\n*0\r\n:3\r\n"]
+)
 def test_a_peer_that_is_no_redis_is_lost(look_up: Open, events: Events, answer: bytes) -> None:
     with Peer(answer) as peer:
-        assert look_up(url=f"redis://127.0.0.1:{peer.port}")(ASKED) == NO_ANSWERS
+        assert look_up(url=f"redis://127.0.0.1:{peer.port}")(ASKED) == NO_RESULT
     events.wait("lookups_lost")
 
 
 def test_the_url_gives_tls_and_password(server: RedisServer, look_up: Open, tmp_path: Path) -> None:
     fill(server)
-    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"]
+    )
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -205,7 +232,7 @@ def test_the_url_gives_tls_and_password(server: RedisServer, look_up: Open, tmp_
 
 
 def test_the_log_shows_no_password(look_up: Open, events: Events) -> None:
-    assert look_up(url="redis://user:secret@127.0.0.1:1/0")(ASKED) == NO_ANSWERS
+    assert look_up(url="redis://user:secret@127.0.0.1:1/0")(ASKED) == NO_RESULT
     assert "secret" not in str(events.wait("lookups_lost"))
 
 

@@ -1,4 +1,6 @@
-"""Redis absent, killed, frozen or back empty: ranking goes on under the last good set, and what comes back counts."""
+"""Redis absent, killed, frozen or back empty: ranking goes on under the last good set, and what
+comes back counts.
+"""
 
 import threading
 from collections.abc import Callable
@@ -9,9 +11,9 @@ from tests.steering.conftest import Events, RedisServer
 from tests.steering.peers import Peer
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
-from workers.steering import Steering
+from workers.steering import Follower
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 DEFAULT = Weights.of({"quality": 0.5, "engagement": 0.5})
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"
@@ -34,10 +36,15 @@ def test_redis_absent_at_start_means_the_last_good_set_where_one_was_kept(
     server.kill()
     steering = steer()
     assert steering.snapshot() == {"home": Mix(GOOD), "other": Mix(DEFAULT)}
-    assert events.wait("weights_fallback", surface="home", source="last-good")["version"] == GOOD.version
+    assert (
+        events.wait("weights_fallback", surface="home", source="last-good")["version"]
+        == GOOD.version
+    )
 
 
-def test_redis_that_comes_up_later_is_followed(stopped_server: RedisServer, steer: Steer, events: Events) -> None:
+def test_redis_that_comes_up_later_is_followed(
+    stopped_server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer(poll_seconds=3600.0)
     stopped_server.start()
     events.wait("redis_connected")
@@ -62,7 +69,9 @@ def test_redis_killed_and_back_empty_changes_nothing_until_a_set_is_written(
     assert steering.mix("home").weights == NEXT
 
 
-def test_an_outage_is_said_once_not_at_each_attempt(stopped_server: RedisServer, steer: Steer, events: Events) -> None:
+def test_an_outage_is_said_once_not_at_each_attempt(
+    stopped_server: RedisServer, steer: Steer, events: Events
+) -> None:
     with Peer(HTTP, port=stopped_server.port) as stranger:
         steer()
         assert all(stranger.calls.acquire(timeout=15.0) for _ in range(4))
@@ -83,7 +92,9 @@ def test_a_frozen_redis_neither_holds_the_weights_nor_is_it_forgotten(
     events.wait("weights_applied", version=NEXT.version)
 
 
-def test_a_redis_that_never_answers_holds_neither_start_nor_stop(server: RedisServer, steer: Steer) -> None:
+def test_a_redis_that_never_answers_holds_neither_start_nor_stop(
+    server: RedisServer, steer: Steer
+) -> None:
     server.freeze()
     steering = steer()
     assert steering.mix("home").weights == DEFAULT
@@ -91,7 +102,9 @@ def test_a_redis_that_never_answers_holds_neither_start_nor_stop(server: RedisSe
     server.thaw()
 
 
-def test_stop_does_not_wait_for_the_next_poll_and_ends_the_thread(server: RedisServer, steer: Steer) -> None:
+def test_stop_does_not_wait_for_the_next_poll_and_ends_the_thread(
+    server: RedisServer, steer: Steer
+) -> None:
     threads = threading.active_count()
     steering = steer(poll_seconds=3600.0)
     steering.stop()
@@ -120,7 +133,9 @@ def test_a_server_of_another_protocol_is_no_redis(steer: Steer, events: Events) 
         "redis://user:secret@localhost?db=secret",
     ],
 )
-def test_a_url_that_cannot_be_right_is_refused_at_once_without_its_password(url: str, steer: Steer) -> None:
+def test_a_url_that_cannot_be_right_is_refused_at_once_without_its_password(
+    url: str, steer: Steer
+) -> None:
     with pytest.raises(ValueError, match="redis://") as refused:
         steer(redis_url=url)
     assert "secret@" not in str(refused.value)

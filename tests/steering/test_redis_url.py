@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.commands.running import trimtab, write_models, write_surfaces
-from workers.steering.connection import Link, RedisLost
+from workers.steering.connection import RedisLink, RedisLost
 from workers.steering.redis_url import Timeouts
 
 SHOWN = {
@@ -34,7 +34,7 @@ def test_a_url_is_shown_without_user_and_password(url: str, shown: str) -> None:
     if "ssl_password" in url:
         url = url.replace("redis://", "rediss://")
         shown = shown.replace("redis://", "rediss://")
-    assert Link(url).address == shown
+    assert RedisLink(url).address == shown
 
 
 REFUSED = {
@@ -77,9 +77,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("url", "why"), REFUSED.items(), ids=map(repr, REFUSED))
-def test_what_could_be_read_in_another_way_is_refused_and_shown_by_its_scheme_alone(url: str, why: str) -> None:
+def test_what_could_be_read_in_another_way_is_refused_and_shown_by_its_scheme_alone(
+    url: str, why: str
+) -> None:
     with pytest.raises(ValueError, match="redis: got '") as refused:
-        Link(url)
+        RedisLink(url)
     said = "".join(traceback.format_exception(refused.value))
     assert why in said
     assert "expected redis://[user:password@]host" in said
@@ -89,12 +91,19 @@ def test_what_could_be_read_in_another_way_is_refused_and_shown_by_its_scheme_al
 
 
 @pytest.mark.parametrize("command", [("status",), ("weights", "show"), ("worker",)])
-def test_a_command_ends_with_2_and_says_what_to_escape(command: tuple[str, ...], tmp_path: Path) -> None:
-    settings = {"TRIMTAB_SURFACES": str(write_surfaces(tmp_path)), "TRIMTAB_MODELS": str(write_models(tmp_path))}
+def test_a_command_ends_with_2_and_says_what_to_escape(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    settings = {
+        "TRIMTAB_SURFACES": str(write_surfaces(tmp_path)),
+        "TRIMTAB_MODELS": str(write_models(tmp_path)),
+    }
     settings |= {"TRIMTAB_KAFKA": "127.0.0.1:1", "TRIMTAB_HOME": str(tmp_path)}
     ended = trimtab(*command, TRIMTAB_REDIS="redis://:pa@s3/wo#cret@host", **settings)
     assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("Error: redis: got 'redis://***', which has a # that is not escaped; expected redis://")
+    assert ended.err.startswith(
+        "Error: redis: got 'redis://***', which has a # that is not escaped; expected redis://"
+    )
     assert "s3" not in ended.err
     assert "cret" not in ended.err
 
@@ -111,25 +120,34 @@ def test_a_command_ends_with_2_and_says_what_to_escape(command: tuple[str, ...],
         ("soon", "a {} that is no number of seconds"),
     ],
 )
-def test_a_timeout_in_the_url_that_cannot_be_one_is_named(option: str, value: str, said: str) -> None:
+def test_a_timeout_in_the_url_that_cannot_be_one_is_named(
+    option: str, value: str, said: str
+) -> None:
     with pytest.raises(ValueError, match=f"with {said.format(option)}"):
-        Link(f"redis://:s3cret@host?{option}={value}")
+        RedisLink(f"redis://:s3cret@host?{option}={value}")
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan"), float("inf"), 3601.0])
 def test_a_timeout_that_cannot_be_one_is_named(timeout_s: float) -> None:
-    with pytest.raises(ValueError, match=r"redis_timeout_ms: got .*, expected above 0, 3600000 at most"):
-        Link("redis://host", timeout_s)
+    with pytest.raises(
+        ValueError, match=r"redis_timeout_ms: got .*, expected above 0, 3600000 at most"
+    ):
+        RedisLink("redis://host", timeout_s)
 
 
 def test_the_urls_own_timeouts_win_and_that_of_answers_is_for_connecting_too() -> None:
-    assert Link("redis://host", 0.5).timeouts == Timeouts(0.5, 0.5)
-    assert Link("redis://host?socket_timeout=2&socket_connect_timeout=3", 0.5).timeouts == Timeouts(3.0, 2.0)
-    assert Link("redis://host?socket_timeout=2", 0.5).timeouts == Timeouts(2.0, 2.0)
-    assert Link("unix:///run/redis.sock?socket_connect_timeout=3", 0.5).timeouts == Timeouts(3.0, 0.5)
+    assert RedisLink("redis://host", 0.5).timeouts == Timeouts(0.5, 0.5)
+    assert RedisLink(
+        "redis://host?socket_timeout=2&socket_connect_timeout=3", 0.5
+    ).timeouts == Timeouts(3.0, 2.0)
+    assert RedisLink("redis://host?socket_timeout=2", 0.5).timeouts == Timeouts(2.0, 2.0)
+    assert RedisLink("unix:///run/redis.sock?socket_connect_timeout=3", 0.5).timeouts == Timeouts(
+        3.0, 0.5
+    )
 
 
-# A password of any letters, in each place where one may stand, as somebody writes it who has never heard of escaping.
+# A password of any letters, in each place where one may stand, as somebody writes it who has never
+# heard of escaping.
 
 PLACES = (
     "redis://:{}@127.0.0.1:1/0",
@@ -142,7 +160,9 @@ PLACES = (
     "unix:///nowhere/redis.sock?password={}",
 )
 WORD = st.text("QZ", min_size=3, max_size=5)
-PASSWORDS = st.lists(st.one_of(WORD, st.sampled_from("@:/?#&%=[]+ !;\\ü\n")), min_size=1, max_size=7).map("".join)
+PASSWORDS = st.lists(
+    st.one_of(WORD, st.sampled_from("@:/?#&%=[]+ !;\\ü\n")), min_size=1, max_size=7
+).map("".join)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -151,7 +171,9 @@ PASSWORDS = st.lists(st.one_of(WORD, st.sampled_from("@:/?#&%=[]+ !;\\ü\n")), m
 @example(password="12?QQQ").via("a port, and the rest an option")
 @example(password="a:QQQ@QQQ").via("the issue")
 @example(password="x&QQQ").via("the issue")
-def test_no_error_and_no_address_shows_a_piece_of_a_password_whatever_it_holds(place: str, password: str) -> None:
+def test_no_error_and_no_address_shows_a_piece_of_a_password_whatever_it_holds(
+    place: str, password: str
+) -> None:
     said = _everything_said_of(place.format(password))
     assert "QQ" not in said
     assert "ZZ" not in said
@@ -162,7 +184,7 @@ def test_no_error_and_no_address_shows_a_piece_of_a_password_whatever_it_holds(p
 def _everything_said_of(url: str) -> str:
     """The address, and the errors of a connection that cannot be made."""
     try:
-        link = Link(url, 0.05)
+        link = RedisLink(url, 0.05)
     except ValueError as refused:
         return "".join(traceback.format_exception(refused))
     said = link.address

@@ -1,4 +1,6 @@
-"""What a worker says of itself in Redis: by its schema, right after each change, gone when it stops."""
+"""What a worker says of itself in Redis: by its schema, right after each change, gone when it
+stops.
+"""
 
 import json
 import time
@@ -11,10 +13,12 @@ from jsonschema import Draft202012Validator
 
 from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from workers.ranking.weights import Weights
-from workers.steering import Steering
+from workers.steering import Follower
 
-Steer = Callable[..., Steering]
-SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "worker-status.schema.json").read_text())
+Steer = Callable[..., Follower]
+SCHEMA = json.loads(
+    (Path(__file__).parents[2] / "schemas" / "worker-status.schema.json").read_text()
+)
 KEY = "workers:status:w-1"
 NEVER = 3600.0
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
@@ -83,7 +87,9 @@ def statuses(server: RedisServer) -> Iterator[Statuses]:
     watch.close()
 
 
-def test_the_status_says_what_is_applied_and_from_where(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+def test_the_status_says_what_is_applied_and_from_where(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
     server.set("home", quality=0.7, engagement=0.3)
     steer(now=lambda: 1_700_000_000_123)
     assert statuses.until("home", source="redis") == {
@@ -105,7 +111,9 @@ def test_the_status_says_what_is_applied_and_from_where(server: RedisServer, ste
     assert status["surfaces"]["other"]["source"] == "default"
 
 
-def test_a_change_is_acknowledged_before_the_next_poll(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+def test_a_change_is_acknowledged_before_the_next_poll(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
     steer(poll_seconds=NEVER)
     server.set("home", quality=0.7, engagement=0.3)
     assert statuses.until("home", version=GOOD.version)["source"] == "redis"
@@ -125,7 +133,9 @@ def test_a_refusal_is_told_with_its_reason_and_forgotten_with_the_hash(
     assert statuses.until("home", refused=None)["version"] == GOOD.version
 
 
-def test_a_key_that_is_no_hash_has_no_content(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+def test_a_key_that_is_no_hash_has_no_content(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
     server.client.set("weights:home", "x")
     steer(poll_seconds=NEVER)
     refused = statuses.until_refused("home")
@@ -133,7 +143,9 @@ def test_a_key_that_is_no_hash_has_no_content(server: RedisServer, steer: Steer,
     assert "WRONGTYPE" in refused["reason"]
 
 
-def test_a_reason_stays_short_whatever_was_written(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+def test_a_reason_stays_short_whatever_was_written(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
     server.client.hset("weights:home", "x" * 100_000, "1")
     steer(poll_seconds=NEVER)
     assert len(statuses.until_refused("home")["reason"]) == 300
@@ -152,8 +164,15 @@ def test_the_status_is_written_anew_with_each_poll_and_expires(
     assert 0 < int(str(server.client.pttl(KEY))) <= 1000
 
 
-def test_the_workers_own_report_stands_beside(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
-    report = {"models": {"home": {"quality": 3}}, "partitions": [0, 2], "counts": {"feeds": 17}, "lag": {0: 4, 2: 0}}
+def test_the_workers_own_report_stands_beside(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
+    report = {
+        "models": {"home": {"quality": 3}},
+        "partitions": [0, 2],
+        "counts": {"feeds": 17},
+        "lag": {0: 4, 2: 0},
+    }
     steer(report=lambda: report)
     told = statuses.next()
     assert {key: told[key] for key in report} == report | {"lag": {"0": 4, "2": 0}}
@@ -162,14 +181,18 @@ def test_the_workers_own_report_stands_beside(server: RedisServer, steer: Steer,
 def test_pushes_that_are_allowed_later_are_taken_up_with_the_next_poll(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
-    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+set", "+del"])
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+set", "+del"]
+    )
     steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0")
     assert statuses.next()["pushes"] is False
     server.client.acl_setuser("w", enabled=True, commands=["+client"])
     assert any(statuses.next()["pushes"] for _ in range(20))
 
 
-def test_a_worker_that_stops_takes_its_status_back(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+def test_a_worker_that_stops_takes_its_status_back(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
     steering = steer()
     statuses.next()
     steering.stop()
@@ -179,7 +202,9 @@ def test_a_worker_that_stops_takes_its_status_back(server: RedisServer, steer: S
 def test_a_user_who_may_not_write_the_status_still_gets_weights(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
-    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+client"])
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+client"]
+    )
     steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0", poll_seconds=NEVER)
     events.wait("status_denied")
     server.set("home", quality=0.7, engagement=0.3)
@@ -204,7 +229,10 @@ def test_the_status_tells_the_experiment_its_arms_and_how_long_a_push_took(
         "refused": None,
     }
     assert told["experiment"]["push_ms"] > 0
-    assert (told["arms"]["canary"]["version"], told["arms"]["canary"]["refused"]) == (GOOD.version, None)
+    assert (told["arms"]["canary"]["version"], told["arms"]["canary"]["refused"]) == (
+        GOOD.version,
+        None,
+    )
     assert told["arms"]["later"] == dict.fromkeys(told["arms"]["later"])
     assert told["push_ms"] is None
 
@@ -218,10 +246,14 @@ def test_an_experiment_that_is_refused_is_told_beside_the_one_in_force(
     server.experiment("home", canary="101")
     told = statuses.until_experiment_refused("home")
     assert (told["salt"], told["arms"]) == ("s", {"canary": 5.0})
-    assert told["refused"]["reason"] == "canary: got '101', expected 0 to 100 percent, in hundredths"
+    assert (
+        told["refused"]["reason"] == "canary: got '101', expected 0 to 100 percent, in hundredths"
+    )
 
 
-def test_what_no_push_brought_has_no_time_of_a_push(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
+def test_what_no_push_brought_has_no_time_of_a_push(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
     server.set("home", quality=0.7, engagement=0.3)
     steer(poll_seconds=NEVER)
     assert statuses.until("home", source="redis")["push_ms"] is None
@@ -229,11 +261,17 @@ def test_what_no_push_brought_has_no_time_of_a_push(server: RedisServer, steer: 
     assert statuses.until("home", values={"quality": 0.2, "engagement": 0.3})["push_ms"] > 0
 
 
-def test_a_push_between_two_reads_in_a_row_is_timed_too(server: RedisServer, steer: Steer, statuses: Statuses) -> None:
-    turns = {Weights.of({"quality": n / 10, "engagement": 0.5}).version: n / 10 + 0.05 for n in range(1, 5)}
+def test_a_push_between_two_reads_in_a_row_is_timed_too(
+    server: RedisServer, steer: Steer, statuses: Statuses
+) -> None:
+    turns = {
+        Weights.of({"quality": n / 10, "engagement": 0.5}).version: n / 10 + 0.05
+        for n in range(1, 5)
+    }
 
     def change_again(event: str, /, **fields: object) -> None:
-        # In the steering thread, between the read that has applied the set and the next one, which follows at once.
+        # In the steering thread, between the read that has applied the set and the next one, which
+        # follows at once.
         if event == "weights_applied" and fields["version"] in turns:
             server.set("home", quality=turns[str(fields["version"])])
 
@@ -241,12 +279,17 @@ def test_a_push_between_two_reads_in_a_row_is_timed_too(server: RedisServer, ste
     times = []
     for n in range(1, 5):
         server.set("home", quality=n / 10)
-        times.append(statuses.until("home", values={"quality": n / 10 + 0.05, "engagement": 0.5})["push_ms"])
-    # A read may be quicker than the push where Redis is paused between its reply to a change and its push.
+        times.append(
+            statuses.until("home", values={"quality": n / 10 + 0.05, "engagement": 0.5})["push_ms"]
+        )
+    # A read may be quicker than the push where Redis is paused between its reply to a change and
+    # its push.
     assert any(push_ms is not None for push_ms in times)
 
 
-def test_pushes_that_change_nothing_do_not_silence_a_worker(server: RedisServer, steer: Steer) -> None:
+def test_pushes_that_change_nothing_do_not_silence_a_worker(
+    server: RedisServer, steer: Steer
+) -> None:
     steer()
     moments: set[int] = set()
     patience = time.monotonic() + PATIENCE_S

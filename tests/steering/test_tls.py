@@ -1,4 +1,6 @@
-"""Redis behind TLS with a password, all of it from the URL; a certificate that is not trusted is no Redis."""
+"""Redis behind TLS with a password, all of it from the URL; a certificate that is not trusted is no
+Redis.
+"""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -11,9 +13,9 @@ from tests.steering.conftest import Events, RedisServer
 from tests.steering.peers import TlsProxy
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
-from workers.steering import Steering
+from workers.steering import Follower
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 NEVER = 3600.0
 DEFAULT = Weights.of({"quality": 0.5, "engagement": 0.5})
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
@@ -29,7 +31,9 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def proxy(server: RedisServer, authority: trustme.CA) -> Iterator[TlsProxy]:
     """TLS, with a certificate for localhost and 127.0.0.1, before a Redis with a user `w`."""
-    server.client.acl_setuser("w", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], categories=["+@all"])
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], categories=["+@all"]
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     with TlsProxy(server.port, context) as proxy:
@@ -76,7 +80,12 @@ def test_a_wrong_password_behind_tls_is_told_without_it(
 
 
 def test_behind_a_certificate_that_is_not_trusted_the_last_good_set_goes_on(
-    server: RedisServer, proxy: TlsProxy, authority: trustme.CA, steer: Steer, events: Events, tmp_path: Path
+    server: RedisServer,
+    proxy: TlsProxy,
+    authority: trustme.CA,
+    steer: Steer,
+    events: Events,
+    tmp_path: Path,
 ) -> None:
     server.set("home", quality=0.7, engagement=0.3)
     trusted, before = trusting(authority, tmp_path), Events()
@@ -120,7 +129,9 @@ def test_a_redis_that_speaks_no_tls_is_not_spoken_to_without(
     server: RedisServer, authority: trustme.CA, steer: Steer, events: Events, tmp_path: Path
 ) -> None:
     trusted = trusting(authority, tmp_path)
-    steering = steer(redis_url=f"rediss://w:{QUOTED}@127.0.0.1:{server.port}/0?ssl_ca_certs={trusted}")
+    steering = steer(
+        redis_url=f"rediss://w:{QUOTED}@127.0.0.1:{server.port}/0?ssl_ca_certs={trusted}"
+    )
     assert events.wait("redis_lost")["reason"]
     assert steering.mix("home") == Mix(DEFAULT)
     assert events.all("redis_connected") == []

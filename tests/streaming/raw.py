@@ -1,7 +1,8 @@
-"""A record as bytes on the wire: what a producer in another language may write, and this client's own refuses.
+"""A record as bytes on the wire: what a producer in another language may write, and this client's
+own refuses.
 
-The client takes header names as text only. This writes a Produce request by hand: one record in one batch, to the
-leader of its partition.
+The client takes header names as text only. This writes a Produce request by hand: one record in one
+batch, to the leader of its partition.
 """
 
 import socket
@@ -20,7 +21,12 @@ _CASTAGNOLI = 0x82F63B78
 
 
 def send_raw(
-    kafka: str, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: RawHeaders
+    kafka: str,
+    topic: str,
+    partition: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: RawHeaders,
 ) -> int:
     """Write one record whose header names are any bytes; its offset."""
     batch = _batch(_record(key, value, headers))
@@ -40,7 +46,8 @@ def send_raw(
         connection.sendall(struct.pack(">i", len(request)) + request)
         answer = _read(connection, *struct.unpack(">i", _read(connection, 4)))
 
-    # The correlation id, the count of topics, the topic's name, the count of partitions, then the one partition.
+    # The correlation id, the count of topics, the topic's name, the count of partitions, then the
+    # one partition.
     place = 4 + 4 + len(_text(topic)) + 4
     got, error, offset = struct.unpack_from(">ihq", answer, place)
     assert (got, error) == (partition, 0), f"partition {got}: error {error}"

@@ -1,4 +1,6 @@
-"""Stand-ins for the Kafka client: what it does at the moment that matters cannot be had at will from a real one."""
+"""Stand-ins for the Kafka client: what it does at the moment that matters cannot be had at will
+from a real one.
+"""
 
 import threading
 from collections.abc import Callable
@@ -9,9 +11,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import OutputLimits, RecordLimits
 from workers.streaming.publisher import Publisher
-from workers.streaming.reach import Reach
+from workers.streaming.reachability import BrokerReachability
 
-LIMITS = RecordLimits(feed_bytes=100_000, letter_bytes=200_000, batch_bytes=50_000, message_bytes=250_000)
+LIMITS = RecordLimits(
+    feed_bytes=100_000, letter_bytes=200_000, batch_bytes=50_000, message_bytes=250_000
+)
 
 
 def never_returns(*_: object) -> NoReturn:
@@ -20,7 +24,9 @@ def never_returns(*_: object) -> NoReturn:
     raise AssertionError("unreachable")
 
 
-def fails_with(code: int, *, fatal: bool = False, abortable: bool = False, retriable: bool = False) -> Any:
+def fails_with(
+    code: int, *, fatal: bool = False, abortable: bool = False, retriable: bool = False
+) -> Any:
     def fail(*_: object) -> NoReturn:
         raise KafkaException(KafkaError(code, "a reason", fatal, retriable, abortable))
 
@@ -44,12 +50,15 @@ class Delivered:
 
 
 class StandInProducer:
-    """Notes what it is asked for. A test puts another function in the place of a call that is to fail or to hang.
+    """Notes what it is asked for. A test puts another function in the place of a call that is to
+    fail or to hang.
 
     `refuses` says of a topic and a partition with which code the delivery of its records fails.
     """
 
-    def __init__(self, refuses: Callable[[str, int], int | None] = lambda topic, partition: None) -> None:
+    def __init__(
+        self, refuses: Callable[[str, int], int | None] = lambda topic, partition: None
+    ) -> None:
         self.calls: list[str] = []
         self.committed: list[tuple[str, int]] = []
         self._refuses = refuses
@@ -62,7 +71,9 @@ class StandInProducer:
     def begin_transaction(self) -> None:
         self.calls.append("begin")
 
-    def produce(self, topic: str, _value: bytes, _key: bytes, partition: int, on_delivery: Any, headers: Any) -> None:
+    def produce(
+        self, topic: str, _value: bytes, _key: bytes, partition: int, on_delivery: Any, headers: Any
+    ) -> None:
         self._waiting.append((topic, partition, on_delivery))
 
     def poll(self, _seconds: float) -> int:
@@ -106,7 +117,9 @@ CONSUMER = cast(Consumer, StandInConsumer())
 class StandInCluster(Cluster):
     """Gives out the producers of a test, one after the other."""
 
-    def transactional(self, transactional_id: str, batch_bytes: int, message_bytes: int = 0) -> Producer:
+    def transactional(
+        self, transactional_id: str, batch_bytes: int, message_bytes: int = 0
+    ) -> Producer:
         self.asked.append((transactional_id, batch_bytes, message_bytes))
         return cast(Producer, self.producers.pop(0))
 
@@ -124,4 +137,12 @@ def publisher_of(*producers: StandInProducer, call_seconds: float = 5.0) -> Publ
     cluster = StandInCluster("127.0.0.1:1")
     cluster.producers.extend(producers)
     limits = OutputLimits(cluster, "feeds", "letters", LIMITS)
-    return Publisher(cluster, "id", "feeds", limits, Reach(), call_seconds=call_seconds, grace_seconds=0.0)
+    return Publisher(
+        cluster,
+        "id",
+        "feeds",
+        limits,
+        BrokerReachability(),
+        call_seconds=call_seconds,
+        grace_seconds=0.0,
+    )

@@ -1,4 +1,6 @@
-"""Closing by the idle clock, with a broker that answers when the test wants it. On a real one: tests/integration."""
+"""Closing by the idle clock, with a broker that answers when the test wants it. On a real one:
+tests/integration.
+"""
 
 from concurrent.futures import Future
 from typing import Any, cast
@@ -29,9 +31,14 @@ class Broker:
         return cast(AdminClient, self)
 
     def list_offsets(
-        self, places: dict[TopicPartition, Any], isolation_level: IsolationLevel, request_timeout: float
+        self,
+        places: dict[TopicPartition, Any],
+        isolation_level: IsolationLevel,
+        request_timeout: float,
     ) -> dict[TopicPartition, Future[Any]]:
-        assert isolation_level is IsolationLevel.READ_UNCOMMITTED, "else the last stable offset is the answer"
+        assert isolation_level is IsolationLevel.READ_UNCOMMITTED, (
+            "else the last stable offset is the answer"
+        )
         assert {where.topic for where in places} == {"candidates"}
         futures: dict[TopicPartition, Future[Any]] = {where: Future() for where in places}
         self.requests.append({where.partition: future for where, future in futures.items()})
@@ -41,7 +48,9 @@ class Broker:
         self.requests[-1][partition].set_result(ListOffsetsResultInfo(high_watermark, -1, 0))
 
     def fail(self, partition: int) -> None:
-        self.requests[-1][partition].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        self.requests[-1][partition].set_exception(
+            KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        )
 
 
 class Idle:
@@ -64,7 +73,10 @@ class Idle:
     @property
     def closed(self) -> list[tuple[str, int]]:
         """How each request that has closed since the last look did so, and with how many items."""
-        return [(str(one.completion), len(one.item_ids)) for one in self.partition.assembler.take_closed()]
+        return [
+            (str(one.completion), len(one.item_ids))
+            for one in self.partition.assembler.take_closed()
+        ]
 
 
 class Loop:
@@ -109,7 +121,9 @@ def test_what_is_due_closes_once_the_broker_has_confirmed_the_end_and_is_asked_f
     assert len(broker.requests) == broker.clients == 1
 
 
-def test_behind_an_undecided_transaction_nothing_closes_and_the_broker_is_asked_again_a_while_later() -> None:
+def test_behind_an_undecided_transaction_nothing_closes_and_the_broker_is_asked_again_a_while_later() -> (
+    None
+):
     broker, idle, loop = due()
     broker.answer(0, 3)
     loop.step()
@@ -122,7 +136,9 @@ def test_behind_an_undecided_transaction_nothing_closes_and_the_broker_is_asked_
     assert idle.closed == []
 
 
-def test_what_a_transaction_held_back_is_taken_by_its_own_time_however_late_it_is_committed() -> None:
+def test_what_a_transaction_held_back_is_taken_by_its_own_time_however_late_it_is_committed() -> (
+    None
+):
     broker, idle, loop = due()
     broker.answer(0, 3)
     loop.step()
@@ -132,7 +148,9 @@ def test_what_a_transaction_held_back_is_taken_by_its_own_time_however_late_it_i
     assert idle.closed == [("full", 2)]
 
 
-def test_after_an_undone_transaction_the_request_closes_without_waiting_out_its_deadline_again() -> None:
+def test_after_an_undone_transaction_the_request_closes_without_waiting_out_its_deadline_again() -> (
+    None
+):
     broker, idle, loop = due()
     broker.answer(0, 3)
     loop.step()
@@ -170,7 +188,9 @@ def test_what_becomes_due_after_the_question_needs_another_one() -> None:
     assert len(idle.closed) == 1
 
 
-def test_a_broker_that_answers_with_an_error_is_asked_again_after_a_second_by_a_new_client() -> None:
+def test_a_broker_that_answers_with_an_error_is_asked_again_after_a_second_by_a_new_client() -> (
+    None
+):
     broker, idle, loop = due()
     for round_ in range(1, 4):
         broker.fail(0)
@@ -226,7 +246,9 @@ def test_several_partitions_are_asked_about_in_one_request_and_each_has_its_own_
     assert [sorted(asked) for asked in broker.requests] == [[0, 4], [7]]
 
 
-def test_a_partition_that_was_lost_meanwhile_is_left_alone_and_a_successor_is_asked_about_anew() -> None:
+def test_a_partition_that_was_lost_meanwhile_is_left_alone_and_a_successor_is_asked_about_anew() -> (
+    None
+):
     broker, lost, loop = due()
     again = Idle()
     loop.partitions = [again.partition]

@@ -1,4 +1,6 @@
-"""Who publishes with whom, and when, after transactions that failed. The clock is a number that the test moves."""
+"""Who publishes with whom, and when, after transactions that failed. The clock is a number that the
+test moves.
+"""
 
 from workers.streaming.failures import Failures
 from workers.streaming.publisher import TransactionAborted
@@ -7,7 +9,9 @@ ALL = [0, 1, 2]
 
 
 def refusal(*partitions: int) -> TransactionAborted:
-    return TransactionAborted("too large", cause="TOO_LARGE", partitions=partitions, blames_records=True)
+    return TransactionAborted(
+        "too large", cause="TOO_LARGE", partitions=partitions, blames_records=True
+    )
 
 
 def rebalance() -> TransactionAborted:
@@ -32,7 +36,9 @@ def test_everybody_publishes_together_as_long_as_nothing_fails() -> None:
     assert failures.groups([], 0.0) == []
 
 
-def test_the_first_failure_is_tried_again_at_once_and_the_next_ones_after_pauses_that_grow() -> None:
+def test_the_first_failure_is_tried_again_at_once_and_the_next_ones_after_pauses_that_grow() -> (
+    None
+):
     failures = Failures()
     failures.failed(ALL, rebalance(), 0.0)
     assert failures.groups(ALL, 0.0) == [ALL]
@@ -78,7 +84,9 @@ def test_where_nobody_knows_whose_record_it_was_each_is_tried_by_itself() -> Non
     assert [failures.is_failing(number) for number in ALL] == [False, True, False]
 
 
-def test_an_isolated_partition_is_tried_after_waits_that_grow_and_comes_back_when_it_goes_through() -> None:
+def test_an_isolated_partition_is_tried_after_waits_that_grow_and_comes_back_when_it_goes_through() -> (
+    None
+):
     failures = Failures()
     now = fail_together(failures, refusal(1), 3)
     waits = []

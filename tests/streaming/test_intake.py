@@ -11,14 +11,14 @@ from workers.assembly.budget import Budget
 from workers.codec.dead_letters import read_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format
-from workers.observe.counts import Counts
-from workers.observe.worker_errors import WorkerErrors
+from workers.counts import Counts
 from workers.ranking.event import Event
 from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.records import Fetched
 from workers.streaming.route import Route
+from workers.worker_errors import WorkerErrors
 
 
 class Message:
@@ -74,7 +74,12 @@ def test_a_record_that_the_decoder_fails_on_is_a_dead_letter_with_its_bytes() ->
     (output,) = partition.outbox
     letter = read_dead_letter(output.key, output.value, output.headers)
     assert letter is not None
-    assert (letter.reason, letter.key, letter.value, letter.headers) == ("worker-error", b"r", b"{}", [("trace", b"t")])
+    assert (letter.reason, letter.key, letter.value, letter.headers) == (
+        "worker-error",
+        b"r",
+        b"{}",
+        [("trace", b"t")],
+    )
     assert "SystemError" in letter.message
     assert intake.counts.worker_errors == 1
     assert partition.assembler.next == 8

@@ -1,6 +1,8 @@
-"""How far behind a partition is, from what the client knows of its log; on a real one: tests/integration.
+"""How far behind a partition is, from what the client knows of its log; on a real one:
+tests/integration.
 
-The consumer is a stand-in: the watermark that came with the last fetch cannot be had at will from a real one.
+The consumer is a stand-in: the watermark that came with the last fetch cannot be had at will from a
+real one.
 """
 
 from typing import cast

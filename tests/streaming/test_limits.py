@@ -37,11 +37,17 @@ def test_a_smaller_limit_of_the_producer_counts(properties: dict[str, str], byte
         (MEGABYTE, MEGABYTE, {"message.max.bytes": "100000"}, 100_000),
     ],
 )
-def test_a_batch_stays_below_every_limit(feeds: int, letters: int, properties: dict[str, str], batch: int) -> None:
+def test_a_batch_stays_below_every_limit(
+    feeds: int, letters: int, properties: dict[str, str], batch: int
+) -> None:
     assert limits_of(feeds, letters, properties).batch_bytes == batch - RECORD_OVERHEAD
 
 
 @pytest.mark.parametrize(("feeds", "letters"), [(LEAST_BYTES - 1, MEGABYTE), (MEGABYTE, 100)])
-def test_a_topic_that_takes_next_to_nothing_is_refused_with_what_is_needed(feeds: int, letters: int) -> None:
-    with pytest.raises(LimitTooSmall, match=f"take {min(feeds, letters)} bytes, expected at least {LEAST_BYTES}"):
+def test_a_topic_that_takes_next_to_nothing_is_refused_with_what_is_needed(
+    feeds: int, letters: int
+) -> None:
+    with pytest.raises(
+        LimitTooSmall, match=f"take {min(feeds, letters)} bytes, expected at least {LEAST_BYTES}"
+    ):
         limits_of(feeds, letters, {})

@@ -1,6 +1,8 @@
-"""What goes out together and what by itself, and what a fault of ours costs: one request, never its neighbours.
+"""What goes out together and what by itself, and what a fault of ours costs: one request, never its
+neighbours.
 
-The client is a stand-in, and so is the look for models: the faults here are those that nobody has thought of.
+The client is a stand-in, and so is the look for models: the faults here are those that nobody has
+thought of.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,21 +17,21 @@ from tests.streaming.standins import CONSUMER, LIMITS, StandInCluster, StandInPr
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
-from workers.observe.counts import Counts
-from workers.observe.worker_errors import WorkerErrors
+from workers.counts import Counts
 from workers.pipeline import Ranked
 from workers.ranking.lookup import nothing_to_look_up
-from workers.ranking.mix import Drawn, Mix
+from workers.ranking.mix import Assignment, Mix
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
 from workers.ranking.weights import Weights
-from workers.scoring.library import Library, LibraryFailed
+from workers.scoring.registry import Registry, RegistryFailed
 from workers.streaming import outlet as outlet_module
 from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output, Publisher
 from workers.streaming.route import Route
+from workers.worker_errors import WorkerErrors
 
 EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
 ROUTE = Route("candidates", "feeds", "letters", Format.JSON)
@@ -38,8 +40,8 @@ ROUTE = Route("candidates", "feeds", "letters", Format.JSON)
 class SteadyMix:
     """Everybody is in control, under the same weights."""
 
-    def draw(self, _user_id: str) -> Drawn:
-        return Drawn("control", EVEN, {})
+    def assign(self, _user_id: str) -> Assignment:
+        return Assignment("control", EVEN, {})
 
 
 def outlet_of(publisher: Publisher) -> Outlet:
@@ -48,7 +50,7 @@ def outlet_of(publisher: Publisher) -> Outlet:
     return Outlet(
         publisher=publisher,
         consumer=CONSUMER,
-        library=cast(Library, SimpleNamespace(catalogue=None)),
+        registry=cast(Registry, SimpleNamespace(catalogue=None)),
         mix=lambda _: cast(Mix, SteadyMix()),
         look_up=nothing_to_look_up,
         route=ROUTE,
@@ -95,7 +97,9 @@ class Recorder(StandInProducer):
         super().__init__(refuses)
         self.values: dict[bytes, bytes] = {}
 
-    def produce(self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Any, headers: Any) -> None:
+    def produce(
+        self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Any, headers: Any
+    ) -> None:
         self.values[key] = value
         super().produce(topic, value, key, partition, on_delivery, headers)
 
@@ -129,7 +133,9 @@ def test_what_a_transaction_left_undone_is_not_counted_and_goes_out_with_the_nex
 
 
 def test_a_partition_whose_records_are_refused_for_good_is_isolated_and_the_others_go_on() -> None:
-    producer = Recorder(lambda topic, partition: KafkaError.INVALID_RECORD if partition == 1 else None)
+    producer = Recorder(
+        lambda topic, partition: KafkaError.INVALID_RECORD if partition == 1 else None
+    )
     outlet = started(producer)
     sound, refused, empty = partition_of(0, "r"), partition_of(1, "s"), partition_of(2)
     while sound.unpublished:
@@ -165,7 +171,9 @@ def test_a_request_on_which_ranking_fails_gets_a_feed_without_items_and_its_neig
     assert outlet.counts.worker_errors == 2, "once for the micro-batch, once for the request"
 
 
-def test_a_feed_that_cannot_be_encoded_goes_out_without_items(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feed_that_cannot_be_encoded_goes_out_without_items(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     encode = encode_feed
 
     def failing(feed: Any, *rest: Any) -> bytes:
@@ -177,7 +185,10 @@ def test_a_feed_that_cannot_be_encoded_goes_out_without_items(monkeypatch: pytes
     producer = Recorder()
     outlet = started(producer)
     outlet.publish([partition_of(0, "r", "s")])
-    assert {key: len(decode_feed(value).items) for key, value in producer.values.items()} == {b"r": 2, b"s": 0}
+    assert {key: len(decode_feed(value).items) for key, value in producer.values.items()} == {
+        b"r": 2,
+        b"s": 0,
+    }
 
 
 def test_a_partition_of_which_no_feed_can_be_made_is_named_and_the_others_go_out(
@@ -198,7 +209,7 @@ def test_a_partition_of_which_no_feed_can_be_made_is_named_and_the_others_go_out
     assert sorted(producer.values) == [b"r", b"t"]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), LibraryFailed("the thread has ended")])
+@pytest.mark.parametrize("error", [MemoryError(), RegistryFailed("the thread has ended")])
 def test_what_no_request_is_to_blame_for_ends_the_worker(
     error: Exception, pipeline: dict[str, Callable[[Request], None]]
 ) -> None:

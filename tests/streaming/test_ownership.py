@@ -1,7 +1,8 @@
 """Where a partition stands between its assignment and the end of its restore.
 
-The consumer is a stand-in: the moment that matters, an answer of the broker that comes after a seek, cannot be had at
-will from a real one. Rebalances and restores on a real broker are in tests/integration.
+The consumer is a stand-in: the moment that matters, an answer of the broker that comes after a
+seek, cannot be had at will from a real one. Rebalances and restores on a real broker are in
+tests/integration.
 """
 
 from typing import Any, cast
@@ -10,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.builders import HOME
 from workers.assembly.budget import Budget
-from workers.observe.counts import Counts
+from workers.counts import Counts
 from workers.streaming.clients import Cluster
 from workers.streaming.ownership import Ownership
 from workers.streaming.placement import Placement
@@ -44,10 +45,15 @@ def assigned_offsets(ends: dict[int, int], partitions: list[int]) -> list[int]:
     stand_in = StandIn(ends)
     consumer = cast(Consumer, stand_in)
     restorer = Restorer(
-        Cluster("127.0.0.1:1"), RestoreTopics("g", "candidates", "feeds", "letters"), {"home": HOME}, "rules"
+        Cluster("127.0.0.1:1"),
+        RestoreTopics("g", "candidates", "feeds", "letters"),
+        {"home": HOME},
+        "rules",
     )
     placement = Placement(count=4, is_required=False, counts=Counts(), ask_count=lambda: None)
-    Ownership(consumer, restorer, "candidates", Budget(), cooperative=True, placement=placement).subscribe()
+    Ownership(
+        consumer, restorer, "candidates", Budget(), cooperative=True, placement=placement
+    ).subscribe()
     stand_in.on_assign(consumer, [TopicPartition("candidates", number) for number in partitions])
     assert [p.partition for p in stand_in.paused] == partitions
     return [place.offset for place in stand_in.assigned]
@@ -57,5 +63,7 @@ def test_an_assigned_partition_stands_at_a_number_and_never_at_a_logical_offset(
     assert assigned_offsets({0: 40_000, 3: 7}, [0, 3]) == [40_000, 7]
 
 
-def test_a_broker_that_does_not_answer_is_asked_once_and_the_partitions_stand_at_the_beginning() -> None:
+def test_a_broker_that_does_not_answer_is_asked_once_and_the_partitions_stand_at_the_beginning() -> (
+    None
+):
     assert assigned_offsets({0: 5}, [0, 1, 2]) == [5, 0, 0]

@@ -106,7 +106,9 @@ def test_a_position_is_committed_once_and_again_only_when_it_changes() -> None:
     partition.committed(mark)
     assert partition.commit_position("candidates") is None
     partition.outbox.append(Output("feeds", 3, b"r", b"{}", []))
-    assert partition.commit_position("candidates") is not None, "what goes out must be cleared by its commit"
+    assert partition.commit_position("candidates") is not None, (
+        "what goes out must be cleared by its commit"
+    )
     partition.committed(mark)
     assert partition.outbox == []
     partition.assembler.observe(1, 1001)

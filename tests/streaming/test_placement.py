@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from tests.builders import event
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.observe.counts import Counts
+from workers.counts import Counts
 from workers.ranking.refusal import EventRefused, Reason
 from workers.streaming.placement import Placement
 
@@ -44,7 +44,9 @@ def test_what_is_in_its_place_is_not_counted_and_costs_no_question(is_required: 
     assert (topic.counts.misplaced, topic.asked) == (0, 0)
 
 
-def test_what_is_elsewhere_is_counted_each_time_and_logged_once_with_key_and_both_partitions() -> None:
+def test_what_is_elsewhere_is_counted_each_time_and_logged_once_with_key_and_both_partitions() -> (
+    None
+):
     topic = Topic()
     with capture_logs() as logs:
         for request_id, partition in AT_HOME.items():
@@ -52,19 +54,30 @@ def test_what_is_elsewhere_is_counted_each_time_and_logged_once_with_key_and_bot
     assert topic.counts.misplaced == 4
     (entry,) = logs
     assert entry["event"] == "partitioner_differs"
-    assert (entry["key"], entry["partition"], entry["expected"], entry["partitions"]) == ("'r-1'", 0, 3, 4)
+    assert (entry["key"], entry["partition"], entry["expected"], entry["partitions"]) == (
+        "'r-1'",
+        0,
+        3,
+        4,
+    )
 
 
-def test_if_murmur2_is_required_it_is_refused_each_time_and_the_message_says_where_it_belongs() -> None:
+def test_if_murmur2_is_required_it_is_refused_each_time_and_the_message_says_where_it_belongs() -> (
+    None
+):
     topic = Topic(is_required=True)
     for _ in range(2):
         refused = topic.refusal(1, "日本")
         assert refused.reason is Reason.PARTITION
-        assert refused.message.startswith("partition: got 1, expected 3 of 4 by murmur2 of the key '日本'; ")
+        assert refused.message.startswith(
+            "partition: got 1, expected 3 of 4 by murmur2 of the key '日本'; "
+        )
     assert topic.counts.misplaced == 2
 
 
-def test_partitions_that_were_added_meanwhile_are_asked_for_and_both_counts_are_right_from_then_on() -> None:
+def test_partitions_that_were_added_meanwhile_are_asked_for_and_both_counts_are_right_from_then_on() -> (
+    None
+):
     topic = Topic(is_required=True)
     topic.answers = iter([16])
     topic.now += 5
@@ -76,7 +89,9 @@ def test_partitions_that_were_added_meanwhile_are_asked_for_and_both_counts_are_
     assert topic.counts.misplaced == 1
 
 
-def test_the_count_is_asked_for_once_in_a_while_and_a_broker_that_does_not_answer_changes_nothing() -> None:
+def test_the_count_is_asked_for_once_in_a_while_and_a_broker_that_does_not_answer_changes_nothing() -> (
+    None
+):
     topic = Topic(is_required=True)
     topic.answers = iter([None, 4])
     for _ in range(100):
@@ -89,7 +104,10 @@ def test_the_count_is_asked_for_once_in_a_while_and_a_broker_that_does_not_answe
 
 
 def assembler(topic: Topic, partition: int) -> Assembler:
-    return Assembler(Mark(0, 0, NO_TIME, 0), admit=lambda request_id: topic.placement.check(partition, request_id))
+    return Assembler(
+        Mark(0, 0, NO_TIME, 0),
+        admit=lambda request_id: topic.placement.check(partition, request_id),
+    )
 
 
 def test_a_request_is_judged_once_however_many_events_it_has() -> None:

@@ -1,7 +1,7 @@
 """What each failure of a transaction means, row by row of the table at the head of publisher.py.
 
-The producer is a stand-in: when a call fails or hangs cannot be chosen with a real one. Real brokers that are killed
-and frozen are in tests/integration/test_faults.py.
+The producer is a stand-in: when a call fails or hangs cannot be chosen with a real one. Real
+brokers that are killed and frozen are in tests/integration/test_faults.py.
 """
 
 from typing import Any
@@ -9,8 +9,21 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from tests.streaming.standins import CONSUMER, StandInProducer, fails_with, never_returns, publisher_of
-from workers.streaming.publisher import Fenced, Output, ProducerLost, Publisher, TransactionAborted, TransactionFailed
+from tests.streaming.standins import (
+    CONSUMER,
+    StandInProducer,
+    fails_with,
+    never_returns,
+    publisher_of,
+)
+from workers.streaming.publisher import (
+    Fenced,
+    Output,
+    ProducerLost,
+    Publisher,
+    TransactionAborted,
+    TransactionFailed,
+)
 
 FEED = Output("feeds", 2, b"r", b"{}", [])
 LETTER = Output("letters", 1, b"k", b"x", [])
@@ -41,7 +54,8 @@ def test_what_goes_through_is_committed_once_and_says_where_the_feeds_end() -> N
 
 
 @pytest.mark.parametrize(
-    "call", ["begin_transaction", "send_offsets_to_transaction", "commit_transaction", "abort_transaction"]
+    "call",
+    ["begin_transaction", "send_offsets_to_transaction", "commit_transaction", "abort_transaction"],
 )
 def test_a_call_that_never_returns_is_given_up_with_its_producer_and_the_next_goes_on(
     call: str, monkeypatch: pytest.MonkeyPatch
@@ -49,7 +63,9 @@ def test_a_call_that_never_returns_is_given_up_with_its_producer_and_the_next_go
     stuck, sound = StandInProducer(), StandInProducer()
     monkeypatch.setattr(stuck, call, never_returns)
     if call == "abort_transaction":
-        monkeypatch.setattr(stuck, "commit_transaction", fails_with(KafkaError.INVALID_RECORD, abortable=True))
+        monkeypatch.setattr(
+            stuck, "commit_transaction", fails_with(KafkaError.INVALID_RECORD, abortable=True)
+        )
     publisher = publisher_of(stuck, sound, call_seconds=SHORT)
     assert publisher.start()
     with pytest.raises(ProducerLost, match=f"{call}: no return within"):
@@ -60,7 +76,9 @@ def test_a_call_that_never_returns_is_given_up_with_its_producer_and_the_next_go
     assert sound.committed == [("feeds", 2)]
 
 
-def test_a_start_that_never_returns_is_tried_again_with_another_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_never_returns_is_tried_again_with_another_producer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stuck, sound = StandInProducer(), StandInProducer()
     monkeypatch.setattr(stuck, "init_transactions", never_returns)
     publisher = publisher_of(stuck, sound, call_seconds=SHORT)
@@ -73,7 +91,9 @@ def test_a_start_that_never_returns_is_tried_again_with_another_producer(monkeyp
 
 
 @pytest.mark.parametrize("code", [KafkaError._TIMED_OUT, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
-def test_a_start_that_the_broker_does_not_answer_is_none(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_the_broker_does_not_answer_is_none(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     producer = StandInProducer()
     monkeypatch.setattr(producer, "init_transactions", fails_with(code, retriable=True))
     assert not publisher_of(producer).start()
@@ -87,13 +107,17 @@ def test_a_start_that_the_broker_refuses_is_raised(monkeypatch: pytest.MonkeyPat
         publisher_of(producer).start()
 
 
-def test_a_failure_that_can_be_undone_is_undone_and_the_same_producer_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_that_can_be_undone_is_undone_and_the_same_producer_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     producer = StandInProducer()
     publisher = publisher_of(producer)
     assert publisher.start()
     with monkeypatch.context() as patch:
         patch.setattr(
-            producer, "send_offsets_to_transaction", fails_with(KafkaError.ILLEGAL_GENERATION, abortable=True)
+            producer,
+            "send_offsets_to_transaction",
+            fails_with(KafkaError.ILLEGAL_GENERATION, abortable=True),
         )
         with pytest.raises(TransactionAborted) as raised:
             publish(publisher, FEED)
@@ -119,9 +143,13 @@ def test_a_failure_after_which_nobody_knows_the_outcome_costs_the_producer(
     assert isinstance(failure_of(producer, FEED), ProducerLost)
 
 
-def test_a_failure_that_cannot_be_undone_costs_the_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_that_cannot_be_undone_costs_the_producer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     producer = StandInProducer()
-    monkeypatch.setattr(producer, "commit_transaction", fails_with(KafkaError.INVALID_RECORD, abortable=True))
+    monkeypatch.setattr(
+        producer, "commit_transaction", fails_with(KafkaError.INVALID_RECORD, abortable=True)
+    )
     monkeypatch.setattr(producer, "abort_transaction", fails_with(KafkaError._TIMED_OUT))
     assert isinstance(failure_of(producer, FEED), ProducerLost)
 
@@ -142,7 +170,9 @@ def test_a_record_that_the_client_does_not_take_undoes_the_transaction_and_names
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     producer = StandInProducer()
-    monkeypatch.setattr(producer, "produce", lambda *_, **__: fails_with(KafkaError.MSG_SIZE_TOO_LARGE)())
+    monkeypatch.setattr(
+        producer, "produce", lambda *_, **__: fails_with(KafkaError.MSG_SIZE_TOO_LARGE)()
+    )
     failure = failure_of(producer, LETTER)
     assert isinstance(failure, TransactionAborted)
     assert (set(failure.partitions), failure.blames_records, failure.too_large) == ({1}, True, True)
@@ -164,7 +194,9 @@ def test_a_record_that_the_binding_cannot_convert_is_one_records_fault(
     assert (set(failure.partitions), failure.blames_records) == ({2}, True)
 
 
-def test_a_record_that_never_finds_room_in_the_clients_queue_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_never_finds_room_in_the_clients_queue_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def is_full(*_: object, **__: object) -> None:
         raise BufferError("Local: Queue full")
 

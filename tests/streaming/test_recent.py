@@ -33,7 +33,9 @@ class Log:
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[[int, int, bytes], None]]:
-        """A transaction whose records are readable once it is committed: it is aborted at the end of the block."""
+        """A transaction whose records are readable once it is committed: it is aborted at the end
+        of the block.
+        """
         producer = self.cluster.transactional(f"{self.name}-upstream", 100_000)
         producer.init_transactions(30)
         producer.begin_transaction()
@@ -57,7 +59,9 @@ class Log:
     def recent(self, silence: float = 30.0) -> Recent:
         return Recent(self.cluster, self.name, silence)
 
-    def newest(self, count: int, wanted: Callable[[bytes], bool] = lambda value: True) -> list[bytes]:
+    def newest(
+        self, count: int, wanted: Callable[[bytes], bool] = lambda value: True
+    ) -> list[bytes]:
         """What `last` has to find; no two records of one time are in one partition."""
         known = sorted(record for record in self.committed if wanted(record[2]))
         return [value for _, _, value in known[-count:]]
@@ -75,9 +79,13 @@ def values(records: Iterable[Record]) -> list[bytes]:
 MakeLog = Callable[[int], Log]
 
 
-def test_the_newest_of_several_partitions_are_found_however_their_times_interleave(make_log: MakeLog) -> None:
+def test_the_newest_of_several_partitions_are_found_however_their_times_interleave(
+    make_log: MakeLog,
+) -> None:
     log, draw = make_log(4), random.Random(1)
-    times = [(1_000_000 + 3 * n, draw.choice([0, 0, 0, 0, 0, 1, 2]), b"%d" % n) for n in range(3000)]
+    times = [
+        (1_000_000 + 3 * n, draw.choice([0, 0, 0, 0, 0, 1, 2]), b"%d" % n) for n in range(3000)
+    ]
     draw.shuffle(times)  # neither do times rise along a partition
     log.write(times)
     recent = log.recent()
@@ -85,11 +93,17 @@ def test_the_newest_of_several_partitions_are_found_however_their_times_interlea
         assert values(recent.last(count)) == log.newest(count)
 
 
-def test_a_partition_that_is_behind_in_time_gives_nothing_and_one_that_is_ahead_gives_all(make_log: MakeLog) -> None:
+def test_a_partition_that_is_behind_in_time_gives_nothing_and_one_that_is_ahead_gives_all(
+    make_log: MakeLog,
+) -> None:
     log = make_log(3)
     log.write((1_000_000 + n, 0, b"old %d" % n) for n in range(500))
     log.write((2_000_000 + n, 1, b"new %d" % n) for n in range(500))
-    assert values(log.recent().last(300)) == log.newest(300) == [b"new %d" % n for n in range(200, 500)]
+    assert (
+        values(log.recent().last(300))
+        == log.newest(300)
+        == [b"new %d" % n for n in range(200, 500)]
+    )
 
 
 def test_records_of_one_time_are_newer_by_partition_then_offset(make_log: MakeLog) -> None:
@@ -102,7 +116,11 @@ def test_records_of_one_time_are_newer_by_partition_then_offset(make_log: MakeLo
 def test_where_few_are_wanted_it_reads_back_as_far_as_they_are(make_log: MakeLog) -> None:
     log = make_log(2)
     log.write((1_000_000 + n, n % 2, b"%d" % n) for n in range(4000))
-    assert values(log.recent().last(3, lambda r: int(r.value or b"") % 1000 == 1)) == [b"1001", b"2001", b"3001"]
+    assert values(log.recent().last(3, lambda r: int(r.value or b"") % 1000 == 1)) == [
+        b"1001",
+        b"2001",
+        b"3001",
+    ]
 
 
 def test_fewer_than_asked_for_are_all_there_are(make_log: MakeLog) -> None:
@@ -134,7 +152,9 @@ def test_an_empty_topic_and_one_of_empty_partitions(make_log: MakeLog) -> None:
     assert values(log.recent().last(5)) == [b"only"]
 
 
-def test_undone_transactions_and_their_markers_take_offsets_and_are_not_seen(make_log: MakeLog) -> None:
+def test_undone_transactions_and_their_markers_take_offsets_and_are_not_seen(
+    make_log: MakeLog,
+) -> None:
     log = make_log(2)
     for turn in range(3):
         log.write((1_000_000 + 1000 * turn + n, n % 2, b"%d.%d" % (turn, n)) for n in range(20))
@@ -162,7 +182,8 @@ def test_behind_an_undecided_transaction_it_fails_and_says_where(make_log: MakeL
         write(1_000_001, 0, b"undecided")
         log.write([(1_000_002, 0, b"behind")])
         with pytest.raises(
-            TopicSilent, match=r"nothing came for 0.3 s, expected to read on in partition 0 to offset 3"
+            TopicSilent,
+            match=r"nothing came for 0.3 s, expected to read on in partition 0 to offset 3",
         ):
             log.recent(silence=0.3).last(1)
     assert values(log.recent().last(3)) == [b"before", b"beside", b"behind"]
@@ -186,7 +207,9 @@ def test_it_ends_where_the_topic_ended_at_the_start(make_log: MakeLog) -> None:
     assert values(recent.since(1_000_008)) == [b"8", b"9"]
 
 
-def test_since_a_time_are_all_that_are_not_older_in_each_partitions_order(make_log: MakeLog) -> None:
+def test_since_a_time_are_all_that_are_not_older_in_each_partitions_order(
+    make_log: MakeLog,
+) -> None:
     log = make_log(2)
     order = [5, 1, 4, 2, 3, 9, 0]
     log.write((1_000_000 + n, 0, b"%d" % n) for n in order)

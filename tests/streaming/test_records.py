@@ -25,7 +25,9 @@ def read_back(kafka: str, written: Sequence[RawHeaders]) -> list[Record]:
         return list(reader.records(follow=False))
 
 
-def test_headers_with_a_name_that_is_not_utf8_cannot_be_read_and_the_rest_of_their_record_can(kafka: str) -> None:
+def test_headers_with_a_name_that_is_not_utf8_cannot_be_read_and_the_rest_of_their_record_can(
+    kafka: str,
+) -> None:
     written: list[RawHeaders] = []
     for name in NOT_UTF8:
         written.append([(name, b"1")])
@@ -47,11 +49,15 @@ def test_odd_headers_whose_names_are_utf8_are_read_as_they_are(kafka: str) -> No
         [("content-type", b"\xff"), ("content-type", b"application/json")],
         [(f"h{number}", b"%d" % number) for number in range(4000)],
     ]
-    records = read_back(kafka, [[(name.encode(), value) for name, value in headers] for headers in odd])
+    records = read_back(
+        kafka, [[(name.encode(), value) for name, value in headers] for headers in odd]
+    )
     assert [record.headers for record in records] == odd
 
 
-def test_in_a_hot_loop_a_failure_is_that_of_its_own_message_and_of_no_later_call(kafka: str) -> None:
+def test_in_a_hot_loop_a_failure_is_that_of_its_own_message_and_of_no_later_call(
+    kafka: str,
+) -> None:
     topic = f"headers.{uuid.uuid4().hex[:8]}"
     create_topics(kafka, [TopicPlan(topic, 1)])
     cluster = Cluster(kafka)

@@ -1,4 +1,6 @@
-"""An event whose headers cannot be read on its way in: taken, or refused with a dead letter. Messages are stand-ins."""
+"""An event whose headers cannot be read on its way in: taken, or refused with a dead letter.
+Messages are stand-ins.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +18,13 @@ from workers.codec.dead_letters import DeadLetter, read_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format, Headers
 from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
-from workers.observe.counts import Counts
-from workers.observe.worker_errors import WorkerErrors
+from workers.counts import Counts
 from workers.streaming.clients import Cluster
 from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.route import Route
+from workers.worker_errors import WorkerErrors
 
 AT: int = sound()["requested_at"]
 IN_JSON = encoded(sound())
@@ -38,7 +40,9 @@ ROUTE = Route("candidates", "feeds", "letters", Format.JSON)
 
 @dataclass
 class StandIn:
-    """A message of the client. Unreadable headers raise as the client's do, and may not be read a second time."""
+    """A message of the client. Unreadable headers raise as the client's do, and may not be read a
+    second time.
+    """
 
     value_: bytes | None
     headers_: Headers | None = None
@@ -84,13 +88,23 @@ class Taken:
     """What became of some messages in one partition, read from its start."""
 
     def __init__(
-        self, messages: Sequence[StandIn], default: Format = Format.JSON, replay: Replay | None = None
+        self,
+        messages: Sequence[StandIn],
+        default: Format = Format.JSON,
+        replay: Replay | None = None,
     ) -> None:
         self.counts = Counts()
         until = 0 if replay is None else replay.until
         self.partition = Partition(3, Assembler(Mark(0, 0, NO_TIME, until)), replay)
         limits = OutputLimits(Cluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
-        intake = Intake(Decoder(SURFACES, default), Budget(), self.counts, ROUTE, limits, WorkerErrors(self.counts))
+        intake = Intake(
+            Decoder(SURFACES, default),
+            Budget(),
+            self.counts,
+            ROUTE,
+            limits,
+            WorkerErrors(self.counts),
+        )
         for message in messages:
             intake.take(self.partition, message, AT)
         self.partition.assembler.close_all()
@@ -108,7 +122,9 @@ class Taken:
 
 
 @pytest.mark.parametrize("default", Format)
-@pytest.mark.parametrize("value", [IN_JSON, b" \n" + IN_JSON, IN_PROTOBUF, b"\0\0\0\x01\x02" + IN_JSON])
+@pytest.mark.parametrize(
+    "value", [IN_JSON, b" \n" + IN_JSON, IN_PROTOBUF, b"\0\0\0\x01\x02" + IN_JSON]
+)
 def test_an_event_whose_headers_cannot_be_read_is_ranked_by_the_format_that_its_bytes_show(
     value: bytes, default: Format
 ) -> None:
@@ -129,17 +145,27 @@ def test_a_replay_judges_an_event_with_unreadable_headers_as_the_first_time() ->
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(None, "null-value"), (b"", "malformed"), (b"{", "malformed"), (b"\xff", "malformed"), (b"\0", "malformed")],
+    [
+        (None, "null-value"),
+        (b"", "malformed"),
+        (b"{", "malformed"),
+        (b"\xff", "malformed"),
+        (b"\0", "malformed"),
+    ],
 )
 def test_what_is_refused_with_unreadable_headers_is_a_letter_that_says_why_it_has_none(
     value: bytes | None, reason: str
 ) -> None:
     letter = Taken([unreadable(value, key_=b"\xff")]).letter
     assert (letter.reason, letter.key, letter.value, letter.headers) == (reason, b"\xff", value, [])
-    assert letter.message.startswith("headers: a name is not UTF-8, so this letter has none of the event's own; ")
+    assert letter.message.startswith(
+        "headers: a name is not UTF-8, so this letter has none of the event's own; "
+    )
 
 
-def test_a_refused_candidate_of_an_event_with_unreadable_headers_costs_its_siblings_nothing() -> None:
+def test_a_refused_candidate_of_an_event_with_unreadable_headers_costs_its_siblings_nothing() -> (
+    None
+):
     value = encoded(sound(candidates=[candidate("x"), candidate("y", features=[1.0])]))
     taken = Taken([unreadable(value)])
     assert taken.items == [("x",)]
@@ -157,7 +183,9 @@ def test_unreadable_headers_are_counted_each_time_and_logged_once() -> None:
     with capture_logs() as logs:
         taken = Taken([unreadable(IN_JSON, offset_=number) for number in range(5)])
     assert taken.counts.unreadable_headers == 5
-    assert [(entry["event"], entry["partition"], entry["offset"]) for entry in logs] == [("headers_unreadable", 3, 0)]
+    assert [(entry["event"], entry["partition"], entry["offset"]) for entry in logs] == [
+        ("headers_unreadable", 3, 0)
+    ]
 
 
 def test_headers_that_can_be_read_are_read_once_and_stand_on_a_dead_letter() -> None:

@@ -1,4 +1,6 @@
-"""A loop that hangs is noticed; one that waits for a limit of its own, and a machine that was paused, are not."""
+"""A loop that hangs is noticed; one that waits for a limit of its own, and a machine that was
+paused, are not.
+"""
 
 import threading
 

@@ -1,4 +1,5 @@
-"""`python -m tests.trial`: start a stack and workers, steer them or swap their models in mid-stream, print all, end it.
+"""`python -m tests.trial`: start a stack and workers, steer them or swap their models in
+mid-stream, print all, end it.
 
 Without a word both trials run, one after the other.
 """
@@ -28,15 +29,21 @@ Report = steering_report.Report | models_report.Report
 @click.option("--changes", type=click.IntRange(min=50), default=Limits.changes, show_default=True)
 @click.option("--seed", type=int, default=Limits.seed, show_default=True)
 @click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write each trial's report to this file as JSON, too."
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Write each trial's report to this file as JSON, too.",
 )
 def trial(which: str | None, changes: int, seed: int, json_file: Path | None) -> None:
-    """Turn weights, then swap models in mid-stream on a real Kafka and a real Redis, and judge every feed.
+    """Turn weights, then swap models in mid-stream on a real Kafka and a real Redis, and judge
+    every feed.
 
-    `steering` or `models` runs one of the two alone. Ends with 1 where anything is lost, doubled, torn, scored by a
-    wrong version, or acknowledged falsely. Times do not decide.
+    `steering` or `models` runs one of the two alone. Ends with 1 where anything is lost, doubled,
+    torn, scored by a wrong version, or acknowledged falsely. Times do not decide.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is ended on the way out
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(1)
+    )  # so that everything is ended on the way out
     trials: dict[str, Callable[[Rig], Report]] = {
         "steering": lambda rig: _steering(rig, replace(Limits(), changes=changes, seed=seed)),
         "models": lambda rig: _models(rig, replace(models_report.Limits(), seed=seed)),
@@ -47,7 +54,9 @@ def trial(which: str | None, changes: int, seed: int, json_file: Path | None) ->
             reports[name] = trials[name](rig)
             click.echo("\n".join([f"--- {name}", *reports[name].lines()]))
     if json_file is not None:
-        json_file.write_text(json.dumps({name: one.as_json() for name, one in reports.items()}, indent=2) + "\n")
+        json_file.write_text(
+            json.dumps({name: one.as_json() for name, one in reports.items()}, indent=2) + "\n"
+        )
     sys.exit(any(count for report in reports.values() for count in report.wrong.values()))
 
 

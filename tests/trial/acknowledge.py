@@ -16,7 +16,9 @@ _TIMEOUT_SECONDS = 20
 
 
 class Acknowledgement(NamedTuple):
-    """A version, the moments at which it was sent and acknowledged (ns), and how many workers were elsewhere then."""
+    """A version, the moments at which it was sent and acknowledged (ns), and how many workers were
+    elsewhere then.
+    """
 
     version: str
     sent: int
@@ -25,11 +27,18 @@ class Acknowledgement(NamedTuple):
 
 
 def acknowledge(
-    operators: Operators, statuses: Statuses, place: Place, texts: Texts, workers: int, head_start: float
+    operators: Operators,
+    statuses: Statuses,
+    place: Place,
+    texts: Texts,
+    workers: int,
+    head_start: float,
 ) -> Acknowledgement:
-    """Let the command wait for a set, write the set so many seconds later, and look around when the command speaks.
+    """Let the command wait for a set, write the set so many seconds later, and look around when the
+    command speaks.
 
-    The command needs about a second to start: with a longer head start it waits already when the set is written.
+    The command needs about a second to start: with a longer head start it waits already when the
+    set is written.
     """
     version = version_of(texts)
     assert version is not None, texts

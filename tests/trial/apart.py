@@ -1,4 +1,6 @@
-"""A function in a process of its own: what takes a moment down must not wait for another thread's turn."""
+"""A function in a process of its own: what takes a moment down must not wait for another thread's
+turn.
+"""
 
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -13,14 +15,18 @@ _SPAWN = get_context("spawn")
 
 
 class Signals(NamedTuple):
-    """What such a function takes first: it sets `ready` when it is, and returns soon after `stopping` is set."""
+    """What such a function takes first: it sets `ready` when it is, and returns soon after
+    `stopping` is set.
+    """
 
     ready: Event
     stopping: Event
 
 
 class Apart(Generic[T]):
-    """`function(signals, *arguments)` in a process of its own, killed at the end of the `with` block at the latest."""
+    """`function(signals, *arguments)` in a process of its own, killed at the end of the `with`
+    block at the latest.
+    """
 
     def __init__(self, function: Callable[..., T], *arguments: object) -> None:
         self._signals = Signals(_SPAWN.Event(), _SPAWN.Event())
@@ -35,7 +41,10 @@ class Apart(Generic[T]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.join()
@@ -48,5 +57,10 @@ class Apart(Generic[T]):
         return result
 
 
-def _answer(answer: Connection, function: Callable[..., Any], signals: Signals, arguments: tuple[object, ...]) -> None:
+def _answer(
+    answer: Connection,
+    function: Callable[..., Any],
+    signals: Signals,
+    arguments: tuple[object, ...],
+) -> None:
     answer.send(function(signals, *arguments))

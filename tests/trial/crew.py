@@ -11,7 +11,9 @@ from tests.trial.statuses import Statuses
 
 @contextmanager
 def start_crew(lane: Lane, workers: int, statuses: Statuses) -> Iterator[Running]:
-    """Run them for a while, from when each owns what it is to own. More workers than partitions are never ready."""
+    """Run them for a while, from when each owns what it is to own. More workers than partitions are
+    never ready.
+    """
     words = ["-m", "workers.cli", "worker", "--processes", str(workers)]
     with replace(WORKER, words=lambda _: words).start(lane.place) as running:
         running.wait_until(lambda: _shared_out(statuses.owners(), workers))
@@ -21,4 +23,6 @@ def start_crew(lane: Lane, workers: int, statuses: Statuses) -> Iterator[Running
 def _shared_out(owners: list[tuple[int, str]], workers: int) -> bool:
     """Whether each partition has one owner, and each worker has something to do."""
     working = {worker for _, worker in owners}
-    return [partition for partition, _ in owners] == list(range(PARTITIONS)) and len(working) == workers
+    return [partition for partition, _ in owners] == list(range(PARTITIONS)) and len(
+        working
+    ) == workers

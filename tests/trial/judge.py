@@ -1,7 +1,7 @@
 """What the feeds, the ledger and the statuses prove together. Pure.
 
-`ranked_at` and `applied_at` count whole milliseconds: each is taken as the end of its millisecond, so that no time is
-told too short, and some up to 1 ms too long.
+`ranked_at` and `applied_at` count whole milliseconds: each is taken as the end of its millisecond,
+so that no time is told too short, and some up to 1 ms too long.
 """
 
 from collections import Counter
@@ -52,8 +52,8 @@ class Times:
 class FeedCounts:
     """Each of these but the first two is to be 0.
 
-    `astray`: under a set that was not valid, or not in Redis by then. `unsound`: a record that is not whole, or whose
-    final scores are not the sums that it gives.
+    `astray`: under a set that was not valid, or not in Redis by then. `unsound`: a record that is
+    not whole, or whose final scores are not the sums that it gives.
     """
 
     requests: int
@@ -73,7 +73,9 @@ def count_feeds(sent: Sequence[int], feeds: Sequence[FeedSeen], eras: Sequence[E
         feeds=len(feeds),
         lost=lost,
         doubled=doubled,
-        astray=sum(feed.version not in since or ranked_by(feed) < since[feed.version] for feed in feeds),
+        astray=sum(
+            feed.version not in since or ranked_by(feed) < since[feed.version] for feed in feeds
+        ),
         unsound=sum(not feed.sound for feed in feeds),
     )
 
@@ -81,7 +83,9 @@ def count_feeds(sent: Sequence[int], feeds: Sequence[FeedSeen], eras: Sequence[E
 def lost_and_doubled(requests: int, fed: Iterable[int]) -> tuple[int, int]:
     """How many of so many requests have no feed, and how many feeds there are beyond one a request."""
     times = Counter(fed)
-    return sum(times[request] == 0 for request in range(requests)), sum(count - 1 for count in times.values())
+    return sum(times[request] == 0 for request in range(requests)), sum(
+        count - 1 for count in times.values()
+    )
 
 
 def ranked_by(feed: FeedSeen) -> int:
@@ -101,11 +105,13 @@ def woken(wakings: Sequence[Waking], span: Span) -> Times:
 
 @dataclass(frozen=True)
 class Applying:
-    """From HSET sent to applied, over changes and workers; and what was replaced before any status told of it.
+    """From HSET sent to applied, over changes and workers; and what was replaced before any status
+    told of it.
 
-    `times` are of the sets that a status told of. `or_later` leaves nothing out: until a worker stood on the set or on
-    a later one. `left_out_stood_ms` is the longest that a set stood which some worker left out; `never` is to be 0:
-    changes that a worker left out though nothing replaced them.
+    `times` are of the sets that a status told of. `or_later` leaves nothing out: until a worker
+    stood on the set or on a later one. `left_out_stood_ms` is the longest that a set stood which
+    some worker left out; `never` is to be 0: changes that a worker left out though nothing replaced
+    them.
     """
 
     times: Times
@@ -121,18 +127,23 @@ def applying(eras: Sequence[Era], heard: Sequence[AppliedSeen], workers: int) ->
     place = {era.version: number for number, era in enumerate(eras)}
     told = [one for one in heard if one.version in place]
     counts = Counter(one.version for one in told)
-    missing = [(era, workers - counts[era.version]) for era in eras if counts[era.version] < workers]
+    missing = [
+        (era, workers - counts[era.version]) for era in eras if counts[era.version] < workers
+    ]
     return Applying(
         times=Times.of(applied_by(one) - eras[place[one.version]].sent for one in told),
         or_later=Times.of(
             applied_by(one) - era.sent
             for worker in {one.worker for one in told}
-            for era, one in _first_at_or_after(eras, place, [one for one in told if one.worker == worker])
+            for era, one in _first_at_or_after(
+                eras, place, [one for one in told if one.worker == worker]
+            )
         ),
         push=Times.of(one.push_ms * MS for one in told if one.push_ms is not None),
         left_out=sum(count for era, count in missing if era.ended),
         left_out_stood_ms=max(
-            (round((e.replaced - e.returned) / MS, 2) for e, _ in missing if e.replaced), default=0.0
+            (round((e.replaced - e.returned) / MS, 2) for e, _ in missing if e.replaced),
+            default=0.0,
         ),
         never=sum(count for era, count in missing if not era.ended),
     )
@@ -146,7 +157,9 @@ def applied_by(one: AppliedSeen) -> int:
 def _first_at_or_after(
     eras: Sequence[Era], place: Mapping[str, int], told: Sequence[AppliedSeen]
 ) -> Iterator[tuple[Era, AppliedSeen]]:
-    """Each era with the first set that a worker told of which is that one or a later one, where there is one."""
+    """Each era with the first set that a worker told of which is that one or a later one, where
+    there is one.
+    """
     ordered = sorted(told, key=lambda one: place[one.version])
     begin = 0
     for one in ordered:
@@ -157,7 +170,9 @@ def _first_at_or_after(
 
 @dataclass(frozen=True)
 class Stale:
-    """How long after its set was replaced (HSET returned) a feed was still ranked under it; `share` of all feeds."""
+    """How long after its set was replaced (HSET returned) a feed was still ranked under it; `share`
+    of all feeds.
+    """
 
     times: Times
     share: float
@@ -175,11 +190,16 @@ def stale(feeds: Sequence[FeedSeen], eras: Sequence[Era], span: Span) -> Stale:
 def ranked_against(feeds: Sequence[FeedSeen], span: Span, version: str) -> int:
     """How many feeds were ranked within a span under another set."""
     return sum(
-        feed.version != version and feed.ranked_at * MS >= span.start and ranked_by(feed) <= span.end for feed in feeds
+        feed.version != version
+        and feed.ranked_at * MS >= span.start
+        and ranked_by(feed) <= span.end
+        for feed in feeds
     )
 
 
-def ranked_before(feeds: Sequence[FeedSeen], acknowledged: int, eras: Sequence[Era], version: str) -> int:
+def ranked_before(
+    feeds: Sequence[FeedSeen], acknowledged: int, eras: Sequence[Era], version: str
+) -> int:
     """How many feeds were ranked after a set was acknowledged (ns), and yet under an earlier one."""
     order = {era.version: place for place, era in enumerate(eras)}
     after = (feed for feed in feeds if feed.ranked_at * MS >= acknowledged)

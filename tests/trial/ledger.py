@@ -1,4 +1,6 @@
-"""Every content that the hash in Redis went through, and which sets were in force from when to when. Pure."""
+"""Every content that the hash in Redis went through, and which sets were in force from when to
+when. Pure.
+"""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ DEFAULT = Weights.of(dict.fromkeys(OBJECTIVES, 0.5))
 
 
 class Step(NamedTuple):
-    """One content of the hash, and the moments before the command that made it and after its reply (ns)."""
+    """One content of the hash, and the moments before the command that made it and after its reply
+    (ns).
+    """
 
     sent: int
     returned: int
@@ -21,9 +25,11 @@ class Step(NamedTuple):
 
 
 class Era(NamedTuple):
-    """One valid set: when it was sent and was there; when the hash held something else, and when that was valid; ns.
+    """One valid set: when it was sent and was there; when the hash held something else, and when
+    that was valid; ns.
 
-    A set that is followed at once by what workers refuse need never be seen: the one before it goes on.
+    A set that is followed at once by what workers refuse need never be seen: the one before it goes
+    on.
     """
 
     version: str
@@ -68,7 +74,9 @@ class Ledger:
 
 
 def version_of(content: Mapping[str, str]) -> str | None:
-    """The version of a whole set; None for one that workers must refuse. Judged apart from the workers' own rules."""
+    """The version of a whole set; None for one that workers must refuse. Judged apart from the
+    workers' own rules.
+    """
     try:
         values = {objective: float(text) for objective, text in content.items()}
     except ValueError:

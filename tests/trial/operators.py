@@ -1,4 +1,6 @@
-"""Those who turn the weights: by plain HSET, whole or torn or wrong, and two at once by compare and set."""
+"""Those who turn the weights: by plain HSET, whole or torn or wrong, and two at once by compare and
+set.
+"""
 
 import threading
 import time
@@ -8,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tests.trial.ledger import Ledger, version_of
 from tests.trial.plan import Change, Kind, Texts
-from workers.steering.connection import Link
+from workers.steering.connection import RedisLink
 from workers.steering.content import Fields, texts_of
 from workers.steering.history import Read, Written, read_entries, was_done, write
 from workers.steering.keys import Keys
@@ -25,7 +27,9 @@ _WRONG = {
 
 @dataclass
 class Races:
-    """How often two operators wrote at once, how often both had to read again, and where not exactly one won."""
+    """How often two operators wrote at once, how often both had to read again, and where not
+    exactly one won.
+    """
 
     run: int = 0
     read_again: int = 0
@@ -82,13 +86,17 @@ class Operators:
     def _hdel(self, name: str) -> None:
         sent = time.time_ns()
         self.client.hdel(self._key, name)
-        left = {objective: text for objective, text in self.ledger.content.items() if objective != name}
+        left = {
+            objective: text for objective, text in self.ledger.content.items() if objective != name
+        }
         self.ledger.note(sent, time.time_ns(), left)
 
     def _race(self, change: Change) -> None:
-        """Two operators read, then both write what they know nothing of each other: exactly one is to win.
+        """Two operators read, then both write what they know nothing of each other: exactly one is
+        to win.
 
-        Where a worker records a change by hand between their reading and their writing, neither does: they read again.
+        Where a worker records a change by hand between their reading and their writing, neither
+        does: they read again.
         """
         self.races.run += 1
         tries = self._attempt(change)
@@ -106,16 +114,22 @@ class Operators:
     def _attempt(self, change: Change) -> list["_Try"]:
         both = threading.Barrier(2)
         with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(lambda texts: self._try(texts, both), (change.texts, change.others)))
+            return list(
+                pool.map(lambda texts: self._try(texts, both), (change.texts, change.others))
+            )
 
     def _try(self, texts: Texts, both: threading.Barrier) -> "_Try":
         history = self.keys.history(SURFACE)
-        with Link(self.url) as link:
-            fields, newest = link.ask(("HGETALL", self._key), ("XREVRANGE", history, "+", "-", "COUNT", 1))
+        with RedisLink(self.url) as link:
+            fields, newest = link.ask(
+                ("HGETALL", self._key), ("XREVRANGE", history, "+", "-", "COUNT", 1)
+            )
             assert isinstance(fields, dict), fields
             revision = max((entry.revision for entry in read_entries(newest)), default=0)
             written = Written(texts, version_of(texts))
-            command = write(history, [(_read(self._key, fields), written)], revision, "trial", "two at once")
+            command = write(
+                history, [(_read(self._key, fields), written)], revision, "trial", "two at once"
+            )
             both.wait()
             sent = time.time_ns()
             (reply,) = link.ask(command)

@@ -16,8 +16,9 @@ _MS = 1_000_000
 class Outage:
     """What happened; `version` was in force before. Moments in ns since the epoch.
 
-    Redis is `gone` and `back`; a new set is written at `written` (empty until then, where it started again) and all
-    workers stand on it at `applied`. `heard`: all have a status again; None where the set was written at once.
+    Redis is `gone` and `back`; a new set is written at `written` (empty until then, where it
+    started again) and all workers stand on it at `applied`. `heard`: all have a status again; None
+    where the set was written at once.
     """
 
     name: str
@@ -30,7 +31,9 @@ class Outage:
 
     @property
     def applied_ms(self) -> float:
-        """From Redis's return, or from when the set was written where that is later, to all workers standing on it."""
+        """From Redis's return, or from when the set was written where that is later, to all workers
+        standing on it.
+        """
         return (self.applied - max(self.back, self.written)) / _MS
 
 
@@ -38,7 +41,8 @@ class Outage:
 class Outages:
     """How an outage is made: it lasts `seconds`, and an empty Redis is left empty for as long.
 
-    Up to a second more is drawn for each: workers try again twice a second, and are not to be met in step with that.
+    Up to a second more is drawn for each: workers try again twice a second, and are not to be met
+    in step with that.
     """
 
     redis: OwnRedis

@@ -35,7 +35,8 @@ _SHARES = {
 
 
 class Change(NamedTuple):
-    """One change: `pause` seconds after the last, with `gap` seconds between its halves where it has two.
+    """One change: `pause` seconds after the last, with `gap` seconds between its halves where it
+    has two.
 
     `texts` is the set that is written, `others` what the second operator writes.
     """
@@ -48,17 +49,24 @@ class Change(NamedTuple):
 
 
 def sets_of(seed: int, count: int) -> Iterator[Texts]:
-    """Valid sets, no value twice for one objective: so no two sets are alike, halves of two neither."""
+    """Valid sets, no value twice for one objective: so no two sets are alike, halves of two
+    neither.
+    """
     draw = random.Random(seed)
     steps = [draw.sample(range(1_000_001), count) for _ in OBJECTIVES]
     for values in zip(*steps, strict=True):
-        yield {objective: f"{step / 1_000_000:.6f}" for objective, step in zip(OBJECTIVES, values, strict=True)}
+        yield {
+            objective: f"{step / 1_000_000:.6f}"
+            for objective, step in zip(OBJECTIVES, values, strict=True)
+        }
 
 
 def plan(changes: int, seed: int, sets: Iterator[Texts]) -> list[Change]:
-    """About ten changes a second, and of every sixty the last fifteen at once; each kind is among the first ones.
+    """About ten changes a second, and of every sixty the last fifteen at once; each kind is among
+    the first ones.
 
-    What is refused comes alone: right behind a valid set it would keep workers from ever seeing that.
+    What is refused comes alone: right behind a valid set it would keep workers from ever seeing
+    that.
     """
     draw = random.Random(seed)
     return [_change(draw, number, sets) for number in range(changes)]

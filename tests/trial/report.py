@@ -25,7 +25,8 @@ class Limits(Scene):
 
 @dataclass(frozen=True)
 class Changes:
-    """The storm: how the changes were made (`kinds`), how long it and the calm before it lasted, what it led to.
+    """The storm: how the changes were made (`kinds`), how long it and the calm before it lasted,
+    what it led to.
 
     `woken_in_calm`, `woken_in_storm`: how late a process was woken that only sleeps.
     """
@@ -46,7 +47,9 @@ class Changes:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """`times`: from HSET sent to acknowledged. `false`: a worker stood on something else then, or ranked under it."""
+    """`times`: from HSET sent to acknowledged. `false`: a worker stood on something else then, or
+    ranked under it.
+    """
 
     times: Times
     false: int
@@ -88,7 +91,9 @@ class Report:
             "changes that a worker never applied": self.changes.applying.never,
             "races that not exactly one operator won": self.changes.races_wrong,
             "acknowledged falsely": self.acknowledged.false,
-            "feeds of an outage not under the last good set": sum(outage.against for outage in self.outages),
+            "feeds of an outage not under the last good set": sum(
+                outage.against for outage in self.outages
+            ),
         }
 
     def as_json(self) -> dict[str, Any]:

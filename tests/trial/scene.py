@@ -1,4 +1,6 @@
-"""What both trials have in common: workers under a stream that never stops, and how their reports begin and end."""
+"""What both trials have in common: workers under a stream that never stops, and how their reports
+begin and end.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +39,9 @@ class Scene:
         """What is sent."""
         return Load(self.seed, self.candidates)
 
-    def lines(self, machine: Machine, load: tuple[float, float], seconds: float, told_by: str) -> Iterator[str]:
+    def lines(
+        self, machine: Machine, load: tuple[float, float], seconds: float, told_by: str
+    ) -> Iterator[str]:
         """The head of a report; `told_by`: whose times count whole milliseconds."""
         yield from machine.lines()
         yield (
@@ -57,7 +61,9 @@ def counted_lines(requests: int, feeds: int, wrong: Mapping[str, int]) -> Iterat
 
 
 class Played(NamedTuple, Generic[Feed, Acts]):
-    """When each request was sent (ns), the feeds as they were read, when a sleeper woke, and what was done."""
+    """When each request was sent (ns), the feeds as they were read, when a sleeper woke, and what
+    was done.
+    """
 
     sent: list[int]
     feeds: list[Feed]

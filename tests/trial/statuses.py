@@ -1,6 +1,7 @@
 """What the workers say of themselves in Redis: looked up now, or every word of it overheard.
 
-MONITOR shows each status that is written, also one that the next replaces at once, and leaves the workers alone.
+MONITOR shows each status that is written, also one that the next replaces at once, and leaves the
+workers alone.
 """
 
 import ast
@@ -63,7 +64,9 @@ class Statuses:
 
     def owners(self) -> list[tuple[int, str]]:
         """Each partition that a worker says it owns, in order; twice where two say so."""
-        return sorted((partition, status.worker) for status in self._all() for partition in status.partitions)
+        return sorted(
+            (partition, status.worker) for status in self._all() for partition in status.partitions
+        )
 
     def models(self) -> list[dict[str, int]]:
         """By which version of each objective each worker scores the feeds of `home`."""
@@ -85,7 +88,11 @@ class Statuses:
 
     def _all(self) -> list[_Status]:
         workers: list[str] = self._client.zrange(f"{self._prefix}workers:live", 0, -1)
-        texts = self._client.mget([f"{self._prefix}workers:status:{worker}" for worker in workers]) if workers else []
+        texts = (
+            self._client.mget([f"{self._prefix}workers:status:{worker}" for worker in workers])
+            if workers
+            else []
+        )
         return [_decode(text) for text in texts if text is not None]
 
 

@@ -1,4 +1,6 @@
-"""How long the machine itself lets a process wait for its turn: what no program on it can be quicker than."""
+"""How long the machine itself lets a process wait for its turn: what no program on it can be
+quicker than.
+"""
 
 import time
 from typing import NamedTuple
@@ -9,7 +11,9 @@ _PERIOD_SECONDS = 0.005
 
 
 class Waking(NamedTuple):
-    """A process that was asleep for 5 ms woke at a moment (ns since the epoch), so many milliseconds late."""
+    """A process that was asleep for 5 ms woke at a moment (ns since the epoch), so many
+    milliseconds late.
+    """
 
     at: int
     late_ms: float

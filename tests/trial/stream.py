@@ -1,6 +1,8 @@
-"""The stream: requests sent at a steady rate, and their feeds as a reader under read_committed has them.
+"""The stream: requests sent at a steady rate, and their feeds as a reader under read_committed has
+them.
 
-Every moment is in nanoseconds since the epoch, of the one clock that `ranked_at` and `applied_at` are of.
+Every moment is in nanoseconds since the epoch, of the one clock that `ranked_at` and `applied_at`
+are of.
 """
 
 import json
@@ -22,7 +24,9 @@ T = TypeVar("T")
 
 
 class FeedSeen(NamedTuple):
-    """A feed: its request, when it was readable (ns), `ranked_at` (ms), its set, and whether its record is sound."""
+    """A feed: its request, when it was readable (ns), `ranked_at` (ms), its set, and whether its
+    record is sound.
+    """
 
     request: int
     came: int
@@ -31,7 +35,9 @@ class FeedSeen(NamedTuple):
     sound: bool
 
 
-def send_requests(signals: Signals, kafka: str, topic: str, load: Load, rate: float, events: int) -> list[int]:
+def send_requests(
+    signals: Signals, kafka: str, topic: str, load: Load, rate: float, events: int
+) -> list[int]:
     """Send until told to stop; for each request, the moment before its last event was sent."""
     sender = Sender.to(Cluster(kafka, {"linger.ms": "0"}), topic)
     sent: list[int] = []
@@ -52,7 +58,9 @@ def send_requests(signals: Signals, kafka: str, topic: str, load: Load, rate: fl
 
 
 def read_feeds(signals: Signals, kafka: str, topic: str, see: Callable[[Fetched], T]) -> list[T]:
-    """Read until told to stop, and then to the end of the topic; what `see` makes of each feed as it comes."""
+    """Read until told to stop, and then to the end of the topic; what `see` makes of each feed as
+    it comes.
+    """
     reader = Cluster(kafka).reader()
     reader.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     found: list[T] = []
@@ -70,14 +78,22 @@ def read_feeds(signals: Signals, kafka: str, topic: str, see: Callable[[Fetched]
 
 
 def _at_end(reader: Consumer, topic: str, read: dict[int, int]) -> bool:
-    ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=30.0)[1] for p in read}
+    ends = {
+        p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=30.0)[1] for p in read
+    }
     return all(read[partition] >= end for partition, end in ends.items())
 
 
 def see_feed(message: Fetched, candidates: int) -> FeedSeen:
     """A feed that is readable now."""
     came, feed, request = time.time_ns(), json.loads(message.value() or b""), request_of(message)
-    return FeedSeen(request, came, feed["ranked_at"], feed["weights"]["version"], is_sound(feed, request, candidates))
+    return FeedSeen(
+        request,
+        came,
+        feed["ranked_at"],
+        feed["weights"]["version"],
+        is_sound(feed, request, candidates),
+    )
 
 
 def request_of(message: Fetched) -> int:
@@ -86,13 +102,16 @@ def request_of(message: Fetched) -> int:
 
 
 def is_sound(feed: dict[str, Any], request: int, candidates: int) -> bool:
-    """Whether a record holds all its request's items, in order, each with the sum that the record itself gives."""
+    """Whether a record holds all its request's items, in order, each with the sum that the record
+    itself gives.
+    """
     items, weights = feed["items"], feed["weights"]["values"]
     order = [(-item["final_score"], item["item_id"].encode()) for item in items]
     return (
         feed["request_id"] == f"request-{request:06d}"
         and feed["completion"] == "full"
-        and {item["item_id"] for item in items} == {f"item-{request:06d}-{p:02d}" for p in range(candidates)}
+        and {item["item_id"] for item in items}
+        == {f"item-{request:06d}-{p:02d}" for p in range(candidates)}
         and [item["position"] for item in items] == list(range(candidates))
         and order == sorted(order)
         and feed["weights"]["version"] == Weights.of(weights).version

@@ -1,4 +1,6 @@
-"""The trial judges what it says: a tiny one on the real stack, of which only the counts are asserted."""
+"""The trial judges what it says: a tiny one on the real stack, of which only the counts are
+asserted.
+"""
 
 from collections import Counter
 
@@ -54,7 +56,13 @@ def test_a_page_has_every_line(report: Report) -> None:
     assert report.machine.cpu in page
     assert "seed 3" in page
     assert page.count("goal") == 4
-    for named in ("HSET to applied", "ranked under the old", "push to applied", "calm before", "two operators at once"):
+    for named in (
+        "HSET to applied",
+        "ranked under the old",
+        "push to applied",
+        "calm before",
+        "two operators at once",
+    ):
         assert named in page
     for count in report.wrong:
         assert f"  0 {count}" in page
@@ -63,7 +71,11 @@ def test_a_page_has_every_line(report: Report) -> None:
 # The judge, on what never happens in a good run
 
 A, B, C = ("a" * 12, "b" * 12, "c" * 12)
-ERAS = [Era(A, 0, 1 * MS, 10 * MS, 10 * MS), Era(B, 9 * MS, 10 * MS, 20 * MS, 20 * MS), Era(C, 19 * MS, 20 * MS)]
+ERAS = [
+    Era(A, 0, 1 * MS, 10 * MS, 10 * MS),
+    Era(B, 9 * MS, 10 * MS, 20 * MS, 20 * MS),
+    Era(C, 19 * MS, 20 * MS),
+]
 
 
 def feed(request: int, ranked_at: int, version: str, sound: bool = True) -> FeedSeen:
@@ -71,7 +83,13 @@ def feed(request: int, ranked_at: int, version: str, sound: bool = True) -> Feed
 
 
 def test_what_is_lost_doubled_astray_or_unsound_is_counted() -> None:
-    feeds = [feed(0, 5, A), feed(0, 5, A), feed(2, 5, B), feed(3, 12, "unknown"), feed(4, 12, B, sound=False)]
+    feeds = [
+        feed(0, 5, A),
+        feed(0, 5, A),
+        feed(2, 5, B),
+        feed(3, 12, "unknown"),
+        feed(4, 12, B, sound=False),
+    ]
     counts = count_feeds([0] * 5, feeds, ERAS)
     assert (counts.requests, counts.feeds) == (5, 5)
     assert (counts.lost, counts.doubled, counts.astray, counts.unsound) == (1, 1, 2, 1)
@@ -87,7 +105,9 @@ def test_a_set_that_a_worker_skipped_is_left_out_and_its_time_is_not() -> None:
 
 
 def test_a_feed_under_a_set_that_was_replaced_is_stale_since_then() -> None:
-    found = stale([feed(0, 5, A), feed(1, 14, A), feed(2, 30, C), feed(3, 30, A)], ERAS, Span(0, 30 * MS))
+    found = stale(
+        [feed(0, 5, A), feed(1, 14, A), feed(2, 30, C), feed(3, 30, A)], ERAS, Span(0, 30 * MS)
+    )
     assert (found.times.count, found.times.max_ms, found.share) == (1, 5.0, 0.5)
 
 
@@ -106,13 +126,23 @@ def test_a_ledger_knows_which_sets_were_in_force_and_until_when() -> None:
     first, second = version_of(good), version_of({**good, "quality": "0.3"})
     assert first is not None
     assert second is not None
-    assert ledger.eras() == [Era(DEFAULT.version, 0, 0, 2, 2), Era(first, 1, 2, 4, 6), Era(second, 5, 6)]
+    assert ledger.eras() == [
+        Era(DEFAULT.version, 0, 0, 2, 2),
+        Era(first, 1, 2, 4, 6),
+        Era(second, 5, 6),
+    ]
     assert ledger.in_force == second
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"quality": "nan"}, {"quality": ""}, {"engagement": "1.000001"}, {"clicks": "0.5"}, {"quality": "-0.1"}],
+    [
+        {"quality": "nan"},
+        {"quality": ""},
+        {"engagement": "1.000001"},
+        {"clicks": "0.5"},
+        {"quality": "-0.1"},
+    ],
     ids=str,
 )
 def test_what_workers_must_refuse_is_no_set(wrong: dict[str, str]) -> None:
@@ -125,14 +155,18 @@ def test_the_same_seed_plans_the_same_changes_and_no_two_sets_are_alike() -> Non
 
     assert planned(1) == planned(1) != planned(2)
     written = Counter(
-        text for sets in sets_of(1, 400) for text in (f"quality {sets['quality']}", f"e {sets['engagement']}")
+        text
+        for sets in sets_of(1, 400)
+        for text in (f"quality {sets['quality']}", f"e {sets['engagement']}")
     )
     assert set(written.values()) == {1}
 
 
 def test_what_is_refused_never_comes_in_a_burst() -> None:
     alone = [
-        change for change in plan(600, 1, sets_of(1, 1200)) if change.kind not in {"whole", "torn", "two operators"}
+        change
+        for change in plan(600, 1, sets_of(1, 1200))
+        if change.kind not in {"whole", "torn", "two operators"}
     ]
     assert len(alone) > 20
     assert all(change.pause >= 0.05 for change in alone)

@@ -1,4 +1,6 @@
-"""One whole trial: calm, changes, acknowledgements, outages, over one stream of requests that never stops."""
+"""One whole trial: calm, changes, acknowledgements, outages, over one stream of requests that never
+stops.
+"""
 
 import os
 import random
@@ -95,7 +97,12 @@ class Stage:
         self.say(f"{limits.acknowledged} changes, each waited for")
         return [
             acknowledge(
-                self.operators, self.statuses, self.lane.place, next(self.sets), limits.workers, draw.uniform(0.5, 2.0)
+                self.operators,
+                self.statuses,
+                self.lane.place,
+                next(self.sets),
+                limits.workers,
+                draw.uniform(0.5, 2.0),
             )
             for _ in range(limits.acknowledged)
         ]
@@ -138,10 +145,15 @@ def run_trial(rig: Rig, redis: OwnRedis, limits: Limits, say: Say) -> Report:
 
 
 @contextmanager
-def _workers(lane: Lane, limits: Limits, redis: OwnRedis, say: Say) -> Iterator[tuple[Stage, Running]]:
+def _workers(
+    lane: Lane, limits: Limits, redis: OwnRedis, say: Say
+) -> Iterator[tuple[Stage, Running]]:
     prefix = f"{lane.place.group}:"
     say(f"{limits.workers} workers")
-    with redis.client() as client, start_crew(lane, limits.workers, statuses := Statuses(client, prefix)) as running:
+    with (
+        redis.client() as client,
+        start_crew(lane, limits.workers, statuses := Statuses(client, prefix)) as running,
+    ):
         operators = Operators(client, redis.url, Keys(prefix))
         sets = sets_of(limits.seed, 2 * limits.changes + limits.acknowledged + limits.outages + 2)
         yield Stage(limits, lane, redis, operators, statuses, sets, say), running
@@ -180,7 +192,10 @@ class _Seen:
 
     def acknowledged(self) -> Acknowledged:
         eras, found = self.operators.ledger.eras(), self.played.acts.acknowledgements
-        behind = [judge.ranked_before(self.played.feeds, one.acknowledged, eras, one.version) for one in found]
+        behind = [
+            judge.ranked_before(self.played.feeds, one.acknowledged, eras, one.version)
+            for one in found
+        ]
         return Acknowledged(
             times=judge.Times.of(one.acknowledged - one.sent for one in found),
             false=sum(one.elsewhere for one in found) + sum(behind),

@@ -2,12 +2,12 @@
 
 The rules that make a feed exactly one:
 - An event is taken whole or refused whole; a request closes once, and its id is remembered after.
-- Stream time is the greatest record timestamp seen. An unknown request opens only while stream time has not passed
-  `requested_at + horizon`; the horizon is judged at opening only.
-- The low-water mark is the first offset of the oldest unpublished request. A replay starts there with the stream
-  time of then, and so judges every event as it was judged the first time.
-- A published request is forgotten when the stream time at the low-water mark has passed its horizon: from then on
-  any event of it is late by the horizon alone, in a replay too.
+- Stream time is the greatest record timestamp seen. An unknown request opens only while stream time
+  has not passed `requested_at + horizon`; the horizon is judged at opening only.
+- The low-water mark is the first offset of the oldest unpublished request. A replay starts there
+  with the stream time of then, and so judges every event as it was judged the first time.
+- A published request is forgotten when the stream time at the low-water mark has passed its
+  horizon: from then on any event of it is late by the horizon alone, in a replay too.
 """
 
 import math
@@ -32,8 +32,9 @@ FUTURE_MS = 60_000
 class Mark(NamedTuple):
     """What a commit writes down: enough to restore the partition from the two logs alone.
 
-    `low_water` is the first input offset that a restore replays, `time` the stream time (ms) before it, `next` the
-    first input offset not yet taken, `scan` the first output offset that a restore must read.
+    `low_water` is the first input offset that a restore replays, `time` the stream time (ms) before
+    it, `next` the first input offset not yet taken, `scan` the first output offset that a restore
+    must read.
     """
 
     low_water: int
@@ -50,10 +51,13 @@ class _Published(NamedTuple):
 class Assembler:
     """The open and the remembered requests of one partition. Not thread-safe; reads no clock.
 
-    `admit` is called with the id of each request that would open, and may refuse the event: it raises EventRefused.
+    `admit` is called with the id of each request that would open, and may refuse the event: it
+    raises EventRefused.
     """
 
-    def __init__(self, start: Mark, budget: Budget | None = None, admit: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, start: Mark, budget: Budget | None = None, admit: Callable[[str], None] | None = None
+    ) -> None:
         self.next = start.low_water
         self.stream_time = start.time
         self.ledger_end = start.scan
@@ -83,7 +87,9 @@ class Assembler:
             self._opening_time = self.stream_time
 
     def take(self, event: Event, offset: int, timestamp: int) -> list[RefusedCandidate]:
-        """Take an observed event; return its refused candidates. Raises EventRefused: late, conflict, future."""
+        """Take an observed event; return its refused candidates. Raises EventRefused: late,
+        conflict, future.
+        """
         request = self._open.get(event.request_id)
         if request is None:
             request = self._open_for(event, offset, timestamp)
@@ -109,9 +115,13 @@ class Assembler:
             limit = f"expected at most {FUTURE_MS} ms after the record's timestamp {timestamp}"
             raise EventRefused(Reason.FUTURE, f"requested_at: got {requested_at}, {limit}")
         if self.stream_time > requested_at + surface.horizon_ms:
-            horizon = f"stream time {self.stream_time} is past the horizon of {surface.horizon_ms} ms"
+            horizon = (
+                f"stream time {self.stream_time} is past the horizon of {surface.horizon_ms} ms"
+            )
             raise EventRefused(Reason.LATE, f"requested_at: got {requested_at}, but {horizon}")
-        request = OpenRequest(event, offset, self._opening_time, self.stream_time + surface.deadline_ms)
+        request = OpenRequest(
+            event, offset, self._opening_time, self.stream_time + surface.deadline_ms
+        )
         self._open[request_id] = request
         heappush(self._due, (request.due, offset, request_id))
         self._budget.requests += 1
@@ -169,7 +179,8 @@ class Assembler:
     def take_closed(self, room: float = math.inf) -> list[Request]:
         """Hand over closed requests, oldest closing first, until their candidates fill `room`.
 
-        An empty request takes the room of one candidate. Each stays unpublished until `publish` names it.
+        An empty request takes the room of one candidate. Each stays unpublished until `publish`
+        names it.
         """
         taken: list[Request] = []
         while room > 0 and (oldest := self._given_up or self._closed):
@@ -192,7 +203,9 @@ class Assembler:
     # What is published
 
     def publish(self, requests: list[Request]) -> None:
-        """Note that these requests' feeds stand in the output, at or after `ledger_end` as it is now."""
+        """Note that these requests' feeds stand in the output, at or after `ledger_end` as it is
+        now.
+        """
         self.held.forget(requests)
         for request in requests:
             del self._unpublished[request.request_id]
@@ -200,7 +213,9 @@ class Assembler:
             self.remember(request.request_id, expires, self.ledger_end)
 
     def remember(self, request_id: str, expires: int, ledger: int) -> None:
-        """Remember a published request until the stream time at the low-water mark has passed `expires` (ms)."""
+        """Remember a published request until the stream time at the low-water mark has passed
+        `expires` (ms).
+        """
         self._published[request_id] = _Published(expires, ledger)
         heappush(self._expiries, (expires, request_id))
 
@@ -208,7 +223,8 @@ class Assembler:
         """The mark to commit once everything taken so far has been published or dead-lettered."""
         low_water, time = self._low_water()
         if self.next >= self._replay_until:
-            # Before, an event of a published request may come that was accepted when the request was open.
+            # Before, an event of a published request may come that was accepted when the request
+            # was open.
             self._forget(time)
         remembered = next(iter(self._published.values()), None)
         scan = self.ledger_end if remembered is None else remembered.ledger
@@ -235,7 +251,9 @@ class Assembler:
     # What can be seen
 
     def replaying(self, offset: int) -> bool:
-        """Whether the record at `offset` was taken before a restore: its dead letters are out already."""
+        """Whether the record at `offset` was taken before a restore: its dead letters are out
+        already.
+        """
         return offset < self._replay_until
 
     @property

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Budget:
-    """Open requests and the bytes they hold. Past either bound the oldest request closes (`evicted`).
+    """Open requests and the bytes they hold. Past either bound the oldest request closes
+    (`evicted`).
 
-    A closed request waits for its models for `max_wait_seconds`, and counts meanwhile as an open one.
+    A closed request waits for its models for `max_wait_seconds`, and counts meanwhile as an open
+    one.
     """
 
     max_requests: int = 100_000
@@ -19,4 +21,6 @@ class Budget:
     @property
     def exceeded(self) -> bool:
         """Whether a request must close before more is taken."""
-        return self.requests > self.max_requests or (self.bytes_held > self.max_bytes and self.requests > 1)
+        return self.requests > self.max_requests or (
+            self.bytes_held > self.max_bytes and self.requests > 1
+        )

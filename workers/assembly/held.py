@@ -1,4 +1,6 @@
-"""Closed requests that wait for their models: held within the worker's budget, and each no longer than it may wait."""
+"""Closed requests that wait for their models: held within the worker's budget, and each no longer
+than it may wait.
+"""
 
 import math
 from collections import deque
@@ -10,7 +12,9 @@ from workers.ranking.request import Request
 
 
 class Held:
-    """Of one partition. A request that comes back and is held again waits no longer than it was to the first time."""
+    """Of one partition. A request that comes back and is held again waits no longer than it was to
+    the first time.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -30,7 +34,9 @@ class Held:
             self._budget.bytes_held += bytes_of(request)
 
     def is_overdue(self, request: Request, now: float) -> bool:
-        """Whether a request has waited for as long as it may: at once, where it may not wait at all."""
+        """Whether a request has waited for as long as it may: at once, where it may not wait at
+        all.
+        """
         return self._until.get(request.request_id, now + self._budget.max_wait_seconds) <= now
 
     def release(self) -> list[Request]:

@@ -6,7 +6,9 @@ from workers.ranking.request import Completion, Request
 
 _REQUEST_BYTES = 1200  # measured: the object, its dicts and its strings, before the first candidate
 _LOOSE_ROWS = 8  # joined as soon as there are as many: a row of its own costs 50 bytes, a growing buffer its holes
-_CANDIDATE_BYTES = 110  # measured: an id's string object and its place in the dict, beside its characters
+_CANDIDATE_BYTES = (
+    110  # measured: an id's string object and its place in the dict, beside its characters
+)
 
 
 class OpenRequest:
@@ -42,7 +44,9 @@ class OpenRequest:
         self.bytes_held = _REQUEST_BYTES
 
     def conflict(self, event: Event) -> str | None:
-        """Say in which field the event contradicts what is known of the request; None where it agrees."""
+        """Say in which field the event contradicts what is known of the request; None where it
+        agrees.
+        """
         if event.surface is not self.surface:
             return _differs("surface", event.surface.name, self.surface.name)
         if event.user_id != self.user_id:
@@ -54,7 +58,8 @@ class OpenRequest:
         return None
 
     def add(self, event: Event) -> list[RefusedCandidate]:
-        """Take the event's candidates; return every refused one, those past `max_candidates` included.
+        """Take the event's candidates; return every refused one, those past `max_candidates`
+        included.
 
         An item that stands in the request already changes nothing: the first counts.
         """
@@ -118,12 +123,16 @@ def _differs(field: str, got: object, known: object) -> str:
 
 
 def _past_the_limit(event: Event, indices: list[int]) -> list[RefusedCandidate]:
-    """Refuse the sound candidates at `indices`, each named by its place among all candidates of the event."""
+    """Refuse the sound candidates at `indices`, each named by its place among all candidates of the
+    event.
+    """
     taken = {candidate.place for candidate in event.refused}
     places = [p for p in range(len(event.candidates) + len(taken)) if p not in taken]
     allowed = f"expected at most max_candidates = {event.surface.max_candidates} a request"
     return [
-        RefusedCandidate(places[i], item_id, CandidateReason.TOO_MANY, f"item_id {item_id!r}: {allowed}")
+        RefusedCandidate(
+            places[i], item_id, CandidateReason.TOO_MANY, f"item_id {item_id!r}: {allowed}"
+        )
         for i, item_id in ((i, event.candidates[i].item_id) for i in indices)
     ]
 

@@ -1,11 +1,13 @@
-"""What became of the events that were read before a restore, so that a replay refuses none of them a second time.
+"""What became of the events that were read before a restore, so that a replay refuses none of them
+a second time.
 
 - Below `until` every event was read before, or may have been.
-- If all of them were judged by the rules of today, an event that is refused now was refused then: its dead letter is
-  out. This is the usual case, and nothing has to be known of single events.
-- If the rules were others, or nobody knows, only the two output topics tell. An event of which a dead letter is out is
-  not judged again. Nor is an event of a published request: it would only be late. Whatever else is refused now was
-  accepted before, or not read at all, and becomes a dead letter.
+- If all of them were judged by the rules of today, an event that is refused now was refused then:
+  its dead letter is out. This is the usual case, and nothing has to be known of single events.
+- If the rules were others, or nobody knows, only the two output topics tell. An event of which a
+  dead letter is out is not judged again. Nor is an event of a published request: it would only be
+  late. Whatever else is refused now was accepted before, or not read at all, and becomes a dead
+  letter.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,9 +15,11 @@ from typing import NamedTuple
 
 
 class PastLetter(NamedTuple):
-    """What a dead letter tells of its event. Offsets alone do not identify one: a topic may have been made again.
+    """What a dead letter tells of its event. Offsets alone do not identify one: a topic may have
+    been made again.
 
-    `key` is None if the event had none, or if the letter was too large to keep it (`has_key` is then False).
+    `key` is None if the event had none, or if the letter was too large to keep it (`has_key` is
+    then False).
     """
 
     is_partial: bool
@@ -35,13 +39,17 @@ def length_of(value: bytes | None) -> int:
 
 
 class Replay:
-    """Of one partition. `letters` by input offset; None if all below `until` was judged by the rules of today.
+    """Of one partition. `letters` by input offset; None if all below `until` was judged by the
+    rules of today.
 
     Only below `settled_until` an event may be settled: most replays need not look.
     """
 
     def __init__(
-        self, until: int, letters: Mapping[int, PastLetter] | None = None, published: Collection[str] = ()
+        self,
+        until: int,
+        letters: Mapping[int, PastLetter] | None = None,
+        published: Collection[str] = (),
     ) -> None:
         self.until = until
         self._letters = letters
@@ -62,7 +70,9 @@ class Replay:
             return True
         return key is not None and key.decode("utf-8", "replace") in self._published
 
-    def is_out(self, offset: int, key: bytes | None, value: bytes | None, *, is_partial: bool, message: str) -> bool:
+    def is_out(
+        self, offset: int, key: bytes | None, value: bytes | None, *, is_partial: bool, message: str
+    ) -> bool:
         """Whether the dead letter of an event that is refused now is out already.
 
         `is_partial` if the event is taken without some of its candidates, which the message names.

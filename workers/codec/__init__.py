@@ -1,1 +1,3 @@
-"""Bytes <-> values: the sole owner of the wire format. JSON, Protobuf, dead letters, the pointer, files of events."""
+"""Bytes <-> values: the sole owner of the wire format. JSON, Protobuf, dead letters, the pointer,
+files of events.
+"""

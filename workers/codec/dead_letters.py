@@ -1,7 +1,9 @@
-"""Dead letters: a refused event's own key, value and headers, with further headers that say why and from where.
+"""Dead letters: a refused event's own key, value and headers, with further headers that say why and
+from where.
 
-A letter that was refused twice has these headers twice: the last of each counts. One too large for its topic is cut,
-and says what it lacks: a letter that cannot be written would hold up its partition for ever.
+A letter that was refused twice has these headers twice: the last of each counts. One too large for
+its topic is cut, and says what it lacks: a letter that cannot be written would hold up its
+partition for ever.
 """
 
 from typing import NamedTuple
@@ -26,11 +28,13 @@ _FRAMING_BYTES = 10  # of one header: two lengths, as varints of at most five by
 
 
 class DeadLetter(NamedTuple):
-    """One dead letter. `headers` are the event's own; partition and offset are -1 where the letter does not say.
+    """One dead letter. `headers` are the event's own; partition and offset are -1 where the letter
+    does not say.
 
-    `value_bytes` is None if the letter is whole. Otherwise it was cut, and the event's value had that many bytes.
-    `key_bytes` is None if the key was kept. Otherwise `key` is None, and the event's key had that many bytes.
-    `headers_left_out` counts the event's own headers that were left out.
+    `value_bytes` is None if the letter is whole. Otherwise it was cut, and the event's value had
+    that many bytes. `key_bytes` is None if the key was kept. Otherwise `key` is None, and the
+    event's key had that many bytes. `headers_left_out` counts the event's own headers that were
+    left out.
     """
 
     reason: str
@@ -57,18 +61,25 @@ class FittedLetter(NamedTuple):
 def dead_letter_headers(
     headers: Headers | None, reason: str, message: str, topic: str, partition: int, offset: int
 ) -> Headers:
-    """The headers of a dead letter: the event's own first, then why it was refused and where it stood."""
+    """The headers of a dead letter: the event's own first, then why it was refused and where it
+    stood.
+    """
     said = (reason, message, topic, str(partition), str(offset))
-    ours = [(name, text.encode("utf-8", "backslashreplace")) for name, text in zip(_ALWAYS, said, strict=True)]
+    ours = [
+        (name, text.encode("utf-8", "backslashreplace"))
+        for name, text in zip(_ALWAYS, said, strict=True)
+    ]
     return [*(headers or ()), *((name, _cut(text, MESSAGE_BYTES)) for name, text in ours)]
 
 
-def fit_dead_letter(key: bytes | None, value: bytes | None, headers: Headers, limit_bytes: int) -> FittedLetter:
+def fit_dead_letter(
+    key: bytes | None, value: bytes | None, headers: Headers, limit_bytes: int
+) -> FittedLetter:
     """The letter in at most `limit_bytes`, its key and its headers included.
 
-    What is too large loses, one after the other until it fits: the end of its value, its own headers, the end of its
-    message, its key. Reason and place always stay, and a header says what is missing. `headers` come from
-    `dead_letter_headers`.
+    What is too large loses, one after the other until it fits: the end of its value, its own
+    headers, the end of its message, its key. Reason and place always stay, and a header says what
+    is missing. `headers` come from `dead_letter_headers`.
     """
     if _size(key, headers) + len(value or b"") <= limit_bytes:
         return FittedLetter(key, value, headers)
@@ -79,7 +90,12 @@ def fit_dead_letter(key: bytes | None, value: bytes | None, headers: Headers, li
     short: Headers = [(name, _cut(text or b"", _SHORTEST_MESSAGE)) for name, text in without_own]
     without_key: Headers = short if key is None else [*short, (KEY_BYTES, b"%d" % len(key))]
 
-    for kept_key, kept_headers in ((key, [*own, *ours]), (key, without_own), (key, short), (None, without_key)):
+    for kept_key, kept_headers in (
+        (key, [*own, *ours]),
+        (key, without_own),
+        (key, short),
+        (None, without_key),
+    ):
         room = limit_bytes - _size(kept_key, kept_headers)
         if room >= 0:
             return FittedLetter(kept_key, value and value[:room], kept_headers)
@@ -87,17 +103,27 @@ def fit_dead_letter(key: bytes | None, value: bytes | None, headers: Headers, li
 
 
 def _size(key: bytes | None, headers: Headers) -> int:
-    return len(key or b"") + sum(len(name.encode()) + len(text or b"") + _FRAMING_BYTES for name, text in headers)
+    return len(key or b"") + sum(
+        len(name.encode()) + len(text or b"") + _FRAMING_BYTES for name, text in headers
+    )
 
 
 def _cut(text: bytes, most: int) -> bytes:
     """UTF-8 in at most `most` bytes, cut between characters."""
-    return text if len(text) <= most else text[: most - 3].decode("utf-8", "ignore").encode() + b"..."
+    return (
+        text if len(text) <= most else text[: most - 3].decode("utf-8", "ignore").encode() + b"..."
+    )
 
 
-def read_dead_letter(key: bytes | None, value: bytes | None, headers: Headers | None) -> DeadLetter | None:
+def read_dead_letter(
+    key: bytes | None, value: bytes | None, headers: Headers | None
+) -> DeadLetter | None:
     """Read a letter; None where the record is none: it names no reason."""
-    said = {name: (text or b"").decode("utf-8", "replace") for name, text in headers or () if name in _OURS}
+    said = {
+        name: (text or b"").decode("utf-8", "replace")
+        for name, text in headers or ()
+        if name in _OURS
+    }
     if not said.get(REASON):
         return None
     return DeadLetter(

@@ -1,6 +1,8 @@
-"""Files of candidate events, for tools: JSON lines, or Protobuf messages that each follow their length (a varint).
+"""Files of candidate events, for tools: JSON lines, or Protobuf messages that each follow their
+length (a varint).
 
-An event is handed on as its bytes, sound or not: the decoder judges it, and the tool names its line.
+An event is handed on as its bytes, sound or not: the decoder judges it, and the tool names its
+line.
 """
 
 import json
@@ -17,7 +19,7 @@ from workers.codec.generated.candidate_pb2 import CandidateEvent
 from workers.codec.json_events import parse as parse_json
 from workers.codec.protobuf_events import parse as parse_protobuf
 from workers.codec.protobuf_events import plain
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.refusal import EventRefused, Reason
 
 MESSAGE_BYTES = 64 * 1024 * 1024
@@ -26,11 +28,15 @@ _VARINT_BYTES = 5
 
 
 class EventFileBroken(Failure):
-    """The file ends within a message, or is no file of messages: nothing after this place can be read."""
+    """The file ends within a message, or is no file of messages: nothing after this place can be
+    read.
+    """
 
 
 class RawEvent(NamedTuple):
-    """One event of a file. `line` counts from 1: the line of JSON, or which message of Protobuf it is."""
+    """One event of a file. `line` counts from 1: the line of JSON, or which message of Protobuf it
+    is.
+    """
 
     value: bytes
     format: Format
@@ -38,7 +44,8 @@ class RawEvent(NamedTuple):
 
 
 def read_events(stream: BinaryIO, form: Format | None = None) -> Iterator[RawEvent]:
-    """Read event after event; without a format, it is found by looking at the first. Blank lines are passed over.
+    """Read event after event; without a format, it is found by looking at the first. Blank lines
+    are passed over.
 
     Raises EventFileBroken, naming the message.
     """
@@ -49,7 +56,9 @@ def read_events(stream: BinaryIO, form: Format | None = None) -> Iterator[RawEve
 
 
 def _look(stream: BinaryIO) -> tuple[bytes, Format]:
-    """Read as much as the first message would take: it is Protobuf if an event with a request_id stands there."""
+    """Read as much as the first message would take: it is Protobuf if an event with a request_id
+    stands there.
+    """
     prefix, length = _length(stream)
     if not length or length > MESSAGE_BYTES:
         return prefix, Format.JSON
@@ -84,10 +93,14 @@ def _message(stream: BinaryIO, number: int) -> bytes | None:
     if not prefix:
         return None
     if length is None or length > MESSAGE_BYTES:
-        raise EventFileBroken(f"message {number}: its length is unreadable, expected length-delimited Protobuf")
+        raise EventFileBroken(
+            f"message {number}: its length is unreadable, expected length-delimited Protobuf"
+        )
     message = stream.read(length)
     if len(message) < length:
-        raise EventFileBroken(f"message {number}: the file ends after {len(message)} of its {length} bytes")
+        raise EventFileBroken(
+            f"message {number}: the file ends after {len(message)} of its {length} bytes"
+        )
     return message
 
 
@@ -109,7 +122,8 @@ def _raw_fields(value: bytes) -> dict[str, msgspec.Raw]:
     try:
         return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError):
-        # Stricter than the truth, even in what it skips: a lone surrogate in one candidate spoils no other field.
+        # Stricter than the truth, even in what it skips: a lone surrogate in one candidate spoils
+        # no other field.
         event = parse_json(value)
     if not isinstance(event, dict):
         raise EventRefused(Reason.MALFORMED, "JSON: expected an object")
@@ -127,13 +141,17 @@ def request_id_of(value: bytes, form: Format) -> str | None:
 
 
 def restamp(value: bytes, form: Format, requested_at: int) -> bytes:
-    """The event with another `requested_at` (ms), all else as it was. Raises EventRefused: malformed."""
+    """The event with another `requested_at` (ms), all else as it was. Raises EventRefused:
+    malformed.
+    """
     if form is Format.PROTOBUF:
         message = parse_protobuf(value)
         message.requested_at = requested_at
         changed: bytes = message.SerializeToString()
         return changed
-    return msgspec.json.encode(_raw_fields(value) | {"requested_at": msgspec.Raw(b"%d" % requested_at)})
+    return msgspec.json.encode(
+        _raw_fields(value) | {"requested_at": msgspec.Raw(b"%d" % requested_at)}
+    )
 
 
 def feature_names(value: bytes, form: Format) -> list[frozenset[str]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from workers.codec import json_feeds, protobuf_feeds
 from workers.codec.formats import Format, Headers, seen_format, stated_format
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.feed import Feed
 from workers.ranking.refusal import EventRefused
 
@@ -29,10 +29,11 @@ class Published(NamedTuple):
 def encode_feed(feed: Feed, form: Format, limit_bytes: int) -> bytes:
     """Encode a feed into at most `limit_bytes`.
 
-    Where it is larger, the longest beginning of its items that fits is kept and `truncated` counts the rest. Where not
-    even the feed without items fits, because too many are `removed` or `defaulted`, those lists are left out, whole,
-    `unlisted` counts the removed, and the items are cut again. (Whose names are too long for a record are too long for
-    it as items, too: where `defaulted` is left out, `truncated`, `unlisted` or `below_top_k` stands.) Raises ValueError
+    Where it is larger, the longest beginning of its items that fits is kept and `truncated` counts
+    the rest. Where not even the feed without items fits, because too many are `removed` or
+    `defaulted`, those lists are left out, whole, `unlisted` counts the removed, and the items are
+    cut again. (Whose names are too long for a record are too long for it as items, too: where
+    `defaulted` is left out, `truncated`, `unlisted` or `below_top_k` stands.) Raises ValueError
     where what is left does not fit either: the limit is far too small.
     """
     value = _encode(feed, form)
@@ -60,7 +61,9 @@ def _without_lists(feed: Feed) -> Feed:
 
 
 def _first(feed: Feed, count: int) -> Feed:
-    return replace(feed, items=feed.items[:count], truncated=feed.truncated + len(feed.items) - count)
+    return replace(
+        feed, items=feed.items[:count], truncated=feed.truncated + len(feed.items) - count
+    )
 
 
 def feed_headers(form: Format) -> Headers:

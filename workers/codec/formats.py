@@ -1,7 +1,10 @@
-"""In which format a record's value is written: its `content-type` header, Confluent's framing, or the default.
+"""In which format a record's value is written: its `content-type` header, Confluent's framing, or
+the default.
 
-- The last header `content-type` counts; its name and value are case-insensitive, parameters are ignored.
-- A value that begins with a zero byte is framed: neither a JSON document nor a Protobuf message begins so.
+- The last header `content-type` counts; its name and value are case-insensitive, parameters are
+  ignored.
+- A value that begins with a zero byte is framed: neither a JSON document nor a Protobuf message
+  begins so.
 """
 
 from enum import StrEnum
@@ -34,7 +37,9 @@ _BY_CONTENT_TYPE = {content_type: form for form, content_type in _CONTENT_TYPES.
 
 
 def stated_format(headers: Headers | None) -> Format | None:
-    """The format that the headers state, None where they state none. Raises EventRefused: unknown-content-type."""
+    """The format that the headers state, None where they state none. Raises EventRefused:
+    unknown-content-type.
+    """
     for name, value in reversed(headers or ()):
         if name.lower() == "content-type":
             return _BY_CONTENT_TYPE.get(value or b"") or _read_content_type(value)
@@ -58,9 +63,9 @@ def _shown(value: bytes | None) -> str:
 def seen_format(value: bytes) -> Format:
     """The format that a value shows, for an event or a feed that does not state one.
 
-    JSON begins with a brace, perhaps after whitespace. A message of Protobuf may begin with whitespace and a brace too,
-    since the tag of `request_id` is a line feed. But it also names its surface, and the tag of that is a control
-    character, which JSON never holds.
+    JSON begins with a brace, perhaps after whitespace. A message of Protobuf may begin with
+    whitespace and a brace too, since the tag of `request_id` is a line feed. But it also names its
+    surface, and the tag of that is a control character, which JSON never holds.
     """
     if value[:1] == b"{":
         return Format.JSON
@@ -69,12 +74,15 @@ def seen_format(value: bytes) -> Format:
 
 
 def unframe(value: bytes, stated: Format | None) -> tuple[Format, bytes]:
-    """Take Confluent's framing off. Without a stated format the payload is JSON where it begins like an object.
+    """Take Confluent's framing off. Without a stated format the payload is JSON where it begins
+    like an object.
 
     Raises EventRefused: malformed, where the value ends within the framing.
     """
     if len(value) < FRAME_BYTES:
-        raise _bad_framing(f"got {len(value)} bytes, expected a zero byte, four bytes of schema id and a payload")
+        raise _bad_framing(
+            f"got {len(value)} bytes, expected a zero byte, four bytes of schema id and a payload"
+        )
     payload = value[FRAME_BYTES:]
     if (stated or seen_format(payload)) is Format.JSON:
         return Format.JSON, payload
@@ -82,7 +90,9 @@ def unframe(value: bytes, stated: Format | None) -> tuple[Format, bytes]:
 
 
 def _message_index_end(payload: bytes) -> int:
-    """Where the path to the message's type ends: a zigzag count and as many indexes; a lone zero is the first type."""
+    """Where the path to the message's type ends: a zigzag count and as many indexes; a lone zero is
+    the first type.
+    """
     count, place = _read_zigzag(payload, 0)
     if count < 0:
         raise _bad_framing(f"got {count} message indexes, expected at least 0")

@@ -1,8 +1,9 @@
 """Candidate events in JSON: a fast path for sound events, and the truth for all others.
 
-The fast path takes only what the truth takes, with an equal event; whatever it cannot decide at once it leaves to
-the truth, which finds out what is wrong. Of duplicate keys the last counts, even after a first of the wrong type.
-`NaN` and `Infinity` are no JSON. A number too large for float64 is infinite, and so no finite feature.
+The fast path takes only what the truth takes, with an equal event; whatever it cannot decide at
+once it leaves to the truth, which finds out what is wrong. Of duplicate keys the last counts, even
+after a first of the wrong type. `NaN` and `Infinity` are no JSON. A number too large for float64 is
+infinite, and so no finite feature.
 """
 
 import json
@@ -13,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES, judge
-from workers.codec.sources import Sources
+from workers.codec.sources import SourceNames
 from workers.ranking.event import Candidate, Event
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
 from workers.ranking.surface import Surface, Surfaces
@@ -43,7 +44,9 @@ class _Event(Struct, gc=False):
 
 
 class _Plan(NamedTuple):
-    """A surface, and what packs its features; `bare` is the row of a candidate without any, where it may come so."""
+    """A surface, and what packs its features; `bare` is the row of a candidate without any, where
+    it may come so.
+    """
 
     surface: Surface
     pack_positional: Callable[[Sequence[float]], bytes]
@@ -54,12 +57,12 @@ class _Plan(NamedTuple):
 class JsonEvents:
     """Decodes JSON events of some surfaces."""
 
-    def __init__(self, surfaces: Surfaces, sources: Sources) -> None:
+    def __init__(self, surfaces: Surfaces, sources: SourceNames) -> None:
         self._surfaces, self._sources = surfaces, sources
         self._plans = {name: _plan(surface) for name, surface in surfaces.items()}
         self._decode = msgspec.json.Decoder(_Event).decode
 
-    def truth(self, value: bytes, key: bytes | None) -> Event:
+    def checked(self, value: bytes, key: bytes | None) -> Event:
         """Judge every field on its own. Raises EventRefused."""
         return judge(parse(value), value, key, self._surfaces, self._sources)
 
@@ -70,7 +73,11 @@ class JsonEvents:
                 value.decode()  # the typed decoder does not look into strings that it skips
             wire = self._decode(value)
             plan = self._plans.get(wire.surface)
-            if plan is None or key != wire.request_id.encode() or not (wire.candidates or wire.last):
+            if (
+                plan is None
+                or key != wire.request_id.encode()
+                or not (wire.candidates or wire.last)
+            ):
                 return None
             return _pack(wire, plan, self._sources)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, CandidateRefused):
@@ -82,8 +89,10 @@ def _plan(surface: Surface) -> _Plan:
     return _Plan(surface, features.pack_positional, features.pack_named, surface.absent_row)
 
 
-def _pack(wire: _Event, plan: _Plan, sources: Sources) -> Event | None:
-    """The hot loop. None where an id or a source has too many bytes, or features lack. Raises CandidateRefused."""
+def _pack(wire: _Event, plan: _Plan, sources: SourceNames) -> Event | None:
+    """The hot loop. None where an id or a source has too many bytes, or features lack. Raises
+    CandidateRefused.
+    """
     surface, pack_positional, pack_named, bare = plan
     request_id, user_id = wire.request_id, wire.user_id
     fits = True
@@ -113,7 +122,9 @@ def _pack(wire: _Event, plan: _Plan, sources: Sources) -> Event | None:
     if not fits:
         return None
     at, expected, last = wire.requested_at, wire.expected, wire.last is True
-    return _new(Event, (request_id, surface, user_id, at, expected, last, candidates, [], missing, unknown))
+    return _new(
+        Event, (request_id, surface, user_id, at, expected, last, candidates, [], missing, unknown)
+    )
 
 
 def _fits(text: str) -> bool:
@@ -137,7 +148,8 @@ def _no_json(constant: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int | float:
-    # Past these digits every integer is out of range wherever an integer is expected, and slow to read.
+    # Past these digits every integer is out of range wherever an integer is expected, and slow to
+    # read.
     return int(digits) if len(digits) <= _EXACT_DIGITS else float(digits)
 
 

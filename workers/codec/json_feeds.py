@@ -88,7 +88,9 @@ def encode(feed: Feed) -> bytes:
             dict(feed.models),
             [
                 _Item(item_id, position, final_score, scores_of(*scores), source, adjustments)
-                for position, (item_id, final_score, scores, source, adjustments) in enumerate(feed.items)
+                for position, (item_id, final_score, scores, source, adjustments) in enumerate(
+                    feed.items
+                )
             ],
             [
                 _Removal(item_id, reason, source, scores_of(*scores) if scores else {})
@@ -110,7 +112,9 @@ def _scores_type(objectives: tuple[str, ...]) -> Callable[..., Any]:
     """Makes what is written like a dict of scores and costs a quarter of it."""
     names = {f"score_{place}": objective for place, objective in enumerate(objectives)}
     try:
-        return msgspec.defstruct("_Scores", [(name, float) for name in names], rename=names, gc=False)
+        return msgspec.defstruct(
+            "_Scores", [(name, float) for name in names], rename=names, gc=False
+        )
     except ValueError:  # a name that JSON has to escape
         return lambda *scores: dict(zip(objectives, scores, strict=True))
 
@@ -130,7 +134,10 @@ def decode(value: bytes) -> Feed:
         arm=wire.arm,
         weights=Weights(wire.weights.values, wire.weights.version),
         models=wire.models,
-        items=[FeedItem(i.item_id, i.final_score, _scores(i, objectives), i.source, i.adjustments) for i in wire.items],
+        items=[
+            FeedItem(i.item_id, i.final_score, _scores(i, objectives), i.source, i.adjustments)
+            for i in wire.items
+        ],
         removed=[_removal(r, objectives) for r in wire.removed],
         truncated=wire.truncated,
         below_top_k=wire.below_top_k,
@@ -143,7 +150,9 @@ def decode(value: bytes) -> Feed:
 
 
 def _removal(wire: _Removal, objectives: tuple[str, ...]) -> Removal:
-    return Removal(wire.item_id, wire.reason, wire.source, _scores(wire, objectives) if wire.scores else ())
+    return Removal(
+        wire.item_id, wire.reason, wire.source, _scores(wire, objectives) if wire.scores else ()
+    )
 
 
 def _scores(item: _Item | _Removal, objectives: tuple[str, ...]) -> tuple[float, ...]:

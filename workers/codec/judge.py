@@ -1,12 +1,16 @@
-"""The rules of a candidate event, in one place: the truth that the fast paths of every format must agree with.
+"""The rules of a candidate event, in one place: the truth that the fast paths of every format must
+agree with.
 
-- The envelope is judged first, field by field, then the surface, then the key: what is wrong there refuses the event.
+- The envelope is judged first, field by field, then the surface, then the key: what is wrong there
+  refuses the event.
 - What is wrong with one candidate refuses that candidate only.
-- Types are strict: `true` is no number, `"1"` is no number, `3.0` is no integer. Unknown keys are not looked at, nor
-  are features that the feature set does not have: a producer may add them first, of any type.
+- Types are strict: `true` is no number, `"1"` is no number, `3.0` is no integer. Unknown keys are
+  not looked at, nor are features that the feature set does not have: a producer may add them first,
+  of any type.
 
-An event comes here as plain values: what JSON gives, or the same made of Protobuf. There a candidate's `features` may
-also be bytes (float32), or a tuple of field names where more than one field was given.
+An event comes here as plain values: what JSON gives, or the same made of Protobuf. There a
+candidate's `features` may also be bytes (float32), or a tuple of field names where more than one
+field was given.
 """
 
 import reprlib
@@ -14,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, TypeGuard
 
-from workers.codec.sources import Sources
+from workers.codec.sources import SourceNames
 from workers.ranking.event import Candidate, Event
 from workers.ranking.features import FeatureSet
 from workers.ranking.refusal import (
@@ -55,8 +59,12 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
-def judge(event: object, raw: bytes, key: bytes | None, surfaces: Surfaces, sources: Sources) -> Event:
-    """Judge a whole event; `raw` is its bytes, for the identity of candidates without one. Raises EventRefused."""
+def judge(
+    event: object, raw: bytes, key: bytes | None, surfaces: Surfaces, sources: SourceNames
+) -> Event:
+    """Judge a whole event; `raw` is its bytes, for the identity of candidates without one. Raises
+    EventRefused.
+    """
     if not isinstance(event, dict):
         raise EventRefused(Reason.INVALID, f"event: got {shown(event)}, expected an object")
     request_id = _id(event, "request_id")
@@ -95,10 +103,14 @@ def known_surface(name: str, surfaces: Surfaces) -> Surface:
 
 
 def check_key(key: bytes | None, request_id: str) -> None:
-    """Raises EventRefused: key-mismatch. The key decides the partition: another one would split the request."""
+    """Raises EventRefused: key-mismatch. The key decides the partition: another one would split the
+    request.
+    """
     if key != request_id.encode():
         got = "no key" if key is None else shown(key.decode("utf-8", "backslashreplace"))
-        raise EventRefused(Reason.KEY, f"key: got {got}, expected the request_id {shown(request_id)}")
+        raise EventRefused(
+            Reason.KEY, f"key: got {got}, expected the request_id {shown(request_id)}"
+        )
 
 
 # The envelope
@@ -146,7 +158,9 @@ def _is_integer(value: object, most: int) -> TypeGuard[int]:
 def _requested_at(event: Fields) -> int:
     value = event.get("requested_at", _ABSENT)
     if not _is_integer(value, LATEST_MS):
-        raise _wrong("requested_at", value, f"an integer of milliseconds since the epoch, 0 to {LATEST_MS}")
+        raise _wrong(
+            "requested_at", value, f"an integer of milliseconds since the epoch, 0 to {LATEST_MS}"
+        )
     return value
 
 
@@ -179,7 +193,7 @@ def _candidates(event: Fields, last: bool) -> Sequence[object]:
 class _Candidates:
     """The judged candidates of one event, in its order."""
 
-    def __init__(self, surface: Surface, raw: bytes, sources: Sources) -> None:
+    def __init__(self, surface: Surface, raw: bytes, sources: SourceNames) -> None:
         self._surface, self._sources = surface, sources
         self._digest = blake2b(raw, digest_size=16)
         self.sound: list[Candidate] = []
@@ -195,7 +209,9 @@ class _Candidates:
             identity = self._identity(place, candidate)
             self.refused.append(RefusedCandidate(place, identity, refusal.reason, refusal.message))
             return
-        self.sound.append(Candidate(item_id, self._sources[source] if source else None, features.row))
+        self.sound.append(
+            Candidate(item_id, self._sources[source] if source else None, features.row)
+        )
         self.missing += features.missing
         self.unknown += features.unknown
 
@@ -247,7 +263,9 @@ def _features(fields: Fields, surface: Surface) -> _Row:
 
 
 def _is_without(value: object) -> bool:
-    """Whether no number is given in any way. Protobuf cannot tell an empty list or map from none, so nor does JSON."""
+    """Whether no number is given in any way. Protobuf cannot tell an empty list or map from none,
+    so nor does JSON.
+    """
     return value is _ABSENT or value is None or value in ([], {})
 
 

@@ -1,7 +1,9 @@
-"""Files of look-ups, for tools: JSON lines of sets and features by their keys in Redis, without a prefix.
+"""Files of look-ups, for tools: JSON lines of sets and features by their keys in Redis, without a
+prefix.
 
-A line is `{"key": "seen:u-1", "members": ["a", "b"]}` or `{"key": "features:posts:a", "features": [1.5, 8.0]}`. What
-no line says is as it is in Redis without that key: a set that holds nothing, an item without features.
+A line is `{"key": "seen:u-1", "members": ["a", "b"]}` or `{"key": "features:posts:a", "features":
+[1.5, 8.0]}`. What no line says is as it is in Redis without that key: a set that holds nothing, an
+item without features.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,9 +11,9 @@ from dataclasses import dataclass
 
 from workers.codec.json_events import parse
 from workers.codec.judge import AN_ID, is_id, numbers, shown
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.drop_set import FEATURES
-from workers.ranking.lookup import Answers, Questions, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
 from workers.ranking.refusal import CandidateRefused, EventRefused
 from workers.ranking.surface import Surfaces
 
@@ -27,16 +29,18 @@ class LookupFile:
     sets: Mapping[SetOf, frozenset[str]]
     features: Mapping[str, Mapping[str, bytes]]
 
-    def __call__(self, questions: Questions) -> Answers:
+    def __call__(self, questions: LookupQuery) -> LookupResult:
         nothing: frozenset[str] = frozenset()
-        return Answers(
+        return LookupResult(
             {one: self.sets.get(one, nothing) for one in questions.sets},
             {name: self.features.get(name, {}) for name in questions.features},
         )
 
 
 def read_lookups(lines: Iterable[bytes], surfaces: Surfaces) -> LookupFile:
-    """Read a file for these surfaces; blank lines are passed over. Raises LookupFileBroken, naming the line."""
+    """Read a file for these surfaces; blank lines are passed over. Raises LookupFileBroken, naming
+    the line.
+    """
     reader = _Reader(surfaces)
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -74,8 +78,13 @@ class _Reader:
 
     def _take_set(self, key: str, one: SetOf, members: object) -> None:
         if one.name not in self._names:
-            known = [*(f"{name}:..." for name in self._names), *(f"{FEATURES}:{name}:..." for name in self.features)]
-            raise _Wrong(f"key: got {shown(key)}, expected one that a surface looks up: {', '.join(known) or 'none'}")
+            known = [
+                *(f"{name}:..." for name in self._names),
+                *(f"{FEATURES}:{name}:..." for name in self.features),
+            ]
+            raise _Wrong(
+                f"key: got {shown(key)}, expected one that a surface looks up: {', '.join(known) or 'none'}"
+            )
         if one in self.sets:
             raise _Wrong(f"key: got {shown(key)} for the second time, expected each key once")
         if not isinstance(members, list):
@@ -88,7 +97,10 @@ class _Reader:
     def _take_features(self, key: str, rest: str, values: object) -> None:
         name, _, item_id = rest.partition(":")
         if name not in self.features or not is_id(item_id):
-            expected = " or ".join(f"{FEATURES}:{known}:{{item_id}}" for known in self.features) or "no features here"
+            expected = (
+                " or ".join(f"{FEATURES}:{known}:{{item_id}}" for known in self.features)
+                or "no features here"
+            )
             raise _Wrong(f"key: got {shown(key)}, expected {expected}")
         if item_id in self.features[name]:
             raise _Wrong(f"key: got {shown(key)} for the second time, expected each key once")

@@ -11,7 +11,9 @@ from workers.ranking.weights import Weights
 
 
 def encode(feed: Feed) -> bytes:
-    """The whole record. Objectives stand in the order in which they are summed; items' scores run in parallel."""
+    """The whole record. Objectives stand in the order in which they are summed; items' scores run
+    in parallel.
+    """
     wire = RankedFeed(
         request_id=feed.request_id,
         surface=feed.surface,
@@ -30,7 +32,9 @@ def encode(feed: Feed) -> bytes:
         defaulted=feed.defaulted,
     )
     if feed.diversity is not None:
-        wire.diversity.CopyFrom(RankedFeed.Diversity(decay=feed.diversity.decay, floor=feed.diversity.floor))
+        wire.diversity.CopyFrom(
+            RankedFeed.Diversity(decay=feed.diversity.decay, floor=feed.diversity.floor)
+        )
     for name, weight in feed.weights.values.items():
         wire.objectives.add(name=name, weight=weight, model_version=feed.models.get(name))
     _add_items(wire, feed)
@@ -40,7 +44,9 @@ def encode(feed: Feed) -> bytes:
 
 def _add_items(wire: RankedFeed, feed: Feed) -> None:
     for position, (item_id, final_score, scores, source, adjustments) in enumerate(feed.items):
-        item = wire.items.add(item_id=item_id, position=position, final_score=final_score, scores=scores)
+        item = wire.items.add(
+            item_id=item_id, position=position, final_score=final_score, scores=scores
+        )
         if source is not None:
             item.source = source
         for name, value in adjustments.items():
@@ -68,7 +74,9 @@ def decode(value: bytes) -> Feed:
         truncated=wire.truncated,
         below_top_k=wire.below_top_k,
         unlisted=wire.unlisted,
-        diversity=Diversity(wire.diversity.decay, wire.diversity.floor) if wire.HasField("diversity") else None,
+        diversity=Diversity(wire.diversity.decay, wire.diversity.floor)
+        if wire.HasField("diversity")
+        else None,
         max_per_source=wire.max_per_source,
         skipped=list(wire.skipped),
         defaulted=list(wire.defaulted),
@@ -77,7 +85,9 @@ def decode(value: bytes) -> Feed:
 
 def _item(wire: RankedFeed.Item, objectives: int) -> FeedItem:
     adjustments = {a.name: a.value for a in wire.adjustments}
-    return FeedItem(wire.item_id, wire.final_score, _scores(wire, objectives), wire.source or None, adjustments)
+    return FeedItem(
+        wire.item_id, wire.final_score, _scores(wire, objectives), wire.source or None, adjustments
+    )
 
 
 def _removal(wire: RankedFeed.Removal, objectives: int) -> Removal:
@@ -87,7 +97,9 @@ def _removal(wire: RankedFeed.Removal, objectives: int) -> Removal:
 
 def _scores(wire: RankedFeed.Item | RankedFeed.Removal, objectives: int) -> tuple[float, ...]:
     if len(wire.scores) != objectives:
-        raise ValueError(f"item {wire.item_id!r}: got {len(wire.scores)} scores, expected {objectives}")
+        raise ValueError(
+            f"item {wire.item_id!r}: got {len(wire.scores)} scores, expected {objectives}"
+        )
     return tuple(wire.scores)
 
 

@@ -7,18 +7,16 @@ from workers.assembly.budget import Budget
 from workers.assembly.rules import rules_digest
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format
-from workers.observe.counts import Counts
-from workers.observe.log import log
-from workers.observe.worker_errors import WorkerErrors
+from workers.counts import Counts
+from workers.log import log
 from workers.ranking.lookup import LookUp
 from workers.ranking.pins import Available
 from workers.ranking.surface import Surfaces
 from workers.scoring.catalogue import Catalogue
-from workers.scoring.library import Library
+from workers.scoring.registry import Registry
 from workers.settings import ConfigurationError, WorkerSettings, need
+from workers.steering.follower import Follower
 from workers.steering.lookups import Lookups
-from workers.steering.steering import Steering
-from workers.streaming.checks import TopicFacts, check_topics
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.end_check import EndCheck
 from workers.streaming.intake import Intake
@@ -27,11 +25,13 @@ from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.placement import Placement, ask_count
+from workers.streaming.preflight import TopicFacts, check_topics
 from workers.streaming.publisher import Publisher
-from workers.streaming.reach import Reach
+from workers.streaming.reachability import BrokerReachability
 from workers.streaming.restore import Restorer, RestoreTopics
 from workers.streaming.route import Route
 from workers.streaming.worker import Parts, Worker
+from workers.worker_errors import WorkerErrors
 
 
 class Started:
@@ -47,17 +47,18 @@ class Started:
 class Shown:
     """What steering sees of a library: the models that are available.
 
-    Made anew where others are, so that all documents are judged anew; a model that is loaded or let go is no news.
+    Made anew where others are, so that all documents are judged anew; a model that is loaded or let
+    go is no news.
     """
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._seen: Catalogue | None = None
         self._available = Available()
 
     def available(self) -> Available:
         """Objective to its verified versions and what they read."""
-        catalogue = self._library.catalogue
+        catalogue = self._registry.catalogue
         if catalogue is not self._seen:
             self._seen, found = catalogue, _available(catalogue)
             if found.models != self._available.models:
@@ -67,7 +68,11 @@ class Shown:
 
 def _available(catalogue: Catalogue) -> Available:
     verified = {
-        objective: {number: frozenset(entry.features) for number, entry in versions.items() if entry.is_available}
+        objective: {
+            number: frozenset(entry.features)
+            for number, entry in versions.items()
+            if entry.is_available
+        }
         for objective, versions in catalogue.entries.items()
     }
     return Available({objective: versions for objective, versions in verified.items() if versions})
@@ -78,13 +83,13 @@ def build_steering(
     surfaces: Surfaces,
     name: str,
     started: Started,
-    library: Library,
+    registry: Registry,
     lookups: Lookups,
-) -> Steering:
+) -> Follower:
     """The thread that follows Redis. Raises ConfigurationError for a URL that cannot be right."""
     address = need("redis", settings.redis)
     try:
-        return Steering(
+        return Follower(
             address,
             settings.redis_prefix,
             surfaces,
@@ -92,8 +97,8 @@ def build_steering(
             settings.home_folder,
             _say,
             report=started.report,
-            available=Shown(library).available,
-            want=library.want,
+            available=Shown(registry).available,
+            want=registry.want,
             on_connected=lookups.reconnect,
             timeout_s=settings.redis_timeout_ms / 1000,
         )
@@ -115,9 +120,9 @@ def build_lookups(settings: WorkerSettings) -> Lookups:
         raise ConfigurationError(str(error)) from None
 
 
-def build_library(settings: WorkerSettings, surfaces: Surfaces) -> Library:
+def build_registry(settings: WorkerSettings, surfaces: Surfaces) -> Registry:
     """The thread that follows the models' folder; entered, it has verified what the surfaces need."""
-    return Library(Path(settings.models), surfaces, settings.models_mb * 1024 * 1024, _say)
+    return Registry(Path(settings.models), surfaces, settings.models_mb * 1024 * 1024, _say)
 
 
 def build_worker(
@@ -126,25 +131,40 @@ def build_worker(
     cluster: Cluster,
     name: str,
     transactional_id: str,
-    steering: Steering,
-    library: Library,
+    steering: Follower,
+    registry: Registry,
     look_up: LookUp,
 ) -> Worker:
     """Check the topics, and put the loop together."""
     route, facts = _route(settings, cluster)
     limits = OutputLimits(cluster, route.feeds, route.dead_letters, facts.limits)
-    group, protocol, reach, counts = settings.group, settings.group_protocol, Reach(), Counts()
+    group, protocol, reach, counts = (
+        settings.group,
+        settings.group_protocol,
+        BrokerReachability(),
+        Counts(),
+    )
     errors = WorkerErrors(counts)
     rules = rules_digest(surfaces, settings.candidates_format, *_placed_by(settings, facts))
-    log.info("starting", transactional_id=transactional_id, group=group, protocol=protocol, models=library.available())
+    log.info(
+        "starting",
+        transactional_id=transactional_id,
+        group=group,
+        protocol=protocol,
+        models=registry.available(),
+    )
     try:
         consumer = cluster.member(group, name, protocol, reach.error)
     except KafkaConfigError as error:
-        raise ConfigurationError(f"{settings.kafka_config}: {error} (group protocol {protocol!r})") from None
+        raise ConfigurationError(
+            f"{settings.kafka_config}: {error} (group protocol {protocol!r})"
+        ) from None
     publisher = Publisher(cluster, transactional_id, route.feeds, limits, reach)
     topics = RestoreTopics(group, route.candidates, route.feeds, route.dead_letters)
     restorer = Restorer(cluster, topics, surfaces, rules)
-    budget = Budget(settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s)
+    budget = Budget(
+        settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s
+    )
     decoder = Decoder(surfaces, Format(settings.candidates_format))
     placement = Placement(
         count=facts.partitions,
@@ -168,7 +188,9 @@ def build_worker(
             publisher=publisher,
             ownership=ownership,
             intake=Intake(decoder, budget, counts, route, limits, errors),
-            outlet=Outlet(publisher, consumer, library, steering.mix, look_up, route, limits, counts, errors),
+            outlet=Outlet(
+                publisher, consumer, registry, steering.mix, look_up, route, limits, counts, errors
+            ),
             route=route,
             counts=counts,
             errors=errors,

@@ -19,9 +19,15 @@ def dead_letters() -> None:
 
 @dead_letters.command("list", epilog=example("trimtab dead-letters list --reason late --json"))
 @settings(*KAFKA, "topic_dead_letters")
-@click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="Only those with this code.")
+@click.option(
+    "--reason",
+    type=click.Choice([reason.value for reason in Reason]),
+    help="Only those with this code.",
+)
 @click.option("--count", type=click.IntRange(1), help="Stop after so many.")
-@click.option("--json", "as_json", is_flag=True, help="One dead letter a line, key and value in base64.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One dead letter a line, key and value in base64."
+)
 def list_(
     kafka: str | None,
     kafka_config: str | None,
@@ -37,7 +43,10 @@ def list_(
         for record in reader.records(follow=False):
             if record.headers is None:
                 where = f"{record.topic}/{record.partition}@{record.offset}"
-                click.echo(f"{where}: headers: got a name that is not UTF-8, expected a dead letter's", err=True)
+                click.echo(
+                    f"{where}: headers: got a name that is not UTF-8, expected a dead letter's",
+                    err=True,
+                )
                 continue
             letter = read_dead_letter(record.key, record.value, record.headers)
             if letter is None or reason not in (None, letter.reason):

@@ -15,7 +15,7 @@ from workers.ranking.experiment import CONTROL, ExperimentRefused, check_arm
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.settings import ConfigurationError, need
-from workers.steering.desk import Desk
+from workers.steering.editor import SteeringEditor
 from workers.steering.history import Entry
 from workers.steering.view import Document, View
 from workers.surfaces import load_surfaces
@@ -27,14 +27,18 @@ DESK = (*REDIS, "surfaces")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 of_arm = click.option("--arm", help="Of this arm.  [default: control, the surface's own weights]")
 of_surface = click.argument("surface")
-expect = click.option("--expect", metavar="REVISION|VERSION", help="Refuse where the weights are not at this.")
+expect = click.option(
+    "--expect", metavar="REVISION|VERSION", help="Refuse where the weights are not at this."
+)
 
 
 def change_options(reason: str | None) -> Callable[[F], F]:
     """--reason and --actor; `reason` is the default where none has to be given."""
 
     def decorate(command: F) -> F:
-        why = click.option("--reason", required=reason is None, default=reason, help="Why, for the history.")
+        why = click.option(
+            "--reason", required=reason is None, default=reason, help="Why, for the history."
+        )
         return settings("actor")(why(command))
 
     return decorate
@@ -43,15 +47,17 @@ def change_options(reason: str | None) -> Callable[[F], F]:
 class Opened(NamedTuple):
     """The desk, and the surface that the command is about."""
 
-    desk: Desk
+    desk: SteeringEditor
     surface: Surface
 
 
 @contextmanager
-def open_desk(redis: str | None, redis_prefix: str, redis_timeout_ms: int) -> Iterator[Desk]:
+def open_desk(
+    redis: str | None, redis_prefix: str, redis_timeout_ms: int
+) -> Iterator[SteeringEditor]:
     """A desk that is connected. Raises ConfigurationError and RedisUnreachable."""
     try:
-        desk = Desk(need("redis", redis), redis_prefix, redis_timeout_ms / 1000)
+        desk = SteeringEditor(need("redis", redis), redis_prefix, redis_timeout_ms / 1000)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     with desk:
@@ -77,7 +83,9 @@ def surface_of(surfaces: str, name: str) -> Surface:
 
 
 def own_arm(arm: str | None) -> str | None:
-    """The arm, None for `control`: the surface's own weights. Raises ConfigurationError for what cannot be one."""
+    """The arm, None for `control`: the surface's own weights. Raises ConfigurationError for what
+    cannot be one.
+    """
     if arm in (None, CONTROL):
         return None
     try:
@@ -109,7 +117,9 @@ def mix(values: Mapping[str, float]) -> str:
 
 def moment(at: int) -> str:
     """A time in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{at % 1000:03d}Z"
+    return (
+        datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.") + f"{at % 1000:03d}Z"
+    )
 
 
 def ago(milliseconds: int) -> str:

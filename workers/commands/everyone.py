@@ -1,7 +1,8 @@
 """Whether a command that waits for all workers has heard from all of them.
 
-A worker is heard from while its status lasts in Redis. One that has no status any more has crashed, or is cut off from
-this Redis and goes on under what it last had: Redis cannot tell which. So a worker without a status is waited for:
+A worker is heard from while its status lasts in Redis. One that has no status any more has crashed,
+or is cut off from this Redis and goes on under what it last had: Redis cannot tell which. So a
+worker without a status is waited for:
 
 | Kafka | `--workers N` | a worker in `workers:live` without a status | a member of the group without a status |
 |---|---|---|---|
@@ -30,7 +31,8 @@ _OPTIONS = (*KAFKA, "group")
 
 
 class Heard(NamedTuple):
-    """The workers that are waited for because they have no status: ids in `workers:live`, and members of the group.
+    """The workers that are waited for because they have no status: ids in `workers:live`, and
+    members of the group.
 
     `members` are the clients of all the group's members; None if Kafka was not asked.
     """
@@ -47,7 +49,8 @@ class Heard(NamedTuple):
 
 @dataclass(frozen=True)
 class Expected:
-    """What the caller knows of the workers: how many there are, and the Kafka that knows who is in the group.
+    """What the caller knows of the workers: how many there are, and the Kafka that knows who is in
+    the group.
 
     The groups that the workers name are asked, and `group` too if it is given, or if none is named.
     """
@@ -60,12 +63,16 @@ class Expected:
 
 
 class Everyone:
-    """Asks Kafka now and then who is in the workers' group, and compares. Raises ConfigurationError."""
+    """Asks Kafka now and then who is in the workers' group, and compares. Raises
+    ConfigurationError.
+    """
 
     def __init__(self, expected: Expected, keys: Keys) -> None:
         self._expected = expected
         self._keys = keys
-        self._cluster = cluster_of(expected.kafka, expected.kafka_config) if expected.kafka else None
+        self._cluster = (
+            cluster_of(expected.kafka, expected.kafka_config) if expected.kafka else None
+        )
         self._members: list[Member] | None = None
         self._again = float("-inf")
         self._kafka_is_silent: str | None = None
@@ -93,13 +100,19 @@ class Everyone:
         )
 
     def missing(self, heard: Heard, silent: Sequence[str]) -> list[str]:
-        """Who is waited for because it says nothing, and what can be done, for people; `silent` is all of those."""
+        """Who is waited for because it says nothing, and what can be done, for people; `silent` is
+        all of those.
+        """
         lines = []
         if heard.without_status:
             clients = ", ".join(f"{one.client} at {one.host}" for one in heard.without_status)
             lines.append(
                 f"in the group without a status in this Redis: {clients}"
-                + (f" (in {self._keys.live} without a status: {', '.join(silent)})" if silent else "")
+                + (
+                    f" (in {self._keys.live} without a status: {', '.join(silent)})"
+                    if silent
+                    else ""
+                )
                 + "; cut off, they rank under what they last had: see redis_lost and redis_read_only in their logs"
             )
         elif heard.silent:
@@ -114,7 +127,9 @@ class Everyone:
         return lines
 
     def _read_members(self, live: Live) -> list[Member] | None:
-        """The members as Kafka knows them, of half a second ago at most; None if it cannot be asked."""
+        """The members as Kafka knows them, of half a second ago at most; None if it cannot be
+        asked.
+        """
         if self._cluster is None or self._kafka_is_silent:
             return None
         if time.monotonic() >= self._again:
@@ -128,17 +143,22 @@ class Everyone:
         return self._members
 
     def _groups(self, live: Live) -> set[str]:
-        named = {one.status.group for one in live.workers if one.status is not None and one.status.group}
+        named = {
+            one.status.group for one in live.workers if one.status is not None and one.status.group
+        }
         if self._expected.group_is_given or not named:
             named.add(self._expected.group)
         return named
 
 
-def members_without_status(live: Live, members: Sequence[Member], groups: Collection[str]) -> list[Member]:
+def members_without_status(
+    live: Live, members: Sequence[Member], groups: Collection[str]
+) -> list[Member]:
     """The members that have no status, by their names.
 
-    A member without a worker's name (older workers gave none, and the properties file may give all of them another
-    client.id) may be any worker whose name no member goes by: as many of them are taken to have a status.
+    A member without a worker's name (older workers gave none, and the properties file may give all
+    of them another client.id) may be any worker whose name no member goes by: as many of them are
+    taken to have a status.
     """
     heard = {one.worker for one in live.workers}
     clients = {one.client for one in members}
@@ -152,7 +172,9 @@ def members_without_status(live: Live, members: Sequence[Member], groups: Collec
         is_nameless = one.client == UNNAMED or not go_by_names
         (nameless if is_nameless else known).append(one)
 
-    unmatched = [one for one in live.workers if one.worker not in clients and _may_be_in(one, groups)]
+    unmatched = [
+        one for one in live.workers if one.worker not in clients and _may_be_in(one, groups)
+    ]
     return known + nameless[len(unmatched) :]
 
 
@@ -163,7 +185,9 @@ def _may_be_in(worker: LiveWorker, groups: Collection[str]) -> bool:
 def expected_options(command: F) -> F:
     """--workers, --kafka, --kafka-config and --group; `expected_of` makes of them what is expected."""
     workers = click.option(
-        "--workers", type=click.IntRange(1), help="How many workers there are.  [default: those that Redis knows]"
+        "--workers",
+        type=click.IntRange(1),
+        help="How many workers there are.  [default: those that Redis knows]",
     )
     return workers(settings(*_OPTIONS)(command))
 

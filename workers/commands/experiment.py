@@ -19,11 +19,11 @@ from workers.commands.desk import (
     set_document,
 )
 from workers.commands.options import example, fields_of, settings
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.experiment import CONTROL, SALT, Experiment, ExperimentRefused
 from workers.ranking.weights import Weights
 from workers.settings import ConfigurationError
-from workers.steering.desk import Change, Desk
+from workers.steering.editor import Change, SteeringEditor
 from workers.steering.view import View
 
 _arms = click.argument("arms", metavar="ARM=PERCENT...", nargs=-1, required=True)
@@ -34,15 +34,27 @@ def experiment() -> None:
     """Arms: a share of users ranked under other weights, each user always in the same arm."""
 
 
-@experiment.command(epilog=example("trimtab experiment start home canary=5", "trimtab experiment start home a=10 b=10"))
+@experiment.command(
+    epilog=example(
+        "trimtab experiment start home canary=5", "trimtab experiment start home a=10 b=10"
+    )
+)
 @of_surface
 @_arms
-@click.option("--salt", help="What parts this draw from that of other experiments.  [default: a new one]")
+@click.option(
+    "--salt", help="What parts this draw from that of other experiments.  [default: a new one]"
+)
 @change_options("start")
 @as_json
 @settings(*DESK)
 def start(
-    surface: str, arms: tuple[str, ...], salt: str | None, reason: str, actor: str | None, as_json: bool, **desk: Any
+    surface: str,
+    arms: tuple[str, ...],
+    salt: str | None,
+    reason: str,
+    actor: str | None,
+    as_json: bool,
+    **desk: Any,
 ) -> None:
     """Draw that share of SURFACE's users into each arm; the rest is `control`.
 
@@ -51,9 +63,18 @@ def start(
     with open_surface(surface, **desk) as opened:
         view = opened.desk.look(opened.surface)
         if view.running is not None:
-            raise Failure(f"{surface}: an experiment runs ({shares(view.running)}): ramp it or stop it")
+            raise Failure(
+                f"{surface}: an experiment runs ({shares(view.running)}): ramp it or stop it"
+            )
         drawn = salt or f"{surface}-{secrets.token_hex(4)}"
-        _write(opened.desk, view, _experiment(view, {SALT: drawn} | _percents(arms)), actor, reason, as_json)
+        _write(
+            opened.desk,
+            view,
+            _experiment(view, {SALT: drawn} | _percents(arms)),
+            actor,
+            reason,
+            as_json,
+        )
 
 
 @experiment.command(epilog=example("trimtab experiment ramp home canary=20"))
@@ -62,16 +83,29 @@ def start(
 @change_options("ramp")
 @as_json
 @settings(*DESK)
-def ramp(surface: str, arms: tuple[str, ...], reason: str, actor: str | None, as_json: bool, **desk: Any) -> None:
-    """Change the share of arms of the running experiment. Users who are in an arm that grows stay there."""
+def ramp(
+    surface: str, arms: tuple[str, ...], reason: str, actor: str | None, as_json: bool, **desk: Any
+) -> None:
+    """Change the share of arms of the running experiment. Users who are in an arm that grows stay
+    there.
+    """
     with open_surface(surface, **desk) as opened:
         view = opened.desk.look(opened.surface)
         running, percents = _running(view), _percents(arms)
         for arm in percents:
             if arm not in running.shares:
                 known = ", ".join(running.shares)
-                raise ConfigurationError(f"arm: got {arm!r}, expected one of the experiment's: {known}")
-        _write(opened.desk, view, _experiment(view, running.fields() | percents), actor, reason, as_json)
+                raise ConfigurationError(
+                    f"arm: got {arm!r}, expected one of the experiment's: {known}"
+                )
+        _write(
+            opened.desk,
+            view,
+            _experiment(view, running.fields() | percents),
+            actor,
+            reason,
+            as_json,
+        )
 
 
 @experiment.command(epilog=example("trimtab experiment stop home"))
@@ -92,13 +126,17 @@ def stop(surface: str, reason: str, actor: str | None, as_json: bool, **desk: An
 @change_options("promote")
 @as_json
 @settings(*DESK)
-def promote(surface: str, arm: str, reason: str, actor: str | None, as_json: bool, **desk: Any) -> None:
+def promote(
+    surface: str, arm: str, reason: str, actor: str | None, as_json: bool, **desk: Any
+) -> None:
     """Make the arm's weights those of SURFACE and stop the experiment, in one step."""
     with open_surface(surface, **desk) as opened:
         view = opened.desk.look(opened.surface)
         running = _running(view)
         if arm not in running.shares:
-            raise ConfigurationError(f"arm: got {arm!r}, expected one of the experiment's: {', '.join(running.shares)}")
+            raise ConfigurationError(
+                f"arm: got {arm!r}, expected one of the experiment's: {', '.join(running.shares)}"
+            )
         weights = Change(view.weights, _armed(view, arm))
         _write(opened.desk, view, _stopped(running), actor, reason, as_json, weights)
 
@@ -117,13 +155,20 @@ def show(surface: str, as_json: bool, **desk: Any) -> None:
 def document(view: View) -> dict[str, object]:
     """The experiment for --json."""
     found = view.experiment
-    arms = {} if found.in_force is None else {arm: found.in_force.percent(arm) for arm in found.in_force.shares}
+    arms = (
+        {}
+        if found.in_force is None
+        else {arm: found.in_force.percent(arm) for arm in found.in_force.shares}
+    )
     return {
         "surface": view.surface.name,
         "running": view.running is not None,
         "salt": found.in_force and found.in_force.salt,
         "control": 100.0 if found.in_force is None else found.in_force.percent(CONTROL),
-        "arms": {arm: {"percent": percent, "weights": _set_of(view, arm)} for arm, percent in arms.items()},
+        "arms": {
+            arm: {"percent": percent, "weights": _set_of(view, arm)}
+            for arm, percent in arms.items()
+        },
         "refused": found.read.refused,
         "revision": found.revision,
         "actor": found.last and found.last.actor,
@@ -138,12 +183,18 @@ def lines(view: View) -> list[str]:
     refused = [f"  refused: {found.read.refused}"] if found.read.refused else []
     if running is None:
         return [f"{view.surface.name}: no experiment runs ({last_change(found, view)})", *refused]
-    arms = {CONTROL: view.weights.in_force} | {arm: view.arms[arm].in_force for arm in running.shares}
+    arms = {CONTROL: view.weights.in_force} | {
+        arm: view.arms[arm].in_force for arm in running.shares
+    }
     rows = [
         f"  {arm:<20} {running.percent(arm):>6g} %  {'no weights' if weights is None else mix(weights.values)}"
         for arm, weights in arms.items()
     ]
-    return [f"{view.surface.name}: salt {running.salt}, {last_change(found, view)}", *rows, *refused]
+    return [
+        f"{view.surface.name}: salt {running.salt}, {last_change(found, view)}",
+        *rows,
+        *refused,
+    ]
 
 
 def shares(experiment: Experiment) -> str:
@@ -187,7 +238,13 @@ def _stopped(experiment: Experiment) -> Experiment:
 
 
 def _write(
-    desk: Desk, view: View, wanted: Experiment, actor: str | None, reason: str, as_json: bool, *also: Change
+    desk: SteeringEditor,
+    view: View,
+    wanted: Experiment,
+    actor: str | None,
+    reason: str,
+    as_json: bool,
+    *also: Change,
 ) -> None:
     changes = [change for change in (*also, Change(view.experiment, wanted)) if not change.is_none]
     if changes:

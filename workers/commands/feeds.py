@@ -22,9 +22,15 @@ def feeds() -> None:
 @settings(*KAFKA, "topic_feeds")
 @click.option("--from-beginning", is_flag=True, help="Also what was published before.")
 @click.option("--count", type=click.IntRange(1), help="Stop after so many feeds.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Stop after so many seconds of silence.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop after so many seconds of silence.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One feed a line.")
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Items shown of each feed.")
+@click.option(
+    "--top", type=click.IntRange(1), default=10, show_default=True, help="Items shown of each feed."
+)
 def tail(
     kafka: str | None,
     kafka_config: str | None,
@@ -46,7 +52,9 @@ def tail(
             try:
                 feed = decode_feed(record.value, record.headers)
             except FeedUnreadable as foreign:
-                click.echo(f"{record.topic}/{record.partition}@{record.offset}: {foreign}", err=True)
+                click.echo(
+                    f"{record.topic}/{record.partition}@{record.offset}: {foreign}", err=True
+                )
                 continue
             click.echo(encode_feed(feed, Format.JSON, sys.maxsize) if as_json else table(feed, top))
             shown += 1
@@ -62,7 +70,9 @@ def tail(
 
 
 def table(feed: Feed, top: int) -> str:
-    """A feed for people: position, final score, what rules added, the score of each objective, source, item."""
+    """A feed for people: position, final score, what rules added, the score of each objective,
+    source, item.
+    """
     mix = ", ".join(f"{o} {w:g}" for o, w in feed.weights.values.items())
     lines = [
         f"{feed.request_id}  {feed.surface}  {feed.completion}  {len(feed.items)} items"
@@ -76,8 +86,14 @@ def table(feed: Feed, top: int) -> str:
 def _notes(feed: Feed) -> Iterator[str]:
     """What is not among the items, and what they were ranked without."""
     reasons = Counter(removal.reason for removal in feed.removed).items()
-    cut = (("removed", feed.unlisted), ("below top_k", feed.below_top_k), ("truncated", feed.truncated))
-    yield from (f"{count} {why}" for why, count in (("refused", feed.refused), *reasons, *cut) if count)
+    cut = (
+        ("removed", feed.unlisted),
+        ("below top_k", feed.below_top_k),
+        ("truncated", feed.truncated),
+    )
+    yield from (
+        f"{count} {why}" for why, count in (("refused", feed.refused), *reasons, *cut) if count
+    )
     if feed.defaulted:
         yield f"{len(feed.defaulted)} by default features"
     if feed.skipped:
@@ -86,10 +102,22 @@ def _notes(feed: Feed) -> Iterator[str]:
 
 def _rows(feed: Feed, top: int) -> Iterator[list[str]]:
     adjusted, sourced = feed.diversity is not None, feed.reads_sources
-    head = ["pos", "  final", *(["adjusted"] * adjusted), *(f"{o[:10]:>10}" for o in feed.weights.values)]
+    head = [
+        "pos",
+        "  final",
+        *(["adjusted"] * adjusted),
+        *(f"{o[:10]:>10}" for o in feed.weights.values),
+    ]
     yield [*head, *([f"{'source':<16}"] * sourced), "item"]
     for position, item in enumerate(feed.items[:top]):
         adjustment = [f"{sum(item.adjustments.values()):8.4f}"] * adjusted
         source = [f"{(item.source or '-')[:16]:<16}"] * sourced
         scores = [f"{score:10.4f}" for score in item.scores]
-        yield [f"{position:3d}", f"{item.final_score:7.4f}", *adjustment, *scores, *source, item.item_id]
+        yield [
+            f"{position:3d}",
+            f"{item.final_score:7.4f}",
+            *adjustment,
+            *scores,
+            *source,
+            item.item_id,
+        ]

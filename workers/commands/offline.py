@@ -24,7 +24,9 @@ class Taken(NamedTuple):
 
 
 class OfflineAssembly:
-    """Assembles a file. It judges no lateness: no deadline, no horizon, no clock; what is open at the end closes."""
+    """Assembles a file. It judges no lateness: no deadline, no horizon, no clock; what is open at
+    the end closes.
+    """
 
     def __init__(self, surfaces: Surfaces, surface: str | None = None) -> None:
         self._decoder = Decoder(surfaces)
@@ -33,7 +35,9 @@ class OfflineAssembly:
         self.refused = 0
 
     def take(self, file: BinaryIO, form: Format | None) -> Iterator[Taken]:
-        """Take every event of the file in order; events of other surfaces than the one asked for are passed over."""
+        """Take every event of the file in order; events of other surfaces than the one asked for
+        are passed over.
+        """
         for offset, raw in enumerate(read_events(file, form)):
             taken = self._take(raw, offset)
             if taken.event is None or self._surface in (None, taken.event.surface.name):
@@ -63,7 +67,9 @@ class OfflineAssembly:
         return self._decoder.decode(raw.value, key, [("content-type", raw.format.content_type)])
 
 
-def _taken(raw: RawEvent, event: Event, refused: list[RefusedCandidate], closed: list[Request]) -> Taken:
+def _taken(
+    raw: RawEvent, event: Event, refused: list[RefusedCandidate], closed: list[Request]
+) -> Taken:
     if refused:
         return Taken(raw, event, Reason.CANDIDATES, candidates_message(refused), closed)
     return Taken(raw, event, None, "", closed)

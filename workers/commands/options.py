@@ -55,7 +55,9 @@ def cluster_of(kafka: str | None, kafka_config: str | None) -> Cluster:
     return cluster
 
 
-def fields_of(parts: Iterable[str], option: str, expected: str = "objective=number") -> dict[str, str]:
+def fields_of(
+    parts: Iterable[str], option: str, expected: str = "objective=number"
+) -> dict[str, str]:
     """`name=value` words as a mapping. Raises ConfigurationError naming the option."""
     fields = {}
     for part in parts:

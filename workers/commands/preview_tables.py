@@ -4,7 +4,15 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from workers.commands.desk import set_document
-from workers.ranking.margin import Crossing, FeedMargins, Margin, Margins, ObjectiveMargins, Spread, Spreads
+from workers.ranking.margin import (
+    Crossing,
+    FeedMargins,
+    Margin,
+    Margins,
+    ObjectiveMargins,
+    Spread,
+    Spreads,
+)
 from workers.ranking.preview import Preview
 from workers.ranking.weights import Weights
 
@@ -51,7 +59,9 @@ def preview_document(preview: Preview, surface: str, arm: str) -> Document:
         "kendall_tau": preview.kendall_tau,
         "overlap_at_10": preview.overlap_at_10,
         "churn": preview.churn,
-        "objectives": {objective: shift._asdict() for objective, shift in preview.objectives.items()},
+        "objectives": {
+            objective: shift._asdict() for objective, shift in preview.objectives.items()
+        },
         "movers": [mover._asdict() for mover in preview.movers],
     }
 
@@ -98,12 +108,17 @@ def _request(feed: FeedMargins, weights: Weights) -> Document:
         "items": feed.items,
         "whole": feed.whole,
         "exact": feed.exact,
-        "objectives": {o: _objective(found, weights.values[o]) for o, found in feed.objectives.items()},
+        "objectives": {
+            o: _objective(found, weights.values[o]) for o, found in feed.objectives.items()
+        },
     }
 
 
 def _objective(found: ObjectiveMargins, weight: float) -> Document:
-    return {"first_place": _crossings(found.first_place, weight), "first_10": _crossings(found.first_10, weight)}
+    return {
+        "first_place": _crossings(found.first_place, weight),
+        "first_10": _crossings(found.first_10, weight),
+    }
 
 
 def _crossings(margin: Margin, weight: float) -> Document:
@@ -116,14 +131,20 @@ def _crossings(margin: Margin, weight: float) -> Document:
 def _counts(surface: str, arm: str, feeds: int, skipped: int, incomplete: int) -> list[str]:
     lines = _wrap(f"{surface}, arm {arm}: {feeds:,} feeds", "  ")
     if incomplete:
-        lines.append(f"{incomplete:,} of them incomplete: exact only among the items on their records")
+        lines.append(
+            f"{incomplete:,} of them incomplete: exact only among the items on their records"
+        )
     if skipped:
         lines.append(f"{skipped:,} more skipped: they have other objectives")
     return lines
 
 
 def _ruled(feeds: int) -> list[str]:
-    return [f"{feeds:,} of them with rules on sources: the first 10 by weighted sums alone"] if feeds else []
+    return (
+        [f"{feeds:,} of them with rules on sources: the first 10 by weighted sums alone"]
+        if feeds
+        else []
+    )
 
 
 def _mix(name: str, weights: Weights) -> list[str]:
@@ -137,7 +158,12 @@ def _wrap(text: str, indent: str) -> list[str]:
 
 
 def _changes(preview: Preview) -> Iterator[_Row]:
-    names = ("anywhere", "in the first place", "in which items are the first 10", "in the order of the first 10")
+    names = (
+        "anywhere",
+        "in the first place",
+        "in which items are the first 10",
+        "in the order of the first 10",
+    )
     for name, count in zip(names, preview.changed, strict=True):
         share = f"{count / preview.feeds:.1%}" if preview.feeds else _NOTHING
         yield name, f"{count:,}", share
@@ -160,8 +186,13 @@ def _shifts(preview: Preview) -> Iterator[_Row]:
 def _movers(preview: Preview) -> list[str]:
     if not preview.movers:
         return ["No item moves."]
-    rows = [(m.item_id, f"{m.feeds:,}", f"{m.mean_move:+.2f}", f"{m.largest_move:+d}") for m in preview.movers]
-    return _table([("ITEMS THAT MOVE MOST, IN POSITIONS, UP IS +", "FEEDS", "MEAN", "LARGEST"), *rows])
+    rows = [
+        (m.item_id, f"{m.feeds:,}", f"{m.mean_move:+.2f}", f"{m.largest_move:+d}")
+        for m in preview.movers
+    ]
+    return _table(
+        [("ITEMS THAT MOVE MOST, IN POSITIONS, UP IS +", "FEEDS", "MEAN", "LARGEST"), *rows]
+    )
 
 
 def _spread_rows(margins: Margins) -> Iterator[_Row]:
@@ -176,7 +207,12 @@ def _spread_rows(margins: Margins) -> Iterator[_Row]:
 def _spread_cells(spread: Spread | None) -> _Row:
     if spread is None:
         return "never", _NOTHING, "0", "0"
-    return f"{spread.smallest:+.4g}", f"{spread.median:+.4g}", f"{spread.feeds:,}", f"{spread.within_bounds:,}"
+    return (
+        f"{spread.smallest:+.4g}",
+        f"{spread.median:+.4g}",
+        f"{spread.feeds:,}",
+        f"{spread.within_bounds:,}",
+    )
 
 
 def _feed_lines(feed: FeedMargins, weights: Weights) -> list[str]:
@@ -184,7 +220,12 @@ def _feed_lines(feed: FeedMargins, weights: Weights) -> list[str]:
     note += ", rules on sources: the first 10 by weighted sums alone" if feed.ruled else ""
     rows = list(_feed_rows(feed, weights))
     outside = ["* outside weight_bounds"] if any(row[-3].endswith("*") for row in rows) else []
-    return ["", *_wrap(f"{feed.request_id}: {feed.items} items{note}", "  "), *_table(rows, left=3), *outside]
+    return [
+        "",
+        *_wrap(f"{feed.request_id}: {feed.items} items{note}", "  "),
+        *_table(rows, left=3),
+        *outside,
+    ]
 
 
 def _feed_rows(feed: FeedMargins, weights: Weights) -> Iterator[_Row]:
@@ -199,7 +240,12 @@ def _crossing_cells(crossing: Crossing | None, weight: float) -> _Row:
     if crossing is None:
         return "never", _NOTHING, _NOTHING, _NOTHING
     mark = " " if crossing.within_bounds else "*"
-    return f"{crossing.move:+.4g}", f"{weight + crossing.move:.4g}{mark}", crossing.rising, crossing.falling
+    return (
+        f"{crossing.move:+.4g}",
+        f"{weight + crossing.move:.4g}{mark}",
+        crossing.rising,
+        crossing.falling,
+    )
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -209,9 +255,14 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _table(rows: Iterable[_Row], left: int = 1) -> list[str]:
-    """Rows in columns, the `left` first of them to the left; what is too long for its column is cut."""
+    """Rows in columns, the `left` first of them to the left; what is too long for its column is
+    cut.
+    """
     first = _FIRST_CELL if left == 1 else _NARROW_FIRST_CELL
-    cells = [[_cut(text, first if place == 0 else _CELL) for place, text in enumerate(row)] for row in rows]
+    cells = [
+        [_cut(text, first if place == 0 else _CELL) for place, text in enumerate(row)]
+        for row in rows
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(_pad(row, widths, left)).rstrip() for row in cells]
 

@@ -20,7 +20,9 @@ _REMEMBERED = 200_000
 
 
 class Stamps:
-    """One new `requested_at` for all events of a request; the oldest request is forgotten past a bound."""
+    """One new `requested_at` for all events of a request; the oldest request is forgotten past a
+    bound.
+    """
 
     def __init__(self) -> None:
         self._stamps: OrderedDict[str, int] = OrderedDict()
@@ -53,12 +55,27 @@ class Pace:
             self._next += self._interval
 
 
-@click.command(epilog=example("trimtab produce events.jsonl --rate 1000", "make_events.py ... | trimtab produce -"))
+@click.command(
+    epilog=example(
+        "trimtab produce events.jsonl --rate 1000", "make_events.py ... | trimtab produce -"
+    )
+)
 @settings(*KAFKA, "topic_candidates")
 @click.argument("file", type=click.File("rb"))
-@click.option("--as-is", is_flag=True, help="Keep each requested_at; otherwise a request gets the time of sending.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second.  [default: unlimited]")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Format of FILE.  [default: found by looking]")
+@click.option(
+    "--as-is",
+    is_flag=True,
+    help="Keep each requested_at; otherwise a request gets the time of sending.",
+)
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Events a second.  [default: unlimited]"
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Format of FILE.  [default: found by looking]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def produce(
     kafka: str | None,
@@ -72,8 +89,9 @@ def produce(
 ) -> None:
     """Send the events of FILE (JSON lines or length-delimited Protobuf; - is standard input).
 
-    The key is the request_id. An event that cannot be read is sent unchanged, without a key where it has no
-    request_id: the worker answers with a dead letter. `trimtab validate` tells beforehand.
+    The key is the request_id. An event that cannot be read is sent unchanged, without a key where
+    it has no request_id: the worker answers with a dead letter. `trimtab validate` tells
+    beforehand.
     """
     sender = Sender.to(cluster_of(kafka, kafka_config), topic_candidates)
     stamps, pace, began, requests = Stamps(), Pace(rate), time.monotonic(), set[int]()
@@ -99,7 +117,9 @@ def produce(
     click.echo(json.dumps(summary) if as_json else _sentence(summary, topic_candidates))
 
 
-def send_event(sender: Sender, event: RawEvent, request_id: str | None, stamps: Stamps | None) -> None:
+def send_event(
+    sender: Sender, event: RawEvent, request_id: str | None, stamps: Stamps | None
+) -> None:
     """Send one event with its key and content type, re-stamped if `stamps` are given."""
     value = event.value
     if stamps is not None and request_id is not None:

@@ -18,7 +18,7 @@ from workers.ranking.mix import Mix
 from workers.ranking.request import Request
 from workers.ranking.surface import Surfaces
 from workers.ranking.weights import WeightsRefused
-from workers.scoring.library import Library
+from workers.scoring.registry import Registry
 from workers.settings import FORMATS, ConfigurationError
 from workers.surfaces import load_surfaces
 
@@ -31,11 +31,22 @@ _NO_LIMIT = sys.maxsize
 @click.command(epilog=example("trimtab rank events.jsonl --weights quality=0.7,engagement=0.3"))
 @settings("surfaces", "models")
 @click.argument("file", type=click.File("rb"))
-@click.option("--weights", "given", help="objective=number[,...]; a missing objective takes its default.")
-@click.option("--lookups", type=click.File("rb"), help="Sets and features by id; without: feeds say skipped.")
+@click.option(
+    "--weights", "given", help="objective=number[,...]; a missing objective takes its default."
+)
+@click.option(
+    "--lookups", type=click.File("rb"), help="Sets and features by id; without: feeds say skipped."
+)
 @click.option("--surface", help="Only this surface's requests, where FILE has several.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Format of FILE.  [default: found by looking]")
-@click.option("--json", "_as_json", is_flag=True, help="One feed a line; this is the only output there is.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Format of FILE.  [default: found by looking]",
+)
+@click.option(
+    "--json", "_as_json", is_flag=True, help="One feed a line; this is the only output there is."
+)
 def rank(
     surfaces: str,
     models: str,
@@ -46,19 +57,20 @@ def rank(
     form: str | None,
     _as_json: bool,
 ) -> None:
-    """Rank the requests of FILE (- is standard input) and print one feed a line: the same bytes each time.
+    """Rank the requests of FILE (- is standard input) and print one feed a line: the same bytes
+    each time.
 
-    No Kafka and no Redis. No event is late, `ranked_at` is `requested_at`, and what is open at the end of the file
-    closes as `deadline`. Refused events, and the first row that a model fails on, are named on standard error; exit
-    code 1 where nothing could be ranked.
+    No Kafka and no Redis. No event is late, `ranked_at` is `requested_at`, and what is open at the
+    end of the file closes as `deadline`. Refused events, and the first row that a model fails on,
+    are named on standard error; exit code 1 where nothing could be ranked.
     """
     known = load_surfaces(Path(surfaces))
     mix, look_up = mix_for(known, surface, given), _look_up(lookups, known)
     assembly = OfflineAssembly(known, surface)
     ranked = 0
-    with Library(Path(models), known, _MODELS_BYTES, _say) as library:
+    with Registry(Path(models), known, _MODELS_BYTES, _say) as registry:
         for batch in _batches(_closed(assembly, file, form)):
-            for line in _rank(batch, library, mix, look_up):
+            for line in _rank(batch, registry, mix, look_up):
                 click.echo(line)
                 ranked += 1
     if assembly.refused:
@@ -67,7 +79,9 @@ def rank(
 
 
 def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable[[str], Mix]:
-    """The set to rank each surface under: the one given on the command line, else the surface's default."""
+    """The set to rank each surface under: the one given on the command line, else the surface's
+    default.
+    """
     if surface is not None and surface not in known:
         raise ConfigurationError(f"--surface: got {surface!r}, expected one of: {', '.join(known)}")
     if given is None:
@@ -89,7 +103,10 @@ def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable
 def _say(event: str, /, **fields: object) -> None:
     """Of what the library says, only that a model failed."""
     if event == "model_error":
-        click.echo(f"{fields['model']}: model-error: {fields['error']}; features: {fields['features']}", err=True)
+        click.echo(
+            f"{fields['model']}: model-error: {fields['error']}; features: {fields['features']}",
+            err=True,
+        )
 
 
 def _look_up(file: BinaryIO | None, known: Surfaces) -> LookUp:
@@ -125,13 +142,17 @@ def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield batch
 
 
-def _rank(batch: list[Request], library: Library, mix: Callable[[str], Mix], look_up: LookUp) -> Iterator[bytes]:
+def _rank(
+    batch: list[Request], registry: Registry, mix: Callable[[str], Mix], look_up: LookUp
+) -> Iterator[bytes]:
     while True:
-        revision = library.catalogue.revision
-        feeds = rank_requests(batch, library, mix, lambda request: request.requested_at, look_up=look_up).feeds
+        revision = registry.catalogue.revision
+        feeds = rank_requests(
+            batch, registry, mix, lambda request: request.requested_at, look_up=look_up
+        ).feeds
         ready = [feed for feed in feeds if feed is not None]
         if len(ready) == len(batch):
             break
-        library.wait_past(revision, _LOADING_SECONDS)
+        registry.wait_past(revision, _LOADING_SECONDS)
     for feed in ready:
         yield encode_feed(feed, Format.JSON, _NO_LIMIT)

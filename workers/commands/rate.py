@@ -4,8 +4,8 @@ import sys
 import threading
 from types import TracebackType
 
-from workers.observe.counts import Counts
-from workers.observe.log import LINE_START
+from workers.counts import Counts
+from workers.log import LINE_START
 
 _SECONDS = 1.0
 
@@ -23,7 +23,12 @@ class RateLine:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._done.set()
         if self._thread.is_alive():
             self._thread.join()

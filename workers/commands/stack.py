@@ -20,16 +20,24 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print the statu
 
 
 def _stack(home: str, cache: str) -> Stack:
-    return Stack(Path(home).expanduser(), Path(cache).expanduser(), lambda line: click.echo(line, err=True))
+    return Stack(
+        Path(home).expanduser(), Path(cache).expanduser(), lambda line: click.echo(line, err=True)
+    )
 
 
-@click.group(epilog=example("trimtab stack up", 'eval "$(trimtab stack up --export)"', "trimtab stack down"))
+@click.group(
+    epilog=example("trimtab stack up", 'eval "$(trimtab stack up --export)"', "trimtab stack down")
+)
 def stack() -> None:
     """Start and end a real Kafka and a real Redis on this machine."""
 
 
-@stack.command(epilog=example("trimtab stack up --partitions 8", 'eval "$(trimtab stack up --export)"'))
-@click.option("--partitions", type=click.IntRange(1), help="Partitions of new topics.  [default: 4]")
+@stack.command(
+    epilog=example("trimtab stack up --partitions 8", 'eval "$(trimtab stack up --export)"')
+)
+@click.option(
+    "--partitions", type=click.IntRange(1), help="Partitions of new topics.  [default: 4]"
+)
 @click.option("--kafka-port", type=_PORT, help="Port of Kafka.  [default: a free one]")
 @click.option("--redis-port", type=_PORT, help="Port of Redis.  [default: a free one]")
 @click.option("--export", is_flag=True, help="Print just the two lines for a shell's eval.")
@@ -51,7 +59,9 @@ def up(
     if export and as_json:
         raise click.UsageError("--export and --json: give one of the two")
     if kafka_port is not None and kafka_port == redis_port:
-        raise click.UsageError(f"--kafka-port and --redis-port: both are {kafka_port}, expected two ports")
+        raise click.UsageError(
+            f"--kafka-port and --redis-port: both are {kafka_port}, expected two ports"
+        )
     local = _stack(home, cache)
     addresses = local.up(partitions, kafka_port, redis_port)
     if as_json:
@@ -96,11 +106,20 @@ def _addresses(addresses: StackAddresses) -> str:
     return f"Kafka      {addresses.kafka}\nRedis      {addresses.redis}\nredis-cli  {cli}"
 
 
-_SAID = {"up": "up", "silent": "runs, but does not answer", "died": "died: trimtab stack up", "down": "down"}
+_SAID = {
+    "up": "up",
+    "silent": "runs, but does not answer",
+    "died": "died: trimtab stack up",
+    "down": "down",
+}
 
 
 def _server_lines(title: str, server: ServerStatus) -> str:
-    known = [server.address, server.pid and f"pid {server.pid}", server.uptime_s and _age(server.uptime_s)]
+    known = [
+        server.address,
+        server.pid and f"pid {server.pid}",
+        server.uptime_s and _age(server.uptime_s),
+    ]
     line = "  ".join((f"{title}  {_SAID[server.state]}", *(str(part) for part in known if part)))
     return f"{line}\n       folder {server.folder}\n       log    {server.log}"
 

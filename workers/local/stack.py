@@ -1,7 +1,8 @@
-"""The local stack: a real Kafka and a real Redis on this machine, for a first look, for tests and for demos.
+"""The local stack: a real Kafka and a real Redis on this machine, for a first look, for tests and
+for demos.
 
-Everything lives under `<home>/stack`: two homes never meet. What changes the stack holds its lock; what fails
-halfway ends what it started itself, and nothing else.
+Everything lives under `<home>/stack`: two homes never meet. What changes the stack holds its lock;
+what fails halfway ends what it started itself, and nothing else.
 """
 
 import shutil
@@ -20,7 +21,15 @@ from workers.local.ports import LOOPBACK, free_port, is_free
 from workers.local.processes import ProcessMark
 from workers.local.redis_server import find_redis, prepare_redis, redis_address
 from workers.local.server import Server
-from workers.local.state import Say, ServerName, ServerState, StackState, load_state, locked, save_state
+from workers.local.state import (
+    Say,
+    ServerName,
+    ServerState,
+    StackState,
+    load_state,
+    locked,
+    save_state,
+)
 from workers.local.status import StackStatus, stack_status
 from workers.local.topics import create_stack_topics
 from workers.streaming.topics import BrokerUnreachable, TopicError
@@ -33,7 +42,9 @@ _END_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class StackAddresses:
-    """Where the servers are: bootstrap address, Redis URL, and the client that belongs to the server."""
+    """Where the servers are: bootstrap address, Redis URL, and the client that belongs to the
+    server.
+    """
 
     kafka: str
     redis: str
@@ -50,7 +61,9 @@ def _silent(_line: str) -> None:
 
 
 class Stack:
-    """The stack of one home folder; `say` is told, in short lines, what happens. Methods raise StackError."""
+    """The stack of one home folder; `say` is told, in short lines, what happens. Methods raise
+    StackError.
+    """
 
     def __init__(self, home: Path, cache: Path, say: Say = _silent) -> None:
         self._folder = home.absolute() / "stack"
@@ -58,12 +71,16 @@ class Stack:
         self._say = say
 
     def up(
-        self, partitions: int | None = None, kafka_port: int | None = None, redis_port: int | None = None
+        self,
+        partitions: int | None = None,
+        kafka_port: int | None = None,
+        redis_port: int | None = None,
     ) -> StackAddresses:
-        """Start what is not up, create the topics that are missing, and return once everything answers.
+        """Start what is not up, create the topics that are missing, and return once everything
+        answers.
 
-        A port that is not given is the last one where that is free, else a free one. Partitions that are not
-        given are those that the topics have, else four.
+        A port that is not given is the last one where that is free, else a free one. Partitions
+        that are not given are those that the topics have, else four.
         """
         find_redis()
         with self._locked():
@@ -77,7 +94,9 @@ class Stack:
             return self._addresses()
 
     def down(self, wipe: bool = False) -> None:
-        """End what is up; with `wipe`, delete Kafka's records and every other file of the stack too."""
+        """End what is up; with `wipe`, delete Kafka's records and every other file of the stack
+        too.
+        """
         with self._locked():
             if not any(server.process for server in self._state().values()):
                 self._say("the stack is down")
@@ -170,10 +189,13 @@ class Stack:
     def _start(self, ports: Mapping[ServerName, int]) -> None:
         """Make every server ready, then start them side by side, then wait until each answers."""
         servers = {name: self._prepare(name, ports) for name in ports}
-        started = {name: self._launch(name, ports[name], server) for name, server in servers.items()}
+        started = {
+            name: self._launch(name, ports[name], server) for name, server in servers.items()
+        }
         for name, process in started.items():
             servers[name].wait_until_answers(process)
-            # Whoever answers has to be ours: another program may have taken the port a moment before.
+            # Whoever answers has to be ours: another program may have taken the port a moment
+            # before.
             servers[name].check_alive(process)
             self._say(f"{_TITLES[name]} is up (pid {process.pid})")
 
@@ -210,13 +232,17 @@ class Stack:
         status = self.status()
         for name, server in (("Kafka", status.kafka), ("Redis", status.redis)):
             if server.state != "up":
-                raise StackError(f"{name} (pid {server.pid}) runs and does not answer: trimtab stack down, then up")
+                raise StackError(
+                    f"{name} (pid {server.pid}) runs and does not answer: trimtab stack down, then up"
+                )
 
     def _create_topics(self, partitions: int | None) -> None:
         try:
             create_stack_topics(kafka_address(self._state()["kafka"].port), partitions)
         except TopicError as error:
-            raise StackError(f"{error} (to start anew, without its records: trimtab stack down --wipe)") from None
+            raise StackError(
+                f"{error} (to start anew, without its records: trimtab stack down --wipe)"
+            ) from None
         except BrokerUnreachable as error:
             raise StackError(str(error)) from None
 
@@ -228,7 +254,9 @@ class Stack:
                 continue
             died = processes.has_ended(server.process)
             processes.end(server.process, _END_SECONDS)
-            self._say(f"{_TITLES[name]} (pid {server.process.pid}) {'had died' if died else 'ended'}")
+            self._say(
+                f"{_TITLES[name]} (pid {server.process.pid}) {'had died' if died else 'ended'}"
+            )
             self._save(name, msgspec.structs.replace(server, process=None))
 
     def _addresses(self) -> StackAddresses:
@@ -237,7 +265,9 @@ class Stack:
         return StackAddresses(kafka, redis, find_redis().cli)
 
 
-def _choose_port(name: ServerName, asked: int | None, last: ServerState | None, taken: Collection[int | None]) -> int:
+def _choose_port(
+    name: ServerName, asked: int | None, last: ServerState | None, taken: Collection[int | None]
+) -> int:
     if asked is not None:
         _check_free(name, asked)
         return asked
@@ -248,7 +278,9 @@ def _choose_port(name: ServerName, asked: int | None, last: ServerState | None, 
 
 def _check_same(name: ServerName, port: int, asked: int | None) -> None:
     if asked not in {None, port}:
-        raise StackError(f"{_TITLES[name]} is up on port {port}, expected {asked}: trimtab stack down, then up again")
+        raise StackError(
+            f"{_TITLES[name]} is up on port {port}, expected {asked}: trimtab stack down, then up again"
+        )
 
 
 def _check_free(name: ServerName, port: int) -> None:

@@ -1,7 +1,7 @@
 """What is known of a stack between two commands: one small file, replaced whole, and one lock.
 
-Whoever changes the stack holds the lock; whoever only looks needs none, since a reader meets either the old file
-or the new one.
+Whoever changes the stack holds the lock; whoever only looks needs none, since a reader meets either
+the old file or the new one.
 """
 
 import fcntl
@@ -20,7 +20,9 @@ Say = Callable[[str], None]
 
 
 class ServerState(msgspec.Struct, frozen=True):
-    """The port of a server, kept over `down` so that it comes back where it was, and its process, if one was left."""
+    """The port of a server, kept over `down` so that it comes back where it was, and its process,
+    if one was left.
+    """
 
     port: int
     process: ProcessMark | None = None
@@ -50,7 +52,8 @@ def save_state(path: Path, state: StackState) -> None:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a file; `waiting` is told where another holds it. The kernel frees it if this process dies.
+    """Hold the lock of a file; `waiting` is told where another holds it. The kernel frees it if
+    this process dies.
 
     Raises StackError where the file's folder cannot be written.
     """

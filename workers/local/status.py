@@ -1,4 +1,6 @@
-"""What `trimtab stack status` says: of each server its process, address, age and places, and whether it answers."""
+"""What `trimtab stack status` says: of each server its process, address, age and places, and
+whether it answers.
+"""
 
 from pathlib import Path
 from typing import Literal

@@ -19,14 +19,19 @@ def stack_topics(partitions: int) -> tuple[TopicPlan, ...]:
     return (
         TopicPlan(_default_name("topic_candidates"), partitions, candidates),
         TopicPlan(_default_name("topic_feeds"), partitions, plain),
-        TopicPlan(_default_name("topic_dead_letters"), partitions, {"max.message.bytes": _LARGEST_DEAD_LETTER}),
+        TopicPlan(
+            _default_name("topic_dead_letters"),
+            partitions,
+            {"max.message.bytes": _LARGEST_DEAD_LETTER},
+        ),
         TopicPlan("interactions", partitions, plain),
         TopicPlan("feed-outcomes", partitions, plain),
     )
 
 
 def create_stack_topics(bootstrap: str, partitions: int | None) -> int:
-    """Create what is missing, with as many partitions as asked for, else as `candidates` has, else four.
+    """Create what is missing, with as many partitions as asked for, else as `candidates` has, else
+    four.
 
     Returns the number of partitions. Raises TopicError and BrokerUnreachable.
     """

@@ -1,1 +1,3 @@
-"""Pure: surfaces, candidates, requests, weights, combine, rank, feeds. No clock, no environment, no log."""
+"""Pure: surfaces, candidates, requests, weights, combine, rank, feeds. No clock, no environment, no
+log.
+"""

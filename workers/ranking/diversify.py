@@ -1,12 +1,14 @@
 """Diversify: further items of a source that is there already count for less.
 
-In the order of the combined scores, the n-th further item of a source (n = 1, 2, ...) has the adjustment
+In the order of the combined scores, the n-th further item of a source (n = 1, 2, ...) has the
+adjustment
 
     combined * (share - 1)    where  share = floor + (1 - floor) * decay^n
 
-if its combined score is positive, else none: a share of a negative score would raise it. So an adjustment is never
-positive. The power is n multiplications, so that every language comes to the same float64. The form of
-the share is that of X's author diversity scorer (https://github.com/xai-org/x-algorithm, home-mixer/scorers).
+if its combined score is positive, else none: a share of a negative score would raise it. So an
+adjustment is never positive. The power is n multiplications, so that every language comes to the
+same float64. The form of the share is that of X's author diversity scorer
+(https://github.com/xai-org/x-algorithm, home-mixer/scorers).
 """
 
 from collections.abc import Iterable
@@ -23,7 +25,9 @@ DIVERSITY = "diversity"
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """`decay` and `floor` are shares, from 0 to 1; with either at 1 nothing changes. Raises ValueError."""
+    """`decay` and `floor` are shares, from 0 to 1; with either at 1 nothing changes. Raises
+    ValueError.
+    """
 
     decay: float
     floor: float = 0.0
@@ -41,7 +45,9 @@ class Diversity:
 def diversify(
     combined: NDArray[np.float64], ranked: Iterable[int], sources: Sources, diversity: Diversity
 ) -> NDArray[np.float64]:
-    """The adjustments `[candidates]`, 0 where there is none; `ranked` are the indices by combined score."""
+    """The adjustments `[candidates]`, 0 where there is none; `ranked` are the indices by combined
+    score.
+    """
     adjustments, scores = np.zeros_like(combined), combined.tolist()
     powers: dict[str, float] = {}
     for index in ranked:

@@ -7,7 +7,9 @@ from workers.ranking.removal import RemovalReason
 
 FEATURES = "features"
 """What the look-up of features is called where drop sets are called by their names."""
-_RESERVED = frozenset({"weights", "experiment", "models", "history", "workers", FEATURES, *RemovalReason})
+_RESERVED = frozenset(
+    {"weights", "experiment", "models", "history", "workers", FEATURES, *RemovalReason}
+)
 
 
 class Whose(StrEnum):
@@ -19,7 +21,8 @@ class Whose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DropSet:
-    """Items that a set of this name holds are dropped, with the name as the reason. Raises ValueError.
+    """Items that a set of this name holds are dropped, with the name as the reason. Raises
+    ValueError.
 
     The name begins a key in Redis and stands beside other reasons on feeds, so it is none of those.
     """
@@ -29,9 +32,13 @@ class DropSet:
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
-            raise ValueError(f"drop.{self.name}: expected a name without ':', which parts the keys in Redis")
+            raise ValueError(
+                f"drop.{self.name}: expected a name without ':', which parts the keys in Redis"
+            )
         if self.name in _RESERVED:
-            raise ValueError(f"drop.{self.name}: expected another name than {', '.join(sorted(_RESERVED))}")
+            raise ValueError(
+                f"drop.{self.name}: expected another name than {', '.join(sorted(_RESERVED))}"
+            )
 
     def owner(self, surface: str, user_id: str) -> str:
         """Whose set it is for a request of this surface and user: what follows the name in the key."""

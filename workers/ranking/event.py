@@ -7,7 +7,9 @@ from workers.ranking.surface import Surface
 
 
 class Candidate(NamedTuple):
-    """One sound candidate. `row` is its features: little-endian float32, one for each name of the feature set."""
+    """One sound candidate. `row` is its features: little-endian float32, one for each name of the
+    feature set.
+    """
 
     item_id: str
     source: str | None
@@ -17,7 +19,8 @@ class Candidate(NamedTuple):
 class Event(NamedTuple):
     """One candidate event. `requested_at` is in milliseconds since the epoch.
 
-    `missing` and `unknown` count feature names that were not given, or that the feature set does not have.
+    `missing` and `unknown` count feature names that were not given, or that the feature set does
+    not have.
     """
 
     request_id: str

@@ -1,12 +1,15 @@
-"""An experiment: which share of users is ranked under which arm's weights, drawn by a published hash.
+"""An experiment: which share of users is ranked under which arm's weights, drawn by a published
+hash.
 
-    bucket(user) = first 8 bytes of SHA-256(salt + ":" + user_id), as a big-endian number, modulo 10,000
+    bucket(user) = first 8 bytes of SHA-256(salt + ":" + user_id), as a big-endian number, modulo
+    10,000
 
-The 10,000 buckets are cut into as many equal stretches as there are arms, one an arm in the order of their names by
-bytes. An arm takes as many buckets as it has hundredths of a percent: the first of its own stretch and, where these
-are not enough, the lowest that no arm has taken. Users in the other buckets are in `control`. So the same user is in
-the same arm; a growing arm keeps its users, and up to the end of its stretch takes new ones from `control` alone; and
-two salts draw independently. schemas/golden/arms.json has test vectors.
+The 10,000 buckets are cut into as many equal stretches as there are arms, one an arm in the order
+of their names by bytes. An arm takes as many buckets as it has hundredths of a percent: the first
+of its own stretch and, where these are not enough, the lowest that no arm has taken. Users in the
+other buckets are in `control`. So the same user is in the same arm; a growing arm keeps its users,
+and up to the end of its stretch takes new ones from `control` alone; and two salts draw
+independently. schemas/golden/arms.json has test vectors.
 """
 
 import hashlib
@@ -29,12 +32,16 @@ _MOST_SALT = 256
 
 
 class ExperimentRefused(ValueError):
-    """An experiment that must not be applied: the message names the field, the value and what was expected."""
+    """An experiment that must not be applied: the message names the field, the value and what was
+    expected.
+    """
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """`shares`: arm to hundredths of a percent, without `control`, which has the rest. Raises ExperimentRefused."""
+    """`shares`: arm to hundredths of a percent, without `control`, which has the rest. Raises
+    ExperimentRefused.
+    """
 
     salt: str
     shares: Mapping[str, int]
@@ -42,28 +49,40 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not _is_salt(self.salt):
-            raise ExperimentRefused(f"{SALT}: got {self.salt[:80]!r}, expected 1 to {_MOST_SALT} bytes of UTF-8")
+            raise ExperimentRefused(
+                f"{SALT}: got {self.salt[:80]!r}, expected 1 to {_MOST_SALT} bytes of UTF-8"
+            )
         if len(self.shares) > MOST_ARMS:
-            raise ExperimentRefused(f"arms: got {len(self.shares)} of them, expected at most {MOST_ARMS}")
+            raise ExperimentRefused(
+                f"arms: got {len(self.shares)} of them, expected at most {MOST_ARMS}"
+            )
         for arm, share in self.shares.items():
             check_arm(arm)
             if not 0 <= share <= BUCKETS:
                 raise ExperimentRefused(f"{arm}: got {_percent(share)} %, expected 0 to 100")
         total = sum(self.shares.values())
         if total > BUCKETS:
-            raise ExperimentRefused(f"{', '.join(self.shares)}: add up to {_percent(total)} %, expected at most 100")
+            raise ExperimentRefused(
+                f"{', '.join(self.shares)}: add up to {_percent(total)} %, expected at most 100"
+            )
         object.__setattr__(self, "_arms", _laid_out(self.shares))
 
     @classmethod
     def read(cls, fields: Mapping[str, str]) -> "Experiment":
-        """From the fields of the hash: a salt, and a percentage for each arm. Raises ExperimentRefused."""
+        """From the fields of the hash: a salt, and a percentage for each arm. Raises
+        ExperimentRefused.
+        """
         if SALT not in fields:
-            raise ExperimentRefused(f"{SALT}: not given, expected a text that parts this experiment from others")
+            raise ExperimentRefused(
+                f"{SALT}: not given, expected a text that parts this experiment from others"
+            )
         shares = {arm: _share(arm, percent) for arm, percent in fields.items() if arm != SALT}
         control = shares.pop(CONTROL, None)
         experiment, rest = cls(fields[SALT], shares), BUCKETS - sum(shares.values())
         if control is not None and control != rest:
-            raise ExperimentRefused(f"{CONTROL}: got {fields[CONTROL]!r}, expected the rest, {_percent(rest)}, or none")
+            raise ExperimentRefused(
+                f"{CONTROL}: got {fields[CONTROL]!r}, expected the rest, {_percent(rest)}, or none"
+            )
         return experiment
 
     def fields(self) -> dict[str, str]:
@@ -83,7 +102,7 @@ class Experiment:
         """The share of each arm but `control`."""
         return {arm: self.percent(arm) for arm in self.shares}
 
-    def draw(self, user_id: str) -> str:
+    def assign(self, user_id: str) -> str:
         """The user's arm."""
         digest = hashlib.sha256(f"{self.salt}:{user_id}".encode()).digest()
         return self._arms[int.from_bytes(digest[:8], "big") % BUCKETS]
@@ -110,7 +129,9 @@ def _is_salt(salt: str) -> bool:
 
 def _share(arm: str, percent: str) -> int:
     if not _PERCENT.fullmatch(percent) or Decimal(percent) > 100:
-        raise ExperimentRefused(f"{arm[:80]}: got {percent[:80]!r}, expected 0 to 100 percent, in hundredths")
+        raise ExperimentRefused(
+            f"{arm[:80]}: got {percent[:80]!r}, expected 0 to 100 percent, in hundredths"
+        )
     return int(Decimal(percent) * 100)
 
 

@@ -21,9 +21,9 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 class FeatureSet:
     """`names` in order of position; `defaults` and `bounds` by name (absent: 0.0, unbounded).
 
-    `absent_row` marks a candidate without features: no sound row holds a NaN. `default_row` is the row of a candidate
-    of which nothing is known. Raises ValueError where a name stands twice, a default is not finite, or bounds are not
-    `low <= high`.
+    `absent_row` marks a candidate without features: no sound row holds a NaN. `default_row` is the
+    row of a candidate of which nothing is known. Raises ValueError where a name stands twice, a
+    default is not finite, or bounds are not `low <= high`.
     """
 
     name: str
@@ -36,7 +36,9 @@ class FeatureSet:
     _low: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _high: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _filled: Mapping[str, float] = field(init=False, repr=False, compare=False)
-    _pick: Callable[[Mapping[str, float]], tuple[float, ...]] = field(init=False, repr=False, compare=False)
+    _pick: Callable[[Mapping[str, float]], tuple[float, ...]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -45,10 +47,13 @@ class FeatureSet:
         object.__setattr__(self, "_struct", struct.Struct(f"<{len(self.names)}f"))
         object.__setattr__(self, "_low", np.array([low for low, _ in limits], np.float32))
         object.__setattr__(self, "_high", np.array([high for _, high in limits], np.float32))
-        object.__setattr__(self, "_filled", {n: float(self.defaults.get(n, 0.0)) for n in self.names})
+        object.__setattr__(
+            self, "_filled", {n: float(self.defaults.get(n, 0.0)) for n in self.names}
+        )
         object.__setattr__(self, "absent_row", self._struct.pack(*[math.nan] * self.width))
         object.__setattr__(self, "default_row", self._struct.pack(*self._filled.values()))
-        # A getter of one name gives a value, of several a tuple: the first name stands twice, and is cut off.
+        # A getter of one name gives a value, of several a tuple: the first name stands twice, and
+        # is cut off.
         getter = itemgetter(self.names[0], *self.names)
         object.__setattr__(self, "_pick", lambda values: getter(values)[1:])
 
@@ -69,7 +74,9 @@ class FeatureSet:
                 raise ValueError(f"defaults.{name}: got {value!r}, expected a finite float32")
         for name, (low, high) in self.bounds.items():
             if not -FLOAT32_MAX <= low <= high <= FLOAT32_MAX:
-                raise ValueError(f"bounds.{name}: got [{low!r}, {high!r}], expected finite [low, high]")
+                raise ValueError(
+                    f"bounds.{name}: got [{low!r}, {high!r}], expected finite [low, high]"
+                )
 
     @property
     def width(self) -> int:
@@ -77,14 +84,17 @@ class FeatureSet:
         return len(self.names)
 
     def pack_positional(self, values: Sequence[float]) -> bytes:
-        """`width` numbers to float32 bytes. Raises CandidateRefused: wrong count, not finite in float32."""
+        """`width` numbers to float32 bytes. Raises CandidateRefused: wrong count, not finite in
+        float32.
+        """
         try:
             row = self._struct.pack(*values)
         except OverflowError:
             raise self._out_of_range(values) from None
         except struct.error:
             raise self._wrong_count(len(values)) from None
-        # Values in float32's range cannot overflow a float64 sum; nothing finite comes of a NaN or an infinity.
+        # Values in float32's range cannot overflow a float64 sum; nothing finite comes of a NaN or
+        # an infinity.
         if not math.isfinite(sum(values)):
             raise self._out_of_range(values)
         return row
@@ -99,7 +109,9 @@ class FeatureSet:
         return self.pack_positional(row), missing, len(values) - self.width + missing
 
     def pack_float32(self, raw: bytes) -> bytes:
-        """Check that little-endian float32 bytes hold `width` finite numbers. Raises CandidateRefused."""
+        """Check that little-endian float32 bytes hold `width` finite numbers. Raises
+        CandidateRefused.
+        """
         if len(raw) != self._struct.size:
             if len(raw) % 4:
                 raise CandidateRefused(
@@ -113,7 +125,9 @@ class FeatureSet:
         return raw
 
     def read_row(self, raw: bytes | None) -> bytes | None:
-        """A value that was looked up, if it is a row: `width` finite numbers as little-endian float32."""
+        """A value that was looked up, if it is a row: `width` finite numbers as little-endian
+        float32.
+        """
         try:
             return None if raw is None else self.pack_float32(raw)
         except CandidateRefused:
@@ -141,7 +155,8 @@ class FeatureSet:
 
 
 def _all_finite(values: Sequence[float]) -> bool:
-    # Values in float32's range cannot overflow a float64 sum; nothing finite comes of a NaN or an infinity.
+    # Values in float32's range cannot overflow a float64 sum; nothing finite comes of a NaN or an
+    # infinity.
     return math.isfinite(sum(values))
 
 

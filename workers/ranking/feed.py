@@ -13,10 +13,11 @@ NO_ADJUSTMENTS: Mapping[str, float] = {}
 
 
 class FeedItem(NamedTuple):
-    """One ranked item. `scores` are float32 values held as float64, in the feed's order of objectives.
+    """One ranked item. `scores` are float32 values held as float64, in the feed's order of
+    objectives.
 
-    `source` stands only where the surface's rules look at it. `adjustments` are what those rules added to the weighted
-    sum, by the name of the rule, in the order in which they were added.
+    `source` stands only where the surface's rules look at it. `adjustments` are what those rules
+    added to the weighted sum, by the name of the rule, in the order in which they were added.
     """
 
     item_id: str
@@ -28,14 +29,17 @@ class FeedItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A ranked feed; an item's position is its place in `items`, from 0. Times are ms since the epoch.
+    """A ranked feed; an item's position is its place in `items`, from 0. Times are ms since the
+    epoch.
 
-    `truncated` counts the items cut from the end because the record would be too large for the topic, `below_top_k`
-    those that ranked below the `top_k` of the surface; both stand where both cut. `unlisted` counts the removed where a
-    feed too large leaves that list out. With `items` and `removed` they account for every candidate of the request.
+    `truncated` counts the items cut from the end because the record would be too large for the
+    topic, `below_top_k` those that ranked below the `top_k` of the surface; both stand where both
+    cut. `unlisted` counts the removed where a feed too large leaves that list out. With `items` and
+    `removed` they account for every candidate of the request.
 
-    `diversity` and `max_per_source` are the surface's rules as they were applied (None and 0: none). `skipped` names
-    the look-ups that it was ranked without, `defaulted` the items that were scored with default features.
+    `diversity` and `max_per_source` are the surface's rules as they were applied (None and 0:
+    none). `skipped` names the look-ups that it was ranked without, `defaulted` the items that were
+    scored with default features.
     """
 
     request_id: str

@@ -1,7 +1,9 @@
-"""What the ranking of a micro-batch looks up by id, and what becomes of its requests with the answers.
+"""What the ranking of a micro-batch looks up by id, and what becomes of its requests with the
+answers.
 
-Questions and answers are plain values: who asks is passed in. A question without an answer is a look-up that was
-skipped. The request is then ranked without it, and its feed says so: the same answers give the same feeds.
+Questions and answers are plain values: who asks is passed in. A question without an answer is a
+look-up that was skipped. The request is then ranked without it, and its feed says so: the same
+answers give the same feeds.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,38 +26,41 @@ class SetOf(NamedTuple):
     owner: str
 
 
-class Questions(NamedTuple):
-    """Which of these items each set holds, and what features these items have, by feature set; each item once."""
+class LookupQuery(NamedTuple):
+    """Which of these items each set holds, and what features these items have, by feature set; each
+    item once.
+    """
 
     sets: Mapping[SetOf, Sequence[str]]
     features: Mapping[str, Sequence[str]]
 
 
-class Answers(NamedTuple):
+class LookupResult(NamedTuple):
     """Those of the items that each set holds, and the values found by feature set and item.
 
-    A set or a feature set that is not named here did not answer; an item that is not named has no value.
+    A set or a feature set that is not named here did not answer; an item that is not named has no
+    value.
     """
 
     held: Mapping[SetOf, Collection[str]]
     found: Mapping[str, Mapping[str, bytes]]
 
 
-LookUp = Callable[[Questions], Answers]
-NO_ANSWERS = Answers({}, {})
+LookUp = Callable[[LookupQuery], LookupResult]
+NO_RESULT = LookupResult({}, {})
 
 
-def nothing_to_look_up(_: Questions) -> Answers:
+def nothing_to_look_up(_: LookupQuery) -> LookupResult:
     """Where there is nobody to ask."""
-    return NO_ANSWERS
+    return NO_RESULT
 
 
 @dataclass(frozen=True, slots=True)
-class Informed:
+class HydratedRequest:
     """A request as it is ranked: without what was dropped, and with features for every candidate.
 
-    `skipped` names the look-ups it was ranked without, in the order in which the surface asks; `defaulted` the items
-    that have default features, by item id.
+    `skipped` names the look-ups it was ranked without, in the order in which the surface asks;
+    `defaulted` the items that have default features, by item id.
     """
 
     request: Request
@@ -68,17 +73,21 @@ class Informed:
         if not self.request.surface.looks_up:
             return feed
         removed = sorted([*feed.removed, *self.dropped])
-        return replace(feed, removed=removed, skipped=list(self.skipped), defaulted=list(self.defaulted))
+        return replace(
+            feed, removed=removed, skipped=list(self.skipped), defaulted=list(self.defaulted)
+        )
 
 
-def informed(requests: Sequence[Request], look_up: LookUp) -> list[Informed]:
-    """Look up what these requests need, all of it at once; nobody is asked where none needs anything."""
+def hydrate(requests: Sequence[Request], look_up: LookUp) -> list[HydratedRequest]:
+    """Look up what these requests need, all of it at once; nobody is asked where none needs
+    anything.
+    """
     questions = questions_of(requests)
-    answers = look_up(questions) if questions.sets or questions.features else NO_ANSWERS
+    answers = look_up(questions) if questions.sets or questions.features else NO_RESULT
     return [_inform(request, answers) for request in requests]
 
 
-def questions_of(requests: Iterable[Request]) -> Questions:
+def questions_of(requests: Iterable[Request]) -> LookupQuery:
     """What a micro-batch asks; each set is asked once, and so is each item's row."""
     sets: dict[SetOf, dict[str, None]] = {}
     features: dict[str, dict[str, None]] = {}
@@ -90,7 +99,10 @@ def questions_of(requests: Iterable[Request]) -> Questions:
         lacking = [request.item_ids[place] for place in _lacking(request)]
         if lacking:
             features.setdefault(request.surface.feature_set.name, {}).update(dict.fromkeys(lacking))
-    return Questions({s: tuple(items) for s, items in sets.items()}, {f: tuple(items) for f, items in features.items()})
+    return LookupQuery(
+        {s: tuple(items) for s, items in sets.items()},
+        {f: tuple(items) for f, items in features.items()},
+    )
 
 
 def _sets_of(request: Request) -> Iterator[SetOf]:
@@ -103,26 +115,30 @@ def _matrix(request: Request) -> NDArray[np.float32]:
 
 
 def _lacking(request: Request) -> list[int]:
-    """The places of candidates without features. No sound row has a NaN in it: the first number tells."""
+    """The places of candidates without features. No sound row has a NaN in it: the first number
+    tells.
+    """
     if not request.surface.lookup_features:
         return []
     places: list[int] = np.flatnonzero(np.isnan(_matrix(request)[:, 0])).tolist()
     return places
 
 
-def _inform(request: Request, answers: Answers) -> Informed:
+def _inform(request: Request, answers: LookupResult) -> HydratedRequest:
     if not request.surface.looks_up or not request.item_ids:
-        return Informed(request)
+        return HydratedRequest(request)
     reasons, skipped = _reasons(request, answers)
     kept = _without(request, reasons) if reasons else request
     filled, defaulted = _filled(kept, answers.found.get(request.surface.feature_set.name))
     dropped = tuple(Removal(item_id, reason) for item_id, reason in sorted(reasons.items()))
     lost = [FEATURES] if defaulted and request.surface.feature_set.name not in answers.found else []
-    return Informed(filled, dropped, (*skipped, *lost), defaulted)
+    return HydratedRequest(filled, dropped, (*skipped, *lost), defaulted)
 
 
-def _reasons(request: Request, answers: Answers) -> tuple[dict[str, str], list[str]]:
-    """Why items are dropped: by item, the first set of the surface that holds it. Also which sets are skipped."""
+def _reasons(request: Request, answers: LookupResult) -> tuple[dict[str, str], list[str]]:
+    """Why items are dropped: by item, the first set of the surface that holds it. Also which sets
+    are skipped.
+    """
     reasons: dict[str, str] = {}
     skipped: list[str] = []
     for one in _sets_of(request):

@@ -1,19 +1,22 @@
 """How far one weight alone must move until a feed changes.
 
-With final scores f and scores s, a move d of the weight of objective k makes the final score of item i
+With final scores f and scores s, a move d of the weight of objective k makes the final score of
+item i
 
     f_i + d * s_ik
 
-a line in d. Item j draws level with item i, which stands ahead of it, at d = (f_i - f_j) / (s_jk - s_ik), and two lines
-meet once: from there on j stays ahead. So the nearest of all pairs' meetings is the margin, no smaller move changes
-anything, and every larger one does. At the margin itself the order of the two is that of their item ids, as everywhere.
+a line in d. Item j draws level with item i, which stands ahead of it, at d = (f_i - f_j) / (s_jk -
+s_ik), and two lines meet once: from there on j stays ahead. So the nearest of all pairs' meetings
+is the margin, no smaller move changes anything, and every larger one does. At the margin itself the
+order of the two is that of their item ids, as everywhere.
 
-This is so but for float64's rounding: final scores that differ by a few units in the last place may become level, and
-so change places by item id, under a move that is no crossing.
+This is so but for float64's rounding: final scores that differ by a few units in the last place may
+become level, and so change places by item id, under a move that is no crossing.
 
-Rules on sources break the lines: an item's final score then depends on the items before it. Margins of such a feed are
-those of its combined scores. Its first place is exact all the same, for the item with the best combined score is the
-first of its source: nothing is taken off it, and nothing is added to any other.
+Rules on sources break the lines: an item's final score then depends on the items before it. Margins
+of such a feed are those of its combined scores. Its first place is exact all the same, for the item
+with the best combined score is the first of its source: nothing is taken off it, and nothing is
+added to any other.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,7 +32,9 @@ from workers.ranking.rerank import OtherObjectives, is_whole, scored_of
 from workers.ranking.weights import Weights
 
 Bounds = Mapping[str, tuple[float, float]]
-"""Objective to the lowest and the highest weight that its surface takes; one that is not named has no bounds."""
+"""Objective to the lowest and the highest weight that its surface takes; one that is not named has
+no bounds.
+"""
 
 _NO_BOUNDS: Bounds = {}
 _FIRST = 10
@@ -48,21 +53,26 @@ class Crossing(NamedTuple):
 
 
 class Margin(NamedTuple):
-    """The nearest crossing where the weight rises, and where it falls; None where no move ever changes anything."""
+    """The nearest crossing where the weight rises, and where it falls; None where no move ever
+    changes anything.
+    """
 
     up: Crossing | None
     down: Crossing | None
 
 
 class ObjectiveMargins(NamedTuple):
-    """One weight's margins: until another item is first, and until another item is among the first 10."""
+    """One weight's margins: until another item is first, and until another item is among the first
+    10.
+    """
 
     first_place: Margin
     first_10: Margin
 
 
 class FeedMargins(NamedTuple):
-    """One feed's margins by objective; where it is not `whole`, they are exact only among the items on its record.
+    """One feed's margins by objective; where it is not `whole`, they are exact only among the items
+    on its record.
 
     `ruled` says that it has rules on sources, which margins leave aside.
     """
@@ -75,12 +85,16 @@ class FeedMargins(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether both margins, of the first place and of the first 10, are those of the feed as it is published."""
+        """Whether both margins, of the first place and of the first 10, are those of the feed as it
+        is published.
+        """
         return self.whole and not self.ruled
 
 
 class Spread(NamedTuple):
-    """The moves of those feeds that have a crossing: how many they are, and for how many it is within bounds."""
+    """The moves of those feeds that have a crossing: how many they are, and for how many it is
+    within bounds.
+    """
 
     feeds: int
     within_bounds: int
@@ -126,7 +140,9 @@ class Margins:
 
     def _spreads(self, objective: str) -> ObjectiveSpreads:
         found = [feed.objectives[objective] for feed in self.feeds]
-        return ObjectiveSpreads(_spreads([m.first_place for m in found]), _spreads([m.first_10 for m in found]))
+        return ObjectiveSpreads(
+            _spreads([m.first_place for m in found]), _spreads([m.first_10 for m in found])
+        )
 
 
 def margins_of(feeds: Iterable[Feed], weights: Weights, bounds: Bounds = _NO_BOUNDS) -> Margins:
@@ -152,11 +168,14 @@ def feed_margins(feed: Feed, weights: Weights, bounds: Bounds = _NO_BOUNDS) -> F
         slope = scores[ranked, column].astype(np.float64)
         lines = _Lines(item_ids, by_id, final[ranked], slope, weight, bounds.get(objective))
         objectives[objective] = ObjectiveMargins(lines.margin(1), lines.margin(_FIRST))
-    return FeedMargins(feed.request_id, len(feed.items), is_whole(feed), feed.reads_sources, objectives)
+    return FeedMargins(
+        feed.request_id, len(feed.items), is_whole(feed), feed.reads_sources, objectives
+    )
 
 
 class _Lines(NamedTuple):
-    """Items in their order now, their final scores `[items]`, and how these grow with one weight, `[items]`.
+    """Items in their order now, their final scores `[items]`, and how these grow with one weight,
+    `[items]`.
 
     `by_id` is each item's place by item id.
     """
@@ -184,12 +203,18 @@ class _Lines(NamedTuple):
         if nearest == np.inf:
             return None
         tied = [(int(i), int(j)) for i, j in np.argwhere(moves == nearest)]
-        upper, lower = min(tied, key=lambda pair: self._preference(float(gain[pair]), pair[0], pair[1] + first))
+        upper, lower = min(
+            tied, key=lambda pair: self._preference(float(gain[pair]), pair[0], pair[1] + first)
+        )
         move = sign * nearest + 0.0
-        return Crossing(move, self.item_ids[lower + first], self.item_ids[upper], self._within_bounds(move))
+        return Crossing(
+            move, self.item_ids[lower + first], self.item_ids[upper], self._within_bounds(move)
+        )
 
     def _preference(self, gain: float, upper: int, lower: int) -> tuple[bool, float, int, int]:
-        """Of pairs that meet at once, by item id those that change places there; else the steepest, just past it."""
+        """Of pairs that meet at once, by item id those that change places there; else the steepest,
+        just past it.
+        """
         rising, falling = self.by_id[self.item_ids[lower]], self.by_id[self.item_ids[upper]]
         there = rising < falling
         return not there, 0.0 if there else -gain, rising, -falling
@@ -199,7 +224,9 @@ class _Lines(NamedTuple):
 
 
 def _spreads(margins: list[Margin]) -> Spreads:
-    return Spreads(_spread(margin.up for margin in margins), _spread(margin.down for margin in margins))
+    return Spreads(
+        _spread(margin.up for margin in margins), _spread(margin.down for margin in margins)
+    )
 
 
 def _spread(crossings: Iterable[Crossing | None]) -> Spread | None:

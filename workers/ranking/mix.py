@@ -13,13 +13,15 @@ from workers.ranking.weights import Weights
 _NO_ARMS: Mapping[str, Weights] = {}
 
 Pinned = Mapping[str, int]
-"""Objective to the version of its model that is in force; the highest available one for those that are not named."""
+"""Objective to the version of its model that is in force; the highest available one for those that
+are not named.
+"""
 
 NO_PINS: Pinned = {}
 _NO_ARM_PINS: Mapping[str, Pinned] = {}
 
 
-class Drawn(NamedTuple):
+class Assignment(NamedTuple):
     """What one feed is ranked under, and the arm that it is stamped with."""
 
     arm: str
@@ -40,10 +42,12 @@ class Mix:
     pins: Pinned = field(default_factory=lambda: NO_PINS)
     arm_pins: Mapping[str, Pinned] = field(default_factory=lambda: _NO_ARM_PINS)
 
-    def draw(self, user_id: str) -> Drawn:
-        """The user's arm, its weights and its models; `control` and the surface's own without an experiment."""
-        arm = CONTROL if self.experiment is None else self.experiment.draw(user_id)
+    def assign(self, user_id: str) -> Assignment:
+        """The user's arm, its weights and its models; `control` and the surface's own without an
+        experiment.
+        """
+        arm = CONTROL if self.experiment is None else self.experiment.assign(user_id)
         if arm == CONTROL:
-            return Drawn(arm, self.weights, self.pins)
+            return Assignment(arm, self.weights, self.pins)
         others = self.arm_pins.get(arm)
-        return Drawn(arm, self.arms[arm], {**self.pins, **others} if others else self.pins)
+        return Assignment(arm, self.arms[arm], {**self.pins, **others} if others else self.pins)

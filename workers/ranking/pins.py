@@ -1,4 +1,5 @@
-"""Pins: which version of each objective's model is in force on a surface, and what may be weighted and pinned at all.
+"""Pins: which version of each objective's model is in force on a surface, and what may be weighted
+and pinned at all.
 
 An objective that is not pinned takes the highest version that is available.
 """
@@ -26,17 +27,25 @@ class Pins:
 
     @classmethod
     def read(cls, fields: Mapping[str, str], surface: Surface, available: "Available") -> "Pins":
-        """From the fields of the hash. Raises PinsRefused where an objective or its version is not to be had."""
+        """From the fields of the hash. Raises PinsRefused where an objective or its version is not
+        to be had.
+        """
         known = available.objectives(surface)
         for objective in fields:
             if objective not in known:
                 expected = f"expected one of: {', '.join(known)}"
-                raise PinsRefused(f"{objective[:80]}: not an objective of this surface with a model, {expected}")
-        return cls({o: _version(o, value, surface.feature_set, available) for o, value in fields.items()})
+                raise PinsRefused(
+                    f"{objective[:80]}: not an objective of this surface with a model, {expected}"
+                )
+        return cls(
+            {o: _version(o, value, surface.feature_set, available) for o, value in fields.items()}
+        )
 
     def fields(self) -> dict[str, str]:
         """The fields of the hash."""
-        return {objective: LATEST if v is None else str(v) for objective, v in self.versions.items()}
+        return {
+            objective: LATEST if v is None else str(v) for objective, v in self.versions.items()
+        }
 
     @property
     def pinned(self) -> Mapping[str, int]:
@@ -48,18 +57,25 @@ class Pins:
 class Available:
     """What a worker has: objective to its verified versions, each with the features that it reads.
 
-    Where `anything` is True nothing is known, and every version of every declared objective is taken for available.
-    Compared by identity: thousands of documents are held against thousands of models, again and again.
+    Where `anything` is True nothing is known, and every version of every declared objective is
+    taken for available. Compared by identity: thousands of documents are held against thousands of
+    models, again and again.
     """
 
     models: Mapping[str, Mapping[int, frozenset[str]]] = field(default_factory=dict)
     anything: bool = False
-    _suited: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict, init=False, repr=False)
+    _suited: dict[tuple[str, ...], tuple[str, ...]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def suited(self, feature_set: FeatureSet) -> tuple[str, ...]:
         """The objectives of which a version reads nothing but the features of the set, by name."""
         if feature_set.names not in self._suited:
-            found = (objective for objective in sorted(self.models) if self.versions(objective, feature_set))
+            found = (
+                objective
+                for objective in sorted(self.models)
+                if self.versions(objective, feature_set)
+            )
             self._suited[feature_set.names] = tuple(found)
         return self._suited[feature_set.names]
 
@@ -74,7 +90,11 @@ class Available:
     def versions(self, objective: str, feature_set: FeatureSet) -> Collection[int]:
         """The versions whose features the feature set holds."""
         names = set(feature_set.names)
-        return [version for version, features in self.models.get(objective, {}).items() if features <= names]
+        return [
+            version
+            for version, features in self.models.get(objective, {}).items()
+            if features <= names
+        ]
 
 
 ANYTHING = Available(anything=True)
@@ -87,7 +107,9 @@ def named_versions(fields: Mapping[str, str]) -> list[tuple[str, int]]:
     return [(objective, version) for objective, version in found if version is not None]
 
 
-def _version(objective: str, value: str, feature_set: FeatureSet, available: Available) -> int | None:
+def _version(
+    objective: str, value: str, feature_set: FeatureSet, available: Available
+) -> int | None:
     if value == LATEST:
         return None
     version = read_version(value)
@@ -97,5 +119,7 @@ def _version(objective: str, value: str, feature_set: FeatureSet, available: Ava
     versions = available.versions(objective, feature_set)
     if version not in versions and not available.anything:
         there = ", ".join(map(str, sorted(versions))) or "none"
-        raise PinsRefused(f"{objective}: version {value} is not available, expected one of: {there}")
+        raise PinsRefused(
+            f"{objective}: version {value} is not available, expected one of: {there}"
+        )
     return version

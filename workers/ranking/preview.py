@@ -1,7 +1,7 @@
 """What a change of weights would do to feeds that are already published.
 
-Each feed is ranked twice from its own scores, under the set `before` and under the set `after`, whatever set it was
-published under.
+Each feed is ranked twice from its own scores, under the set `before` and under the set `after`,
+whatever set it was published under.
 """
 
 from bisect import bisect_left
@@ -23,7 +23,9 @@ _MOVERS = 10
 
 
 class Changed(NamedTuple):
-    """In how many feeds something changes: anywhere; the first place; of the first 10 which items, or their order."""
+    """In how many feeds something changes: anywhere; the first place; of the first 10 which items,
+    or their order.
+    """
 
     any: int
     first_place: int
@@ -32,17 +34,20 @@ class Changed(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """An objective's mean score over the items of all feeds' first 10, before and after; None where no feed has any."""
+    """An objective's mean score over the items of all feeds' first 10, before and after; None where
+    no feed has any.
+    """
 
     before: float | None
     after: float | None
 
 
 class Mover(NamedTuple):
-    """An item that moves. Moves are in positions, up is positive; the mean is over all feeds that it is in.
+    """An item that moves. Moves are in positions, up is positive; the mean is over all feeds that
+    it is in.
 
-    It is in a feed where it has a position before or after. Where the limit of its source keeps it out, it counts as
-    just behind the last position.
+    It is in a feed where it has a position before or after. Where the limit of its source keeps it
+    out, it counts as just behind the last position.
     """
 
     item_id: str
@@ -55,10 +60,11 @@ class Mover(NamedTuple):
 class Preview:
     """Feeds under the set `before` beside the same feeds under the set `after`.
 
-    `feeds` were compared; `skipped` have other objectives; `incomplete` of those compared are not whole, and exact only
-    among the items on their records. `kendall_tau` is that of the items with a position before and after, the mean over
-    feeds with two such items or more; `overlap_at_10` the mean over feeds that are not empty; None where there is none.
-    `movers` are the ten items of the largest mean move up or down, the largest first.
+    `feeds` were compared; `skipped` have other objectives; `incomplete` of those compared are not
+    whole, and exact only among the items on their records. `kendall_tau` is that of the items with
+    a position before and after, the mean over feeds with two such items or more; `overlap_at_10`
+    the mean over feeds that are not empty; None where there is none. `movers` are the ten items of
+    the largest mean move up or down, the largest first.
     """
 
     before: Weights
@@ -79,9 +85,13 @@ class Preview:
 
 
 def preview(feeds: Iterable[Feed], before: Weights, after: Weights) -> Preview:
-    """Compare feeds one after the other; none is kept. Raises OtherObjectives where the two sets' objectives differ."""
+    """Compare feeds one after the other; none is kept. Raises OtherObjectives where the two sets'
+    objectives differ.
+    """
     if set(before.values) != set(after.values):
-        raise OtherObjectives(f"after: got objectives {list(after.values)}, expected {list(before.values)}")
+        raise OtherObjectives(
+            f"after: got objectives {list(after.values)}, expected {list(before.values)}"
+        )
     tally = _Tally(before, after)
     for feed in feeds:
         tally.take(feed)
@@ -89,11 +99,12 @@ def preview(feeds: Iterable[Feed], before: Weights, after: Weights) -> Preview:
 
 
 def kendall_tau(places: Sequence[int]) -> float:
-    """Kendall's tau-a between two orders of n >= 2 items without ties, from 1 (the same) to -1 (reversed).
+    """Kendall's tau-a between two orders of n >= 2 items without ties, from 1 (the same) to -1
+    (reversed).
 
-    `places` are the items' distinct places in one order, listed in the other. tau = 1 - 4 d / (n (n - 1)), where d
-    counts the pairs that stand the other way round (M. G. Kendall, "A New Measure of Rank Correlation", Biometrika 30,
-    1938). They are counted by insertion into a sorted list.
+    `places` are the items' distinct places in one order, listed in the other. tau = 1 - 4 d / (n (n
+    - 1)), where d counts the pairs that stand the other way round (M. G. Kendall, "A New Measure of
+    Rank Correlation", Biometrika 30, 1938). They are counted by insertion into a sorted list.
     """
     inverted, seen = 0, list[int]()
     for place in places:
@@ -139,7 +150,8 @@ class _Tops:
         self._total, self._items = np.zeros(objectives, np.float64), 0
 
     def add(self, scores: Scores, first: list[int]) -> None:
-        # In the candidates' order: the same ten items have the same sum in whichever order they stand.
+        # In the candidates' order: the same ten items have the same sum in whichever order they
+        # stand.
         self._total += scores[sorted(first)].astype(np.float64).sum(axis=0)
         self._items += len(first)
 
@@ -167,7 +179,10 @@ class _Tally:
             return
         self._feeds += 1
         self._incomplete += not is_whole(feed)
-        orders = place_anew(feed, scored, self._before).kept, place_anew(feed, turned, self._after).kept
+        orders = (
+            place_anew(feed, scored, self._before).kept,
+            place_anew(feed, turned, self._after).kept,
+        )
         for tops, ranked in zip(self._tops, orders, strict=True):
             tops.add(scored.scores, ranked[:FIRST])
         self._compare(*orders)
@@ -177,7 +192,9 @@ class _Tally:
         first, then = before[:FIRST], after[:FIRST]
         shared = len(set(first) & set(then))
         now = (before != after, before[:1] != after[:1], shared < len(first), first != then)
-        self._changed = Changed(*(count + change for count, change in zip(self._changed, now, strict=True)))
+        self._changed = Changed(
+            *(count + change for count, change in zip(self._changed, now, strict=True))
+        )
         if first:
             self._overlap.add(shared / len(first))
 
@@ -213,5 +230,11 @@ class _Tally:
         )
 
     def _movers(self) -> list[Mover]:
-        movers = [Mover(i, m.feeds, m.total / m.feeds, m.largest) for i, m in self._moves.items() if m.largest]
-        return sorted(movers, key=lambda m: (-abs(m.mean_move), -abs(m.largest_move), -m.feeds, m.item_id))[:_MOVERS]
+        movers = [
+            Mover(i, m.feeds, m.total / m.feeds, m.largest)
+            for i, m in self._moves.items()
+            if m.largest
+        ]
+        return sorted(
+            movers, key=lambda m: (-abs(m.mean_move), -abs(m.largest_move), -m.feeds, m.item_id)
+        )[:_MOVERS]

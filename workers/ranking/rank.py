@@ -1,10 +1,12 @@
 """From scores to a feed: filter, combine, diversify, rank, limit the sources, cut.
 
-    final_score(item) = sum over objectives k of  weight_k * score_k(item),  then + each adjustment of the item
+    final_score(item) = sum over objectives k of  weight_k * score_k(item),  then + each adjustment
+    of the item
 
-The sum runs in float64, in the surface's order of objectives, so that anyone recomputes it bit for bit from the
-published record. The order is (-final_score, item_id by bytes): it does not depend on arrival. What cannot be ranked is
-filtered before the sum, and what a source has too much of after the order is known.
+The sum runs in float64, in the surface's order of objectives, so that anyone recomputes it bit for
+bit from the published record. The order is (-final_score, item_id by bytes): it does not depend on
+arrival. What cannot be ranked is filtered before the sum, and what a source has too much of after
+the order is known.
 """
 
 from collections.abc import Mapping
@@ -27,8 +29,8 @@ _new = tuple.__new__
 class Ranking(NamedTuple):
     """Indices best first: those `kept`, and those `over` the limit of their source.
 
-    `final` are the final scores `[candidates]`, and `adjustments` what diversity put into them; None where the rule is
-    not there.
+    `final` are the final scores `[candidates]`, and `adjustments` what diversity put into them;
+    None where the rule is not there.
     """
 
     kept: list[int]
@@ -48,9 +50,9 @@ def rank(
 ) -> Feed:
     """Rank one closed request under exactly one set of weights.
 
-    A candidate whose score is not finite in some objective, or that a model `failed` on, is removed, with that reason:
-    it never ranks. So are the items that their source has too much of. What ranks below the surface's `top_k` is
-    counted.
+    A candidate whose score is not finite in some objective, or that a model `failed` on, is
+    removed, with that reason: it never ranks. So are the items that their source has too much of.
+    What ranks below the surface's `top_k` is counted.
     """
     surface = request.surface
     scored, removed = keep_finite(Scored(request.item_ids, request.sources, scores), failed)
@@ -67,7 +69,9 @@ def rank(
         arm=arm,
         weights=weights,
         models=models,
-        items=feed_items(scored, ranking, kept) if surface.reads_sources else _bare_items(scored, ranking, kept),
+        items=feed_items(scored, ranking, kept)
+        if surface.reads_sources
+        else _bare_items(scored, ranking, kept),
         removed=sorted(removed + over_limit(scored, ranking.over)),
         below_top_k=len(ranking.kept) - len(kept),
         diversity=surface.diversity,
@@ -75,7 +79,9 @@ def rank(
     )
 
 
-def place(scored: Scored, weights: Weights, diversity: Diversity | None, max_per_source: int) -> Ranking:
+def place(
+    scored: Scored, weights: Weights, diversity: Diversity | None, max_per_source: int
+) -> Ranking:
     """Combine, diversify, rank and limit the sources. Every score is finite."""
     final, adjustments = combine(scored.scores, weights), None
     ranked = order(final, scored.item_ids)
@@ -110,10 +116,15 @@ def feed_items(scored: Scored, ranking: Ranking, kept: list[int]) -> list[FeedIt
     finals, rows, (item_ids, sources, _) = ranking.final.tolist(), scored.scores.tolist(), scored
     adjusted = [NO_ADJUSTMENTS] * len(rows)
     if ranking.adjustments is not None:
-        adjusted = [{DIVERSITY: value} if value else NO_ADJUSTMENTS for value in ranking.adjustments.tolist()]
+        adjusted = [
+            {DIVERSITY: value} if value else NO_ADJUSTMENTS
+            for value in ranking.adjustments.tolist()
+        ]
     return [FeedItem(item_ids[i], finals[i], tuple(rows[i]), sources[i], adjusted[i]) for i in kept]
 
 
 def _bare_items(scored: Scored, ranking: Ranking, kept: list[int]) -> list[FeedItem]:
     finals, rows, item_ids = ranking.final.tolist(), scored.scores.tolist(), scored.item_ids
-    return [_new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]), None, NO_ADJUSTMENTS)) for i in kept]
+    return [
+        _new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]), None, NO_ADJUSTMENTS)) for i in kept
+    ]

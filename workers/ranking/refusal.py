@@ -1,6 +1,8 @@
-"""Why an event, or one candidate of it, is refused. Every code is stable: producers may match on it.
+"""Why an event, or one candidate of it, is refused. Every code is stable: producers may match on
+it.
 
-`EventRefused` means the producer is at fault: the event goes to the dead letters with its original bytes.
+`EventRefused` means the producer is at fault: the event goes to the dead letters with its original
+bytes.
 """
 
 from enum import StrEnum
@@ -57,8 +59,8 @@ class CandidateRefused(Exception):
 class RefusedCandidate(NamedTuple):
     """One refused candidate of an event.
 
-    `identity` is what it counts once by: its item id (str), or, where that cannot be read, a digest of the
-    event and its place (bytes), so that a producer's retry changes nothing.
+    `identity` is what it counts once by: its item id (str), or, where that cannot be read, a digest
+    of the event and its place (bytes), so that a producer's retry changes nothing.
     """
 
     place: int
@@ -71,12 +73,16 @@ _NAMED_IN_FULL = 20
 
 
 def candidates_message(refused: list[RefusedCandidate]) -> str:
-    """Name each refused candidate; past the first twenty by code and place only, so that a header stays small."""
+    """Name each refused candidate; past the first twenty by code and place only, so that a header
+    stays small.
+    """
     full = [f"candidates[{r.place}] {r.reason}: {r.message}" for r in refused[:_NAMED_IN_FULL]]
     rest: dict[CandidateReason, list[int]] = {}
     for candidate in refused[_NAMED_IN_FULL:]:
         rest.setdefault(candidate.reason, []).append(candidate.place)
-    return "; ".join(full + [f"{reason} at candidates {_spans(places)}" for reason, places in rest.items()])
+    return "; ".join(
+        full + [f"{reason} at candidates {_spans(places)}" for reason, places in rest.items()]
+    )
 
 
 def _spans(places: list[int]) -> str:

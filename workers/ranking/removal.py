@@ -17,8 +17,8 @@ class RemovalReason(StrEnum):
 class Removal(NamedTuple):
     """An item that was a candidate and is not in the feed, and why: a RemovalReason or a drop set.
 
-    One that had a place, and that only a rule of the surface took it from, keeps its `source` and its `scores`, as a
-    FeedItem has them: under other weights it may stand in the feed.
+    One that had a place, and that only a rule of the surface took it from, keeps its `source` and
+    its `scores`, as a FeedItem has them: under other weights it may stand in the feed.
     """
 
     item_id: str

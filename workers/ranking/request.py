@@ -16,10 +16,12 @@ class Completion(StrEnum):
 
 
 class Request(NamedTuple):
-    """A closed request. `rows` holds the candidates' features one after the other, in the order of `item_ids`.
+    """A closed request. `rows` holds the candidates' features one after the other, in the order of
+    `item_ids`.
 
-    `refused` counts the distinct refused candidates that are not among `item_ids`. `first_offset` is where its
-    first event stands in the partition, `opened_at` the stream time (ms) before that event.
+    `refused` counts the distinct refused candidates that are not among `item_ids`. `first_offset`
+    is where its first event stands in the partition, `opened_at` the stream time (ms) before that
+    event.
     """
 
     request_id: str

@@ -1,8 +1,9 @@
 """Rank a published feed anew under another set of weights, from the scores on its own record.
 
-A worker that ranks the same request under that set, and by the rules on sources that the feed names, publishes the same
-final scores, bit for bit, in the same order. What a source had too much of comes back in. What was removed otherwise
-stays removed: a score that is not finite ranks under no weights.
+A worker that ranks the same request under that set, and by the rules on sources that the feed
+names, publishes the same final scores, bit for bit, in the same order. What a source had too much
+of comes back in. What was removed otherwise stays removed: a score that is not finite ranks under
+no weights.
 """
 
 from dataclasses import replace
@@ -22,7 +23,9 @@ class OtherObjectives(ValueError):
 
 
 def is_whole(feed: Feed) -> bool:
-    """Whether every ranked item is on the record; if not, another set might bring in an item that is not."""
+    """Whether every ranked item is on the record; if not, another set might bring in an item that
+    is not.
+    """
     return feed.truncated == feed.below_top_k == feed.unlisted == 0
 
 
@@ -33,15 +36,20 @@ def scored_of(feed: Feed, weights: Weights) -> Scored:
     """
     named, wanted = list(feed.weights.values), list(weights.values)
     if set(named) != set(wanted):
-        raise OtherObjectives(f"feed {feed.request_id!r}: got objectives {named}, expected {wanted}")
+        raise OtherObjectives(
+            f"feed {feed.request_id!r}: got objectives {named}, expected {wanted}"
+        )
     found: list[FeedItem | Removal] = [*feed.items, *filter(_over_limit, feed.removed)]
     scores = np.array([one.scores for one in found], np.float32).reshape(-1, len(named))
-    scores = scores if named == wanted else scores[:, [named.index(objective) for objective in wanted]]
+    scores = (
+        scores if named == wanted else scores[:, [named.index(objective) for objective in wanted]]
+    )
     return Scored(tuple(one.item_id for one in found), tuple(one.source for one in found), scores)
 
 
 def place_anew(feed: Feed, scored: Scored, weights: Weights) -> Ranking:
-    """Place what can be ranked by the feed's own rules; of it as many items are kept as the feed has.
+    """Place what can be ranked by the feed's own rules; of it as many items are kept as the feed
+    has.
 
     More of them are there only where the feed is not whole.
     """

@@ -13,10 +13,11 @@ from workers.ranking.weights import WeightRules
 class Surface:
     """One surface; its objectives stand in the order in which final scores are summed.
 
-    `deadline_ms` counts from a request's first event; `horizon_ms` is how long after `requested_at` an unknown
-    request may still open; `top_k` 0 publishes every candidate. `diversity` and `max_per_source` (0: no limit) are its
-    rules on sources. Items that one of the sets `drop` holds are dropped; with `lookup_features` a candidate may come
-    without features, which are then looked up. Raises ValueError naming the key.
+    `deadline_ms` counts from a request's first event; `horizon_ms` is how long after `requested_at`
+    an unknown request may still open; `top_k` 0 publishes every candidate. `diversity` and
+    `max_per_source` (0: no limit) are its rules on sources. Items that one of the sets `drop` holds
+    are dropped; with `lookup_features` a candidate may come without features, which are then looked
+    up. Raises ValueError naming the key.
     """
 
     name: str
@@ -34,19 +35,35 @@ class Surface:
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
-            raise ValueError(f"name: got {self.name!r}, expected one without ':', which parts the keys in Redis")
+            raise ValueError(
+                f"name: got {self.name!r}, expected one without ':', which parts the keys in Redis"
+            )
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
-            raise ValueError(f"objectives: got {list(self.objectives)}, expected at least one, each once")
+            raise ValueError(
+                f"objectives: got {list(self.objectives)}, expected at least one, each once"
+            )
         if tuple(self.weight_rules.defaults) != self.objectives:
-            raise ValueError(f"weights: got {list(self.weight_rules.defaults)}, expected {list(self.objectives)}")
-        least = {"deadline_ms": 1, "horizon_ms": 1, "max_candidates": 1, "top_k": 0, "max_per_source": 0}
+            raise ValueError(
+                f"weights: got {list(self.weight_rules.defaults)}, expected {list(self.objectives)}"
+            )
+        least = {
+            "deadline_ms": 1,
+            "horizon_ms": 1,
+            "max_candidates": 1,
+            "top_k": 0,
+            "max_per_source": 0,
+        }
         for key, low in least.items():
             if getattr(self, key) < low:
                 raise ValueError(f"{key}: got {getattr(self, key)}, expected at least {low}")
         if len({one.name for one in self.drop}) != len(self.drop):
-            raise ValueError(f"drop: got {[one.name for one in self.drop]}, expected each name once")
+            raise ValueError(
+                f"drop: got {[one.name for one in self.drop]}, expected each name once"
+            )
         if self.lookup_features and ":" in self.feature_set.name:
-            raise ValueError(f"feature_set: got {self.feature_set.name!r}, expected one without ':' to be looked up by")
+            raise ValueError(
+                f"feature_set: got {self.feature_set.name!r}, expected one without ':' to be looked up by"
+            )
 
     @property
     def reads_sources(self) -> bool:
@@ -77,9 +94,13 @@ def feature_sets_by_objective(surfaces: Surfaces) -> dict[str, list[FeatureSet]]
 
 
 def check_drop_sets(surfaces: Surfaces) -> None:
-    """Raises ValueError naming the key where a user's set and a surface's could meet under one key in Redis."""
+    """Raises ValueError naming the key where a user's set and a surface's could meet under one key
+    in Redis.
+    """
     known: dict[str, Whose] = {}
     for name, one in ((name, one) for name, surface in surfaces.items() for one in surface.drop):
         if known.setdefault(one.name, one.whose) is not one.whose:
             expected = f"{known[one.name].value!r} as on another surface"
-            raise ValueError(f"surfaces.{name}.drop.{one.name}: got {one.whose.value!r}, expected {expected}")
+            raise ValueError(
+                f"surfaces.{name}.drop.{one.name}: got {one.whose.value!r}, expected {expected}"
+            )

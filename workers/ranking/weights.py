@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_LIMIT = 1e12  # a weight of this size times the largest float32 is still far from float64's overflow
+_LIMIT = (
+    1e12  # a weight of this size times the largest float32 is still far from float64's overflow
+)
 
 
 class WeightsRefused(ValueError):
@@ -22,8 +24,9 @@ class WeightsRefused(ValueError):
 class Weights:
     """One immutable set: objective to weight, in the surface's order of objectives.
 
-    `version` is the first 12 hex digits of SHA-256 over the canonical set (a JSON object with sorted keys, no
-    spaces, each weight in the shortest form that reads back as the same float64): the same on every worker.
+    `version` is the first 12 hex digits of SHA-256 over the canonical set (a JSON object with
+    sorted keys, no spaces, each weight in the shortest form that reads back as the same float64):
+    the same on every worker.
     """
 
     values: Mapping[str, float]
@@ -43,10 +46,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class WeightRules:
-    """What makes a set valid on a surface: its objectives in order, their defaults and their bounds.
+    """What makes a set valid on a surface: its objectives in order, their defaults and their
+    bounds.
 
-    `added` may be weighted beside them, and are in a set only where it names them: after the others, in this order.
-    Raises ValueError where a default is missing, unknown or outside its bounds.
+    `added` may be weighted beside them, and are in a set only where it names them: after the
+    others, in this order. Raises ValueError where a default is missing, unknown or outside its
+    bounds.
     """
 
     defaults: Mapping[str, float]
@@ -59,7 +64,9 @@ class WeightRules:
                 raise ValueError(f"weight_bounds.{objective}: not an objective of this surface")
         for objective, (low, high) in self.bounds.items():
             if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-                raise ValueError(f"weight_bounds.{objective}: got [{low}, {high}], expected finite [low, high]")
+                raise ValueError(
+                    f"weight_bounds.{objective}: got [{low}, {high}], expected finite [low, high]"
+                )
         for objective, value in self.defaults.items():
             try:
                 self._check_bounds(objective, value)
@@ -75,8 +82,12 @@ class WeightRules:
         unknown = sorted(set(fields) - set(self.defaults) - set(self.added))
         if unknown:
             known = ", ".join([*self.defaults, *self.added])
-            raise WeightsRefused(f"{unknown[0]}: not an objective of this surface, expected one of: {known}")
-        values = {o: self._read(o, fields[o]) if o in fields else d for o, d in self.defaults.items()}
+            raise WeightsRefused(
+                f"{unknown[0]}: not an objective of this surface, expected one of: {known}"
+            )
+        values = {
+            o: self._read(o, fields[o]) if o in fields else d for o, d in self.defaults.items()
+        }
         return Weights.of(values | {o: self._read(o, fields[o]) for o in self.added if o in fields})
 
     def adding(self, objectives: tuple[str, ...]) -> "WeightRules":
@@ -85,7 +96,9 @@ class WeightRules:
 
     def _read(self, objective: str, raw: str | float) -> float:
         if isinstance(raw, str) and not _NUMBER.fullmatch(raw):
-            raise WeightsRefused(f"{objective}: got {raw[:80]!r}, expected a finite number such as 0.7")
+            raise WeightsRefused(
+                f"{objective}: got {raw[:80]!r}, expected a finite number such as 0.7"
+            )
         return self._check_bounds(objective, float(raw))
 
     def _check_bounds(self, objective: str, value: float) -> float:

@@ -1,4 +1,6 @@
-"""A new version in the models' folder: verified beside it as a worker would, then written, the manifest last."""
+"""A new version in the models' folder: verified beside it as a worker would, then written, the
+manifest last.
+"""
 
 import json
 import os
@@ -9,23 +11,29 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.features import FeatureSet
-from workers.scoring.catalogue import Sound, Unsound
-from workers.scoring.examiner import Examiner
+from workers.scoring.catalogue import Rejected, Verified
 from workers.scoring.manifest import MANIFEST, MODEL, Manifest
 from workers.scoring.refusal import ModelRefused
+from workers.scoring.verifier import Verifier
 
 
 class VersionTaken(Failure):
-    """The folder of that version is there: a version is never changed, a new one takes another number."""
+    """The folder of that version is there: a version is never changed, a new one takes another
+    number.
+    """
 
 
-def add_version(root: Path, manifest: Manifest, raw: bytes, feature_sets: Iterable[FeatureSet] = ()) -> Sound:
-    """Verify a version and write it to `<root>/<objective>/<version>/`. Raises ModelRefused, VersionTaken, OSError."""
-    with TemporaryDirectory() as beside, Examiner() as examiner:
+def add_version(
+    root: Path, manifest: Manifest, raw: bytes, feature_sets: Iterable[FeatureSet] = ()
+) -> Verified:
+    """Verify a version and write it to `<root>/<objective>/<version>/`. Raises ModelRefused,
+    VersionTaken, OSError.
+    """
+    with TemporaryDirectory() as beside, Verifier() as examiner:
         verdict = examiner.examine(_write(Path(beside), manifest, raw), feature_sets)
-    if isinstance(verdict, Unsound):
+    if isinstance(verdict, Rejected):
         raise ModelRefused(verdict.reason, verdict.message)
     _write(root, manifest, raw)
     return verdict

@@ -1,7 +1,9 @@
-"""A candidate's score must not depend on the candidates beside it: found out by trying, for each model.
+"""A candidate's score must not depend on the candidates beside it: found out by trying, for each
+model.
 
-What only rounds otherwise from place to place is scored one row a call; what differs by more is no ranking model
-(it normalises over the batch, quantises by it, or draws random numbers) and is refused.
+What only rounds otherwise from place to place is scored one row a call; what differs by more is no
+ranking model (it normalises over the batch, quantises by it, or draws random numbers) and is
+refused.
 """
 
 from collections.abc import Iterator
@@ -59,7 +61,9 @@ def _difference(one: Matrix, other: Matrix) -> float:
         return 0.0
     wide, narrow = one.astype(np.float64), other.astype(np.float64)
     off: NDArray[np.float64] = np.abs(wide - narrow) / np.maximum(1.0, np.abs(wide))
-    return max(float(np.max(np.where(np.isnan(off), np.inf, off))), float(np.finfo(np.float64).tiny))
+    return max(
+        float(np.max(np.where(np.isnan(off), np.inf, off))), float(np.finfo(np.float64).tiny)
+    )
 
 
 def _bits(scores: Matrix) -> bytes:
@@ -67,9 +71,11 @@ def _bits(scores: Matrix) -> bytes:
 
 
 def _probe(model: Model) -> Matrix:
-    """Rows like the golden ones: each column shuffled apart, and moved a little. The same at each start.
+    """Rows like the golden ones: each column shuffled apart, and moved a little. The same at each
+    start.
 
-    A model that looks categories up may fail on numbers that were moved: then they are only shuffled.
+    A model that looks categories up may fail on numbers that were moved: then they are only
+    shuffled.
     """
     random = np.random.default_rng(0)
     golden = np.array([row.features for row in model.manifest.golden], np.float32)

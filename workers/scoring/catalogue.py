@@ -11,7 +11,7 @@ from workers.ranking.features import FeatureSet
 from workers.scoring.manifest import Manifest
 from workers.scoring.model import Model
 from workers.scoring.refusal import ModelReason, Refusal, Version
-from workers.scoring.shelves import Content, Shelf
+from workers.scoring.session_cache import CachedSession, SessionKey
 
 
 class State(StrEnum):
@@ -24,36 +24,42 @@ class State(StrEnum):
     GONE = "gone"  # its folder is not there any more; loaded, it goes on while it is in force
 
 
-class Sound(msgspec.Struct, frozen=True, tag=True):
-    """What verification found. `size` of model.onnx in bytes; the manifest keeps one golden row, to warm the model."""
+class Verified(msgspec.Struct, frozen=True, tag=True):
+    """What verification found. `size` of model.onnx in bytes; the manifest keeps one golden row, to
+    warm the model.
+    """
 
     manifest: Manifest
     rows_per_call: int
     size: int
 
     @property
-    def content(self) -> Content:
+    def content(self) -> SessionKey:
         """What two versions share where one session serves both."""
         manifest = self.manifest
-        return Content(manifest.sha256, str(manifest.input), str(manifest.output), manifest.features)
+        return SessionKey(
+            manifest.sha256, str(manifest.input), str(manifest.output), manifest.features
+        )
 
-    def model(self, shelf: Shelf) -> Model:
+    def model(self, session_entry: CachedSession) -> Model:
         """This version, scored by a session that is loaded."""
-        return Model(self.manifest, shelf.session, self.rows_per_call)
+        return Model(self.manifest, session_entry.session, self.rows_per_call)
 
 
-class Unsound(msgspec.Struct, frozen=True, tag=True):
+class Rejected(msgspec.Struct, frozen=True, tag=True):
     """Why verification refused."""
 
     reason: ModelReason
     message: str
 
 
-Verdict = Sound | Unsound
+Verdict = Verified | Rejected
 
 
 class Stamp(NamedTuple):
-    """By what it is seen that a version's files have changed: inode, size and time of change of each."""
+    """By what it is seen that a version's files have changed: inode, size and time of change of
+    each.
+    """
 
     manifest: tuple[int, int, int] | None
     model: tuple[int, int, int] | None
@@ -61,40 +67,46 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One version. `stamp` is of the files that the verdict is on; `shelf` holds its session while it is loaded."""
+    """One version. `stamp` is of the files that the verdict is on; `shelf` holds its session while
+    it is loaded.
+    """
 
     version: Version
     stamp: Stamp
     verdict: Verdict | None = None
-    shelf: Shelf | None = None
+    session_entry: CachedSession | None = None
     listed: bool = True
 
     @property
     def state(self) -> State:
         """How far it has come."""
-        if isinstance(self.verdict, Unsound):
+        if isinstance(self.verdict, Rejected):
             return State.REFUSED
         if not self.listed:
             return State.GONE
         if self.verdict is None:
             return State.LISTED
-        return State.AVAILABLE if self.shelf is None else State.LOADED
+        return State.AVAILABLE if self.session_entry is None else State.LOADED
 
     @property
-    def sound(self) -> Sound | None:
+    def sound(self) -> Verified | None:
         """What verification found, where it passed."""
-        return self.verdict if isinstance(self.verdict, Sound) else None
+        return self.verdict if isinstance(self.verdict, Verified) else None
 
     @property
     def is_available(self) -> bool:
         """Whether it may be in force."""
-        return self.listed and isinstance(self.verdict, Sound)
+        return self.listed and isinstance(self.verdict, Verified)
 
     @property
     def refusal(self) -> Refusal | None:
         """Why it is refused, where it is."""
         verdict = self.verdict
-        return Refusal(self.version, verdict.reason, verdict.message) if isinstance(verdict, Unsound) else None
+        return (
+            Refusal(self.version, verdict.reason, verdict.message)
+            if isinstance(verdict, Rejected)
+            else None
+        )
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -104,11 +116,13 @@ class Entry:
     @property
     def bytes(self) -> int:
         """What its session takes by estimate; 0 while it is not loaded."""
-        return self.shelf.bytes if self.shelf else 0
+        return self.session_entry.bytes if self.session_entry else 0
 
     def suits(self, feature_set: FeatureSet) -> bool:
         """Whether a feature set holds every feature that it reads."""
-        return self.sound is not None and set(self.sound.manifest.features) <= set(feature_set.names)
+        return self.sound is not None and set(self.sound.manifest.features) <= set(
+            feature_set.names
+        )
 
 
 Versions = Mapping[int, Entry]
@@ -132,7 +146,9 @@ class Catalogue:
 
     def highest(self, objective: str, feature_set: FeatureSet) -> Entry | None:
         """The highest available version that reads only features of the set."""
-        suited = (e for e in self.versions(objective).values() if e.is_available and e.suits(feature_set))
+        suited = (
+            e for e in self.versions(objective).values() if e.is_available and e.suits(feature_set)
+        )
         return next(suited, None)
 
     def next_to_verify(self, objective: str) -> Entry | None:
@@ -154,7 +170,9 @@ class Catalogue:
             self._copied(entries, version.objective).pop(version.number, None)
         for entry in put:
             self._copied(entries, entry.version.objective)[entry.version.number] = entry
-        highest_first = {o: {n: found[n] for n in sorted(found, reverse=True)} for o, found in entries.items()}
+        highest_first = {
+            o: {n: found[n] for n in sorted(found, reverse=True)} for o, found in entries.items()
+        }
         return replace(self, revision=self.revision + 1, entries={**self.entries, **highest_first})
 
     def _copied(self, entries: dict[str, dict[int, Entry]], objective: str) -> dict[int, Entry]:

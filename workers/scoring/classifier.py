@@ -1,10 +1,12 @@
 """A classifier's file, cut down to the one score that a worker wants: the probability of one class.
 
 How trainers export classifiers:
-- skl2onnx, onnxmltools for LightGBM, and CatBoost end with a ZipMap: it turns a tensor `[N, classes]` into a list of
-  mappings from label to probability, which no worker reads. The tensor before it is what is wanted.
-- Others, and these without it, give the tensor `[N, classes]` beside the label. Its labels are found where the label is
-  made: in the classifying operator, or in the table that the best column is looked up in.
+- skl2onnx, onnxmltools for LightGBM, and CatBoost end with a ZipMap: it turns a tensor `[N,
+  classes]` into a list of mappings from label to probability, which no worker reads. The tensor
+  before it is what is wanted.
+- Others, and these without it, give the tensor `[N, classes]` beside the label. Its labels are
+  found where the label is made: in the classifying operator, or in the table that the best column
+  is looked up in.
 - skl2onnx can also give an output `[N]` for each class.
 """
 
@@ -19,7 +21,9 @@ from workers.scoring.graph import Signature, Value, check_contents, read_model, 
 from workers.scoring.refusal import ModelReason, ModelRefused
 
 _OPSET = 8  # the oldest with all that is added here; files of CatBoost and XGBoost import no operators of ONNX itself
-_CONSTANTS_ALONE = 4  # the version of the format from which a constant is not listed among the inputs too
+_CONSTANTS_ALONE = (
+    4  # the version of the format from which a constant is not listed among the inputs too
+)
 _SHOWN = 20
 _FLOATS = ("float32", "float64")
 _LABELS = ("classlabels_int64s", "classlabels_ints", "classlabels_strings")
@@ -35,7 +39,9 @@ class Choice(NamedTuple):
 
 
 def choices_of(raw: bytes) -> list[Choice]:
-    """The classes of a classifier, or several scores; empty where there is nothing to choose. Raises ModelRefused."""
+    """The classes of a classifier, or several scores; empty where there is nothing to choose.
+    Raises ModelRefused.
+    """
     model = read_model(raw)
     check_contents(model)
     signature = signature_of(raw)
@@ -52,7 +58,9 @@ def keep_class(raw: bytes, label: str) -> bytes:
     choices = choices_of(raw)
     choice = next((one for one in choices if one.label == label), None)
     if choice is None:
-        expected = f"one of: {shown(choices)}" if choices else "none: the file has no classes to choose of"
+        expected = (
+            f"one of: {shown(choices)}" if choices else "none: the file has no classes to choose of"
+        )
         message = f"--class: got {label[:80]!r}, expected {expected}"
         raise ModelRefused(ModelReason.SHAPE, message, says_what_to_do=True)
     model = read_model(raw)
@@ -64,7 +72,9 @@ def keep_class(raw: bytes, label: str) -> bytes:
 def shown(choices: Sequence[Choice]) -> str:
     """The labels for people, the first of them where there are many."""
     labels = [one.label if one.label.isprintable() else repr(one.label) for one in choices[:_SHOWN]]
-    return ", ".join([*labels, f"and {len(choices) - _SHOWN} more"] if len(choices) > _SHOWN else labels)
+    return ", ".join(
+        [*labels, f"and {len(choices) - _SHOWN} more"] if len(choices) > _SHOWN else labels
+    )
 
 
 def is_score(value: Value) -> bool:
@@ -86,7 +96,11 @@ def _choices(graph: onnx.GraphProto, signature: Signature) -> list[Choice]:
     if len(columns) == 1:
         return next(iter(columns.values()))
     if columns:
-        return [one._replace(label=f"{name}:{one.label}") for name, found in columns.items() for one in found]
+        return [
+            one._replace(label=f"{name}:{one.label}")
+            for name, found in columns.items()
+            for one in found
+        ]
     scores = [one.name for one in signature.outputs if is_score(one)]
     return [Choice(name, name, None) for name in scores] if len(scores) > 1 else []
 
@@ -96,13 +110,20 @@ def _columns(tensor: str, labels: Iterable[str]) -> list[Choice]:
 
 
 def _is_table(value: Value) -> bool:
-    return value.dtype in _FLOATS and value.shape is not None and len(value.shape) == 2 and value.shape[1] != 1
+    return (
+        value.dtype in _FLOATS
+        and value.shape is not None
+        and len(value.shape) == 2
+        and value.shape[1] != 1
+    )
 
 
 def _zip_map(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
     """The ZipMap that gives an output."""
     makers, seen = _makers(graph), set[str]()
-    while (node := makers.get(name)) is not None and node.op_type == "Identity" and name not in seen:
+    while (
+        (node := makers.get(name)) is not None and node.op_type == "Identity" and name not in seen
+    ):
         seen.add(name)
         name = node.input[0]
     return node if node is not None and node.op_type == "ZipMap" else None
@@ -150,7 +171,10 @@ def _labels_in(node: onnx.NodeProto) -> list[str]:
 
 def _values(tensor: onnx.TensorProto) -> list[object]:
     found = numpy_helper.to_array(tensor).reshape(-1).tolist()
-    return [value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value for value in found]
+    return [
+        value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+        for value in found
+    ]
 
 
 def _makers(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
@@ -185,8 +209,12 @@ def _keep(model: onnx.ModelProto, choice: Choice) -> None:
 def _add_column(model: onnx.ModelProto, tensor: str, column: int) -> onnx.ValueInfoProto:
     graph = model.graph
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
-    taken |= {value.name for value in (*graph.input, *graph.output)} | {tensor.name for tensor in graph.initializer}
-    place, picked, score = (_free(name, taken) for name in ("score_column", "score_picked", "score"))
+    taken |= {value.name for value in (*graph.input, *graph.output)} | {
+        tensor.name for tensor in graph.initializer
+    }
+    place, picked, score = (
+        _free(name, taken) for name in ("score_column", "score_picked", "score")
+    )
     graph.initializer.append(numpy_helper.from_array(np.array([column], np.int64), place))
     if model.ir_version < _CONSTANTS_ALONE:
         graph.input.append(helper.make_tensor_value_info(place, TensorProto.INT64, [1]))
@@ -198,7 +226,11 @@ def _add_column(model: onnx.ModelProto, tensor: str, column: int) -> onnx.ValueI
 
 
 def _free(name: str, taken: set[str]) -> str:
-    found = next(one for one in (name, *(f"{name}_{number}" for number in range(len(taken)))) if one not in taken)
+    found = next(
+        one
+        for one in (name, *(f"{name}_{number}" for number in range(len(taken))))
+        if one not in taken
+    )
     taken.add(found)
     return found
 
@@ -215,9 +247,14 @@ def _prune(graph: onnx.GraphProto, output: str) -> None:
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {tensor.values.name for tensor in graph.sparse_initializer}
     _retain(graph.node, [needed.intersection(node.output) for node in graph.node])
-    _retain(graph.input, [value.name in needed or value.name not in constants for value in graph.input])
+    _retain(
+        graph.input, [value.name in needed or value.name not in constants for value in graph.input]
+    )
     _retain(graph.initializer, [tensor.name in needed for tensor in graph.initializer])
-    _retain(graph.sparse_initializer, [tensor.values.name in needed for tensor in graph.sparse_initializer])
+    _retain(
+        graph.sparse_initializer,
+        [tensor.values.name in needed for tensor in graph.sparse_initializer],
+    )
     _retain(graph.value_info, [value.name in needed for value in graph.value_info])
 
 

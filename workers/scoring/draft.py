@@ -1,4 +1,5 @@
-"""A manifest for a model that was trained elsewhere: what its file says of itself, and golden rows from running it.
+"""A manifest for a model that was trained elsewhere: what its file says of itself, and golden rows
+from running it.
 
 Each refusal about input or output ends with what to change where the model is exported.
 """
@@ -23,7 +24,9 @@ Scores = NDArray[np.float32]
 
 
 def features_of(raw: bytes, given: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of the input's columns in order: those given, else those that the file carries. Raises ModelRefused."""
+    """The names of the input's columns in order: those given, else those that the file carries.
+    Raises ModelRefused.
+    """
     names = signature_of(raw).features if given is None else tuple(given)
     if names is None:
         message = f"model.onnx: metadata {FEATURES_KEY!r}: got nothing, expected the names of the features"
@@ -31,8 +34,11 @@ def features_of(raw: bytes, given: Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def draft(raw: bytes, objective: str, version: int, features: Sequence[str], rows: Matrix) -> Manifest:
-    """A manifest of the model's bytes, whose golden rows are taken from `rows`, float32 `[N, features]`.
+def draft(
+    raw: bytes, objective: str, version: int, features: Sequence[str], rows: Matrix
+) -> Manifest:
+    """A manifest of the model's bytes, whose golden rows are taken from `rows`, float32 `[N,
+    features]`.
 
     Nothing is said of the batch, which verification settles. Raises ModelRefused.
     """
@@ -69,11 +75,15 @@ def _input(signature: Signature, width: int) -> Tensor:
 
 def _output(raw: bytes, signature: Signature) -> Tensor:
     """The one output that is a score: others beside it are not asked for."""
-    fitting = [found.tensor for found in signature.outputs if found.tensor is not None and is_score(found)]
+    fitting = [
+        found.tensor for found in signature.outputs if found.tensor is not None and is_score(found)
+    ]
     if len(fitting) == 1:
         return fitting[0]
     expected = "one float32 output of shape [null,1] or [null]: a score a candidate"
-    raise _misshapen("output", signature.outputs, expected, remedy_of_output(signature.outputs, choices_of(raw)))
+    raise _misshapen(
+        "output", signature.outputs, expected, remedy_of_output(signature.outputs, choices_of(raw))
+    )
 
 
 def _misshapen(key: str, got: Sequence[Value], expected: str, remedy: str) -> ModelRefused:
@@ -85,13 +95,16 @@ def _misshapen(key: str, got: Sequence[Value], expected: str, remedy: str) -> Mo
 def _score(model: Model, rows: Matrix) -> Scores:
     try:
         return model.score(rows)
-    # Whatever a model does when it is run, it is refused; onnxruntime's errors have no class in common.
+    # Whatever a model does when it is run, it is refused; onnxruntime's errors have no class in
+    # common.
     except Exception as error:
         raise ModelRefused(ModelReason.UNREADABLE, f"model.onnx: cannot be run: {error}") from error
 
 
 def _golden(rows: Matrix, scores: Scores) -> tuple[GoldenRow, ...]:
-    """Rows at equal steps from the lowest score to the highest. A model that tells none apart is refused."""
+    """Rows at equal steps from the lowest score to the highest. A model that tells none apart is
+    refused.
+    """
     lost = np.flatnonzero(~np.isfinite(scores))
     if len(lost):
         message = f"golden: the model gives {scores[lost[0]]} for {rows[lost[0]].tolist()}, expected a finite score"
@@ -101,4 +114,6 @@ def _golden(rows: Matrix, scores: Scores) -> tuple[GoldenRow, ...]:
         raise ModelRefused(ModelReason.GOLDEN, message)
     order = np.argsort(scores, kind="stable")
     places = np.linspace(0, len(order) - 1, min(GOLDEN_ROWS, len(order))).astype(np.intp)
-    return tuple(GoldenRow(tuple(rows[place].tolist()), float(scores[place])) for place in order[places])
+    return tuple(
+        GoldenRow(tuple(rows[place].tolist()), float(scores[place])) for place in order[places]
+    )

@@ -25,7 +25,9 @@ class _Seen(NamedTuple):
 
 
 class Folder:
-    """`<root>/<objective>/<version>/`. A version without manifest.json is not there yet: the manifest comes last."""
+    """`<root>/<objective>/<version>/`. A version without manifest.json is not there yet: the
+    manifest comes last.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -36,7 +38,9 @@ class Folder:
         """Every version that is there, by objective and number."""
         self._seen = {name: seen for name, seen in self._look_at_all() if seen.versions}
         found = {
-            name: {version.number: version for version in seen.versions if self._is_complete(version)}
+            name: {
+                version.number: version for version in seen.versions if self._is_complete(version)
+            }
             for name, seen in self._seen.items()
         }
         kept = {version.folder for versions in found.values() for version in versions.values()}
@@ -54,7 +58,10 @@ class Folder:
             if before is not None and before.stat == stat and before.settled:
                 yield name, before
             else:
-                yield name, _Seen(stat, list(_versions(name, folder)), now - found.st_mtime_ns > _TICK_NS)
+                yield (
+                    name,
+                    _Seen(stat, list(_versions(name, folder)), now - found.st_mtime_ns > _TICK_NS),
+                )
 
     def _is_complete(self, version: Version) -> bool:
         return version.folder in self._complete or (version.folder / MANIFEST).exists()
@@ -63,7 +70,11 @@ class Folder:
 def find_versions(root: Path) -> dict[str, list[Version]]:
     """Versions by objective, the highest first, also those whose manifest is not there."""
     found = {name: list(_versions(name, folder)) for name, folder in sorted(_folders(root))}
-    return {o: sorted(versions, key=lambda version: -version.number) for o, versions in found.items() if versions}
+    return {
+        o: sorted(versions, key=lambda version: -version.number)
+        for o, versions in found.items()
+        if versions
+    }
 
 
 def stamp(version: Version) -> Stamp:

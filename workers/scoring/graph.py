@@ -1,4 +1,6 @@
-"""What is inside model.onnx, judged before onnxruntime sees it: no data outside the file, only ONNX's own operators."""
+"""What is inside model.onnx, judged before onnxruntime sees it: no data outside the file, only
+ONNX's own operators.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,7 +14,8 @@ from workers.scoring.refusal import ModelReason, ModelRefused
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 FEATURES_KEY = "trimtab.features"
-"""Key of the ONNX metadata under which a file may carry its feature names in order, as a JSON list."""
+"""Key of the ONNX metadata under which a file may carry its feature names in order, as a JSON list.
+"""
 
 _DTYPES = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
 _DTYPES |= {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
@@ -21,8 +24,9 @@ _DTYPES |= {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64
 class Value(NamedTuple):
     """An input or output as the file describes it.
 
-    `dtype` is that of a tensor, else the whole type in ONNX's notation, such as `seq(map(int64,tensor(float32)))`.
-    `shape` is None for what is no tensor, and where the file does not say.
+    `dtype` is that of a tensor, else the whole type in ONNX's notation, such as
+    `seq(map(int64,tensor(float32)))`. `shape` is None for what is no tensor, and where the file
+    does not say.
     """
 
     name: str
@@ -45,7 +49,9 @@ class Value(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a file says that it reads and gives; `features` is None where it carries no names (FEATURES_KEY)."""
+    """What a file says that it reads and gives; `features` is None where it carries no names
+    (FEATURES_KEY).
+    """
 
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
@@ -65,7 +71,9 @@ def signature_of(raw: bytes) -> Signature:
 
 
 def check_graph(raw: bytes, manifest: Manifest) -> None:
-    """Hold a model's bytes against its manifest; external data is refused, never loaded. Raises ModelRefused."""
+    """Hold a model's bytes against its manifest; external data is refused, never loaded. Raises
+    ModelRefused.
+    """
     model = _parse(raw)
     check_contents(model)
     _check_signature(model.graph, manifest)
@@ -82,7 +90,9 @@ def check_contents(model: onnx.ModelProto) -> None:
 
 
 def read_model(raw: bytes) -> onnx.ModelProto:
-    """Read bytes that should be a model, and have a graph. Raises ModelRefused, which says what they are."""
+    """Read bytes that should be a model, and have a graph. Raises ModelRefused, which says what
+    they are.
+    """
     model = _parse(raw)
     if not model.graph.ListFields():
         raise _no_model(raw, "it has no graph")
@@ -99,12 +109,20 @@ def _parse(raw: bytes) -> onnx.ModelProto:
 
 def _no_model(raw: bytes, error: str) -> ModelRefused:
     kind = kind_of(raw)
-    what = f"got {kind}" if kind else f"{error}; it is cut short or of another format: copy or export it again"
-    return ModelRefused(ModelReason.UNREADABLE, f"model.onnx: no ONNX model: {what}", says_what_to_do=True)
+    what = (
+        f"got {kind}"
+        if kind
+        else f"{error}; it is cut short or of another format: copy or export it again"
+    )
+    return ModelRefused(
+        ModelReason.UNREADABLE, f"model.onnx: no ONNX model: {what}", says_what_to_do=True
+    )
 
 
 def _messages(model: onnx.ModelProto) -> Iterator[Any]:
-    """Every message in the file, at any depth: no place where a tensor or an operator may stand is forgotten."""
+    """Every message in the file, at any depth: no place where a tensor or an operator may stand is
+    forgotten.
+    """
     waiting: list[Any] = [model]
     while waiting:
         message = waiting.pop()
@@ -144,7 +162,9 @@ def _inputs(graph: onnx.GraphProto) -> list[Value]:
 
 def _misshapen(key: str, got: list[Value], expected: Tensor) -> ModelRefused:
     found = ", ".join(map(str, got)) or "none"
-    return ModelRefused(ModelReason.SHAPE, f"model.onnx: {key}: got {found}, expected {expected} as in the manifest")
+    return ModelRefused(
+        ModelReason.SHAPE, f"model.onnx: {key}: got {found}, expected {expected} as in the manifest"
+    )
 
 
 def _value(value: onnx.ValueInfoProto) -> Value:

@@ -1,16 +1,19 @@
-"""Scoring that a failing model does not end: the rows that it fails on are found, and every other keeps its score.
+"""Scoring that a failing model does not end: the rows that it fails on are found, and every other
+keeps its score.
 
-A verified model may still fail on a row that verification never saw, such as a category past the end of a table.
+A verified model may still fail on a row that verification never saw, such as a category past the
+end of a table.
 
 - While no call fails, this costs nothing.
-- If a call fails, the model first scores its golden row. A model that fails on that too fails altogether, and is given
-  up at once.
-- Otherwise the rows are halved until the failing ones are found; up to 16 rows are tried one by one. One failing row
-  among 8,192 costs 36 calls. If every row fails, that is a call a row, and at most one more for 4 rows: measured, 0.3 s
-  for 8,192 rows.
-- A row's score does not depend on the rows beside it (model.py), so the others have the same bytes as ever.
-- A call that does not end within 5 s is stopped and has failed. While its rows are searched, 1 s is enough: a call that
-  is only slow ends in time once it has fewer rows.
+- If a call fails, the model first scores its golden row. A model that fails on that too fails
+  altogether, and is given up at once.
+- Otherwise the rows are halved until the failing ones are found; up to 16 rows are tried one by
+  one. One failing row among 8,192 costs 36 calls. If every row fails, that is a call a row, and at
+  most one more for 4 rows: measured, 0.3 s for 8,192 rows.
+- A row's score does not depend on the rows beside it (model.py), so the others have the same bytes
+  as ever.
+- A call that does not end within 5 s is stopped and has failed. While its rows are searched, 1 s is
+  enough: a call that is only slow ends in time once it has fewer rows.
 """
 
 from typing import NamedTuple
@@ -53,7 +56,9 @@ class ModelFailed(Exception):
 
 
 class Isolated(NamedTuple):
-    """Scores `[N]`, NaN for the rows that the model failed on; `failed` has their places, `error` is of the first."""
+    """Scores `[N]`, NaN for the rows that the model failed on; `failed` has their places, `error`
+    is of the first.
+    """
 
     scores: Matrix
     failed: list[int]

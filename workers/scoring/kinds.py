@@ -1,4 +1,6 @@
-"""What a file is that was taken for an ONNX model and is none, by how it begins; and what to do about it."""
+"""What a file is that was taken for an ONNX model and is none, by how it begins; and what to do
+about it.
+"""
 
 import re
 from typing import NamedTuple
@@ -21,8 +23,14 @@ _COPY = "copy the file again"
 _CONVERT = "convert the trained model to ONNX: onnx_models/README.md has recipes"
 _EMPTY = Kind("an empty file", _COPY)
 _KINDS = (
-    (rb"version https://git-lfs", Kind("a git-lfs pointer", "`git lfs pull` fetches the file that it stands for")),
-    (rb"(?i)\s*(<!doctype html|<html|<\?xml)", Kind("a web page", "download the file, not the page that shows it")),
+    (
+        rb"version https://git-lfs",
+        Kind("a git-lfs pointer", "`git lfs pull` fetches the file that it stands for"),
+    ),
+    (
+        rb"(?i)\s*(<!doctype html|<html|<\?xml)",
+        Kind("a web page", "download the file, not the page that shows it"),
+    ),
     (rb"\x80[\x02-\x05]", Kind("a Python pickle", _CONVERT)),
     (rb"PK\x03\x04", Kind("a zip archive, as torch.save writes it", f"unpack it, or {_CONVERT}")),
     (rb"\x1f\x8b", Kind("a gzip file", "unpack it: gunzip")),
@@ -30,7 +38,10 @@ _KINDS = (
     (rb"CBM1", Kind("a model in CatBoost's own format", 'save_model(FILE, format="onnx")')),
     (rb"tree\r?\nversion=", Kind("a model in LightGBM's own format", _CONVERT)),
     (rb'\{"learner"|\{L|binf', Kind("a model in XGBoost's own format", _CONVERT)),
-    (rb"....ORTM", Kind("a model in onnxruntime's own format", "take the .onnx file that it was made of")),
+    (
+        rb"....ORTM",
+        Kind("a model in onnxruntime's own format", "take the .onnx file that it was made of"),
+    ),
     (rb"....TFL3", Kind("a TensorFlow Lite model", _CONVERT)),
     (rb'.{7}\x00\{"', Kind("a file of tensors in the safetensors format", _CONVERT)),
 )

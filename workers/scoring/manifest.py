@@ -1,4 +1,5 @@
-"""manifest.json: what a model version says of itself, validated whole. Keys not named here are ignored.
+"""manifest.json: what a model version says of itself, validated whole. Keys not named here are
+ignored.
 
 The manifest is the owner's claim; workers/scoring/verify.py holds it against the file.
 """
@@ -27,7 +28,9 @@ _Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """An input or output of the graph. In `shape`, None is a free dimension: the number of candidates."""
+    """An input or output of the graph. In `shape`, None is a free dimension: the number of
+    candidates.
+    """
 
     name: str
     dtype: str
@@ -47,9 +50,9 @@ class GoldenRow(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One version of one objective's model.
 
-    `input` is float32 `[candidates, features]`, `output` float32 `[candidates, 1]` or `[candidates]`. A golden
-    score may be off by `golden_tolerance * max(1, |score|)`. `metrics` is shown, never judged.
-    Raises ValueError naming the key, the value and what was expected.
+    `input` is float32 `[candidates, features]`, `output` float32 `[candidates, 1]` or
+    `[candidates]`. A golden score may be off by `golden_tolerance * max(1, |score|)`. `metrics` is
+    shown, never judged. Raises ValueError naming the key, the value and what was expected.
     """
 
     objective: _Text
@@ -75,13 +78,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         wanted = Tensor(self.input.name, "float32", (None, width))
         if self.input != wanted:
             raise ValueError(f"input: got {self.input}, expected {wanted} ({width} features)")
-        column, flat = (Tensor(self.output.name, "float32", shape) for shape in ((None, 1), (None,)))
+        column, flat = (
+            Tensor(self.output.name, "float32", shape) for shape in ((None, 1), (None,))
+        )
         if self.output not in (column, flat):
             raise ValueError(f"output: got {self.output}, expected {column} or {flat}")
 
     def _check_golden(self, key: str, row: GoldenRow) -> None:
         if len(row.features) != len(self.features):
-            raise ValueError(f"{key}.features: got {len(row.features)} numbers, expected {len(self.features)}")
+            raise ValueError(
+                f"{key}.features: got {len(row.features)} numbers, expected {len(self.features)}"
+            )
         for value in (*row.features, row.score):
             if not abs(value) <= _FLOAT32_MAX:
                 raise ValueError(f"{key}: got {value!r}, expected finite float32 numbers")
@@ -100,7 +107,9 @@ def read_manifest(folder: Path, root: Path) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         kind = known_kind(raw)
         what = f"; it is {kind}" if kind else ""
-        raise ModelRefused(ModelReason.MANIFEST, f"{path}: {_explain(str(error), raw)}{what}") from None
+        raise ModelRefused(
+            ModelReason.MANIFEST, f"{path}: {_explain(str(error), raw)}{what}"
+        ) from None
 
 
 def _explain(error: str, raw: bytes) -> str:

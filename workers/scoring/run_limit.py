@@ -1,7 +1,9 @@
-"""Runs that do not end are stopped: a verified model may still loop for ever over a row that verification never saw.
+"""Runs that do not end are stopped: a verified model may still loop for ever over a row that
+verification never saw.
 
-onnxruntime looks at a flag between two operators, also inside of a loop. A thread of this module sets it for a run that
-is past its limit. It wakes twice a second, so that a run costs two assignments, and a limit is kept to half a second.
+onnxruntime looks at a flag between two operators, also inside of a loop. A thread of this module
+sets it for a run that is past its limit. It wakes twice a second, so that a run costs two
+assignments, and a limit is kept to half a second.
 """
 
 import itertools

@@ -16,19 +16,28 @@ class Changes(NamedTuple):
     dropped: list[Version]
 
 
-def look_again(catalogue: Catalogue, listing: Listing, in_force: Collection[tuple[str, int]]) -> Changes:
-    """Hold a listing against the catalogue. `in_force` has objective and version: loaded, those go on without a folder.
+def look_again(
+    catalogue: Catalogue, listing: Listing, in_force: Collection[tuple[str, int]]
+) -> Changes:
+    """Hold a listing against the catalogue. `in_force` has objective and version: loaded, those go
+    on without a folder.
 
-    A version that was verified is not read again: another file under its number is another model, and is found out by
-    its hash when it is loaded anew. A refused one is listed again when its files change.
+    A version that was verified is not read again: another file under its number is another model,
+    and is found out by its hash when it is loaded anew. A refused one is listed again when its
+    files change.
     """
-    new = [entry for versions in listing.values() for v in versions.values() for entry in _seen(catalogue, v)]
+    new = [
+        entry
+        for versions in listing.values()
+        for v in versions.values()
+        for entry in _seen(catalogue, v)
+    ]
     put, dropped = list(new), list[Version]()
     for entry in catalogue:
         objective, number = entry.version.objective, entry.version.number
         if number in listing.get(objective, {}):
             continue
-        if entry.shelf is None or (objective, number) not in in_force:
+        if entry.session_entry is None or (objective, number) not in in_force:
             dropped.append(entry.version)
         elif entry.listed:
             put.append(replace(entry, listed=False))

@@ -1,8 +1,9 @@
-"""The models in force for a feed, as one immutable value: a swap puts another in its place, and no feed sees two.
+"""The models in force for a feed, as one immutable value: a swap puts another in its place, and no
+feed sees two.
 
-The requests of a micro-batch are scored together: grouped by their models, joined to one matrix, one onnxruntime call
-for each objective. The grouping cannot be seen in the scores (see model.py), nor in what a model fails on (see
-isolate.py).
+The requests of a micro-batch are scored together: grouped by their models, joined to one matrix,
+one onnxruntime call for each objective. The grouping cannot be seen in the scores (see model.py),
+nor in what a model fails on (see isolate.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,9 +27,10 @@ Mask = NDArray[np.bool_]
 class ScoredBatch:
     """`scores` stands in the order of the requests: for each float32 `[candidates, objectives]`.
 
-    `clipped` counts features that were outside their bounds. The rest is empty unless a model fails: `failed` has the
-    candidates that a model failed on, by the place of their request, `unscored` the places of the requests that have
-    candidates and of which a model failed altogether. `model_errors` counts the candidates of both.
+    `clipped` counts features that were outside their bounds. The rest is empty unless a model
+    fails: `failed` has the candidates that a model failed on, by the place of their request,
+    `unscored` the places of the requests that have candidates and of which a model failed
+    altogether. `model_errors` counts the candidates of both.
     """
 
     scores: list[Scores]
@@ -40,7 +42,9 @@ class ScoredBatch:
 
 
 class SurfaceScores(NamedTuple):
-    """Scores as float32 `[candidates, objectives]`; `failed` has the candidates that a model failed on, None: none."""
+    """Scores as float32 `[candidates, objectives]`; `failed` has the candidates that a model failed
+    on, None: none.
+    """
 
     scores: Scores
     clipped: int
@@ -50,7 +54,9 @@ class SurfaceScores(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SurfaceModels:
-    """A surface's models in the order of its objectives, each with the columns it reads (None: all, as they are)."""
+    """A surface's models in the order of its objectives, each with the columns it reads (None: all,
+    as they are).
+    """
 
     feature_set: FeatureSet
     models: tuple[tuple[Model, NDArray[np.intp] | None], ...]
@@ -66,7 +72,9 @@ class SurfaceModels:
         return {model.manifest.objective: model.manifest.version for model, _ in self.models}
 
     def score(self, rows: bytes) -> SurfaceScores:
-        """Score candidates' rows, joined. A row that a model fails on has no score of it. Raises ModelFailed."""
+        """Score candidates' rows, joined. A row that a model fails on has no score of it. Raises
+        ModelFailed.
+        """
         matrix: Matrix = np.frombuffer(rows, "<f4").reshape(-1, self.feature_set.width)
         matrix, clipped = self.feature_set.clip(matrix)
         scores = np.empty((len(matrix), len(self.models)), np.float32)
@@ -84,7 +92,9 @@ class SurfaceModels:
 
 
 def score_requests(asked: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatch:
-    """Score a micro-batch, each request by its own models; one without candidates gets `[0, objectives]`."""
+    """Score a micro-batch, each request by its own models; one without candidates gets `[0,
+    objectives]`.
+    """
     batch = ScoredBatch([np.empty((0, 0), np.float32)] * len(asked))
     for models, places in _groups(asked):
         try:
@@ -110,8 +120,12 @@ def score_requests(asked: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatc
     return batch
 
 
-def _groups(asked: Sequence[tuple[Request, SurfaceModels]]) -> Iterator[tuple[SurfaceModels, list[int]]]:
-    """Places of requests of the same models, at most ROWS_PER_CALL candidates together (one large may be more)."""
+def _groups(
+    asked: Sequence[tuple[Request, SurfaceModels]],
+) -> Iterator[tuple[SurfaceModels, list[int]]]:
+    """Places of requests of the same models, at most ROWS_PER_CALL candidates together (one large
+    may be more).
+    """
     open_groups: dict[SurfaceModels, tuple[list[int], int]] = {}
     for place, (request, models) in enumerate(asked):
         count = len(request.item_ids)

@@ -1,7 +1,9 @@
-"""Verification: nothing in a version's folder is trusted. The steps stand in order; the first that fails refuses it.
+"""Verification: nothing in a version's folder is trusted. The steps stand in order; the first that
+fails refuses it.
 
-It runs the model, which may take for ever: so it happens in a process of its own (examine.py), and what passed is
-opened again where it is to score. That runs it once more, so that its first feed finds it warm.
+It runs the model, which may take for ever: so it happens in a process of its own (examine.py), and
+what passed is opened again where it is to score. That runs it once more, so that its first feed
+finds it warm.
 """
 
 import hashlib
@@ -25,8 +27,11 @@ from workers.scoring.refusal import ModelReason, ModelRefused
 SIZE_LIMIT = 256 * 2**20
 
 
-def verify(folder: Path, feature_sets: Iterable[FeatureSet] = (), size_limit: int = SIZE_LIMIT) -> Model:
-    """Verify `<root>/<objective>/<version>` and open its model; every feature set must hold its features.
+def verify(
+    folder: Path, feature_sets: Iterable[FeatureSet] = (), size_limit: int = SIZE_LIMIT
+) -> Model:
+    """Verify `<root>/<objective>/<version>` and open its model; every feature set must hold its
+    features.
 
     `size_limit` is in bytes. Raises ModelRefused.
     """
@@ -46,7 +51,9 @@ def verify(folder: Path, feature_sets: Iterable[FeatureSet] = (), size_limit: in
     return model
 
 
-def reopen(folder: Path, manifest: Manifest, rows_per_call: int, size_limit: int = SIZE_LIMIT) -> Model:
+def reopen(
+    folder: Path, manifest: Manifest, rows_per_call: int, size_limit: int = SIZE_LIMIT
+) -> Model:
     """Open a model that was verified: the same file, by its hash, so that only a first run is left.
 
     Raises ModelRefused where the file is another one by now, or this process cannot open it.
@@ -65,7 +72,8 @@ def _running() -> Iterator[None]:
         yield
     except ModelRefused:
         raise
-    # Whatever a model does when it is run, it is refused; onnxruntime's errors have no class in common.
+    # Whatever a model does when it is run, it is refused; onnxruntime's errors have no class in
+    # common.
     except Exception as error:
         raise ModelRefused(ModelReason.UNREADABLE, f"model.onnx: cannot be run: {error}") from error
 
@@ -79,7 +87,9 @@ def _check_folder(manifest: Manifest, folder: Path) -> None:
         ("version", str(manifest.version), folder.name),
     ):
         if got != name:
-            message = f"manifest.json: {key}: got {got!r}, expected {name!r}, the name of its folder"
+            message = (
+                f"manifest.json: {key}: got {got!r}, expected {name!r}, the name of its folder"
+            )
             raise ModelRefused(ModelReason.FOLDER, message)
 
 
@@ -95,7 +105,9 @@ def _check_hash(manifest: Manifest, raw: bytes) -> None:
     if got != manifest.sha256:
         kind = known_kind(raw)
         what = f"; it is {kind}" if kind else ""
-        message = f"model.onnx: sha256: got {got}, expected {manifest.sha256} as in the manifest{what}"
+        message = (
+            f"model.onnx: sha256: got {got}, expected {manifest.sha256} as in the manifest{what}"
+        )
         raise ModelRefused(ModelReason.HASH, message)
 
 

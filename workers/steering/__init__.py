@@ -1,6 +1,8 @@
-"""Steering: the weights as Redis has them now, read by the ranking thread without ever touching Redis."""
+"""Steering: the weights as Redis has them now, read by the ranking thread without ever touching
+Redis.
+"""
 
 from workers.steering.events import OnEvent
-from workers.steering.steering import Steering
+from workers.steering.follower import Follower
 
-__all__ = ["Steering", "OnEvent"]
+__all__ = ["Follower", "OnEvent"]

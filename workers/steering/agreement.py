@@ -7,10 +7,16 @@ import msgspec
 
 from workers.ranking.pins import ANYTHING, Available
 from workers.ranking.surface import Surface
+from workers.steering.document_state import Source
 from workers.steering.live import LiveWorker
-from workers.steering.standing import Source
-from workers.steering.status import ExperimentStatus, PinsStatus, SurfaceStatus, VersionStatus, WeightsStatus
-from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
+from workers.steering.status import (
+    ExperimentStatus,
+    PinsStatus,
+    SurfaceStatus,
+    VersionStatus,
+    WeightsStatus,
+)
+from workers.steering.surface_state import EXPERIMENT, document_of, models_of
 
 T = TypeVar("T")
 Library = Mapping[str, Mapping[int, VersionStatus]]
@@ -19,8 +25,10 @@ Said = Sequence[tuple[str, T]]
 AnyStatus = WeightsStatus | ExperimentStatus | PinsStatus
 
 
-class WeightsParty(msgspec.Struct, frozen=True):
-    """The workers that have one version of a set in force. Null: they have never had a valid set of the arm."""
+class WeightsGroup(msgspec.Struct, frozen=True):
+    """The workers that have one version of a set in force. Null: they have never had a valid set of
+    the arm.
+    """
 
     version: str | None
     values: Mapping[str, float] | None
@@ -28,8 +36,10 @@ class WeightsParty(msgspec.Struct, frozen=True):
     workers: list[str]
 
 
-class ExperimentParty(msgspec.Struct, frozen=True):
-    """The workers that draw by one experiment: a percentage an arm. Null: they have never had a valid one."""
+class ExperimentGroup(msgspec.Struct, frozen=True):
+    """The workers that draw by one experiment: a percentage an arm. Null: they have never had a
+    valid one.
+    """
 
     salt: str | None
     arms: Mapping[str, float] | None
@@ -37,14 +47,14 @@ class ExperimentParty(msgspec.Struct, frozen=True):
     workers: list[str]
 
 
-class ModelParty(msgspec.Struct, frozen=True):
+class ModelGroup(msgspec.Struct, frozen=True):
     """The workers that score an objective with one version of its model."""
 
     version: int
     workers: list[str]
 
 
-class RefusedParty(msgspec.Struct, frozen=True):
+class RefusedGroup(msgspec.Struct, frozen=True):
     """The workers that refuse what Redis holds for a document, for one reason."""
 
     document: str
@@ -57,11 +67,11 @@ class SurfaceAgreement(msgspec.Struct, frozen=True):
 
     surface: str
     workers: list[str]
-    weights: list[WeightsParty]
-    experiment: list[ExperimentParty]
-    arms: Mapping[str, list[WeightsParty]]
-    refused: list[RefusedParty]
-    models: Mapping[str, list[ModelParty]]
+    weights: list[WeightsGroup]
+    experiment: list[ExperimentGroup]
+    arms: Mapping[str, list[WeightsGroup]]
+    refused: list[RefusedGroup]
+    models: Mapping[str, list[ModelGroup]]
 
 
 def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
@@ -71,7 +81,11 @@ def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
     return [
         _agreement(
             name,
-            [(worker, status.surfaces[name]) for worker, status in statuses.items() if name in status.surfaces],
+            [
+                (worker, status.surfaces[name])
+                for worker, status in statuses.items()
+                if name in status.surfaces
+            ],
             [(worker, status.models.get(name, {})) for worker, status in statuses.items()],
         )
         for name in names
@@ -88,17 +102,24 @@ def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Availab
     statuses = [one.status for one in having(workers, surface.name) if one.status is not None]
     if not statuses:
         return ANYTHING
-    named = [{*surface.objectives, *status.objectives.get(surface.feature_set.name, ())} for status in statuses]
+    named = [
+        {*surface.objectives, *status.objectives.get(surface.feature_set.name, ())}
+        for status in statuses
+    ]
     libraries = [status.library for status in statuses]
     return Available({o: _versions_in_all(libraries, o) for o in sorted(set.intersection(*named))})
 
 
-def in_force(workers: Iterable[LiveWorker], surface: str, arm: str | None, objective: str) -> dict[str, int | None]:
+def in_force(
+    workers: Iterable[LiveWorker], surface: str, arm: str | None, objective: str
+) -> dict[str, int | None]:
     """Live worker to the version that is in force there; None where it says none.
 
     That is what the arm pins, else what the surface pins, else what its feeds are scored with.
     """
-    return {one.worker: _version_on(one, surface, arm, objective) for one in having(workers, surface)}
+    return {
+        one.worker: _version_on(one, surface, arm, objective) for one in having(workers, surface)
+    }
 
 
 def _version_on(worker: LiveWorker, surface: str, arm: str | None, objective: str) -> int | None:
@@ -113,11 +134,16 @@ def _version_on(worker: LiveWorker, surface: str, arm: str | None, objective: st
 
 def _versions_in_all(libraries: Sequence[Library], objective: str) -> dict[int, frozenset[str]]:
     """The workers have judged the features already."""
-    there = [{n for n, one in library.get(objective, {}).items() if one.may_be_pinned} for library in libraries]
+    there = [
+        {n for n, one in library.get(objective, {}).items() if one.may_be_pinned}
+        for library in libraries
+    ]
     return dict.fromkeys(sorted(set.intersection(*there)), frozenset())
 
 
-def _agreement(name: str, said: Said[SurfaceStatus], models: Said[Mapping[str, int]]) -> SurfaceAgreement:
+def _agreement(
+    name: str, said: Said[SurfaceStatus], models: Said[Mapping[str, int]]
+) -> SurfaceAgreement:
     experiments = [(worker, surface.experiment) for worker, surface in said]
     arms = _by_name([(worker, surface.arms) for worker, surface in said])
     pins = _by_name([(worker, surface.arm_pins) for worker, surface in said])
@@ -131,28 +157,34 @@ def _agreement(name: str, said: Said[SurfaceStatus], models: Said[Mapping[str, i
         weights=_weights(said),
         experiment=_experiment(experiments),
         arms={arm: _weights(of_arm) for arm, of_arm in arms.items()},
-        refused=[party for document, of_document in documents.items() for party in _refused(document, of_document)],
+        refused=[
+            party
+            for document, of_document in documents.items()
+            for party in _refused(document, of_document)
+        ],
         models={objective: _models(versions) for objective, versions in _by_name(models).items()},
     )
 
 
-def _weights(said: Said[WeightsStatus]) -> list[WeightsParty]:
+def _weights(said: Said[WeightsStatus]) -> list[WeightsGroup]:
     parties = _parties(said, lambda weights: weights.version)
-    return [WeightsParty(p[0][1].version, p[0][1].values, _sources(p), _workers(p)) for p in parties]
+    return [
+        WeightsGroup(p[0][1].version, p[0][1].values, _sources(p), _workers(p)) for p in parties
+    ]
 
 
-def _experiment(said: Said[ExperimentStatus]) -> list[ExperimentParty]:
+def _experiment(said: Said[ExperimentStatus]) -> list[ExperimentGroup]:
     parties = _parties(said, lambda one: (one.salt, tuple(sorted((one.arms or {}).items()))))
-    return [ExperimentParty(p[0][1].salt, p[0][1].arms, _sources(p), _workers(p)) for p in parties]
+    return [ExperimentGroup(p[0][1].salt, p[0][1].arms, _sources(p), _workers(p)) for p in parties]
 
 
-def _refused(document: str, said: Said[AnyStatus]) -> list[RefusedParty]:
+def _refused(document: str, said: Said[AnyStatus]) -> list[RefusedGroup]:
     reasons = [(worker, one.refused.reason) for worker, one in said if one.refused is not None]
-    return [RefusedParty(document, p[0][1], _workers(p)) for p in _parties(reasons, str)]
+    return [RefusedGroup(document, p[0][1], _workers(p)) for p in _parties(reasons, str)]
 
 
-def _models(said: Said[int]) -> list[ModelParty]:
-    return [ModelParty(p[0][1], _workers(p)) for p in _parties(said, int)]
+def _models(said: Said[int]) -> list[ModelGroup]:
+    return [ModelGroup(p[0][1], _workers(p)) for p in _parties(said, int)]
 
 
 def _parties(said: Said[T], key: Callable[[T], Hashable]) -> list[Said[T]]:
@@ -166,7 +198,9 @@ def _parties(said: Said[T], key: Callable[[T], Hashable]) -> list[Said[T]]:
 def _by_name(said: Said[Mapping[str, T]]) -> dict[str, Said[T]]:
     """What is said of each name, by those that know it."""
     names = sorted({name for _, named in said for name in named})
-    return {name: [(worker, named[name]) for worker, named in said if name in named] for name in names}
+    return {
+        name: [(worker, named[name]) for worker, named in said if name in named] for name in names
+    }
 
 
 def _workers(said: Said[object]) -> list[str]:

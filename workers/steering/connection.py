@@ -1,10 +1,11 @@
 """One connection to Redis; the only place that knows the client library.
 
-RESP3 (Redis 6 and later), so that pushes come on the connection that asks and tracking lives and dies with it. No
-wait for the server is longer than the timeout and nothing is retried: what is lost is closed, its owner opens it again,
-and the address is then resolved again.
+RESP3 (Redis 6 and later), so that pushes come on the connection that asks and tracking lives and
+dies with it. No wait for the server is longer than the timeout and nothing is retried: what is lost
+is closed, its owner opens it again, and the address is then resolved again.
 
-What the server says of itself may mean that it is the wrong one, after a fail-over that has kept this connection:
+What the server says of itself may mean that it is the wrong one, after a fail-over that has kept
+this connection:
 
 | Reply, by itself, from a script or from EXEC | What `ask` makes of it |
 |---|---|
@@ -26,10 +27,19 @@ from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, Respon
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from workers.steering.redis_url import MOST_SECONDS, Timeouts, UrlRefused, check_url, shown, timeouts_of
+from workers.steering.redis_url import (
+    MOST_SECONDS,
+    Timeouts,
+    UrlRefused,
+    check_url,
+    shown,
+    timeouts_of,
+)
 
 TIMEOUT_S: Final = 1.0
-"""For the first byte of a reply, and for a connection: a round trip around the world and a packet that TCP repeats."""
+"""For the first byte of a reply, and for a connection: a round trip around the world and a packet
+that TCP repeats.
+"""
 _MOST_PUSHES = 1000  # taken in at once
 _MOST_SENT = 65_536  # bytes at once: what is larger is sent in pieces, each within the timeout
 _TLS_ROUND_TRIPS = 3  # a handshake has one timeout for all of them
@@ -46,11 +56,15 @@ _options_of: Callable[[str], dict[str, Any]] = parse_url
 
 
 class RedisLost(Exception):
-    """The connection cannot be made or is of no further use; the message says why and holds no password."""
+    """The connection cannot be made or is of no further use; the message says why and holds no
+    password.
+    """
 
 
 class WrongServer(RedisLost):
-    """The server answers that nothing is to be read here: a replica without its master, or one that still loads."""
+    """The server answers that nothing is to be read here: a replica without its master, or one that
+    still loads.
+    """
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,8 @@ class Denied:
 
 
 class Unwritable(Denied):
-    """The server takes no write: it is a replica by now, or a master that is cut off. Its address may lead elsewhere.
+    """The server takes no write: it is a replica by now, or a master that is cut off. Its address
+    may lead elsewhere.
 
     The message begins with the code, such as READONLY, also if a script met it.
     """
@@ -71,28 +86,35 @@ _NO_SCRIPT = Denied("NOSCRIPT: Redis has forgotten a script as soon as it had it
 
 
 class Script(str):
-    """A Lua script as EVALSHA names it, by the SHA-1 of its text: `ask` loads it where Redis does not know it."""
+    """A Lua script as EVALSHA names it, by the SHA-1 of its text: `ask` loads it where Redis does
+    not know it.
+    """
 
     text: str
 
     def __new__(cls, text: str) -> Self:
-        script = super().__new__(cls, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        script = super().__new__(
+            cls, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        )
         script.text = text
         return script
 
 
-class Link:
-    """One connection to the Redis of a redis://, rediss:// (TLS) or unix:// URL; `with` opens and closes it.
+class RedisLink:
+    """One connection to the Redis of a redis://, rediss:// (TLS) or unix:// URL; `with` opens and
+    closes it.
 
-    The URL gives user, password, database, timeouts and the client's options; `timeout_s` is for a URL that gives no
-    timeout. Retries stay as they are here. Raises ValueError for a URL or a timeout that cannot be right; entering and
-    every method raise RedisLost, then it is closed.
+    The URL gives user, password, database, timeouts and the client's options; `timeout_s` is for a
+    URL that gives no timeout. Retries stay as they are here. Raises ValueError for a URL or a
+    timeout that cannot be right; entering and every method raise RedisLost, then it is closed.
     """
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         if not 0 < timeout_s <= MOST_SECONDS:
             most_ms = round(MOST_SECONDS * 1000)
-            raise ValueError(f"redis_timeout_ms: got {timeout_s * 1000:g}, expected above 0, {most_ms} at most")
+            raise ValueError(
+                f"redis_timeout_ms: got {timeout_s * 1000:g}, expected above 0, {most_ms} at most"
+            )
         url = url.strip()
         check_url(url)
         self.address = shown(url)
@@ -103,7 +125,8 @@ class Link:
             # The client's own message may quote a piece of the password.
             raise UrlRefused(url, "with a port or an option that is not right") from None
         self._pushed: set[bytes | None] = set()
-        # Without it the client reads pushes recursively: a thousand of them before a reply end in RecursionError.
+        # Without it the client reads pushes recursively: a thousand of them before a reply end in
+        # RecursionError.
         self._connection._parser.set_invalidation_push_handler(self._take_push)
 
     def __enter__(self) -> Self:
@@ -116,26 +139,34 @@ class Link:
         self._connection.disconnect()
 
     def ask(self, *commands: Command) -> list[object]:
-        """Send the commands in one round trip; one reply each, an error being a `Denied`. Raises WrongServer.
+        """Send the commands in one round trip; one reply each, an error being a `Denied`. Raises
+        WrongServer.
 
-        Those whose script Redis does not know are given again, after the script and after all the others.
+        Those whose script Redis does not know are given again, after the script and after all the
+        others.
         """
         with self._lost_on_error():
             replies = self._exchange(commands)
             again = [place for place, reply in enumerate(replies) if reply is _NO_SCRIPT]
             if again:
-                named = {word for place in again for word in commands[place] if isinstance(word, Script)}
+                named = {
+                    word for place in again for word in commands[place] if isinstance(word, Script)
+                }
                 loads = [("SCRIPT", "LOAD", script.text) for script in named]
                 found = self._exchange([*loads, *(commands[place] for place in again)])
-                denied = next((reply for reply in found[: len(loads)] if isinstance(reply, Denied)), None)
+                denied = next(
+                    (reply for reply in found[: len(loads)] if isinstance(reply, Denied)), None
+                )
                 for place, reply in zip(again, found[len(loads) :], strict=True):
                     replies[place] = denied or reply
             return replies
 
     def news(self, timeout_s: float) -> set[bytes | None]:
-        """The keys that were pushed since the last call, None for all keys; waits for the first at most `timeout_s`.
+        """The keys that were pushed since the last call, None for all keys; waits for the first at
+        most `timeout_s`.
 
-        What was pushed while commands were on their way may be older than their replies, or newer: it is news.
+        What was pushed while commands were on their way may be older than their replies, or newer:
+        it is news.
         """
         with self._lost_on_error():
             for _ in range(_MOST_PUSHES):
@@ -148,7 +179,11 @@ class Link:
 
     def _exchange(self, commands: Sequence[Command]) -> list[object]:
         packed = self._connection.pack_commands(commands)
-        pieces = [chunk[at : at + _MOST_SENT] for chunk in packed for at in range(0, len(chunk), _MOST_SENT)]
+        pieces = [
+            chunk[at : at + _MOST_SENT]
+            for chunk in packed
+            for at in range(0, len(chunk), _MOST_SENT)
+        ]
         self._connection.send_packed_command(pieces, check_health=False)
         return [self._reply() for _ in commands]
 
@@ -173,7 +208,8 @@ class Link:
         try:
             yield
         except Exception as error:
-            # A server that speaks another protocol shows as ValueError, AttributeError...: all mean the same here.
+            # A server that speaks another protocol shows as ValueError, AttributeError...: all mean
+            # the same here.
             self._connection.disconnect()
             _forget_frames(error)
             if isinstance(error, WrongServer):
@@ -192,7 +228,8 @@ def together(*commands: Command) -> tuple[Command, ...]:
 
 
 def replies_together(replies: Sequence[object]) -> list[object] | None:
-    """The replies to the commands; for a user who may not MULTI, they were given one after the other.
+    """The replies to the commands; for a user who may not MULTI, they were given one after the
+    other.
 
     None where Redis has refused to run any, since it denies one of them: ask for each by itself.
     """
@@ -233,24 +270,31 @@ class _TlsConnection(SSLConnection):
 
 
 def _connection(url: str, timeouts: Timeouts) -> Any:
-    options = _options_of(url) | {
-        "socket_connect_timeout": timeouts.connect_s,
-        "socket_timeout": timeouts.answer_s,
-        "retry": Retry(NoBackoff(), 0),  # the client's own default repeats a lost call for up to a minute
-        "retry_on_timeout": False,
-        "retry_on_error": [],
-        "health_check_interval": 0,
-        "encoding": "utf-8",  # an error of another one would show a letter of the password
-        "decode_responses": False,
-        "protocol": 3,
-        "driver_info": None,  # two round trips and, for a user with few rights, two entries in the ACL log
-    }
+    options = (
+        _options_of(url)
+        | {
+            "socket_connect_timeout": timeouts.connect_s,
+            "socket_timeout": timeouts.answer_s,
+            "retry": Retry(
+                NoBackoff(), 0
+            ),  # the client's own default repeats a lost call for up to a minute
+            "retry_on_timeout": False,
+            "retry_on_error": [],
+            "health_check_interval": 0,
+            "encoding": "utf-8",  # an error of another one would show a letter of the password
+            "decode_responses": False,
+            "protocol": 3,
+            "driver_info": None,  # two round trips and, for a user with few rights, two entries in the ACL log
+        }
+    )
     kind = options.pop("connection_class", Connection)
     return _TlsConnection(**options) if kind is SSLConnection else kind(**options)
 
 
 def _forget_frames(error: BaseException | None) -> None:
-    """Break the client's cycles of exceptions and frames: a worker runs without the cyclic garbage collector."""
+    """Break the client's cycles of exceptions and frames: a worker runs without the cyclic garbage
+    collector.
+    """
     while error is not None:
         error.__traceback__ = None
         error = error.__context__

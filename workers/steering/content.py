@@ -38,7 +38,10 @@ def fields_of(texts: Mapping[str, str]) -> dict[bytes, bytes]:
 
 def shown(fields: Fields) -> dict[str, str]:
     """The fields as text whatever they hold: bytes outside UTF-8 as \\xNN."""
-    return {f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace") for f, v in fields.items()}
+    return {
+        f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace")
+        for f, v in fields.items()
+    }
 
 
 def text_of(reply: object) -> str | None:

@@ -1,19 +1,23 @@
 """What steering says, as structured log events: each state once, not each second.
 
-weights_applied, weights_refused (surface, version, and arm where it is an arm's set), experiment_applied,
-experiment_refused, weights_fallback (at start: what a surface stands on that Redis has nothing for), redis_connected,
-redis_lost, redis_read_only (the server takes no writes from anybody: the address is connected to again, until one
-does), pushes_denied (the poll goes on alone), status_denied, history_denied (changes by hand are not recorded),
-last_good_ignored, last_good_unwritable, steering_failed (a bug: a thread has ended).
+weights_applied, weights_refused (surface, version, and arm where it is an arm's set),
+experiment_applied, experiment_refused, weights_fallback (at start: what a surface stands on that
+Redis has nothing for), redis_connected, redis_lost, redis_read_only (the server takes no writes
+from anybody: the address is connected to again, until one does), pushes_denied (the poll goes on
+alone), status_denied, history_denied (changes by hand are not recorded), last_good_ignored,
+last_good_unwritable, steering_failed (a bug: a thread has ended).
 
-Look-ups say lookups_lost and lookups_back, lookup_denied and lookup_allowed (one of them by itself).
+Look-ups say lookups_lost and lookups_back, lookup_denied and lookup_allowed (one of them by
+itself).
 """
 
 from typing import Protocol
 
 
 class OnEvent(Protocol):
-    """Takes one log event by name with its fields, as structlog's `log.info` does; called from several threads."""
+    """Takes one log event by name with its fields, as structlog's `log.info` does; called from
+    several threads.
+    """
 
     def __call__(self, event: str, /, **fields: object) -> None: ...
 

@@ -1,7 +1,7 @@
 """The history of a surface: one entry a change, in a Redis stream of bounded length.
 
-Whoever changes a document, or first sees one that was changed by hand, records it in the same step on the server
-(changes.lua): so each change stands there once, however many workers see it.
+Whoever changes a document, or first sees one that was changed by hand, records it in the same step
+on the server (changes.lua): so each change stands there once, however many workers see it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,10 +24,11 @@ _SCRIPT = Script(files("workers.steering").joinpath("changes.lua").read_text(enc
 
 @dataclass(frozen=True)
 class Entry:
-    """One change. `at` in milliseconds since the epoch, by Redis's clock; `document` as `document_of` names it.
+    """One change. `at` in milliseconds since the epoch, by Redis's clock; `document` as
+    `document_of` names it.
 
-    `before` and `after` are the fields of the hash, empty where there was none. `version` is that of the weights, None
-    for an experiment and for what workers refuse; `refused` says why they do.
+    `before` and `after` are the fields of the hash, empty where there was none. `version` is that
+    of the weights, None for an experiment and for what workers refuse; `refused` says why they do.
     """
 
     revision: int
@@ -43,7 +44,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Read:
-    """A document as it was read: Redis's fields (None: the key holds no hash), and what workers make of them."""
+    """A document as it was read: Redis's fields (None: the key holds no hash), and what workers
+    make of them.
+    """
 
     key: str
     name: str
@@ -54,7 +57,9 @@ class Read:
 
 @dataclass(frozen=True)
 class Written:
-    """A document's new content: one field at least, since Redis has no empty hash. Raises ValueError."""
+    """A document's new content: one field at least, since Redis has no empty hash. Raises
+    ValueError.
+    """
 
     texts: Mapping[str, str]
     version: str | None = None
@@ -65,17 +70,25 @@ class Written:
 
 
 def record(history: str, *documents: Read) -> Command:
-    """The command that records what was changed by hand; it does nothing where that is recorded already."""
+    """The command that records what was changed by hand; it does nothing where that is recorded
+    already.
+    """
     return _script(history, [(document, None) for document in documents], "", "", "")
 
 
-def write(history: str, changes: Sequence[tuple[Read, Written]], revision: int, actor: str, reason: str) -> Command:
-    """The command that writes new contents where nothing has changed since they were read, at `revision`."""
+def write(
+    history: str, changes: Sequence[tuple[Read, Written]], revision: int, actor: str, reason: str
+) -> Command:
+    """The command that writes new contents where nothing has changed since they were read, at
+    `revision`.
+    """
     return _script(history, changes, str(revision), actor, reason)
 
 
 def was_done(reply: object) -> int | None:
-    """The revision that the history is at after the command; None where something had changed meanwhile."""
+    """The revision that the history is at after the command; None where something had changed
+    meanwhile.
+    """
     match reply:
         case [b"done", int(revision)]:
             return revision
@@ -84,7 +97,9 @@ def was_done(reply: object) -> int | None:
 
 
 def read_entries(reply: object) -> list[Entry]:
-    """The entries in Redis's reply to XRANGE or XREVRANGE, in its order; what is none of ours is passed over."""
+    """The entries in Redis's reply to XRANGE or XREVRANGE, in its order; what is none of ours is
+    passed over.
+    """
     found = [] if isinstance(reply, Denied) or not isinstance(reply, list) else reply
     return [entry for one in found if (entry := _entry(one)) is not None]
 
@@ -113,7 +128,11 @@ def _texts(text: str) -> dict[str, str]:
 
 
 def _script(
-    history: str, changes: Sequence[tuple[Read, Written | None]], revision: str, actor: str, reason: str
+    history: str,
+    changes: Sequence[tuple[Read, Written | None]],
+    revision: str,
+    actor: str,
+    reason: str,
 ) -> Command:
     keys = [history, *(read.key for read, _ in changes)]
     words: list[str | bytes | int] = [MOST_ENTRIES, revision, actor, reason]
@@ -125,7 +144,14 @@ def _script(
 def _as_read(read: Read) -> list[str | bytes | int]:
     text = text_of(read.fields) or NOTHING
     count = -1 if read.fields is None else len(read.fields)
-    return [read.name, text, read.version or "", read.refused or "", count, *_flat(read.fields or {})]
+    return [
+        read.name,
+        text,
+        read.version or "",
+        read.refused or "",
+        count,
+        *_flat(read.fields or {}),
+    ]
 
 
 def _as_written(written: Written | None) -> list[str | bytes | int]:

@@ -1,4 +1,6 @@
-"""The last good mixes on their way to the disk, in a thread of its own: a disk that stands still delays no change."""
+"""The last good mixes on their way to the disk, in a thread of its own: a disk that stands still
+delays no change.
+"""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +12,9 @@ _AGAIN_S = 1.0  # until a disk that could not be written to is tried again
 
 
 class Keeper:
-    """Has `keep` called after what was noted, and a last time at the end; it says whether all is kept."""
+    """Has `keep` called after what was noted, and a last time at the end; it says whether all is
+    kept.
+    """
 
     def __init__(self, keep: Callable[[], bool], events: Events) -> None:
         self._keep = keep

@@ -40,7 +40,9 @@ class Keys:
         return f"{self.prefix}{name}:{owner}"
 
     def features(self, feature_set: str, item_id: str) -> str:
-        """The string with an item's features: little-endian float32, one for each name of the feature set."""
+        """The string with an item's features: little-endian float32, one for each name of the
+        feature set.
+        """
         return f"{self.prefix}features:{feature_set}:{item_id}"
 
     @property

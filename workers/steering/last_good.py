@@ -1,7 +1,8 @@
-"""The last good mix of each surface, kept on disk over restarts: weights, pinned models, experiment and arms.
+"""The last good mix of each surface, kept on disk over restarts: weights, pinned models, experiment
+and arms.
 
-One file a surface, replaced whole: workers of one host write it side by side, the latest wins. Not synced to the
-disk: what a power cut spoils does not read back and is ignored.
+One file a surface, replaced whole: workers of one host write it side by side, the latest wins. Not
+synced to the disk: what a power cut spoils does not read back and is ignored.
 """
 
 import os
@@ -51,7 +52,9 @@ class _LastGood(msgspec.Struct, frozen=True):
 
 
 class Kept(NamedTuple):
-    """A mix that was kept, and why its pins are left out, where they are: a pinned version may be gone by now."""
+    """A mix that was kept, and why its pins are left out, where they are: a pinned version may be
+    gone by now.
+    """
 
     mix: Mix
     without_pins: str | None = None
@@ -76,7 +79,9 @@ def save(home: Path, key: str, mix: Mix, default: Weights) -> None:
 
 
 def load(home: Path, key: str, surface: Surface, available: Available) -> Kept | None:
-    """The mix kept for `key`, valid for the surface; None where none was kept. Raises LastGoodIgnored."""
+    """The mix kept for `key`, valid for the surface; None where none was kept. Raises
+    LastGoodIgnored.
+    """
     path = path_of(home, key)
     try:
         return _read(path.read_bytes(), key, surface, available)
@@ -115,7 +120,9 @@ def _read(raw: bytes, key: str, surface: Surface, available: Available) -> Kept:
 
 
 def _pins(models: Mapping[str, int], surface: Surface, available: Available) -> Mapping[str, int]:
-    return Pins.read({objective: str(version) for objective, version in models.items()}, surface, available).pinned
+    return Pins.read(
+        {objective: str(version) for objective, version in models.items()}, surface, available
+    ).pinned
 
 
 def _experiment(fields: Mapping[str, str] | None, arms: Mapping[str, Weights]) -> Experiment | None:

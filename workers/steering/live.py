@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from workers.observe.failure import Failure
-from workers.steering.connection import Denied, Link
+from workers.errors import Failure
+from workers.steering.connection import Denied, RedisLink
 from workers.steering.keys import Keys
 from workers.steering.status import StatusUnreadable, WorkerStatus, decode
 
 
 @dataclass(frozen=True)
 class LiveWorker:
-    """A worker whose status has not expired. `status` is None where it does not read, and `unreadable` says why.
+    """A worker whose status has not expired. `status` is None where it does not read, and
+    `unreadable` says why.
 
-    `age_ms`: milliseconds by Redis's clock since the worker wrote it; None where it does not say when it expires.
+    `age_ms`: milliseconds by Redis's clock since the worker wrote it; None where it does not say
+    when it expires.
     """
 
     worker: str
@@ -23,17 +25,23 @@ class LiveWorker:
 
 
 class Live(NamedTuple):
-    """The workers that have a status, and the ids of those that have none any more: they crashed, or are cut off."""
+    """The workers that have a status, and the ids of those that have none any more: they crashed,
+    or are cut off.
+    """
 
     workers: list[LiveWorker]
     silent: list[str]
 
 
-def read_live(link: Link, keys: Keys) -> Live:
-    """Both by their ids, in two round trips. Raises RedisLost, and Failure if Redis denies the list."""
+def read_live(link: RedisLink, keys: Keys) -> Live:
+    """Both by their ids, in two round trips. Raises RedisLost, and Failure if Redis denies the
+    list.
+    """
     (ids,) = link.ask(("ZRANGE", keys.live, 0, -1))
     if not isinstance(ids, list):
-        raise Failure(f"{keys.live}: Redis answers {_answer(ids)!r}, expected the sorted set of the workers' ids")
+        raise Failure(
+            f"{keys.live}: Redis answers {_answer(ids)!r}, expected the sorted set of the workers' ids"
+        )
     workers = sorted(one.decode("utf-8", "replace") for one in ids)
     if not workers:
         return Live([], [])
@@ -48,7 +56,9 @@ def read_live(link: Link, keys: Keys) -> Live:
 
 def _read(worker: str, text: object, ttl: object) -> LiveWorker:
     if not isinstance(text, bytes):
-        return LiveWorker(worker, None, unreadable=f"Redis answers {_answer(text)!r}, expected a string")
+        return LiveWorker(
+            worker, None, unreadable=f"Redis answers {_answer(text)!r}, expected a string"
+        )
     try:
         status = decode(text)
     except StatusUnreadable as unreadable:

@@ -1,9 +1,10 @@
 """Look-ups by id: a thread asks Redis, and the ranking loop waits for it no longer than its budget.
 
-The client bounds each of its reads, but not all of them together, nor the resolving of a name: with a thread between,
-the budget is kept whatever is slow. Each micro-batch has a place of its own for its replies, so that those that come
-too late are nobody's answer. Until they have come, and for a pause after each failure, nothing is asked: a Redis that
-does not answer costs a budget a second, not one a micro-batch.
+The client bounds each of its reads, but not all of them together, nor the resolving of a name: with
+a thread between, the budget is kept whatever is slow. Each micro-batch has a place of its own for
+its replies, so that those that come too late are nobody's answer. Until they have come, and for a
+pause after each failure, nothing is asked: a Redis that does not answer costs a budget a second,
+not one a micro-batch.
 """
 
 import time
@@ -11,8 +12,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Final, NamedTuple, Self
 
-from workers.ranking.lookup import NO_ANSWERS, Answers, Questions
-from workers.steering.connection import TIMEOUT_S, Command, Denied, Link, RedisLost
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult
+from workers.steering.connection import TIMEOUT_S, Command, Denied, RedisLink, RedisLost
 from workers.steering.events import OnEvent
 from workers.steering.keys import Keys
 from workers.steering.questions import Question, read, written
@@ -32,20 +33,29 @@ class _Asked(NamedTuple):
 class Lookups:
     """Answers the questions of one caller; `with` starts and ends its thread.
 
-    `timeout_s` is Redis's, which no caller waits for: it says after how long a connection is given up. Raises
-    ValueError for a URL or a timeout that cannot be right.
+    `timeout_s` is Redis's, which no caller waits for: it says after how long a connection is given
+    up. Raises ValueError for a URL or a timeout that cannot be right.
 
-    Events: `lookups_lost` and `lookups_back`, `lookup_denied` and `lookup_allowed`, each once a change.
+    Events: `lookups_lost` and `lookups_back`, `lookup_denied` and `lookup_allowed`, each once a
+    change.
     """
 
     def __init__(
-        self, redis_url: str, prefix: str, budget_s: float, on_event: OnEvent, *, timeout_s: float = TIMEOUT_S
+        self,
+        redis_url: str,
+        prefix: str,
+        budget_s: float,
+        on_event: OnEvent,
+        *,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._link = Link(redis_url, timeout_s)
+        self._link = RedisLink(redis_url, timeout_s)
         self._keys, self._budget_s, self._say = Keys(prefix), budget_s, on_event
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._moved = Event()
-        self._thread = Thread(target=_serve, args=(self._link, self._asked, self._moved), name="lookups", daemon=True)
+        self._thread = Thread(
+            target=_serve, args=(self._link, self._asked, self._moved), name="lookups", daemon=True
+        )
         self._late: SimpleQueue[Replies] | None = None
         self._lost = False
         self._pause_s, self._again = _FIRST_PAUSE_S, float("-inf")
@@ -60,22 +70,26 @@ class Lookups:
         self._thread.join(_LEAVE_S)
 
     def reconnect(self) -> None:
-        """Ask over a new connection from now on; called from another thread, which knows that Redis may have moved.
+        """Ask over a new connection from now on; called from another thread, which knows that Redis
+        may have moved.
 
-        The old server may be a replica by now, or cut off: it would answer, and nothing says that it is behind.
+        The old server may be a replica by now, or cut off: it would answer, and nothing says that
+        it is behind.
         """
         self._moved.set()
 
-    def __call__(self, questions: Questions) -> Answers:
-        """The answers that come within the budget; none where Redis is away, slow, or was so a moment ago."""
+    def __call__(self, questions: LookupQuery) -> LookupResult:
+        """The answers that come within the budget; none where Redis is away, slow, or was so a
+        moment ago.
+        """
         now = time.monotonic()
         if self._is_busy() or now < self._again:
-            return NO_ANSWERS
+            return NO_RESULT
         asked = written(questions, self._keys)
         replies = self._ask([question.command for question in asked], now + self._budget_s)
         if isinstance(replies, RedisLost):
             self._note_failure(str(replies))
-            return NO_ANSWERS
+            return NO_RESULT
         self._note_success()
         for question, reply in zip(asked, replies, strict=True):
             self._note(question, reply)
@@ -114,14 +128,21 @@ class Lookups:
         if isinstance(reply, Denied):
             if question.name not in self._denied:
                 self._denied[question.name] = question.about
-                self._say("lookup_denied", lookup=question.name, key=question.command[1], error=reply.message)
+                self._say(
+                    "lookup_denied",
+                    lookup=question.name,
+                    key=question.command[1],
+                    error=reply.message,
+                )
         elif self._denied.get(question.name) == question.about:
             del self._denied[question.name]
             self._say("lookup_allowed", lookup=question.name)
 
 
-def _serve(link: Link, questions: "SimpleQueue[_Asked | None]", moved: Event) -> None:
-    """Answer what is asked, one after the other, over one connection as long as it lasts and Redis has not moved."""
+def _serve(link: RedisLink, questions: "SimpleQueue[_Asked | None]", moved: Event) -> None:
+    """Answer what is asked, one after the other, over one connection as long as it lasts and Redis
+    has not moved.
+    """
     asked = questions.get()
     while asked is not None:
         fresh = True

@@ -1,8 +1,10 @@
-"""A Redis URL: whether it can be read in one way only, what of it may be shown, and its timeouts. Pure.
+"""A Redis URL: whether it can be read in one way only, what of it may be shown, and its timeouts.
+Pure.
 
-A password that is not escaped moves the parts of a URL: of `redis://user:12?34@host` the client makes the host `user`
-and the port 12, and names both when it cannot connect. So a URL that may have been meant in another way is refused
-before the client sees it, and a refused URL is shown by its scheme alone.
+A password that is not escaped moves the parts of a URL: of `redis://user:12?34@host` the client
+makes the host `user` and the port 12, and names both when it cannot connect. So a URL that may have
+been meant in another way is refused before the client sees it, and a refused URL is shown by its
+scheme alone.
 """
 
 import re
@@ -26,7 +28,9 @@ _DATABASE = re.compile(r"(/\d*)?", re.ASCII)
 
 
 class UrlRefused(ValueError):
-    """The URL is wrong, or could be read in several ways; the message shows nothing of it but the scheme."""
+    """The URL is wrong, or could be read in several ways; the message shows nothing of it but the
+    scheme.
+    """
 
     def __init__(self, url: str, why: str) -> None:
         scheme = _SCHEME.match(url) or _OTHER_SCHEME.match(url)
@@ -56,16 +60,21 @@ def check_url(url: str) -> None:
     if is_socket and host:
         raise UrlRefused(url, "which has a / that is not escaped, or a host")
     if not is_socket and not _DATABASE.fullmatch(path):
-        raise UrlRefused(url, "which has a / that is not escaped, or a path that is not the number of a database")
+        raise UrlRefused(
+            url, "which has a / that is not escaped, or a path that is not the number of a database"
+        )
     if user and "@" in path:
         raise UrlRefused(url, "which has an @ in its path")
     has_host = is_socket or (host and not host.startswith(":"))
     names = set()
     for option in query.split("&") if query else ():
         name, equals, value = option.partition("=")
-        # The client passes over an option without a value, which may be meant as the end of a password.
+        # The client passes over an option without a value, which may be meant as the end of a
+        # password.
         if not name or not (value or (equals and name in _LOGIN)):
-            raise UrlRefused(url, "which has a ? or an & that is not escaped, or an option without a value")
+            raise UrlRefused(
+                url, "which has a ? or an & that is not escaped, or an option without a value"
+            )
         if "@" in option and (user or not has_host or name not in _LOGIN):
             raise UrlRefused(url, "which has an @ among its options")
         if name in names:
@@ -85,7 +94,9 @@ def shown(url: str) -> str:
 
 
 def timeouts_of(url: str, default_s: float) -> Timeouts:
-    """Those that the URL gives, else the default; `socket_timeout` alone is for connecting too. Raises UrlRefused."""
+    """Those that the URL gives, else the default; `socket_timeout` alone is for connecting too.
+    Raises UrlRefused.
+    """
     options = parse_qs(_parts(url)[3])
     answer_s = _seconds(url, options, "socket_timeout")
     connect_s = _seconds(url, options, "socket_connect_timeout")
@@ -101,7 +112,10 @@ def _seconds(url: str, options: dict[str, list[str]], name: str) -> float | None
         # What is no number may be anything: a password that is not escaped.
         raise UrlRefused(url, f"with a {name} that is no number of seconds") from None
     if not 0 < seconds <= MOST_SECONDS:
-        raise UrlRefused(url, f"with {name}={seconds:g}, which is not above 0 and at most {MOST_SECONDS:g} seconds")
+        raise UrlRefused(
+            url,
+            f"with {name}={seconds:g}, which is not above 0 and at most {MOST_SECONDS:g} seconds",
+        )
     return seconds
 
 
@@ -114,7 +128,9 @@ def _parts(url: str) -> tuple[str, str, str, str]:
 
 
 def _shown_options(query: str) -> Iterator[str]:
-    """What follows a password may be its end, if an & is not escaped: of that, only the database is shown."""
+    """What follows a password may be its end, if an & is not escaped: of that, only the database is
+    shown.
+    """
     hides = False
     for option in query.split("&"):
         name, _, _ = option.partition("=")

@@ -7,8 +7,8 @@ import msgspec
 from workers.ranking.experiment import Experiment
 from workers.ranking.pins import Pins
 from workers.ranking.weights import Weights
-from workers.steering.standing import Refused, Source, Standing
-from workers.steering.surface_standing import SurfaceStanding
+from workers.steering.document_state import DocumentState, Refused, Source
+from workers.steering.surface_state import SurfaceState
 
 
 class WeightsStatus(msgspec.Struct, frozen=True):
@@ -34,7 +34,9 @@ class ExperimentStatus(msgspec.Struct, frozen=True):
 
 
 class PinsStatus(msgspec.Struct, frozen=True):
-    """The pinned models of a surface or an arm: null where none were ever valid; null, too, for `latest`."""
+    """The pinned models of a surface or an arm: null where none were ever valid; null, too, for
+    `latest`.
+    """
 
     versions: Mapping[str, int | None] | None
     source: Source | None
@@ -53,7 +55,9 @@ class SurfaceStatus(WeightsStatus, frozen=True):
 
 
 class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of an objective's model, as a worker has it. `reason` and `message` say why it is refused."""
+    """One version of an objective's model, as a worker has it. `reason` and `message` say why it is
+    refused.
+    """
 
     state: str
     reason: str | None = None
@@ -66,7 +70,9 @@ class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker does with a partition: `reading`, `restoring`, `standing` or `failing`; for how long, and why."""
+    """What a worker does with a partition: `reading`, `restoring`, `standing` or `failing`; for how
+    long, and why.
+    """
 
     state: str
     for_ms: int | None = None
@@ -79,14 +85,16 @@ class PartitionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """The whole of it. What has a default here is the worker's own report, which comes once it has begun to work.
+    """The whole of it. What has a default here is the worker's own report, which comes once it has
+    begun to work.
 
-    `at` in milliseconds since the epoch, by the worker's clock; `expiry_ms`: the time for which Redis was to keep the
-    status. `lag`: records to be read, by partition; one whose end is not known yet is not in it. `models`: objective to
-    version, by surface. `library`: what lies in the folder of models. `objectives`: by feature set, those that may be
-    weighted beside the ones that a surface declares. `tally`: what was counted of models. `partition_states`: every
-    partition that is assigned to the worker. `turned_ms`: for how many milliseconds the ranking loop has been `doing`
-    the same thing.
+    `at` in milliseconds since the epoch, by the worker's clock; `expiry_ms`: the time for which
+    Redis was to keep the status. `lag`: records to be read, by partition; one whose end is not
+    known yet is not in it. `models`: objective to version, by surface. `library`: what lies in the
+    folder of models. `objectives`: by feature set, those that may be weighted beside the ones that
+    a surface declares. `tally`: what was counted of models. `partition_states`: every partition
+    that is assigned to the worker. `turned_ms`: for how many milliseconds the ranking loop has been
+    `doing` the same thing.
     """
 
     worker: str
@@ -125,14 +133,16 @@ def encode(
     at: int,
     expiry_ms: int,
     pushes: bool,
-    standings: Mapping[str, SurfaceStanding],
+    standings: Mapping[str, SurfaceState],
     objectives: Mapping[str, tuple[str, ...]],
     report: Mapping[str, object],
 ) -> bytes:
-    """The status as JSON; `at` in milliseconds since the epoch, `pushes` False where only the poll brings changes.
+    """The status as JSON; `at` in milliseconds since the epoch, `pushes` False where only the poll
+    brings changes.
 
-    `expiry_ms`: for how long it stands in Redis. `objectives`: by feature set, what its surfaces may weight. The
-    worker's own `report` (models, partitions, lag...) stands beside; it must be what JSON can carry.
+    `expiry_ms`: for how long it stands in Redis. `objectives`: by feature set, what its surfaces
+    may weight. The worker's own `report` (models, partitions, lag...) stands beside; it must be
+    what JSON can carry.
     """
     own = {
         "worker": worker,
@@ -145,7 +155,7 @@ def encode(
     return msgspec.json.encode({**report, **own})
 
 
-def _surface(standing: SurfaceStanding) -> SurfaceStatus:
+def _surface(standing: SurfaceState) -> SurfaceStatus:
     return SurfaceStatus(
         **msgspec.structs.asdict(_weights(standing.own.weights)),
         experiment=_experiment(standing.experiment),
@@ -155,22 +165,24 @@ def _surface(standing: SurfaceStanding) -> SurfaceStatus:
     )
 
 
-def _pins(standing: Standing[Pins]) -> PinsStatus:
+def _pins(standing: DocumentState[Pins]) -> PinsStatus:
     applied, refused = standing.applied, standing.refused
     if applied is None:
         return PinsStatus(None, None, None, None, refused)
     return PinsStatus(applied.value.versions, applied.source, applied.at, applied.push_ms, refused)
 
 
-def _weights(standing: Standing[Weights]) -> WeightsStatus:
+def _weights(standing: DocumentState[Weights]) -> WeightsStatus:
     applied, refused = standing.applied, standing.refused
     if applied is None:
         return WeightsStatus(None, None, None, None, None, refused)
     weights = applied.value
-    return WeightsStatus(weights.version, weights.values, applied.source, applied.at, applied.push_ms, refused)
+    return WeightsStatus(
+        weights.version, weights.values, applied.source, applied.at, applied.push_ms, refused
+    )
 
 
-def _experiment(standing: Standing[Experiment]) -> ExperimentStatus:
+def _experiment(standing: DocumentState[Experiment]) -> ExperimentStatus:
     applied, refused = standing.applied, standing.refused
     if applied is None:
         return ExperimentStatus(None, None, None, None, None, refused)

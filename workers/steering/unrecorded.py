@@ -7,11 +7,11 @@ from workers.steering.connection import Command
 from workers.steering.content import is_no_hash
 from workers.steering.history import Read, record, was_done
 from workers.steering.keys import Keys
-from workers.steering.surface_standing import (
+from workers.steering.surface_state import (
     EXPERIMENT,
     AnyStanding,
     Replies,
-    SurfaceStanding,
+    SurfaceState,
     document_of,
     models_of,
 )
@@ -20,8 +20,9 @@ from workers.steering.surface_standing import (
 class Unrecorded:
     """Notes each content once; `commands` offers what is noted, until Redis has answered to it.
 
-    The first worker to offer a change records it; one that was made with the tools is recorded already, and then there
-    is nothing to do. What something has followed by now is no longer there to be recorded, and is noted anew.
+    The first worker to offer a change records it; one that was made with the tools is recorded
+    already, and then there is nothing to do. What something has followed by now is no longer there
+    to be recorded, and is noted anew.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -30,7 +31,9 @@ class Unrecorded:
         self._pending: dict[str, dict[str, Read]] = {}
         self._offered: list[tuple[str, dict[str, Read]]] = []
 
-    def note(self, standings: Mapping[str, SurfaceStanding], replies: Mapping[str, Replies]) -> set[str]:
+    def note(
+        self, standings: Mapping[str, SurfaceState], replies: Mapping[str, Replies]
+    ) -> set[str]:
         """Take note of what Redis holds, as it was judged; the surfaces of which any of it is new."""
         noted = set()
         for surface, found in replies.items():
@@ -46,25 +49,41 @@ class Unrecorded:
         return noted
 
     def _forget(self, surface: str, names: set[str]) -> None:
-        """Drop what is not read any more: the documents of an arm that is gone. Nobody would note their changes."""
-        self._seen[surface] = {n: reply for n, reply in self._seen.get(surface, {}).items() if n in names}
-        self._pending[surface] = {n: read for n, read in self._pending.get(surface, {}).items() if n in names}
+        """Drop what is not read any more: the documents of an arm that is gone. Nobody would note
+        their changes.
+        """
+        self._seen[surface] = {
+            n: reply for n, reply in self._seen.get(surface, {}).items() if n in names
+        }
+        self._pending[surface] = {
+            n: read for n, read in self._pending.get(surface, {}).items() if n in names
+        }
 
     def offer_all(self) -> None:
-        """Offer everything that is read from now on, also what was offered before: this server may not know of it."""
+        """Offer everything that is read from now on, also what was offered before: this server may
+        not know of it.
+        """
         self._seen.clear()
 
     def commands(self) -> list[Command]:
         """One command for each surface of which something is pending."""
-        self._offered = [(surface, dict(found)) for surface, found in self._pending.items() if found]
-        return [record(self._keys.history(surface), *found.values()) for surface, found in self._offered]
+        self._offered = [
+            (surface, dict(found)) for surface, found in self._pending.items() if found
+        ]
+        return [
+            record(self._keys.history(surface), *found.values()) for surface, found in self._offered
+        ]
 
     def answered(self, replies: Sequence[object]) -> None:
-        """Redis's replies to the commands: what is denied, or has changed since it was read, is offered again."""
+        """Redis's replies to the commands: what is denied, or has changed since it was read, is
+        offered again.
+        """
         for (surface, offered), reply in zip(self._offered, replies, strict=True):
             pending = self._pending[surface]
             if was_done(reply) is not None:
-                self._pending[surface] = {name: read for name, read in pending.items() if read is not offered.get(name)}
+                self._pending[surface] = {
+                    name: read for name, read in pending.items() if read is not offered.get(name)
+                }
 
     def _documents(self, surface: str, found: Replies) -> Iterator[tuple[str, str, object]]:
         keys = self._keys

@@ -11,24 +11,27 @@ from workers.ranking.pins import Available, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights, WeightsRefused
 from workers.steering.content import NoContent, shown, texts_of
+from workers.steering.document_state import REFUSALS, Source
 from workers.steering.history import Entry, Read
 from workers.steering.keys import Keys
-from workers.steering.standing import REFUSALS, Source
-from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
+from workers.steering.surface_state import EXPERIMENT, document_of, models_of
 
 T = TypeVar("T", Weights, Experiment, Pins)
 
 
 class NoSuchSet(ValueError):
-    """A revision or version that the history does not have, or whose set is not valid; the message says which."""
+    """A revision or version that the history does not have, or whose set is not valid; the message
+    says which.
+    """
 
 
 @dataclass(frozen=True)
 class Document(Generic[T]):
-    """One document: what Redis holds (`value` is None where that is nothing or refused) and its entries, oldest first.
+    """One document: what Redis holds (`value` is None where that is nothing or refused) and its
+    entries, oldest first.
 
-    `in_force` is what workers stand on by it: the value, else the newest valid one of the history, else the default;
-    None for an experiment or an arm that was never valid.
+    `in_force` is what workers stand on by it: the value, else the newest valid one of the history,
+    else the default; None for an experiment or an arm that was never valid.
     """
 
     read: Read
@@ -54,7 +57,9 @@ class Document(Generic[T]):
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the history knows of what Redis holds; the next worker that looks records it otherwise."""
+        """Whether the history knows of what Redis holds; the next worker that looks records it
+        otherwise.
+        """
         return self.texts == (dict(self.last.after) if self.last else {})
 
 
@@ -91,11 +96,15 @@ class View:
         return experiment if experiment and experiment.running else None
 
     def weights_of(self, arm: str | None) -> Document[Weights]:
-        """The weights of the surface (None) or of an arm. Raises KeyError for an arm that was never heard of."""
+        """The weights of the surface (None) or of an arm. Raises KeyError for an arm that was never
+        heard of.
+        """
         return self.weights if arm in (None, CONTROL) else self.arms[str(arm)]
 
     def models_for(self, arm: str | None) -> Document[Pins]:
-        """The models of the surface (None) or of an arm. Raises KeyError for an arm that was never heard of."""
+        """The models of the surface (None) or of an arm. Raises KeyError for an arm that was never
+        heard of.
+        """
         return self.models if arm in (None, CONTROL) else self.arm_models[str(arm)]
 
     def document(self, name: str) -> "AnyDocument":
@@ -103,10 +112,14 @@ class View:
         kind, _, arm = name.partition(":")
         if kind == EXPERIMENT:
             return self.experiment
-        return self.weights_of(arm or None) if kind == document_of() else self.models_for(arm or None)
+        return (
+            self.weights_of(arm or None) if kind == document_of() else self.models_for(arm or None)
+        )
 
     def base_of(self, arm: str | None) -> Weights:
-        """The set that a change starts from: what is in force, for an arm that has none the surface's own."""
+        """The set that a change starts from: what is in force, for an arm that has none the
+        surface's own.
+        """
         base = self.weights_of(arm).in_force or self.weights.in_force
         assert base is not None  # a surface's weights fall back on the default
         return base
@@ -114,7 +127,9 @@ class View:
 
 @dataclass(frozen=True)
 class Found:
-    """Redis's replies for one surface: documents by name as HGETALL gives them, entries oldest first."""
+    """Redis's replies for one surface: documents by name as HGETALL gives them, entries oldest
+    first.
+    """
 
     documents: Mapping[str, object]
     entries: Sequence[Entry]
@@ -124,7 +139,11 @@ class Found:
 def view_of(surface: Surface, keys: Keys, found: Found, available: Available) -> View:
     """Put together what was found."""
     name, rules = surface.name, surface.weight_rules.adding(available.added(surface))
-    arms = sorted(document.partition(":")[2] for document in found.documents if document.startswith("weights:"))
+    arms = sorted(
+        document.partition(":")[2]
+        for document in found.documents
+        if document.startswith("weights:")
+    )
 
     def weights(arm: str | None) -> Document[Weights]:
         return _document(keys.weights(name, arm), document_of(arm), found, rules.validate)
@@ -149,14 +168,18 @@ def view_of(surface: Surface, keys: Keys, found: Found, available: Available) ->
 
 def arms_in(found: Found) -> list[str]:
     """Every arm that the experiment or the history names."""
-    named = {entry.document.partition(":")[2] for entry in found.entries}  # of weights and of models
+    named = {
+        entry.document.partition(":")[2] for entry in found.entries
+    }  # of weights and of models
     with suppress(NoContent):  # what cannot be read names no arm
         named.update(texts_of(found.documents[EXPERIMENT]))
     return sorted(name for name in named if is_arm(name))
 
 
 def set_at(document: Document[Weights], rules: WeightRules, place: str) -> Weights:
-    """The set of a revision or a version; `now` is what is in force, `default` the surface's own. Raises NoSuchSet."""
+    """The set of a revision or a version; `now` is what is in force, `default` the surface's own.
+    Raises NoSuchSet.
+    """
     if place == "now" and document.in_force is not None:
         return document.in_force
     if place == "default":
@@ -171,7 +194,9 @@ def set_at(document: Document[Weights], rules: WeightRules, place: str) -> Weigh
 
 
 def valid_set(entry: Entry, rules: WeightRules) -> Weights:
-    """The set that an entry wrote. Raises NoSuchSet where it was none, or is none by the rules of today."""
+    """The set that an entry wrote. Raises NoSuchSet where it was none, or is none by the rules of
+    today.
+    """
     try:
         if entry.after:
             return rules.validate(entry.after)
@@ -181,7 +206,9 @@ def valid_set(entry: Entry, rules: WeightRules) -> Weights:
 
 
 def set_before(document: Document[Weights], rules: WeightRules) -> Weights:
-    """Where a rollback goes: the last set in force before another one was, or before what is refused now."""
+    """Where a rollback goes: the last set in force before another one was, or before what is
+    refused now.
+    """
     current = document.value
     for entry in reversed(document.entries):
         try:
@@ -200,7 +227,9 @@ def set_before(document: Document[Weights], rules: WeightRules) -> Weights:
     raise NoSuchSet(f"{document.read.name}: its history holds no other set to go back to")
 
 
-def _document(key: str, name: str, found: Found, read: Callable[[Mapping[str, str]], T]) -> Document[T]:
+def _document(
+    key: str, name: str, found: Found, read: Callable[[Mapping[str, str]], T]
+) -> Document[T]:
     reply, refused, value = found.documents[name], None, None
     try:
         texts = texts_of(reply)

@@ -1,7 +1,9 @@
-"""Blocking calls into the Kafka client, on a thread of their own, so that the loop never waits past a limit.
+"""Blocking calls into the Kafka client, on a thread of their own, so that the loop never waits past
+a limit.
 
-The client does not keep its own limits: `send_offsets_to_transaction` ignores its timeout while the coordinator of the
-group is away (librdkafka #5456 and #5511, seen on 2.16), and the call may never return.
+The client does not keep its own limits: `send_offsets_to_transaction` ignores its timeout while the
+coordinator of the group is away (librdkafka #5456 and #5511, seen on 2.16), and the call may never
+return.
 """
 
 import threading
@@ -13,7 +15,9 @@ T = TypeVar("T")
 
 
 class CallOverdue(Exception):
-    """The call did not return in time. Its thread is lost: the client that it hangs in must be given up."""
+    """The call did not return in time. Its thread is lost: the client that it hangs in must be
+    given up.
+    """
 
 
 class _Outcome(NamedTuple):
@@ -37,7 +41,9 @@ class CallThread:
         threading.Thread(target=_serve, args=(self._calls,), name=name, daemon=True).start()
 
     def run(self, call: Callable[[], T], seconds: float) -> T:
-        """Return what the call returns, and raise what it raises. Raises CallOverdue after `seconds`."""
+        """Return what the call returns, and raise what it raises. Raises CallOverdue after
+        `seconds`.
+        """
         outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._calls.put(_Call(call, outcomes))
         try:
@@ -50,7 +56,8 @@ class CallThread:
         try:
             raise outcome.error
         finally:
-            # An error holds its frames. A frame that holds the error would keep both: the loop collects no cycles.
+            # An error holds its frames. A frame that holds the error would keep both: the loop
+            # collects no cycles.
             del outcome
 
     def end(self, last: Callable[[], object]) -> None:

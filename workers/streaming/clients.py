@@ -35,7 +35,9 @@ class KafkaConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where Kafka is, and the librdkafka properties that every client passes on (SASL, TLS, timeouts)."""
+    """Where Kafka is, and the librdkafka properties that every client passes on (SASL, TLS,
+    timeouts).
+    """
 
     bootstrap: str
     properties: Mapping[str, str] = field(default_factory=dict)
@@ -44,10 +46,14 @@ class Cluster:
         # The client takes `topic.acks` for `acks`.
         owned = sorted(key for key in self.properties if key.removeprefix("topic.") in OWNED)
         if owned:
-            raise KafkaConfigError(f"{owned[0]}: set by the worker itself, expected it not to be in the file")
+            raise KafkaConfigError(
+                f"{owned[0]}: set by the worker itself, expected it not to be in the file"
+            )
 
     def check(self) -> None:
-        """Raises KafkaConfigError where the client does not know a property, or not such a value of it."""
+        """Raises KafkaConfigError where the client does not know a property, or not such a value of
+        it.
+        """
         try:
             self.admin()
         except KafkaException as error:
@@ -70,8 +76,11 @@ class Cluster:
         }
         return Consumer(self._with(settings))
 
-    def member(self, group: str, worker: str, protocol: str, on_error: Callable[[KafkaError], None]) -> Consumer:
-        """The worker's consumer: a member of `group` that never commits by itself. Raises KafkaConfigError.
+    def member(
+        self, group: str, worker: str, protocol: str, on_error: Callable[[KafkaError], None]
+    ) -> Consumer:
+        """The worker's consumer: a member of `group` that never commits by itself. Raises
+        KafkaConfigError.
 
         It goes by the worker's id, so that tools know which worker a member of the group is.
         """
@@ -86,7 +95,8 @@ class Cluster:
             "auto.offset.reset": "error",
             # What is fetched ahead counts towards the worker's memory.
             "queued.max.messages.kbytes": 4096,
-            # How long fetching pauses once so much is waiting; by the default of 1 s the queue runs dry meanwhile.
+            # How long fetching pauses once so much is waiting; by the default of 1 s the queue runs
+            # dry meanwhile.
             "fetch.queue.backoff.ms": 10,
             "fetch.wait.max.ms": 100,
             "error_cb": on_error,
@@ -102,10 +112,13 @@ class Cluster:
         except KafkaException as error:
             raise KafkaConfigError(error.args[0].str()) from None
 
-    def transactional(self, transactional_id: str, batch_bytes: int, message_bytes: int = 10_000_000) -> Producer:
+    def transactional(
+        self, transactional_id: str, batch_bytes: int, message_bytes: int = 10_000_000
+    ) -> Producer:
         """The worker's producer: everything it writes belongs to a transaction.
 
-        `batch_bytes` and `message_bytes` win over the properties, of which they were made (limits.py).
+        `batch_bytes` and `message_bytes` win over the properties, of which they were made
+        (limits.py).
         """
         settings = {
             "transactional.id": transactional_id,
@@ -130,4 +143,6 @@ class Cluster:
 
     def _with(self, settings: Mapping[str, object]) -> dict[str, Any]:
         quiet: dict[str, Any] = {"log_level": 2}
-        return quiet | dict(settings) | dict(self.properties) | {"bootstrap.servers": self.bootstrap}
+        return (
+            quiet | dict(settings) | dict(self.properties) | {"bootstrap.servers": self.bootstrap}
+        )

@@ -1,10 +1,13 @@
-"""Whether an idle partition is read to its end: the broker is asked, and nobody waits for its answer.
+"""Whether an idle partition is read to its end: the broker is asked, and nobody waits for its
+answer.
 
 The rules of closing by the idle clock:
-- Only a partition on which a deadline has passed is asked about, and only one question for it is under way.
-- The question is for the high watermark. Behind the last stable offset, which is the end that the consumer sees, an
-  undecided transaction may hold further parts of an open request.
-- The answer counts for what was due when the question was asked: a record may have been appended since.
+- Only a partition on which a deadline has passed is asked about, and only one question for it is
+  under way.
+- The question is for the high watermark. Behind the last stable offset, which is the end that the
+  consumer sees, an undecided transaction may hold further parts of an open request.
+- The answer counts for what was due when the question was asked: a record may have been appended
+  since.
 - No answer, an error, or more to read: nothing closes, and the broker is asked again a while later.
 """
 
@@ -23,7 +26,8 @@ _MORE_SECONDS = 0.25
 _FAILED_SECONDS = 1.0
 """The same after an error or no answer."""
 _SILENT_SECONDS = 2 * SECONDS
-"""How long until a question counts as not answered. The client itself should say so after SECONDS."""
+"""How long until a question counts as not answered. The client itself should say so after SECONDS.
+"""
 
 
 class _Question(NamedTuple):
@@ -36,7 +40,9 @@ class _Question(NamedTuple):
 
 
 class EndCheck:
-    """Closes requests by the idle clock, once the broker has confirmed that nothing more is there to be read."""
+    """Closes requests by the idle clock, once the broker has confirmed that nothing more is there
+    to be read.
+    """
 
     def __init__(self, new_admin: Callable[[], AdminClient], topic: str) -> None:
         self._new_admin = new_admin
@@ -46,7 +52,8 @@ class EndCheck:
         self._pauses: Mapping[Partition, float] = {}  # monotonic seconds at which each ends
 
     def close_idle(self, partitions: Collection[Partition], now: float) -> None:
-        """Close what the answers allow that have come, and ask about what is due; `now` in monotonic seconds.
+        """Close what the answers allow that have come, and ask about what is due; `now` in
+        monotonic seconds.
 
         Called once a step, with the partitions that are ours by now. It never waits.
         """
@@ -56,13 +63,19 @@ class EndCheck:
         due = {}
         for partition in partitions:
             found = partition.due_at_end()
-            if found is not None and partition not in self._questions and partition not in self._pauses:
+            if (
+                found is not None
+                and partition not in self._questions
+                and partition not in self._pauses
+            ):
                 due[partition] = found
         if due:
             self._ask(due, now)
 
     def _take_answers(self, partitions: Collection[Partition], now: float) -> None:
-        """Settle the questions that are answered or were to be; forget those about partitions that we have lost."""
+        """Settle the questions that are answered or were to be; forget those about partitions that
+        we have lost.
+        """
         ours = set(partitions)
         pauses = {p: until for p, until in self._pauses.items() if p in ours and now < until}
         waiting = {}
@@ -83,7 +96,9 @@ class EndCheck:
         self._pauses = pauses
 
     def _answer(self, question: _Question) -> int | None:
-        """The high watermark. None if the broker did not say: what is asked next goes to a new client."""
+        """The high watermark. None if the broker did not say: what is asked next goes to a new
+        client.
+        """
         try:
             if question.latest.done():
                 return int(question.latest.result().offset)

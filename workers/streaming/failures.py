@@ -1,12 +1,13 @@
-"""Which partitions publish together, which by themselves, and when: decided after transactions that failed.
+"""Which partitions publish together, which by themselves, and when: decided after transactions that
+failed.
 
-1. After a failed transaction nothing is published for a while: not at all the first time, since a rebalance is the
-   usual reason, then for 0.1 s, 0.2 s and so on up to 2 s.
-2. If transactions fail three times in a row for the same cause, and the cause lies in the records, each partition is
-   tried by itself, so that those that are sound go on. If the client has named the partitions whose records were
-   refused, only those are tried by themselves.
-3. A partition that fails by itself is isolated. It is tried again after 1 s, 2 s and so on up to 10 s, and is read only
-   as far as one more transaction would take.
+1. After a failed transaction nothing is published for a while: not at all the first time, since a
+   rebalance is the usual reason, then for 0.1 s, 0.2 s and so on up to 2 s.
+2. If transactions fail three times in a row for the same cause, and the cause lies in the records,
+   each partition is tried by itself, so that those that are sound go on. If the client has named
+   the partitions whose records were refused, only those are tried by themselves.
+3. A partition that fails by itself is isolated. It is tried again after 1 s, 2 s and so on up to 10
+   s, and is read only as far as one more transaction would take.
 4. A partition that goes through by itself publishes with the others again.
 
 Each cause is logged when it begins, and once more when it is over: never once for each try.
@@ -15,7 +16,7 @@ Each cause is logged when it begins, and once more when it is over: never once f
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from workers.observe.log import log
+from workers.log import log
 from workers.streaming.publisher import TransactionFailed
 
 TRIES_TOGETHER = 3
@@ -27,7 +28,9 @@ _LONGEST_WAIT_ALONE = 10.0
 
 @dataclass(frozen=True)
 class Isolated:
-    """A partition that publishes by itself. `tries` that failed so far, `since` and `again_at` in monotonic seconds."""
+    """A partition that publishes by itself. `tries` that failed so far, `since` and `again_at` in
+    monotonic seconds.
+    """
 
     error: str
     since: float
@@ -105,7 +108,9 @@ class Failures:
         """These partitions are not ours any more, or are sound again."""
         gone = set(partitions)
         if gone & self.isolated.keys():
-            self.isolated = {number: one for number, one in self.isolated.items() if number not in gone}
+            self.isolated = {
+                number: one for number, one in self.isolated.items() if number not in gone
+            }
 
     def _failed_alone(self, number: int, failure: TransactionFailed, now: float) -> None:
         before = self.isolated[number]
@@ -114,7 +119,9 @@ class Failures:
             self._change(number, replace(before, again_at=now + _FIRST_PAUSE))
             return
         if not before.tries:
-            log.error("partition_isolated", partition=number, error=str(failure), doing="the others go on")
+            log.error(
+                "partition_isolated", partition=number, error=str(failure), doing="the others go on"
+            )
         wait = min(_LONGEST_WAIT_ALONE, _FIRST_WAIT_ALONE * 2.0**before.tries)
         self._change(
             number,

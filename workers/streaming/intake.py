@@ -1,4 +1,6 @@
-"""Intake: a record becomes part of an open request, or a dead letter. The hot path: once for each event."""
+"""Intake: a record becomes part of an open request, or a dead letter. The hot path: once for each
+event.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,9 +8,8 @@ from dataclasses import dataclass
 from workers.assembly.budget import Budget
 from workers.codec.dead_letters import dead_letter_headers, fit_dead_letter
 from workers.codec.decoder import Decoder
-from workers.observe.counts import Counts
-from workers.observe.log import log
-from workers.observe.worker_errors import WorkerErrors
+from workers.counts import Counts
+from workers.log import log
 from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
 from workers.streaming.limits import OutputLimits
@@ -16,11 +17,14 @@ from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output
 from workers.streaming.records import Fetched, Headers, read_headers
 from workers.streaming.route import Route
+from workers.worker_errors import WorkerErrors
 
 
 @dataclass(frozen=True)
 class Intake:
-    """Decodes and assembles. Whatever is wrong with a record is its producer's fault and stops nothing."""
+    """Decodes and assembles. Whatever is wrong with a record is its producer's fault and stops
+    nothing.
+    """
 
     decoder: Decoder
     budget: Budget
@@ -30,12 +34,16 @@ class Intake:
     errors: WorkerErrors
 
     def take(self, partition: Partition, message: Fetched, timestamp: int) -> None:
-        """Take one record of a partition; `timestamp` in ms. What it closes waits in the partition's assembler."""
+        """Take one record of a partition; `timestamp` in ms. What it closes waits in the
+        partition's assembler.
+        """
         assembler, offset, counts = partition.assembler, message.offset(), self.counts
         assembler.observe(offset, timestamp)
         counts.events += 1
         replay = partition.replay
-        if offset < replay.settled_until and replay.is_settled(offset, message.key(), message.value()):
+        if offset < replay.settled_until and replay.is_settled(
+            offset, message.key(), message.value()
+        ):
             counts.settled += 1
             return
         headers = read_headers(message)
@@ -65,12 +73,15 @@ class Intake:
             counts.missing_features += event.missing
             counts.unknown_features += event.unknown
         if refused:
-            self._dead_letter(partition, message, headers, Reason.CANDIDATES, candidates_message(refused))
+            self._dead_letter(
+                partition, message, headers, Reason.CANDIDATES, candidates_message(refused)
+            )
 
     def evict(self, partitions: Collection[Partition]) -> None:
         """Close the oldest open requests of all partitions until what is held is within its bounds.
 
-        First those go that wait for models: closing another surface's requests would not make them wait any less.
+        First those go that wait for models: closing another surface's requests would not make them
+        wait any less.
         """
         while self.budget.exceeded:
             waiting = [p.assembler for p in partitions if p.assembler.held]
@@ -82,7 +93,9 @@ class Intake:
             self.counts.evicted += 1
 
     def _decode_without_headers(self, message: Fetched) -> Event:
-        """Decode an event whose headers cannot be read: a header of its producer's tracing must not cost its feed."""
+        """Decode an event whose headers cannot be read: a header of its producer's tracing must not
+        cost its feed.
+        """
         self.counts.unreadable_headers += 1
         if self.counts.unreadable_headers == 1:
             log.warning(
@@ -97,7 +110,9 @@ class Intake:
     def _dead_letter(
         self, partition: Partition, message: Fetched, own: Headers | None, reason: Reason, why: str
     ) -> None:
-        """Put a dead letter into the outbox, unless it is out already. `own`: the event's headers, if they are read."""
+        """Put a dead letter into the outbox, unless it is out already. `own`: the event's headers,
+        if they are read.
+        """
         if own is None:
             why = f"headers: a name is not UTF-8, so this letter has none of the event's own; {why}"
         offset, key, value = message.offset(), message.key(), message.value()
@@ -105,8 +120,12 @@ class Intake:
             is_partial = reason is Reason.CANDIDATES
             if partition.replay.is_out(offset, key, value, is_partial=is_partial, message=why):
                 return
-        headers = dead_letter_headers(own, reason, why, message.topic(), message.partition(), offset)
+        headers = dead_letter_headers(
+            own, reason, why, message.topic(), message.partition(), offset
+        )
         letter = fit_dead_letter(key, value, headers, self.limits.letter_bytes)
         partition.outbox.append(
-            Output(self.route.dead_letters, partition.number, letter.key, letter.value, letter.headers)
+            Output(
+                self.route.dead_letters, partition.number, letter.key, letter.value, letter.headers
+            )
         )

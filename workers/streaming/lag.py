@@ -11,9 +11,11 @@ _SECONDS: Final = 1.0
 
 
 class Lag:
-    """Records between what is out and the high watermark of each partition, as the loop saw them last.
+    """Records between what is out and the high watermark of each partition, as the loop saw them
+    last.
 
-    `records` is replaced whole: any thread reads it. A partition whose watermark is not known yet is not in it.
+    `records` is replaced whole: any thread reads it. A partition whose watermark is not known yet
+    is not in it.
     """
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
@@ -22,13 +24,16 @@ class Lag:
         self._looked = float("-inf")
 
     def look(self, partitions: Collection[Partition], now: float) -> None:
-        """Look where the last look is a second old; `now` in monotonic seconds. The loop's thread alone calls it."""
+        """Look where the last look is a second old; `now` in monotonic seconds. The loop's thread
+        alone calls it.
+        """
         if now - self._looked < _SECONDS:
             return
         self._looked = now
         ends = {partition: self._end(partition.number) for partition in partitions}
         self.records = {
-            # A seek leaves the watermark of the last fetch, which may be older than what is taken in since.
+            # A seek leaves the watermark of the last fetch, which may be older than what is taken
+            # in since.
             partition.number: max(0, end - partition.out_below)
             for partition, end in ends.items()
             if end is not None
@@ -37,7 +42,9 @@ class Lag:
     def _end(self, number: int) -> int | None:
         """The high watermark that came with the client's last fetch: no question to the broker."""
         try:
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)
+            _, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, number), cached=True
+            )
         except KafkaException:
             return None
         return high if high >= 0 else None

@@ -1,19 +1,21 @@
 """How large a record may be: the smallest of what its topic, the broker and our own producer allow.
 
-Kafka's `max.message.bytes` is on a batch of records, which the client does not split. One batch too large would abort
-its transaction for ever, so batches stay below the limits as well.
+Kafka's `max.message.bytes` is on a batch of records, which the client does not split. One batch too
+large would abort its transaction for ever, so batches stay below the limits as well.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from workers.observe.failure import Failure
-from workers.observe.log import log
+from workers.errors import Failure
+from workers.log import log
 from workers.streaming.clients import Cluster
 from workers.streaming.topics import BrokerUnreachable, TopicError, topic_config
 
 RECORD_OVERHEAD = 1024
-"""Bytes beside a record's value: batch and record headers, the key (256 bytes at most) and the content type."""
+"""Bytes beside a record's value: batch and record headers, the key (256 bytes at most) and the
+content type.
+"""
 LEAST_BYTES = 4096
 """A topic that takes less than this takes neither every feed nor every dead letter."""
 
@@ -28,7 +30,8 @@ class LimitTooSmall(Failure):
 
 @dataclass(frozen=True)
 class RecordLimits:
-    """In bytes: a feed's value, a whole dead letter, a batch of the producer, and `message.max.bytes` of it.
+    """In bytes: a feed's value, a whole dead letter, a batch of the producer, and
+    `message.max.bytes` of it.
 
     Raises LimitTooSmall.
     """
@@ -56,9 +59,13 @@ def limits_of(feeds_bytes: int, letters_bytes: int, properties: Mapping[str, str
     largest = min(max(feeds_bytes, letters_bytes), _MOST_MESSAGE_BYTES)
     message_bytes = int(properties.get("message.max.bytes", largest))
     # A record larger than the whole queue would wait for ever for its place in it.
-    queue_bytes = 1024 * int(properties.get("queue.buffering.max.kbytes", _MOST_MESSAGE_BYTES // 1024))
+    queue_bytes = 1024 * int(
+        properties.get("queue.buffering.max.kbytes", _MOST_MESSAGE_BYTES // 1024)
+    )
     own = min(message_bytes, queue_bytes)
-    batch_bytes = min(int(properties.get("batch.size", _BATCH_BYTES)), feeds_bytes, letters_bytes, message_bytes)
+    batch_bytes = min(
+        int(properties.get("batch.size", _BATCH_BYTES)), feeds_bytes, letters_bytes, message_bytes
+    )
     return RecordLimits(
         feed_bytes=min(feeds_bytes, own) - RECORD_OVERHEAD,
         letter_bytes=min(letters_bytes, own) - RECORD_OVERHEAD,
@@ -68,9 +75,13 @@ def limits_of(feeds_bytes: int, letters_bytes: int, properties: Mapping[str, str
 
 
 class OutputLimits:
-    """The limits in force. `read_again` replaces them; what is encoded afterwards keeps to the new ones."""
+    """The limits in force. `read_again` replaces them; what is encoded afterwards keeps to the new
+    ones.
+    """
 
-    def __init__(self, cluster: Cluster, feeds: str, dead_letters: str, first: RecordLimits) -> None:
+    def __init__(
+        self, cluster: Cluster, feeds: str, dead_letters: str, first: RecordLimits
+    ) -> None:
         self._cluster = cluster
         self._feeds = feeds
         self._dead_letters = dead_letters
@@ -97,10 +108,12 @@ class OutputLimits:
         return self._now.message_bytes
 
     def read_again(self) -> bool:
-        """Read the limits again, because a record was refused for its size. Return whether they are others now.
+        """Read the limits again, because a record was refused for its size. Return whether they are
+        others now.
 
-        If the broker still names the limits that we kept to, something else counts (a broker that names no other
-        limit than it keeps to has not been seen): then the limits are halved, as far as that goes.
+        If the broker still names the limits that we kept to, something else counts (a broker that
+        names no other limit than it keeps to has not been seen): then the limits are halved, as far
+        as that goes.
         """
         before = self._now
         try:
@@ -119,12 +132,18 @@ class OutputLimits:
             except LimitTooSmall:
                 return False
         self._now = found
-        log.warning("limits_changed", feed_bytes=found.feed_bytes, dead_letter_bytes=found.letter_bytes)
+        log.warning(
+            "limits_changed", feed_bytes=found.feed_bytes, dead_letter_bytes=found.letter_bytes
+        )
         return True
 
 
-def read_limits(cluster: Cluster, feeds: str, dead_letters: str, timeout: float = 15.0) -> RecordLimits:
-    """Ask the broker for both topics' limits. Raises TopicError, BrokerUnreachable and LimitTooSmall."""
+def read_limits(
+    cluster: Cluster, feeds: str, dead_letters: str, timeout: float = 15.0
+) -> RecordLimits:
+    """Ask the broker for both topics' limits. Raises TopicError, BrokerUnreachable and
+    LimitTooSmall.
+    """
     found = [
         int(topic_config(cluster.bootstrap, name, cluster.properties, timeout)["max.message.bytes"])
         for name in (feeds, dead_letters)

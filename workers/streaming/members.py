@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.streaming.clients import Cluster
 
 UNNAMED = "rdkafka"
@@ -21,18 +21,23 @@ class MembersUnknown(Failure):
 
 
 class Member(NamedTuple):
-    """One consumer of the group. `client` is a worker's id, unless the properties file gives a client.id."""
+    """One consumer of the group. `client` is a worker's id, unless the properties file gives a
+    client.id.
+    """
 
     client: str
     host: str
 
 
 def read_members(cluster: Cluster, groups: Iterable[str]) -> list[Member]:
-    """The members of these groups together; a group that does not exist has none. Raises MembersUnknown."""
+    """The members of these groups together; a group that does not exist has none. Raises
+    MembersUnknown.
+    """
     names = sorted(set(groups))
     try:
         admin = cluster.admin()
-        # Asked for metadata first: a client that knows no broker yet may look for the coordinator for seconds.
+        # Asked for metadata first: a client that knows no broker yet may look for the coordinator
+        # for seconds.
         admin.list_topics(timeout=SECONDS)
         described = admin.describe_consumer_groups(names, request_timeout=SECONDS)
         return [member for name in names for member in _members(described[name])]

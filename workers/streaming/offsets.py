@@ -1,4 +1,6 @@
-"""Offsets as the broker knows them: what a group has committed, and where a partition begins and ends."""
+"""Offsets as the broker knows them: what a group has committed, and where a partition begins and
+ends.
+"""
 
 from collections.abc import Collection
 from concurrent.futures import Future
@@ -9,7 +11,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicP
 # The package exports this for use, only not in the form that strict typing asks for.
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.streaming.clients import Cluster
 
 SECONDS = 5.0
@@ -28,9 +30,13 @@ class Moved(NamedTuple):
 
 
 def ask_committed(admin: AdminClient, group: str, where: TopicPartition) -> "Future[Any]":
-    """What the group has committed there; the broker refuses while a transaction on it is undecided."""
+    """What the group has committed there; the broker refuses while a transaction on it is
+    undecided.
+    """
     query = ConsumerGroupTopicPartitions(group, [where])
-    return admin.list_consumer_group_offsets([query], require_stable=True, request_timeout=SECONDS)[group]
+    return admin.list_consumer_group_offsets([query], require_stable=True, request_timeout=SECONDS)[
+        group
+    ]
 
 
 def ask_earliest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
@@ -43,7 +49,9 @@ def ask_latest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
     return ask_latest_of(admin, [where])[where]
 
 
-def ask_latest_of(admin: AdminClient, places: Collection[TopicPartition]) -> "dict[TopicPartition, Future[Any]]":
+def ask_latest_of(
+    admin: AdminClient, places: Collection[TopicPartition]
+) -> "dict[TopicPartition, Future[Any]]":
     """The high watermarks of several partitions, in one request to each broker."""
     level = IsolationLevel.READ_UNCOMMITTED
     asked = {where: _spec("latest") for where in places}
@@ -51,7 +59,9 @@ def ask_latest_of(admin: AdminClient, places: Collection[TopicPartition]) -> "di
 
 
 def ask_since(admin: AdminClient, where: TopicPartition, timestamp: int) -> "Future[Any]":
-    """The first offset whose record is not older than `timestamp` (ms since the epoch); -1 where there is none."""
+    """The first offset whose record is not older than `timestamp` (ms since the epoch); -1 where
+    there is none.
+    """
     level = IsolationLevel.READ_UNCOMMITTED
     spec = OffsetSpec.for_timestamp(timestamp)
     return admin.list_offsets({where: spec}, isolation_level=level, request_timeout=SECONDS)[where]
@@ -62,9 +72,11 @@ def _spec(which: str) -> Any:
 
 
 def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: int) -> Moved:
-    """Commit the earliest offset that is left, without a pointer: the next restore reads the whole output.
+    """Commit the earliest offset that is left, without a pointer: the next restore reads the whole
+    output.
 
-    Raises OffsetNotMoved where the group still has members, KafkaException where the broker does not answer.
+    Raises OffsetNotMoved where the group still has members, KafkaException where the broker does
+    not answer.
     """
     admin, where = cluster.admin(), TopicPartition(topic, partition)
     before = ask_committed(admin, group, where).result().topic_partitions[0].offset
@@ -73,5 +85,7 @@ def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: in
     moved = admin.alter_consumer_group_offsets([request], request_timeout=SECONDS)[group].result()
     failure = moved.topic_partitions[0].error
     if failure is not None:
-        raise OffsetNotMoved(f"partition {partition}: {failure.str()}; are the group's workers stopped?")
+        raise OffsetNotMoved(
+            f"partition {partition}: {failure.str()}; are the group's workers stopped?"
+        )
     return Moved(before, earliest)

@@ -1,4 +1,6 @@
-"""Outlet: closed requests become feeds, and what is ready goes out in one transaction with the offsets."""
+"""Outlet: closed requests become feeds, and what is ready goes out in one transaction with the
+offsets.
+"""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -7,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from confluent_kafka import Consumer
 
 from workers.codec.feeds import encode_feed, feed_headers
-from workers.observe.counts import Counts
-from workers.observe.worker_errors import WorkerErrors
+from workers.counts import Counts
 from workers.pipeline import Ranked, rank_requests
 from workers.ranking.feed import Feed
 from workers.ranking.lookup import LookUp
@@ -17,19 +18,26 @@ from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 from workers.ranking.unscored import unscored
 from workers.scoring.catalogue import Catalogue
-from workers.scoring.library import Library, LibraryFailed
+from workers.scoring.registry import Registry, RegistryFailed
 from workers.streaming.failures import Failures
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
-from workers.streaming.publisher import Output, ProducerLost, Publisher, TransactionAborted, TransactionFailed
+from workers.streaming.publisher import (
+    Output,
+    ProducerLost,
+    Publisher,
+    TransactionAborted,
+    TransactionFailed,
+)
 from workers.streaming.route import Route
+from workers.worker_errors import WorkerErrors
 
 _MOST_CANDIDATES = 8192  # in one transaction; what is closed beyond them waits for the next
 _COMMIT_SECONDS = 1.0
 _HELD_AGAIN_SECONDS = 0.5
 
 # Errors that no request is to blame for: they end the worker.
-_NOT_OF_A_RECORD = (MemoryError, LibraryFailed)
+_NOT_OF_A_RECORD = (MemoryError, RegistryFailed)
 
 Chunk = Sequence[tuple[Partition, list[Request]]]
 
@@ -38,13 +46,13 @@ Chunk = Sequence[tuple[Partition, list[Request]]]
 class Outlet:
     """Ranks and publishes. `library`, `mix` and `look_up` are asked once for each micro-batch.
 
-    `broken` gets the partitions of which not even a feed without items could be made, and why: whoever reads it takes
-    them out.
+    `broken` gets the partitions of which not even a feed without items could be made, and why:
+    whoever reads it takes them out.
     """
 
     publisher: Publisher
     consumer: Consumer
-    library: Library
+    registry: Registry
     mix: Callable[[str], Mix]
     look_up: LookUp
     route: Route
@@ -58,9 +66,11 @@ class Outlet:
     _released: float = float("-inf")
 
     def publish(self, partitions: Collection[Partition]) -> None:
-        """Rank what is closed and publish all that is ready; without either, commit offsets each second.
+        """Rank what is closed and publish all that is ready; without either, commit offsets each
+        second.
 
-        Raises ProducerLost and Fenced. After an aborted transaction everything is still in its outbox.
+        Raises ProducerLost and Fenced. After an aborted transaction everything is still in its
+        outbox.
         """
         self._release_held(partitions)
         while True:
@@ -71,9 +81,11 @@ class Outlet:
                 return
 
     def _release_held(self, partitions: Collection[Partition]) -> None:
-        """Look again at what waits for its models, where something has changed or a while has passed."""
+        """Look again at what waits for its models, where something has changed or a while has
+        passed.
+        """
         waiting = [partition for partition in partitions if partition.assembler.held]
-        now, catalogue = time.monotonic(), self.library.catalogue
+        now, catalogue = time.monotonic(), self.registry.catalogue
         if not waiting or (catalogue is self._seen and now - self._released < _HELD_AGAIN_SECONDS):
             return
         self._seen, self._released = catalogue, now
@@ -82,7 +94,11 @@ class Outlet:
 
     def has_room(self, partitions: Collection[Partition]) -> bool:
         """Whether one transaction can take more than what is closed by now."""
-        closed = sum(partition.assembler.closed_candidates for partition in partitions if not partition.is_paused)
+        closed = sum(
+            partition.assembler.closed_candidates
+            for partition in partitions
+            if not partition.is_paused
+        )
         return closed < _MOST_CANDIDATES
 
     def drain(self, partitions: Collection[Partition]) -> None:
@@ -117,7 +133,9 @@ class Outlet:
             return any(partition.assembler.held.is_overdue(request, now) for partition, _ in chunk)
 
         def rank(some: Sequence[Request]) -> Ranked:
-            return rank_requests(some, self.library, self.mix, lambda _: ranked_at, is_overdue, self.look_up)
+            return rank_requests(
+                some, self.registry, self.mix, lambda _: ranked_at, is_overdue, self.look_up
+            )
 
         try:
             ranked = rank(requests)
@@ -125,7 +143,9 @@ class Outlet:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours: it must cost one request, not all
             self.errors.note("rank", error, requests=len(requests))
-            feeds = [feed for request in requests for feed in self._rank_alone(request, rank, ranked_at)]
+            feeds = [
+                feed for request in requests for feed in self._rank_alone(request, rank, ranked_at)
+            ]
         else:
             self._count(ranked)
             feeds = ranked.feeds
@@ -144,14 +164,18 @@ class Outlet:
     def _rank_alone(
         self, request: Request, rank: Callable[[Sequence[Request]], Ranked], ranked_at: int
     ) -> list[Feed | None]:
-        """Rank one request of a micro-batch that failed; the one that fails again gets a feed without items."""
+        """Rank one request of a micro-batch that failed; the one that fails again gets a feed
+        without items.
+        """
         try:
             ranked = rank([request])
         except _NOT_OF_A_RECORD:
             raise
         except Exception as error:  # noqa: BLE001 - see _rank
-            self.errors.note("rank", error, request_id=request.request_id, surface=request.surface.name)
-            under = self.mix(request.surface.name).draw(request.user_id)
+            self.errors.note(
+                "rank", error, request_id=request.request_id, surface=request.surface.name
+            )
+            under = self.mix(request.surface.name).assign(request.user_id)
             return [unscored(request, under, ranked_at, RemovalReason.WORKER_ERROR)]
         self._count(ranked)
         return ranked.feeds
@@ -166,14 +190,18 @@ class Outlet:
 
     # Publishing
 
-    def _put_out(self, partition: Partition, ranked: Sequence[tuple[Request, Feed | None]], now: float) -> None:
+    def _put_out(
+        self, partition: Partition, ranked: Sequence[tuple[Request, Feed | None]], now: float
+    ) -> None:
         """Encode a partition's feeds into its outbox; hold what has none yet."""
         headers = feed_headers(self.route.feeds_format)
         for request, feed in ranked:
             if feed is not None:
                 value = self._encode(request, feed)
                 key = request.request_id.encode()
-                partition.outbox.append(Output(self.route.feeds, partition.number, key, value, headers))
+                partition.outbox.append(
+                    Output(self.route.feeds, partition.number, key, value, headers)
+                )
         done = [request for request, feed in ranked if feed is not None]
         partition.assembler.publish(done)
         if len(done) < len(ranked):
@@ -189,17 +217,30 @@ class Outlet:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours: it must cost one feed, not all
-            self.errors.note("encode", error, request_id=request.request_id, surface=request.surface.name)
-        removed = [Removal(item_id, RemovalReason.WORKER_ERROR) for item_id in sorted(request.item_ids)]
-        bare = replace(feed, models={}, items=[], removed=removed, truncated=0, below_top_k=0, defaulted=[])
+            self.errors.note(
+                "encode", error, request_id=request.request_id, surface=request.surface.name
+            )
+        removed = [
+            Removal(item_id, RemovalReason.WORKER_ERROR) for item_id in sorted(request.item_ids)
+        ]
+        bare = replace(
+            feed, models={}, items=[], removed=removed, truncated=0, below_top_k=0, defaulted=[]
+        )
         return encode_feed(bare, form, limit)
 
     def _transact(self, partitions: Collection[Partition]) -> None:
-        """Publish every outbox with the marks of its partitions; after an aborted transaction they are as they were."""
+        """Publish every outbox with the marks of its partitions; after an aborted transaction they
+        are as they were.
+        """
         now = time.monotonic()
-        if not any(partition.outbox for partition in partitions) and now - self._committed < _COMMIT_SECONDS:
+        if (
+            not any(partition.outbox for partition in partitions)
+            and now - self._committed < _COMMIT_SECONDS
+        ):
             return
-        ready = {p.number: p for p in partitions if p.commit_position(self.route.candidates) is not None}
+        ready = {
+            p.number: p for p in partitions if p.commit_position(self.route.candidates) is not None
+        }
         self._committed = now
         for group in self.failures.groups(ready, now):
             self._transact_together([ready[number] for number in group])
@@ -210,7 +251,9 @@ class Outlet:
         outputs = [output for partition in group for output in partition.outbox]
         numbers = [partition.number for partition in group]
         try:
-            self.publisher.publish(outputs, [where for where, _ in positions.values()], self.consumer)
+            self.publisher.publish(
+                outputs, [where for where, _ in positions.values()], self.consumer
+            )
         except TransactionFailed as failure:
             self._note_failure(numbers, failure)
             return
@@ -220,7 +263,9 @@ class Outlet:
         self.failures.succeeded(numbers)
 
     def _note_failure(self, numbers: Sequence[int], failure: TransactionFailed) -> None:
-        """Decide what comes of a failed transaction. Raises ProducerLost if everything must start again."""
+        """Decide what comes of a failed transaction. Raises ProducerLost if everything must start
+        again.
+        """
         self.failures.failed(numbers, failure, time.monotonic())
         if failure.too_large and self.limits.read_again():
             # What is encoded by now is too large, and so may be the producer's batches.

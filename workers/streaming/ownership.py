@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from workers.assembly.assembler import Assembler
 from workers.assembly.budget import Budget
-from workers.observe.log import log
+from workers.log import log
 from workers.streaming.partition import Partition
 from workers.streaming.placement import Placement
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
@@ -30,7 +30,9 @@ class PartitionState(StrEnum):
 
 @dataclass(frozen=True)
 class NotRead:
-    """A partition that is ours and is neither read nor restored. `since` and `again_at` in monotonic seconds."""
+    """A partition that is ours and is neither read nor restored. `since` and `again_at` in
+    monotonic seconds.
+    """
 
     state: PartitionState
     why: str
@@ -42,8 +44,9 @@ class NotRead:
 class Ownership:
     """The partitions of the candidates topic that this worker owns.
 
-    `partitions` are those that are restored, by number, `not_read` those that stand still or fail. Every other one of
-    `assigned` is being restored. `rules` is the digest of the rules by which events are judged.
+    `partitions` are those that are restored, by number, `not_read` those that stand still or fail.
+    Every other one of `assigned` is being restored. `rules` is the digest of the rules by which
+    events are judged.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class Ownership:
 
     def subscribe(self) -> None:
         """Join the group; partitions come and go in later polls."""
-        self._consumer.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke
+        )
 
     def leave(self) -> None:
         """Leave the group."""
@@ -89,7 +94,9 @@ class Ownership:
         return self._restorer.waits_for
 
     def advance(self) -> None:
-        """Take restores on without waiting; a partition that is restored is read from its low-water mark."""
+        """Take restores on without waiting; a partition that is restored is read from its low-water
+        mark.
+        """
         if self.not_read:
             self._try_again()
         if not self._restorer.busy:
@@ -97,18 +104,25 @@ class Ownership:
         for found in self._restorer.advance():
             if isinstance(found, OffsetsLost):
                 span = f"{found.earliest} to {found.latest}"
-                self.stand_still(found.partition, f"offset {found.committed} is gone, the log holds {span}")
+                self.stand_still(
+                    found.partition, f"offset {found.committed} is gone, the log holds {span}"
+                )
             else:
                 self._begin(found)
 
     def stand_still(self, number: int, why: str) -> None:
-        """Stop one partition: retention removed what was not yet ranked. Nothing is skipped silently."""
+        """Stop one partition: retention removed what was not yet ranked. Nothing is skipped
+        silently.
+        """
         command = f"stop the group's workers, then: trimtab offsets resume --partition {number}"
-        self._stop_reading(number, NotRead(PartitionState.STANDING, f"{why}; {command}", time.monotonic()))
+        self._stop_reading(
+            number, NotRead(PartitionState.STANDING, f"{why}; {command}", time.monotonic())
+        )
         log.error("offsets_lost", partition=number, error=why, resume=command)
 
     def fail(self, number: int, why: str) -> None:
-        """Take one partition out after an error of our own that is not one record's, and restore it after a pause.
+        """Take one partition out after an error of our own that is not one record's, and restore it
+        after a pause.
 
         The pauses grow while it fails. The others go on.
         """
@@ -118,7 +132,12 @@ class Ownership:
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**tries)
         self._stop_reading(number, NotRead(PartitionState.FAILING, why, now, tries + 1, now + wait))
         if not tries:
-            log.error("partition_fails", partition=number, error=why, doing="the others go on; it is tried again")
+            log.error(
+                "partition_fails",
+                partition=number,
+                error=why,
+                doing="the others go on; it is tried again",
+            )
 
     def is_sound(self, number: int) -> None:
         """Note that a partition goes through: its next failure counts as the first."""
@@ -137,7 +156,9 @@ class Ownership:
         self._restorer.begin(numbers)
 
     def pause_full(self, most: int) -> None:
-        """Read no further in partitions of which more waits to go out than `most`, and read on in the others."""
+        """Read no further in partitions of which more waits to go out than `most`, and read on in
+        the others.
+        """
         for partition in self.partitions.values():
             is_full = partition.waiting >= most
             if is_full == partition.is_paused:
@@ -191,8 +212,9 @@ class Ownership:
             consumer.unassign()
 
     def _ends(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Offsets to stand at, in numbers: the client looks a logical one up, and when the answer comes after the
-        seek to the low-water mark, the client goes there half a second later (librdkafka 2.16), past unread events.
+        """Offsets to stand at, in numbers: the client looks a logical one up, and when the answer
+        comes after the seek to the low-water mark, the client goes there half a second later
+        (librdkafka 2.16), past unread events.
         """
         ends: dict[int, int] = {}
         try:
@@ -237,4 +259,6 @@ class Ownership:
         self.partitions[number] = Partition(number, assembler, restored.replay, self._rules)
         self._consumer.resume([where])
         found = len(restored.published)
-        log.info("restored", partition=number, low_water=mark.low_water, next=mark.next, published=found)
+        log.info(
+            "restored", partition=number, low_water=mark.low_water, next=mark.next, published=found
+        )

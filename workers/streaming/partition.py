@@ -14,7 +14,9 @@ _MOST_IDLE_MS = 100.0
 
 
 class Beginning(Enum):
-    """Whether a partition is read from where it was to begin, is to be looked at again, or waits for that."""
+    """Whether a partition is read from where it was to begin, is to be looked at again, or waits
+    for that.
+    """
 
     RIGHT = "right"
     GAP = "gap"
@@ -24,7 +26,8 @@ class Beginning(Enum):
 class Due(NamedTuple):
     """A deadline that has passed by the idle clock.
 
-    `end`: the offset below which the log was read. `now`: the idle clock at that moment, in ms of stream time.
+    `end`: the offset below which the log was read. `now`: the idle clock at that moment, in ms of
+    stream time.
     """
 
     end: int
@@ -32,14 +35,17 @@ class Due(NamedTuple):
 
 
 class Partition:
-    """Lives from a completed restore to the revocation. What is in `outbox` goes out with the next transaction.
+    """Lives from a completed restore to the revocation. What is in `outbox` goes out with the next
+    transaction.
 
-    Deadlines of a partition that is read to its end run on: its stream time plus the time for which this worker has
-    been seen to poll in vain. No clock of another machine is compared with ours, and a worker that was stopped for a
-    while does not take the pause for silence.
+    Deadlines of a partition that is read to its end run on: its stream time plus the time for which
+    this worker has been seen to poll in vain. No clock of another machine is compared with ours,
+    and a worker that was stopped for a while does not take the pause for silence.
     """
 
-    def __init__(self, number: int, assembler: Assembler, replay: Replay | None = None, rules: str = "") -> None:
+    def __init__(
+        self, number: int, assembler: Assembler, replay: Replay | None = None, rules: str = ""
+    ) -> None:
         self.number = number
         self.assembler = assembler
         self.replay = replay or Replay(until=0)
@@ -56,7 +62,8 @@ class Partition:
     def begins_at(self, offset: int) -> Beginning:
         """Judge the first place that is heard of after the seek to where the partition begins.
 
-        A gap may be real: compaction, or the markers of a producer's transactions. Then it is there a second time.
+        A gap may be real: compaction, or the markers of a producer's transactions. Then it is there
+        a second time.
         """
         if offset in (self.assembler.next, self._gap):
             self.begun = True
@@ -69,7 +76,8 @@ class Partition:
     def reached_end(self, offset: int) -> None:
         """The client has read everything below `offset`.
 
-        An end that moves on without a record between passed markers and undone transactions: the silence goes on.
+        An end that moves on without a record between passed markers and undone transactions: the
+        silence goes on.
         """
         if self._end is None:
             self._idle_ms = 0.0
@@ -81,12 +89,16 @@ class Partition:
 
     @property
     def waiting(self) -> int:
-        """How much of it waits to go out: closed candidates that are not ranked yet, and records that are ready."""
+        """How much of it waits to go out: closed candidates that are not ranked yet, and records
+        that are ready.
+        """
         return self.assembler.closed_candidates + len(self.outbox)
 
     @property
     def read_below(self) -> int:
-        """The offset below which everything is read; at the end that is past records which are none of ours to take."""
+        """The offset below which everything is read; at the end that is past records which are none
+        of ours to take.
+        """
         return max(self.assembler.next, self._end or 0)
 
     @property
@@ -96,8 +108,8 @@ class Partition:
 
     @property
     def out_below(self) -> int:
-        """The offset below which everything is out that is due: what was taken in since the last commit counts as
-        not read, as long as any of it waits to go out."""
+        """The offset below which everything is out that is due: what was taken in since the last
+        commit counts as not read, as long as any of it waits to go out."""
         if not self.waiting:
             return self.read_below
         return self._committed.next if self._committed is not None else self._start
@@ -108,7 +120,9 @@ class Partition:
             self._idle_ms += min(elapsed_ms, _MOST_IDLE_MS)
 
     def due_at_end(self) -> Due | None:
-        """Whether a deadline has passed by the idle clock; nothing may close before the broker confirms the end."""
+        """Whether a deadline has passed by the idle clock; nothing may close before the broker
+        confirms the end.
+        """
         if self._end is None:
             return None
         first = self.assembler.next_due()
@@ -121,10 +135,11 @@ class Partition:
             self.assembler.close_due(due.now)
 
     def commit_position(self, topic: str) -> tuple[TopicPartition, Mark] | None:
-        """The offset and the pointer to commit; None where there is nothing to say since the last commit.
+        """The offset and the pointer to commit; None where there is nothing to say since the last
+        commit.
 
-        What goes out always goes out with its partition's mark, also where that is as it was: while the oldest
-        request is unpublished, younger feeds change nothing of it.
+        What goes out always goes out with its partition's mark, also where that is as it was: while
+        the oldest request is unpublished, younger feeds change nothing of it.
         """
         mark = self.assembler.mark()
         if mark == self._committed and not self.outbox:
@@ -132,11 +147,15 @@ class Partition:
         # Until a replay under other rules is over, its events were judged by both.
         is_mixed = self.replay.is_by_other_rules and self.assembler.next < self.replay.until
         rules = "" if is_mixed else self._rules
-        metadata = write_pointer(Pointer(scan=mark.scan, time=mark.time, next=mark.next, rules=rules))
+        metadata = write_pointer(
+            Pointer(scan=mark.scan, time=mark.time, next=mark.next, rules=rules)
+        )
         return TopicPartition(topic, self.number, mark.low_water, metadata), mark
 
     def committed(self, mark: Mark, ledger_end: int = 0) -> None:
-        """The transaction went through: the outbox is out, the mark is written, feeds stand below `ledger_end`."""
+        """The transaction went through: the outbox is out, the mark is written, feeds stand below
+        `ledger_end`.
+        """
         self.outbox.clear()
         self._committed = mark
         if self.assembler.next >= self.replay.until:

@@ -1,12 +1,15 @@
-"""Whether events come in the partition that murmur2 gives their key: producers that differ would split a request.
+"""Whether events come in the partition that murmur2 gives their key: producers that differ would
+split a request.
 
-- An event is judged when its request would open, so a request of many events is judged once. Whatever splits a request
-  opens it in a second partition.
-- `any`: such an event is counted and the first is logged. `murmur2`: it is also refused, as are all further events of
-  its request, since that never opens.
-- The judgement depends on key, partition and count of partitions alone: a replay judges as the first time.
-- The count may grow while the worker runs, though it should not. So it is asked for again before an event is misplaced,
-  at most once in a while. What was appended before was placed by the old count, so both are right from then on.
+- An event is judged when its request would open, so a request of many events is judged once.
+  Whatever splits a request opens it in a second partition.
+- `any`: such an event is counted and the first is logged. `murmur2`: it is also refused, as are all
+  further events of its request, since that never opens.
+- The judgement depends on key, partition and count of partitions alone: a replay judges as the
+  first time.
+- The count may grow while the worker runs, though it should not. So it is asked for again before an
+  event is misplaced, at most once in a while. What was appended before was placed by the old count,
+  so both are right from then on.
 """
 
 import time
@@ -16,8 +19,8 @@ from confluent_kafka import Consumer, KafkaException
 
 from workers.codec.judge import shown
 from workers.codec.partitioner import partition_of
-from workers.observe.counts import Counts
-from workers.observe.log import log
+from workers.counts import Counts
+from workers.log import log
 from workers.ranking.refusal import EventRefused, Reason
 
 _ASK_SECONDS = 1.0
@@ -25,7 +28,9 @@ _AGAIN_SECONDS = 5.0
 
 
 class Placement:
-    """Judges the partitions of one topic. `ask_count` asks the broker for the count; None: it did not say."""
+    """Judges the partitions of one topic. `ask_count` asks the broker for the count; None: it did
+    not say.
+    """
 
     def __init__(
         self,
@@ -44,7 +49,9 @@ class Placement:
         self._asked = clock()
 
     def check(self, partition: int, request_id: str) -> None:
-        """Judge where a request would open. Raises EventRefused: partition-mismatch, if murmur2 is required."""
+        """Judge where a request would open. Raises EventRefused: partition-mismatch, if murmur2 is
+        required.
+        """
         key = request_id.encode()
         if partition_of(key, self._count) == partition:
             return
@@ -67,7 +74,9 @@ class Placement:
             )
         if self._is_required:
             place = f"got {partition}, expected {expected} of {count} by murmur2 of the key {shown(request_id)}"
-            raise EventRefused(Reason.PARTITION, f"partition: {place}; set the producer's partitioner to murmur2")
+            raise EventRefused(
+                Reason.PARTITION, f"partition: {place}; set the producer's partitioner to murmur2"
+            )
 
     def _ask_again(self) -> None:
         """Ask for the count, if it was not asked for a while."""
@@ -77,7 +86,12 @@ class Placement:
         self._asked = now
         count = self._ask_count()
         if count is not None and count != self._count:
-            log.warning("partitions_added", before=self._count, now=count, risk="keys move to other partitions")
+            log.warning(
+                "partitions_added",
+                before=self._count,
+                now=count,
+                risk="keys move to other partitions",
+            )
             self._before.append(self._count)
             self._count = count
 

@@ -10,9 +10,9 @@ What a failure means is decided here:
 | anything after which the outcome is unknown      | ProducerLost       | the same                                  |
 | another producer took over our transactional id  | Fenced             | the same once; fenced again: exit         |
 
-Blocking calls run on a thread of the producer's own (call_thread.py). If one is overdue, the thread and its producer
-are abandoned, and a new producer under the same transactional id fences the old one: whatever the lost call does
-later, the broker refuses it.
+Blocking calls run on a thread of the producer's own (call_thread.py). If one is overdue, the thread
+and its producer are abandoned, and a new producer under the same transactional id fences the old
+one: whatever the lost call does later, the broker refuses it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,14 +23,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from workers.streaming.call_thread import CallOverdue, CallThread
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import OutputLimits
-from workers.streaming.reach import Reach
+from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Headers
 
 CALL_SECONDS = 5.0
 """How long the client may take for one transactional call."""
 GRACE_SECONDS = 2.0
 """How much longer we wait for it. A client that keeps its limits returns before."""
-_FULL_QUEUE_SECONDS = 15.0  # past the client's own limit for sending a record, which is the transaction's: 10 s
+_FULL_QUEUE_SECONDS = (
+    15.0  # past the client's own limit for sending a record, which is the transaction's: 10 s
+)
 
 _NOT_OF_A_RECORD = frozenset(
     {
@@ -49,8 +51,9 @@ _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TO
 class TransactionFailed(Exception):
     """A transaction did not go through.
 
-    `cause` is the same for failures of the same kind. `partitions` are those whose records were refused; empty if that
-    is not known. `blames_records` is False if the group, the broker or the time was the reason, and not what was sent.
+    `cause` is the same for failures of the same kind. `partitions` are those whose records were
+    refused; empty if that is not known. `blames_records` is False if the group, the broker or the
+    time was the reason, and not what was sent.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class TransactionAborted(TransactionFailed):
 
 
 class ProducerLost(TransactionFailed):
-    """The outcome is unknown, or the producer is of no more use: start again from what is committed."""
+    """The outcome is unknown, or the producer is of no more use: start again from what is
+    committed.
+    """
 
 
 class Fenced(Exception):
@@ -101,10 +106,13 @@ class RecordRefused(Exception):
 
 
 class _Session:
-    """One transactional producer from its start until it is given up, with the thread of its blocking calls."""
+    """One transactional producer from its start until it is given up, with the thread of its
+    blocking calls.
+    """
 
     def __init__(self, producer: Producer, seconds: float) -> None:
-        # In a list, so that the thread can drop the last reference: destroying a producer may wait for a broker.
+        # In a list, so that the thread can drop the last reference: destroying a producer may wait
+        # for a broker.
         self._held = [producer]
         self._calls = CallThread("transactions")
         self._seconds = seconds
@@ -138,7 +146,9 @@ class _Session:
                 )
             except BufferError as full:
                 if waited >= _FULL_QUEUE_SECONDS:
-                    raise RecordRefused(output, None, f"the client's queue stays full: {full}") from None
+                    raise RecordRefused(
+                        output, None, f"the client's queue stays full: {full}"
+                    ) from None
                 self._held[0].poll(0.05)
                 waited += 0.05
             except KafkaException as refused:
@@ -150,7 +160,9 @@ class _Session:
                 return
 
     def discard(self) -> None:
-        """Give up the producer with all that it still holds: nothing of it may be sent later. Does not wait."""
+        """Give up the producer with all that it still holds: nothing of it may be sent later. Does
+        not wait.
+        """
         held = self._held
 
         def destroy() -> None:
@@ -169,7 +181,9 @@ class _Session:
 
 
 class Publisher:
-    """One transactional producer at a time. `ends` holds, by partition, the offset after our last feed there."""
+    """One transactional producer at a time. `ends` holds, by partition, the offset after our last
+    feed there.
+    """
 
     def __init__(
         self,
@@ -177,7 +191,7 @@ class Publisher:
         transactional_id: str,
         feeds_topic: str,
         limits: OutputLimits,
-        reach: Reach,
+        reach: BrokerReachability,
         explain: Callable[[KafkaError], str] = KafkaError.str,
         call_seconds: float = CALL_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
@@ -199,7 +213,9 @@ class Publisher:
         Raises KafkaException if the broker refuses, and it is of no use to ask again.
         """
         producer = self._cluster.transactional(
-            self._transactional_id, batch_bytes=self._limits.batch_bytes, message_bytes=self._limits.message_bytes
+            self._transactional_id,
+            batch_bytes=self._limits.batch_bytes,
+            message_bytes=self._limits.message_bytes,
         )
         session = _Session(producer, self._call_seconds + self._grace_seconds)
         del producer
@@ -220,7 +236,9 @@ class Publisher:
         self._session = session
         return True
 
-    def publish(self, outputs: Iterable[Output], offsets: Sequence[TopicPartition], consumer: Consumer) -> None:
+    def publish(
+        self, outputs: Iterable[Output], offsets: Sequence[TopicPartition], consumer: Consumer
+    ) -> None:
         """Publish in one transaction. Raises TransactionAborted, ProducerLost or Fenced."""
         session = self._session
         if session is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Record, fetched, is_end, read_record
 from workers.streaming.topics import BrokerUnreachable
@@ -19,7 +19,8 @@ class TopicMissing(Failure):
 def partitions_of(client: Consumer | AdminClient, topic: str, where: str) -> list[int]:
     """The partitions of a topic on the Kafka at `where`. Raises TopicMissing and BrokerUnreachable."""
     try:
-        # All topics are asked for: where brokers create topics that are asked for by name, this one stays missing.
+        # All topics are asked for: where brokers create topics that are asked for by name, this one
+        # stays missing.
         found = client.list_topics(timeout=10).topics.get(topic)
     except KafkaException as error:
         raise BrokerUnreachable(f"no Kafka answers at {where}: {error.args[0].str()}") from None
@@ -50,7 +51,9 @@ class Reader:
         return set(found)
 
     def records(self, follow: bool, timeout: float | None = None) -> Iterator[Record]:
-        """Records as they become readable; ends at the end of the topic, or after `timeout` seconds of silence."""
+        """Records as they become readable; ends at the end of the topic, or after `timeout` seconds
+        of silence.
+        """
         heard = time.monotonic()
         while follow or self._left:
             messages = fetched(self._consumer.consume(1, 0.1))

@@ -1,6 +1,8 @@
-"""The newest records of a topic, without reading it whole: committed records only, up to the end as it was.
+"""The newest records of a topic, without reading it whole: committed records only, up to the end as
+it was.
 
-A record is newer by its timestamp, then by partition and offset. Timestamps need not rise along a partition.
+A record is newer by its timestamp, then by partition and offset. Timestamps need not rise along a
+partition.
 """
 
 import time
@@ -11,7 +13,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.offsets import ask_earliest, ask_latest, ask_since
 from workers.streaming.read import partitions_of
@@ -27,12 +29,13 @@ class TopicSilent(Failure):
 
 
 class Recent:
-    """The records between the first offsets and the high watermarks of a topic, both as they are at construction.
+    """The records between the first offsets and the high watermarks of a topic, both as they are at
+    construction.
 
-    `silence` is how many seconds may pass without progress before TopicSilent is raised: a dead worker's transaction
-    is decided after 10 s and the broker's own interval, and what stands behind it cannot be read before. Every method
-    raises it, and KafkaException where the broker does not answer; the constructor raises TopicMissing and
-    BrokerUnreachable.
+    `silence` is how many seconds may pass without progress before TopicSilent is raised: a dead
+    worker's transaction is decided after 10 s and the broker's own interval, and what stands behind
+    it cannot be read before. Every method raises it, and KafkaException where the broker does not
+    answer; the constructor raises TopicMissing and BrokerUnreachable.
     """
 
     def __init__(self, cluster: Cluster, topic: str, silence: float = 30.0) -> None:
@@ -41,10 +44,14 @@ class Recent:
         self._partitions = partitions_of(self._admin, topic, cluster.bootstrap)
         self._firsts, self._ends = self._answers(ask_earliest), self._answers(ask_latest)
 
-    def last(self, count: int, wanted: Callable[[Record], bool] = lambda record: True) -> list[Record]:
-        """The `count` newest records that are wanted, the oldest of them first; fewer where there are no more.
+    def last(
+        self, count: int, wanted: Callable[[Record], bool] = lambda record: True
+    ) -> list[Record]:
+        """The `count` newest records that are wanted, the oldest of them first; fewer where there
+        are no more.
 
-        Reads backwards in windows that grow, each record once, until no record that is left to read can be among them.
+        Reads backwards in windows that grow, each record once, until no record that is left to read
+        can be among them.
         """
         if count < 1:
             raise ValueError(f"count: got {count}, expected at least 1")
@@ -58,41 +65,68 @@ class Recent:
         return newest
 
     def since(self, timestamp_ms: int) -> Iterator[Record]:
-        """The records not older than `timestamp_ms` (since the epoch): each partition's in its order."""
+        """The records not older than `timestamp_ms` (since the epoch): each partition's in its
+        order.
+        """
         starts = self._not_older(timestamp_ms)
-        for record in self._read({partition: range(starts[partition], end) for partition, end in self._ends.items()}):
+        for record in self._read(
+            {partition: range(starts[partition], end) for partition, end in self._ends.items()}
+        ):
             if record.timestamp >= timestamp_ms:
                 yield record
 
     def _oldest_needed(self, newest: list[Record], count: int) -> dict[int, int]:
-        """By partition, the first offset that may hold one of the newest: once there are enough, by their times."""
+        """By partition, the first offset that may hold one of the newest: once there are enough, by
+        their times.
+        """
         return self._firsts if len(newest) < count else self._not_older(newest[0].timestamp)
 
-    def _windows(self, starts: Mapping[int, int], needed: Mapping[int, int], size: int) -> dict[int, range]:
+    def _windows(
+        self, starts: Mapping[int, int], needed: Mapping[int, int], size: int
+    ) -> dict[int, range]:
         """The next offsets to read of each partition that is not read as far back as needed."""
-        return {p: range(max(needed[p], start - size), start) for p, start in starts.items() if needed[p] < start}
+        return {
+            p: range(max(needed[p], start - size), start)
+            for p, start in starts.items()
+            if needed[p] < start
+        }
 
     def _not_older(self, timestamp_ms: int) -> dict[int, int]:
         """By partition, the first offset whose record is not older: no record before it is as new."""
         found = self._answers(lambda admin, where: ask_since(admin, where, max(timestamp_ms, 0)))
-        return {p: self._ends[p] if offset < 0 else min(offset, self._ends[p]) for p, offset in found.items()}
+        return {
+            p: self._ends[p] if offset < 0 else min(offset, self._ends[p])
+            for p, offset in found.items()
+        }
 
-    def _answers(self, ask: Callable[[AdminClient, TopicPartition], "Future[Any]"]) -> dict[int, int]:
-        """The offset that is the answer for each partition; asked again while a partition's leader moves."""
+    def _answers(
+        self, ask: Callable[[AdminClient, TopicPartition], "Future[Any]"]
+    ) -> dict[int, int]:
+        """The offset that is the answer for each partition; asked again while a partition's leader
+        moves.
+        """
         asked = time.monotonic()
         while True:
-            futures = {p: ask(self._admin, TopicPartition(self._topic, p)) for p in self._partitions}
+            futures = {
+                p: ask(self._admin, TopicPartition(self._topic, p)) for p in self._partitions
+            }
             try:
-                return {partition: int(future.result().offset) for partition, future in futures.items()}
+                return {
+                    partition: int(future.result().offset) for partition, future in futures.items()
+                }
             except KafkaException as error:
-                if error.args[0].code() not in _LEADER_MOVES or time.monotonic() - asked > self._silence:
+                if (
+                    error.args[0].code() not in _LEADER_MOVES
+                    or time.monotonic() - asked > self._silence
+                ):
                     raise
             self._admin.poll(0.02)
 
     def _read(self, spans: Mapping[int, range]) -> Iterator[Record]:
         """The committed records of each partition's span.
 
-        A consumer of its own for each reading: nothing that was fetched for one can be taken for the next.
+        A consumer of its own for each reading: nothing that was fetched for one can be taken for
+        the next.
         """
         left = {partition: span.stop for partition, span in spans.items() if span}
         if not left:
@@ -100,7 +134,9 @@ class Recent:
         consumer = self._cluster.reader()
         try:
             # At numbers, never at "the beginning" or "the end": see ARCHITECTURE.md, decision 19.
-            consumer.incremental_assign([TopicPartition(self._topic, p, spans[p].start) for p in left])
+            consumer.incremental_assign(
+                [TopicPartition(self._topic, p, spans[p].start) for p in left]
+            )
             heard = time.monotonic()
             while left:
                 messages = fetched(consumer.consume(1, 0.1)) + fetched(consumer.consume(_BATCH, 0))
@@ -121,9 +157,11 @@ class Recent:
         )
 
     def _take(self, consumer: Consumer, message: Fetched, left: dict[int, int]) -> Iterator[Record]:
-        """The record that a message is, if it is in its span. A partition whose span is read is given up.
+        """The record that a message is, if it is in its span. A partition whose span is read is
+        given up.
 
-        Markers and records of undone transactions take offsets and are not seen: what comes after them tells.
+        Markers and records of undone transactions take offsets and are not seen: what comes after
+        them tells.
         """
         partition, error = message.partition(), message.error()
         if error is not None and not is_end(message):

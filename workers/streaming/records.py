@@ -10,7 +10,9 @@ Headers = list[tuple[str, bytes | None]]
 
 
 class Fetched(Protocol):
-    """A message as a consumer gets it: all of its places are known. Its methods are the client's own."""
+    """A message as a consumer gets it: all of its places are known. Its methods are the client's
+    own.
+    """
 
     def topic(self) -> str: ...
     def partition(self) -> int: ...
@@ -31,13 +33,15 @@ _headers = methodcaller("headers")
 
 
 def read_headers(message: Fetched) -> Headers | None:
-    """The headers of a message, empty if it has none. None: they cannot be read, since a name is not UTF-8.
+    """The headers of a message, empty if it has none. None: they cannot be read, since a name is
+    not UTF-8.
 
-    Everything that reads headers calls this, and once a message. The client (2.16) returns a list for such headers and
-    leaves an exception behind. A call from Python bytecode does not check for that, so the exception would surface in
-    a later, unrelated call. `methodcaller` calls from C, which checks and raises SystemError here. The list is damaged
-    all the same, and the client keeps it: to read the headers of such a message a second time may crash the process.
-    (A client that is mended would raise UnicodeDecodeError.)
+    Everything that reads headers calls this, and once a message. The client (2.16) returns a list
+    for such headers and leaves an exception behind. A call from Python bytecode does not check for
+    that, so the exception would surface in a later, unrelated call. `methodcaller` calls from C,
+    which checks and raises SystemError here. The list is damaged all the same, and the client keeps
+    it: to read the headers of such a message a second time may crash the process. (A client that is
+    mended would raise UnicodeDecodeError.)
     """
     try:
         return _headers(message) or []
@@ -46,7 +50,9 @@ def read_headers(message: Fetched) -> Headers | None:
 
 
 class Record(NamedTuple):
-    """One record of a topic; `timestamp` in ms since the epoch. `headers` is None if they cannot be read."""
+    """One record of a topic; `timestamp` in ms since the epoch. `headers` is None if they cannot be
+    read.
+    """
 
     topic: str
     partition: int

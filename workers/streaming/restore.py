@@ -1,12 +1,15 @@
-"""Restore: what a newly assigned partition must know, read from the two logs, without stopping the others.
+"""Restore: what a newly assigned partition must know, read from the two logs, without stopping the
+others.
 
 Each restore is a generator that yields while it waits. In order, and the order matters:
-1. the committed offset and its pointer, once no undecided transaction touches them (`require_stable`);
+1. the committed offset and its pointer, once no undecided transaction touches them
+   (`require_stable`);
 2. the output's high watermark as of then;
-3. the output from `scan` to that watermark under read_committed. This also waits out a transaction whose markers are
-   still being written, so that a feed published by the last owner can never be missed;
-4. the dead letters, whole, if the events to be replayed were judged by other rules than those of today, or if nobody
-   knows (no pointer). Otherwise they are not read at all.
+3. the output from `scan` to that watermark under read_committed. This also waits out a transaction
+   whose markers are still being written, so that a feed published by the last owner can never be
+   missed;
+4. the dead letters, whole, if the events to be replayed were judged by other rules than those of
+   today, or if nobody knows (no pointer). Otherwise they are not read at all.
 """
 
 import time
@@ -24,7 +27,7 @@ from workers.assembly.replay import PastLetter, Replay, length_of
 from workers.codec.dead_letters import read_dead_letter
 from workers.codec.feeds import Published, read_published
 from workers.codec.pointer import Pointer, read_pointer
-from workers.observe.log import log
+from workers.log import log
 from workers.ranking.refusal import Reason
 from workers.ranking.surface import Surfaces
 from workers.streaming.clients import Cluster
@@ -36,7 +39,9 @@ _RETRY_SECONDS = 0.25
 
 
 class Remembered(NamedTuple):
-    """One published request: until when (ms of stream time) it is remembered, and where its feed stands."""
+    """One published request: until when (ms of stream time) it is remembered, and where its feed
+    stands.
+    """
 
     request_id: str
     expires: int
@@ -85,10 +90,13 @@ class RestoreTopics:
 class Restorer:
     """Restores partitions side by side; `advance` never waits.
 
-    `rules` is the digest of the rules of today. `waits_for` says, by partition, what a restore under way waits for.
+    `rules` is the digest of the rules of today. `waits_for` says, by partition, what a restore
+    under way waits for.
     """
 
-    def __init__(self, cluster: Cluster, topics: RestoreTopics, surfaces: Surfaces, rules: str) -> None:
+    def __init__(
+        self, cluster: Cluster, topics: RestoreTopics, surfaces: Surfaces, rules: str
+    ) -> None:
         self._cluster = cluster
         self._topics = topics
         self._rules = rules
@@ -164,7 +172,9 @@ class Restorer:
 
         mark = starting_mark(offset, pointer, inputs, outputs)
         rules = pointer.rules if pointer is not None and is_usable(pointer, outputs) else ""
-        self.waits_for[partition] = f"reads {target.topic} from offset {mark.scan} to {outputs.latest}"
+        self.waits_for[partition] = (
+            f"reads {target.topic} from offset {mark.scan} to {outputs.latest}"
+        )
         published = yield from self._read_ledger(target, mark.scan, outputs.latest)
 
         letters: dict[int, PastLetter] | None = None
@@ -177,11 +187,15 @@ class Restorer:
         group = self._topics.group
         self.waits_for[source.partition] = f"asks for the committed offset of group {group!r}"
         while True:
-            answer = yield from self._wait(source.partition, lambda admin: ask_committed(admin, group, source))
+            answer = yield from self._wait(
+                source.partition, lambda admin: ask_committed(admin, group, source)
+            )
             found: TopicPartition = answer.topic_partitions[0]
             if found.error is None:
                 return found
-            self.waits_for[source.partition] = f"the committed offset of group {group!r}: {found.error.str()}"
+            self.waits_for[source.partition] = (
+                f"the committed offset of group {group!r}: {found.error.str()}"
+            )
             yield from _pause()
 
     def _watermarks(self, where: TopicPartition) -> Step[Watermarks]:
@@ -192,7 +206,9 @@ class Restorer:
         return Watermarks(earliest.offset, latest.offset)
 
     def _wait(self, partition: int, ask: Callable[[AdminClient], Future[T]]) -> Step[T]:
-        """Ask, and ask again after an error that passes: the broker is away, or an offset is undecided."""
+        """Ask, and ask again after an error that passes: the broker is away, or an offset is
+        undecided.
+        """
         is_logged = False
         while True:
             # Held until the answer: a client that is collected answers nothing any more.
@@ -208,45 +224,56 @@ class Restorer:
                 if not is_logged:
                     log.warning("restore_waits", partition=partition, error=why)
                 is_logged = True
-            # After a broker's crash a client may wait for ever for its coordinator: seen on librdkafka 2.16.
+            # After a broker's crash a client may wait for ever for its coordinator: seen on
+            # librdkafka 2.16.
             self._admin = None
             yield from _pause()
 
     def _new_admin(self) -> AdminClient:
         admin = self._cluster.admin()
-        # Without metadata its first question about offsets now and then takes 1 or 3 s (librdkafka 2.16).
+        # Without metadata its first question about offsets now and then takes 1 or 3 s (librdkafka
+        # 2.16).
         admin.list_topics(timeout=1.0)
         return admin
 
     def _read_ledger(self, target: TopicPartition, scan: int, end: int) -> Step[list[Remembered]]:
         published: list[Remembered] = []
-        yield from self._read_log(target, scan, end, lambda record: published.append(self._remember(record)))
+        yield from self._read_log(
+            target, scan, end, lambda record: published.append(self._remember(record))
+        )
         return published
 
     def _read_letters(self, partition: int) -> Step[dict[int, PastLetter]]:
         """By input offset, the letters that are out for the events of a partition.
 
-        A worker that may not read them goes on: events that were refused before are then refused a second time, which
-        doubles a dead letter and loses nothing.
+        A worker that may not read them goes on: events that were refused before are then refused a
+        second time, which doubles a dead letter and loses nothing.
         """
         where = TopicPartition(self._topics.dead_letters, partition)
         letters: dict[int, PastLetter] = {}
 
         def take(record: Record) -> None:
             letter = read_dead_letter(record.key, record.value, record.headers)
-            if letter is None or (letter.topic, letter.partition) != (self._topics.candidates, partition):
+            if letter is None or (letter.topic, letter.partition) != (
+                self._topics.candidates,
+                partition,
+            ):
                 return
             letters[letter.offset] = PastLetter(
                 is_partial=letter.reason == Reason.CANDIDATES,
                 message=letter.message,
                 has_key=letter.key_bytes is None,
                 key=letter.key,
-                value_bytes=length_of(letter.value) if letter.value_bytes is None else letter.value_bytes,
+                value_bytes=length_of(letter.value)
+                if letter.value_bytes is None
+                else letter.value_bytes,
             )
 
         watermarks = yield from self._watermarks(where)
         self.waits_for[partition] = f"reads {where.topic} up to offset {watermarks.latest}"
-        error = yield from self._read_log(where, watermarks.earliest, watermarks.latest, take, gives_up=True)
+        error = yield from self._read_log(
+            where, watermarks.earliest, watermarks.latest, take, gives_up=True
+        )
         if error is not None:
             risk = "events that were refused before may become dead letters a second time"
             log.warning("dead_letters_unread", partition=partition, error=error.str(), risk=risk)
@@ -263,7 +290,8 @@ class Restorer:
     ) -> Step[KafkaError | None]:
         """Hand over every committed record from `start` to `end`.
 
-        If we may not read the topic, return the error if it `gives_up`, and otherwise say so and wait.
+        If we may not read the topic, return the error if it `gives_up`, and otherwise say so and
+        wait.
         """
         if start >= end:
             return None
@@ -285,7 +313,12 @@ class Restorer:
                 elif error.str() != waits_for:
                     waits_for = error.str()
                     self.waits_for[where.partition] = f"reads {where.topic}: {waits_for}"
-                    log.warning("restore_waits", partition=where.partition, topic=where.topic, error=waits_for)
+                    log.warning(
+                        "restore_waits",
+                        partition=where.partition,
+                        topic=where.topic,
+                        error=waits_for,
+                    )
         self._stop_reading(where)
         return None
 
@@ -323,15 +356,19 @@ def is_usable(pointer: Pointer, outputs: Watermarks) -> bool:
     return pointer.scan <= outputs.latest
 
 
-def starting_mark(offset: int, pointer: Pointer | None, inputs: Watermarks, outputs: Watermarks) -> Mark:
+def starting_mark(
+    offset: int, pointer: Pointer | None, inputs: Watermarks, outputs: Watermarks
+) -> Mark:
     """Where a replay begins. `offset` is the committed one, or the first that is left.
 
-    Without a pointer, or with one of another output topic, the whole output is read: a feed that is out is never
-    published again. And every event that is there by now may have been judged before.
+    Without a pointer, or with one of another output topic, the whole output is read: a feed that is
+    out is never published again. And every event that is there by now may have been judged before.
     """
     if pointer is None or not is_usable(pointer, outputs):
         return Mark(offset, outputs.earliest, NO_TIME, max(inputs.latest, offset))
-    return Mark(offset, max(pointer.scan, outputs.earliest), pointer.time, max(pointer.next, offset))
+    return Mark(
+        offset, max(pointer.scan, outputs.earliest), pointer.time, max(pointer.next, offset)
+    )
 
 
 def _pause() -> Step[None]:

@@ -1,11 +1,13 @@
-"""Sending events: the partitioner, the key and the header that a producer in any language would use."""
+"""Sending events: the partitioner, the key and the header that a producer in any language would
+use.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Headers
 
@@ -33,7 +35,9 @@ class Sender:
         """Queue one record; waits while the client's queue is full."""
         while True:
             try:
-                self.producer.produce(self.topic, value, key, on_delivery=self._delivered, headers=list(headers))
+                self.producer.produce(
+                    self.topic, value, key, on_delivery=self._delivered, headers=list(headers)
+                )
             except BufferError:
                 self.producer.poll(0.1)
             except KafkaException as error:
@@ -47,7 +51,11 @@ class Sender:
         """Wait until everything is answered. Raises SendFailed where an event was not taken."""
         left = self.producer.flush(timeout)
         if left or self.failed:
-            why = self.failure.str() if self.failure is not None else f"no answer within {timeout:g} s"
+            why = (
+                self.failure.str()
+                if self.failure is not None
+                else f"no answer within {timeout:g} s"
+            )
             raise SendFailed(f"{self.failed + left} events were not taken by the broker: {why}")
 
     def _delivered(self, error: KafkaError | None, _message: Any) -> None:

@@ -1,7 +1,8 @@
 """Topics: created, described and waited for, here so that no other room needs a Kafka client.
 
-Creating is idempotent: a topic that exists with the partitions of its plan is fine, one with another count is
-refused before anything is created. Records already written lie where the old count put them: no count is changed.
+Creating is idempotent: a topic that exists with the partitions of its plan is fine, one with
+another count is refused before anything is created. Records already written lie where the old count
+put them: no count is changed.
 """
 
 import time
@@ -20,17 +21,20 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.streaming.clients import Cluster
 
 _NO_CONFIG: Mapping[str, str] = {}
 
-# A broker that is just starting is asked again at once, and a refused connection is no news worth a log line.
+# A broker that is just starting is asked again at once, and a refused connection is no news worth a
+# log line.
 _EAGER = {"reconnect.backoff.ms": "20", "reconnect.backoff.max.ms": "200", "log_level": "0"}
 
 
 class TopicError(Failure):
-    """A topic is not as it was asked for, or Kafka refused the request; the message names the topic."""
+    """A topic is not as it was asked for, or Kafka refused the request; the message names the
+    topic.
+    """
 
 
 class BrokerUnreachable(Failure):
@@ -49,7 +53,9 @@ class TopicPlan:
         if not self.name:
             raise ValueError("name: got '', expected the name of a topic")
         if self.partitions < 1:
-            raise ValueError(f"partitions of {self.name!r}: got {self.partitions}, expected at least 1")
+            raise ValueError(
+                f"partitions of {self.name!r}: got {self.partitions}, expected at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,12 @@ class TopicsReady:
     existing: tuple[str, ...]
 
 
-def wait_until_answers(bootstrap: str, timeout: float, config: Mapping[str, str] = _NO_CONFIG) -> None:
-    """Return once a broker of the cluster takes requests. Raises BrokerUnreachable after `timeout` seconds."""
+def wait_until_answers(
+    bootstrap: str, timeout: float, config: Mapping[str, str] = _NO_CONFIG
+) -> None:
+    """Return once a broker of the cluster takes requests. Raises BrokerUnreachable after `timeout`
+    seconds.
+    """
     _metadata(_admin(bootstrap, config), bootstrap, timeout)
 
 
@@ -73,8 +83,8 @@ def create_topics(
 ) -> TopicsReady:
     """Create the topics that are missing, replicated as the broker's default says.
 
-    Raises TopicError where a topic has another number of partitions (then none is created) or Kafka refuses one,
-    BrokerUnreachable where no broker answers within `timeout` seconds.
+    Raises TopicError where a topic has another number of partitions (then none is created) or Kafka
+    refuses one, BrokerUnreachable where no broker answers within `timeout` seconds.
     """
     admin = _admin(bootstrap, config)
     existing = _partitions(_metadata(admin, bootstrap, timeout))
@@ -102,13 +112,19 @@ def topic_config(
     config: Mapping[str, str] = _NO_CONFIG,
     timeout: float = 15.0,
 ) -> dict[str, str]:
-    """The whole configuration of a topic, defaults included. Raises TopicError and BrokerUnreachable."""
+    """The whole configuration of a topic, defaults included. Raises TopicError and
+    BrokerUnreachable.
+    """
     admin = _admin(bootstrap, config)
     _metadata(admin, bootstrap, timeout)
     resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-    answer: Future[dict[str, ConfigEntry]] = admin.describe_configs([resource], request_timeout=timeout)[resource]
+    answer: Future[dict[str, ConfigEntry]] = admin.describe_configs(
+        [resource], request_timeout=timeout
+    )[resource]
     try:
-        return {key: entry.value for key, entry in answer.result().items() if entry.value is not None}
+        return {
+            key: entry.value for key, entry in answer.result().items() if entry.value is not None
+        }
     except KafkaException as refused:
         raise TopicError(f"topic {name!r}: {_reason(refused)}") from None
 
@@ -118,7 +134,9 @@ def _admin(bootstrap: str, config: Mapping[str, str]) -> AdminClient:
 
 
 def _metadata(admin: AdminClient, bootstrap: str, timeout: float) -> ClusterMetadata:
-    """What the cluster knows of itself, once it has a broker: one that has just started may still be fenced."""
+    """What the cluster knows of itself, once it has a broker: one that has just started may still
+    be fenced.
+    """
     deadline = time.monotonic() + timeout
     reason = "no broker has registered"
     while (left := deadline - time.monotonic()) > 0:
@@ -133,14 +151,20 @@ def _metadata(admin: AdminClient, bootstrap: str, timeout: float) -> ClusterMeta
 
 
 def _partitions(metadata: ClusterMetadata) -> dict[str, int]:
-    return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+    return {
+        name: len(topic.partitions)
+        for name, topic in metadata.topics.items()
+        if topic.error is None
+    }
 
 
 def _check_partitions(plans: Iterable[TopicPlan], existing: Mapping[str, int]) -> None:
     for plan in plans:
         count = existing.get(plan.name, plan.partitions)
         if count != plan.partitions:
-            raise TopicError(f"topic {plan.name!r}: has {count} partitions, expected {plan.partitions}")
+            raise TopicError(
+                f"topic {plan.name!r}: has {count} partitions, expected {plan.partitions}"
+            )
 
 
 def _create(admin: AdminClient, plans: Sequence[TopicPlan], timeout: float) -> tuple[str, ...]:
@@ -161,13 +185,19 @@ def _was_created(name: str, future: "Future[None]") -> bool:
     return True
 
 
-def _wait_until_led(admin: AdminClient, bootstrap: str, plans: Sequence[TopicPlan], timeout: float) -> None:
-    """Wait until every partition can be written and read: a topic is known a moment before it is led."""
+def _wait_until_led(
+    admin: AdminClient, bootstrap: str, plans: Sequence[TopicPlan], timeout: float
+) -> None:
+    """Wait until every partition can be written and read: a topic is known a moment before it is
+    led.
+    """
     deadline = time.monotonic() + timeout
     while not _are_led(plans, metadata := _metadata(admin, bootstrap, timeout)):
         if time.monotonic() > deadline:
             names = ", ".join(plan.name for plan in plans)
-            raise TopicError(f"topics {names}: created, but not every partition has a leader after {timeout:g} s")
+            raise TopicError(
+                f"topics {names}: created, but not every partition has a leader after {timeout:g} s"
+            )
         admin.poll(0.02)
     _check_partitions(plans, _partitions(metadata))
 

@@ -1,7 +1,8 @@
 """Watchdog: notices that a loop does not turn any more, whichever call it hangs in.
 
-Every call into a client library has a limit, and the client does not always keep it. Transactional calls are bounded by
-a thread of their own (call_thread.py). All others, `poll` and `close` of the consumer among them, are watched here.
+Every call into a client library has a limit, and the client does not always keep it. Transactional
+calls are bounded by a thread of their own (call_thread.py). All others, `poll` and `close` of the
+consumer among them, are watched here.
 """
 
 import threading
@@ -9,14 +10,16 @@ import time
 from collections.abc import Callable
 
 _LOOK_SECONDS = 0.5
-# A machine that was paused, or a process that was stopped, is no reason: of each look at most this much counts.
+# A machine that was paused, or a process that was stopped, is no reason: of each look at most this
+# much counts.
 _MOST_PER_LOOK = 1.0
 
 
 class Pulse:
     """What a loop does now, and since when. Written by the loop, read by any thread.
 
-    `is_bounded` is False while it may take as long as it takes: a model scores, or a drain has a limit of its own.
+    `is_bounded` is False while it may take as long as it takes: a model scores, or a drain has a
+    limit of its own.
     """
 
     def __init__(self) -> None:
@@ -38,7 +41,9 @@ class Pulse:
 
 
 class Watchdog:
-    """Calls `on_stuck` once if the loop does one bounded thing for longer than `limit` seconds; `with` runs it."""
+    """Calls `on_stuck` once if the loop does one bounded thing for longer than `limit` seconds;
+    `with` runs it.
+    """
 
     def __init__(self, pulse: Pulse, on_stuck: Callable[[str, float], None], limit: float) -> None:
         self._pulse = pulse

@@ -1,7 +1,7 @@
 """The worker's loop: consume, assemble, close, rank, publish; one thread, which owns the consumer.
 
-A step never spans a poll with a transaction. Everything a partition holds lives in its `Partition`: losing it drops
-what is not committed, and the next owner replays that from the log.
+A step never spans a poll with a transaction. Everything a partition holds lives in its `Partition`:
+losing it drops what is not committed, and the next owner replays that from the log.
 """
 
 import time
@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, field
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaException
 
-from workers.observe.counts import Counts
-from workers.observe.log import log
-from workers.observe.worker_errors import WorkerErrors
+from workers.counts import Counts
+from workers.log import log
 from workers.streaming.end_check import EndCheck
 from workers.streaming.intake import Intake
 from workers.streaming.lag import Lag
@@ -20,16 +19,21 @@ from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership, PartitionState
 from workers.streaming.partition import Beginning, Partition
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
-from workers.streaming.reach import Reach
+from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched, fetched, is_end
 from workers.streaming.route import Route
 from workers.streaming.watchdog import Pulse
+from workers.worker_errors import WorkerErrors
 
 _POLL_SECONDS = 0.05
 _RESTORING_POLL_SECONDS = 0.001
-_MESSAGES_AT_ONCE = 250  # few enough that the processor's cache still holds them when they are decoded
+_MESSAGES_AT_ONCE = (
+    250  # few enough that the processor's cache still holds them when they are decoded
+)
 _MOST_MESSAGES = 16_000  # in one step
-_MOST_WAITING = 8192  # of a partition, to go out; past it the partition is not read until some of it is out
+_MOST_WAITING = (
+    8192  # of a partition, to go out; past it the partition is not read until some of it is out
+)
 _FENCED_AGAIN_SECONDS = 60.0
 _LOST_AGAIN_SECONDS = 60.0
 _LEAVE_SECONDS = 5.0
@@ -51,7 +55,7 @@ class Parts:
     route: Route
     counts: Counts
     errors: WorkerErrors
-    reach: Reach
+    reach: BrokerReachability
     lag: Lag
     end_check: EndCheck
     pulse: Pulse = field(default_factory=Pulse)
@@ -72,8 +76,8 @@ class Worker:
     def run(self) -> None:
         """Consume until stopped, then drain.
 
-        Raises Fenced where another worker runs in our slot, ProducerLost where the drain cannot reach the broker or
-        cannot publish what is closed.
+        Raises Fenced where another worker runs in our slot, ProducerLost where the drain cannot
+        reach the broker or cannot publish what is closed.
         """
         parts = self._parts
         while not self._stopping and not self._start_producer():
@@ -122,7 +126,9 @@ class Worker:
         return self._parts.pulse
 
     def report(self) -> Mapping[str, object]:
-        """What the worker adds to its status in Redis; called from another thread, so it only looks."""
+        """What the worker adds to its status in Redis; called from another thread, so it only
+        looks.
+        """
         parts, lag = self._parts, self._parts.lag.records
         partitions = sorted(parts.ownership.partitions)
         return {
@@ -133,16 +139,18 @@ class Worker:
             "doing": parts.pulse.doing,
             "lag": {number: lag[number] for number in partitions if number in lag},
             "open_requests": parts.intake.budget.requests,
-            "models": parts.outlet.library.in_force,
-            "library": parts.outlet.library.states(),
-            "tally": parts.outlet.library.tally._asdict(),
+            "models": parts.outlet.registry.in_force,
+            "library": parts.outlet.registry.states(),
+            "tally": parts.outlet.registry.tally._asdict(),
             "counts": asdict(self.counts),
         }
 
     def _partition_states(self) -> dict[int, dict[str, object]]:
-        """The state of every assigned partition, with how long it has been in it and why, as JSON can carry it.
+        """The state of every assigned partition, with how long it has been in it and why, as JSON
+        can carry it.
 
-        Called from another thread. Each mapping is copied first, since the loop changes it meanwhile.
+        Called from another thread. Each mapping is copied first, since the loop changes it
+        meanwhile.
         """
         parts = self._parts
         now = time.monotonic()
@@ -161,7 +169,9 @@ class Worker:
             elif number in read:
                 states[number] = _state(PartitionState.READING)
             else:
-                states[number] = _state(PartitionState.RESTORING, now - assigned_at, waits_for.get(number))
+                states[number] = _state(
+                    PartitionState.RESTORING, now - assigned_at, waits_for.get(number)
+                )
         return states
 
     @property
@@ -170,7 +180,9 @@ class Worker:
 
     def _consume(self) -> None:
         parts = self._parts
-        first = parts.consumer.poll(_RESTORING_POLL_SECONDS if parts.ownership.restoring else _POLL_SECONDS)
+        first = parts.consumer.poll(
+            _RESTORING_POLL_SECONDS if parts.ownership.restoring else _POLL_SECONDS
+        )
         self._pass_time()
         messages, taken = fetched([] if first is None else [first]), 0
         while messages:
@@ -194,7 +206,10 @@ class Worker:
         self._polled = now
 
     def _take(self, message: Fetched) -> None:
-        partition, error = self._parts.ownership.partitions.get(message.partition()), message.error()
+        partition, error = (
+            self._parts.ownership.partitions.get(message.partition()),
+            message.error(),
+        )
         if error is not None:
             self._note(message, error, partition)
         elif partition is not None and self._is_to_be_taken(partition, message.offset()):
@@ -207,7 +222,9 @@ class Worker:
                 self._parts.intake.evict(self._partitions)
 
     def _take_out(self, number: int, error: Exception) -> None:
-        """Take out the partition of a record on which assembly failed: what it holds is not to be trusted."""
+        """Take out the partition of a record on which assembly failed: what it holds is not to be
+        trusted.
+        """
         self._parts.errors.note("take", error, partition=number)
         if number in self._parts.ownership.partitions:
             self._parts.ownership.fail(number, repr(error))
@@ -220,7 +237,9 @@ class Worker:
                 self._parts.ownership.fail(number, why)
 
     def _is_to_be_taken(self, partition: Partition, offset: int) -> bool:
-        """Whether a record or an end at `offset` counts: not one from before a seek, nor one past a gap after it."""
+        """Whether a record or an end at `offset` counts: not one from before a seek, nor one past a
+        gap after it.
+        """
         if offset < partition.assembler.next:
             return False
         if partition.begun:
@@ -245,8 +264,8 @@ class Worker:
     def _drain(self) -> None:
         """Publish what is closed, and commit.
 
-        Raises ProducerLost if some of it is not out in time: the next worker replays it, and nobody should take this
-        end for a clean one.
+        Raises ProducerLost if some of it is not out in time: the next worker replays it, and nobody
+        should take this end for a clean one.
         """
         deadline = time.monotonic() + _DRAIN_SECONDS
         self._parts.outlet.drain(self._partitions)
@@ -255,17 +274,22 @@ class Worker:
             self._parts.consumer.poll(_POLL_SECONDS)
             self._parts.outlet.drain(self._partitions)
         try:
-            # Where there was nothing to publish, nothing has yet shown that the broker hears of our leaving.
+            # Where there was nothing to publish, nothing has yet shown that the broker hears of our
+            # leaving.
             self._parts.consumer.list_topics(self._parts.route.candidates, timeout=_LEAVE_SECONDS)
         except KafkaException as error:
             raise ProducerLost(f"the group cannot be left: {error.args[0].str()}") from None
         if self._unpublished:
-            raise ProducerLost(f"{self._unpublished} closed requests and dead letters are not published")
+            raise ProducerLost(
+                f"{self._unpublished} closed requests and dead letters are not published"
+            )
         log.info("drained", partitions=sorted(self._parts.ownership.partitions))
 
     @property
     def _unpublished(self) -> int:
-        """Closed requests that are not out, those that wait for their models included, and dead letters."""
+        """Closed requests that are not out, those that wait for their models included, and dead
+        letters.
+        """
         return sum(partition.unpublished for partition in self._partitions)
 
     # The producer
@@ -310,7 +334,9 @@ class Worker:
             time.sleep(0.05)
 
 
-def _state(state: PartitionState, seconds: float | None = None, why: str | None = None) -> dict[str, object]:
+def _state(
+    state: PartitionState, seconds: float | None = None, why: str | None = None
+) -> dict[str, object]:
     found: dict[str, object] = {"state": str(state)}
     if seconds is not None:
         found["for_ms"] = round(seconds * 1000)

@@ -1,4 +1,6 @@
-"""Frameworks for comparison live in a virtual environment of their own: the project does not depend on them."""
+"""Frameworks for comparison live in a virtual environment of their own: the project does not depend
+on them.
+"""
 
 import subprocess
 import sys
@@ -8,7 +10,9 @@ REQUIREMENTS = ("quixstreams==3.28.1", "onnxruntime==1.32.0", "numpy==2.4.6")
 
 
 def peers_python(cache: Path) -> Path:
-    """The interpreter of that environment; the first time it is created, which needs a package index."""
+    """The interpreter of that environment; the first time it is created, which needs a package
+    index.
+    """
     folder = cache / "bench-peers"
     python, complete = folder / "bin" / "python", folder / "complete"
     wanted = "\n".join(REQUIREMENTS)

@@ -1,8 +1,9 @@
-"""A peer: what a good engineer writes in an afternoon with confluent-kafka, msgspec and onnxruntime.
+"""A peer: what a good engineer writes in an afternoon with confluent-kafka, msgspec and
+onnxruntime.
 
-At-least-once: it commits the first offset of the oldest open request, and after a crash publishes some feeds again.
-It scores request by request. It knows no deadline, no validation, no dead letter, no live weights, no version, and no
-bound on what it holds.
+At-least-once: it commits the first offset of the oldest open request, and after a crash publishes
+some feeds again. It scores request by request. It knows no deadline, no validation, no dead letter,
+no live weights, no version, and no bound on what it holds.
 
     python plain_loop.py KAFKA GROUP CANDIDATES FEEDS MODELS
 """
@@ -29,7 +30,10 @@ def load_sessions(models: str) -> dict[str, Any]:
 
 def rank(request: dict[str, Any], sessions: dict[str, Any]) -> bytes:
     matrix = np.array([c["features"] for c in request["candidates"]], np.float32)
-    scores = {o: session.run(None, {"features": matrix})[0].ravel().tolist() for o, session in sessions.items()}
+    scores = {
+        o: session.run(None, {"features": matrix})[0].ravel().tolist()
+        for o, session in sessions.items()
+    }
     items = [
         {
             "item_id": candidate["item_id"],
@@ -39,13 +43,17 @@ def rank(request: dict[str, Any], sessions: dict[str, Any]) -> bytes:
         for place, candidate in enumerate(request["candidates"])
     ]
     items.sort(key=lambda item: (-item["final_score"], item["item_id"]))
-    return msgspec.json.encode({"request_id": request["request_id"], "user_id": request["user_id"], "items": items})
+    return msgspec.json.encode(
+        {"request_id": request["request_id"], "user_id": request["user_id"], "items": items}
+    )
 
 
 class Loop:
     def __init__(self, kafka: str, group: str, candidates: str, feeds: str, models: str) -> None:
         self.candidates, self.feeds, self.sessions = candidates, feeds, load_sessions(models)
-        self.producer = Producer({"bootstrap.servers": kafka, "linger.ms": 2, "enable.idempotence": True})
+        self.producer = Producer(
+            {"bootstrap.servers": kafka, "linger.ms": 2, "enable.idempotence": True}
+        )
         settings = {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
         self.consumer = Consumer({"bootstrap.servers": kafka} | settings)
         self.open: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,8 @@
 """A peer: the same ranking as a Quix Streams application with exactly-once processing.
 
-It holds open requests in a dict, which costs less than the framework's state and is forgotten when it ends: what is
-open then is lost, exactly-once notwithstanding. Otherwise it is as modest as the plain loop beside it.
+It holds open requests in a dict, which costs less than the framework's state and is forgotten when
+it ends: what is open then is lost, exactly-once notwithstanding. Otherwise it is as modest as the
+plain loop beside it.
 
     python quix_app.py KAFKA GROUP CANDIDATES FEEDS MODELS
 """
@@ -23,7 +24,9 @@ class Ranking:
     def __init__(self, models: str) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self.sessions = {o: onnxruntime.InferenceSession(f"{models}/{o}/1/model.onnx", options) for o in WEIGHTS}
+        self.sessions = {
+            o: onnxruntime.InferenceSession(f"{models}/{o}/1/model.onnx", options) for o in WEIGHTS
+        }
         self.open: dict[str, dict[str, Any]] = {}
 
     def take(self, event: dict[str, Any]) -> list[dict[str, Any]]:
@@ -36,7 +39,10 @@ class Ranking:
 
     def rank(self, request: dict[str, Any]) -> dict[str, Any]:
         matrix = np.array([c["features"] for c in request["candidates"]], np.float32)
-        scores = {o: s.run(None, {"features": matrix})[0].ravel().tolist() for o, s in self.sessions.items()}
+        scores = {
+            o: s.run(None, {"features": matrix})[0].ravel().tolist()
+            for o, s in self.sessions.items()
+        }
         items = [
             {
                 "item_id": candidate["item_id"],

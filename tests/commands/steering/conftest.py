@@ -21,7 +21,11 @@ def surfaces(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(stopped_server: RedisServer, surfaces: Path) -> Callable[..., Ended]:
     """Run a command on the server, as the actor `ana`."""
-    settings = {"TRIMTAB_REDIS": stopped_server.url, "TRIMTAB_SURFACES": str(surfaces), "TRIMTAB_ACTOR": "ana"}
+    settings = {
+        "TRIMTAB_REDIS": stopped_server.url,
+        "TRIMTAB_SURFACES": str(surfaces),
+        "TRIMTAB_ACTOR": "ana",
+    }
 
     def run(*words: object, **more: Any) -> Ended:
         return trimtab(*words, **(settings | more))

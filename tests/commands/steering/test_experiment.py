@@ -10,10 +10,10 @@ from tests.commands.running import Ended, json_lines
 from tests.integration.harness import until
 from tests.steering.conftest import Events, RedisServer
 from workers.ranking.weights import Weights
-from workers.steering import Steering
+from workers.steering import Follower
 
 Run = Callable[..., Ended]
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 CANARY = Weights.of({"quality": 0.1, "engagement": 0.9})
 
 
@@ -40,15 +40,22 @@ def test_a_canary_is_started_ramped_and_promoted_while_workers_follow(
     assert run("experiment", "start", "home", "canary=5", "--salt", "s").code == 0
     assert in_redis(server, "experiment:home") == {"salt": "s", "canary": "5"}
     events.wait("experiment_applied", arms={"canary": 5.0})
-    drawn = [steering.mix("home").draw(f"user-{number}") for number in range(2000)]
+    drawn = [steering.mix("home").assign(f"user-{number}") for number in range(2000)]
     assert 60 < sum(one[:2] == ("canary", CANARY) for one in drawn) < 140
     assert run("experiment", "ramp", "home", "canary=20.5").code == 0
     events.wait("experiment_applied", arms={"canary": 20.5})
-    grown = [steering.mix("home").draw(f"user-{number}") for number in range(2000)]
-    assert all(after.arm == "canary" for before, after in zip(drawn, grown, strict=True) if before.arm == "canary")
+    grown = [steering.mix("home").assign(f"user-{number}") for number in range(2000)]
+    assert all(
+        after.arm == "canary"
+        for before, after in zip(drawn, grown, strict=True)
+        if before.arm == "canary"
+    )
     run("experiment", "promote", "home", "canary")
     until(lambda: steering.mix("home").weights == CANARY)
-    assert all(steering.mix("home").draw(f"user-{number}")[:2] == ("control", CANARY) for number in range(2000))
+    assert all(
+        steering.mix("home").assign(f"user-{number}")[:2] == ("control", CANARY)
+        for number in range(2000)
+    )
 
 
 def test_a_promotion_is_one_step_with_two_entries(server: RedisServer, run: Run) -> None:
@@ -58,7 +65,10 @@ def test_a_promotion_is_one_step_with_two_entries(server: RedisServer, run: Run)
     assert in_redis(server, "weights:home") == {"quality": "0.1", "engagement": "0.9"}
     assert in_redis(server, "experiment:home")["canary"] == "0"
     made = json_lines(run("weights", "history", "home", "--json").out)
-    assert [(one["document"], one["reason"]) for one in made[-2:]] == [("weights", "it won"), ("experiment", "it won")]
+    assert [(one["document"], one["reason"]) for one in made[-2:]] == [
+        ("weights", "it won"),
+        ("experiment", "it won"),
+    ]
     assert run("weights", "rollback", "home").code == 0
     assert in_redis(server, "weights:home") == {"quality": "0.5", "engagement": "0.5"}
 
@@ -69,13 +79,13 @@ def test_a_stopped_experiment_leaves_everybody_in_control_and_may_be_started_aga
     steering = steer()
     arm(run)
     run("experiment", "start", "home", "canary=100")
-    until(lambda: steering.mix("home").draw("u").arm == "canary")
+    until(lambda: steering.mix("home").assign("u").arm == "canary")
     assert run("experiment", "stop", "home").code == 0
-    until(lambda: steering.mix("home").draw("u").arm == "control")
+    until(lambda: steering.mix("home").assign("u").arm == "control")
     assert shown(run)["running"] is False
     assert "no experiment runs" in run("experiment", "show", "home").out
     assert run("experiment", "start", "home", "canary=100").code == 0
-    until(lambda: steering.mix("home").draw("u").arm == "canary")
+    until(lambda: steering.mix("home").assign("u").arm == "canary")
 
 
 def test_show_says_shares_weights_and_who_started_it(server: RedisServer, run: Run) -> None:
@@ -107,11 +117,20 @@ SENSELESS = {
     "more than all": (("canary=101",), "canary: got '101', expected 0 to 100 percent"),
     "less than none": (("canary=-5",), "canary: got '-5', expected 0 to 100 percent"),
     "no number": (("canary=five",), "canary: got 'five', expected 0 to 100 percent"),
-    "finer than is drawn": (("canary=0.001",), "canary: got '0.001', expected 0 to 100 percent, in hundredths"),
+    "finer than is drawn": (
+        ("canary=0.001",),
+        "canary: got '0.001', expected 0 to 100 percent, in hundredths",
+    ),
     "no pair": (("canary",), "arms: got 'canary', expected arm=percent"),
     "no name of an arm": (("a:b=5",), "arm: got 'a:b'"),
-    "control that is not the rest": (("canary=5", "control=5"), "control: got '5', expected the rest, 95"),
-    "an arm without weights": (("unarmed=5",), "arm: unarmed has no weights, expected a valid set first"),
+    "control that is not the rest": (
+        ("canary=5", "control=5"),
+        "control: got '5', expected the rest, 95",
+    ),
+    "an arm without weights": (
+        ("unarmed=5",),
+        "arm: unarmed has no weights, expected a valid set first",
+    ),
 }
 
 
@@ -134,9 +153,12 @@ def test_what_does_not_fit_the_running_experiment_is_refused(server: RedisServer
         ended = run("experiment", *words)
         assert (ended.code, "home: no experiment runs" in ended.err) == (1, True)
     run("experiment", "start", "home", "canary=5")
-    assert "home: an experiment runs (canary 5 %)" in run("experiment", "start", "home", "bold=5").err
     assert (
-        "arm: got 'bold', expected one of the experiment's: canary" in run("experiment", "ramp", "home", "bold=5").err
+        "home: an experiment runs (canary 5 %)" in run("experiment", "start", "home", "bold=5").err
+    )
+    assert (
+        "arm: got 'bold', expected one of the experiment's: canary"
+        in run("experiment", "ramp", "home", "bold=5").err
     )
     assert run("experiment", "promote", "home", "bold").code == 2
     assert run("experiment", "ramp", "home", "canary=101").code == 2

@@ -1,4 +1,6 @@
-"""`trimtab models activate`, `rollback` and `status`: pins by hand and by time, with workers and without."""
+"""`trimtab models activate`, `rollback` and `status`: pins by hand and by time, with workers and
+without.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,15 +16,15 @@ from tests.scoring.building import WIDE
 from tests.steering.conftest import Events, RedisServer
 from workers.ranking.pins import Available
 from workers.ranking.version import LAST_VERSION
-from workers.steering import Steering
+from workers.steering import Follower
 
 Run = Callable[..., Ended]
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 BY_TIME = 20261127031249
 NO_WORKER = "no worker lives that could say which versions are available"
 
 
-def have(steer: Steer, versions: Sequence[int]) -> Steering:
+def have(steer: Steer, versions: Sequence[int]) -> Follower:
     """Start the steering of a worker that has these versions of `quality`, and one of `engagement`."""
     available = Available(
         {
@@ -75,7 +77,9 @@ def test_without_a_worker_or_a_history_a_rollback_names_the_versions_in_the_fold
     )
 
 
-def test_without_a_worker_and_without_a_folder_a_rollback_says_so(server: RedisServer, run: Run) -> None:
+def test_without_a_worker_and_without_a_folder_a_rollback_says_so(
+    server: RedisServer, run: Run
+) -> None:
     ended = run("models", "rollback", "quality", TRIMTAB_MODELS="nowhere")
     assert ended.code == 1
     assert f"{NO_WORKER}, and no other was pinned before; nowhere/quality holds none" in ended.err
@@ -93,23 +97,32 @@ def test_without_a_worker_a_rollback_goes_to_what_was_pinned_before_and_a_second
     assert pinned(server) == str(BY_TIME)
 
 
-def test_waiting_for_workers_where_none_lives_does_not_succeed(server: RedisServer, run: Run) -> None:
+def test_waiting_for_workers_where_none_lives_does_not_succeed(
+    server: RedisServer, run: Run
+) -> None:
     ended = run("models", "activate", "quality", "3", "--wait", "0")
     assert ended.code == 1
     assert ended.err.endswith("Error: quality: not in force on all workers: no worker lives\n")
     assert pinned(server) == "3"
 
 
-def test_an_objective_that_only_a_worker_could_know_is_refused_with_that(server: RedisServer, run: Run) -> None:
+def test_an_objective_that_only_a_worker_could_know_is_refused_with_that(
+    server: RedisServer, run: Run
+) -> None:
     ended = run("models", "activate", "freshness", "1")
     assert ended.code == 2
-    assert "objective: got 'freshness', expected one of: quality, engagement; no worker lives that could" in ended.err
+    assert (
+        "objective: got 'freshness', expected one of: quality, engagement; no worker lives that could"
+        in ended.err
+    )
 
 
 # What was pinned by hand
 
 
-@pytest.mark.parametrize("odd", ["²", "٣", "5" * 5000, "-1", "+2", "01", "1.0", str(LAST_VERSION + 1), "2 ", ""])
+@pytest.mark.parametrize(
+    "odd", ["²", "٣", "5" * 5000, "-1", "+2", "01", "1.0", str(LAST_VERSION + 1), "2 ", ""]
+)
 def test_a_pin_that_is_no_version_is_refused_and_a_rollback_passes_it_over(
     server: RedisServer, run: Run, steer: Steer, events: Events, odd: str
 ) -> None:
@@ -148,12 +161,19 @@ def test_a_version_by_time_is_pinned_by_command_and_by_hand(
     events.wait("models_applied", 3, surface="home")
     assert steering.mix("home").pins == {"quality": version}
     found = json.loads(run("models", "status", "--json").out)
-    assert [one["version"] for one in found["versions"] if one["objective"] == "quality"] == [1, version]
+    assert [one["version"] for one in found["versions"] if one["objective"] == "quality"] == [
+        1,
+        version,
+    ]
     assert f"quality/{version}  loaded" in run("models", "status").out
 
 
-@pytest.mark.parametrize("version", ["0", str(LAST_VERSION + 1), "20261127031249123456", "5" * 5000, "01"])
-def test_what_can_be_no_version_cannot_be_pinned(server: RedisServer, run: Run, version: str) -> None:
+@pytest.mark.parametrize(
+    "version", ["0", str(LAST_VERSION + 1), "20261127031249123456", "5" * 5000, "01"]
+)
+def test_what_can_be_no_version_cannot_be_pinned(
+    server: RedisServer, run: Run, version: str
+) -> None:
     ended = run("models", "activate", "quality", version)
     assert ended.code == 2
     assert f"versions are from 1 to {LAST_VERSION}" in ended.err
@@ -164,7 +184,10 @@ def test_a_folder_past_64_bits_that_a_worker_refuses_is_shown_as_it_is(
     server: RedisServer, run: Run, steer: Steer
 ) -> None:
     refused = {"state": "refused", "reason": "folder", "message": "folder: got it"}
-    steer(surfaces={"home": surface()}, report=lambda: {"library": {"quality": {int("9" * 200): refused}}})
+    steer(
+        surfaces={"home": surface()},
+        report=lambda: {"library": {"quality": {int("9" * 200): refused}}},
+    )
     ended = run("models", "status")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == f"quality/{'9' * 200}  refused: folder: folder: got it  (w-1)\n"
@@ -173,9 +196,14 @@ def test_a_folder_past_64_bits_that_a_worker_refuses_is_shown_as_it_is(
 # What cannot be gone back to while a worker lives
 
 
-def test_where_no_other_version_is_there_a_rollback_says_which_is(server: RedisServer, run: Run, steer: Steer) -> None:
+def test_where_no_other_version_is_there_a_rollback_says_which_is(
+    server: RedisServer, run: Run, steer: Steer
+) -> None:
     have(steer, [4])
-    assert "home: quality: no version is available but 4, in force" in run("models", "rollback", "quality").err
+    assert (
+        "home: quality: no version is available but 4, in force"
+        in run("models", "rollback", "quality").err
+    )
 
 
 def test_where_all_others_are_higher_a_rollback_names_them(

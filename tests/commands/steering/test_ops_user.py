@@ -1,11 +1,13 @@
-"""Every command that steers, as the user `trimtab-ops` of deploy/acl-redis*.conf: nothing of it is denied."""
+"""Every command that steers, as the user `trimtab-ops` of deploy/acl-redis*.conf: nothing of it is
+denied.
+"""
 
 from collections.abc import Callable
 
 from tests.commands.running import Ended
 from tests.steering.conftest import RedisServer
 from tests.steering.test_acl import log, server, stopped_server, url
-from workers.steering import Steering
+from workers.steering import Follower
 
 __all__ = ["server", "stopped_server"]
 
@@ -28,7 +30,7 @@ COMMANDS = (
 
 
 def test_ops_do_all_that_they_do_and_nothing_is_denied(
-    server: RedisServer, run: Callable[..., Ended], steer: Callable[..., Steering]
+    server: RedisServer, run: Callable[..., Ended], steer: Callable[..., Follower]
 ) -> None:
     steer(redis_url=url(server, "trimtab-worker"))
     for words in COMMANDS:

@@ -1,4 +1,6 @@
-"""`trimtab weights wait` and `models activate --wait`: a worker that says nothing is not taken for one that agrees."""
+"""`trimtab weights wait` and `models activate --wait`: a worker that says nothing is not taken for
+one that agrees.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,12 +16,12 @@ from tests.docs.test_cli_schemas import check
 from tests.integration.harness import now_ms, until
 from tests.steering.conftest import RedisServer
 from workers.ranking.weights import Weights
-from workers.steering import Steering
+from workers.steering import Follower
 from workers.streaming.clients import Cluster
 from workers.streaming.topics import TopicPlan, create_topics
 
 Run = Callable[..., Ended]
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 HALF = Weights.of({"quality": 0.5, "engagement": 0.5}).version
 WAIT = ("weights", "wait", "home", "--version", HALF, "--timeout", "0")
 
@@ -55,28 +57,58 @@ def test_a_worker_without_a_status_is_waited_for_and_named_with_what_can_be_done
     for way in ("give --kafka", "--workers", "redis-cli ZREM workers:live ID"):
         assert way in ended.err
     said = found(ended)
-    assert (said["applied"], said["workers"], said["silent"], said["members"]) == (False, ["w-1"], ["w-2"], None)
+    assert (said["applied"], said["workers"], said["silent"], said["members"]) == (
+        False,
+        ["w-1"],
+        ["w-2"],
+        None,
+    )
 
     server.client.zrem("workers:live", "w-2")
     said = found(run(*WAIT, "--json"))
-    assert (said["applied"], said["workers"], said["behind"], said["silent"]) == (True, ["w-1"], {}, [])
+    assert (said["applied"], said["workers"], said["behind"], said["silent"]) == (
+        True,
+        ["w-1"],
+        {},
+        [],
+    )
 
 
-def test_as_many_workers_as_there_are_is_all_of_them(server: RedisServer, run: Run, steer: Steer) -> None:
+def test_as_many_workers_as_there_are_is_all_of_them(
+    server: RedisServer, run: Run, steer: Steer
+) -> None:
     for worker in ("w-1", "w-3"):
         steer(worker_id=worker, poll_seconds=60.0)
     crash(server, "w-2")
     ended = run(*WAIT, "--workers", "2")
     assert ended.code == 0
-    assert ended.out == (f"home: version {HALF} applied by all 2 workers (without a status and passed over: w-2)\n")
+    assert ended.out == (
+        f"home: version {HALF} applied by all 2 workers (without a status and passed over: w-2)\n"
+    )
     ended = run(*WAIT, "--workers", "3")
     assert ended.code == 1
-    assert "home: 2 live workers, expected at least 3; in workers:live without a status: w-2" in ended.err
+    assert (
+        "home: 2 live workers, expected at least 3; in workers:live without a status: w-2"
+        in ended.err
+    )
 
 
-def test_a_worker_behind_is_waited_for_whatever_number_is_given(server: RedisServer, run: Run, steer: Steer) -> None:
+def test_a_worker_behind_is_waited_for_whatever_number_is_given(
+    server: RedisServer, run: Run, steer: Steer
+) -> None:
     steer(worker_id="w-1", poll_seconds=60.0)
-    ended = run("weights", "wait", "home", "--version", "0" * 12, "--timeout", "0", "--workers", "1", "--json")
+    ended = run(
+        "weights",
+        "wait",
+        "home",
+        "--version",
+        "0" * 12,
+        "--timeout",
+        "0",
+        "--workers",
+        "1",
+        "--json",
+    )
     assert ended.code == 1
     assert f"is not applied by all 1 workers: w-1 at {HALF}" in ended.err
     assert (found(ended)["workers"], found(ended)["behind"]) == ([], {"w-1": HALF})
@@ -123,12 +155,20 @@ def test_kafka_knows_who_is_cut_off_and_who_has_crashed(
         assert ended.code == 1
         assert "in the group without a status in this Redis: w-2 at 127.0.0.1" in ended.err
         said = found(ended)
-        assert (said["silent"], said["members"], said["members_without_status"]) == (["w-2"], ["w-2"], ["w-2"])
+        assert (said["silent"], said["members"], said["members_without_status"]) == (
+            ["w-2"],
+            ["w-2"],
+            ["w-2"],
+        )
         # The workers that are heard from name the group; one that is given is asked too.
         assert run(*WAIT, "--kafka", kafka, "--group", "nobodys").code == 1
     with member(kafka, group, group, "w-1"):
         ended = run(*WAIT, "--json", TRIMTAB_KAFKA=kafka)
-        assert (ended.code, found(ended)["silent"], found(ended)["members"]) == (0, ["w-2"], ["w-1"])
+        assert (ended.code, found(ended)["silent"], found(ended)["members"]) == (
+            0,
+            ["w-2"],
+            ["w-1"],
+        )
 
 
 def test_a_kafka_that_does_not_answer_leaves_it_to_what_redis_knows(

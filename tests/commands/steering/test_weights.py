@@ -15,11 +15,11 @@ from tests.integration.harness import until
 from tests.steering.conftest import Events, RedisServer
 from workers.commands.desk import open_surface
 from workers.ranking.weights import Weights
-from workers.steering import Steering
-from workers.steering.desk import Change, ChangedMeanwhile
+from workers.steering import Follower
+from workers.steering.editor import Change, ChangedMeanwhile
 
 Run = Callable[..., Ended]
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 HALF = {"quality": 0.5, "engagement": 0.5}
 
 
@@ -54,7 +54,9 @@ def test_what_is_not_named_stays_as_it_is_in_force(server: RedisServer, run: Run
     assert in_redis(server) == {"quality": "0.1", "engagement": "0.9"}
 
 
-def test_what_is_not_named_stays_as_it_was_where_redis_holds_what_workers_refuse(server: RedisServer, run: Run) -> None:
+def test_what_is_not_named_stays_as_it_was_where_redis_holds_what_workers_refuse(
+    server: RedisServer, run: Run
+) -> None:
     run("weights", "set", "home", "quality=0.1", "engagement=0.2", "--reason", "x")
     server.set("home", engagement="much")
     run("weights", "set", "home", "quality=0.3", "--reason", "x")
@@ -88,11 +90,16 @@ def test_the_same_set_again_is_no_change(server: RedisServer, run: Run) -> None:
     assert len(entries(run)) == 1
 
 
-def test_a_set_that_expects_another_revision_or_version_is_not_written(server: RedisServer, run: Run) -> None:
+def test_a_set_that_expects_another_revision_or_version_is_not_written(
+    server: RedisServer, run: Run
+) -> None:
     run("weights", "set", "home", "quality=0.6", "--reason", "x")
     version = Weights.of({"quality": 0.6, "engagement": 0.5}).version
     for right in ("1", version):
-        assert run("weights", "set", "home", "quality=0.6", "--reason", "x", "--expect", right).code == 0
+        assert (
+            run("weights", "set", "home", "quality=0.6", "--reason", "x", "--expect", right).code
+            == 0
+        )
     for wrong in ("0", "2", "0" * 12):
         ended = run("weights", "set", "home", "quality=0.7", "--reason", "x", "--expect", wrong)
         assert ended.code == 1
@@ -117,7 +124,9 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told_by_whom(
             together.wait(15.0)
             try:
                 wanted = Weights.of({"quality": quality, "engagement": 0.5})
-                ended[actor] = opened.desk.write(view, [Change(view.weights, wanted)], actor, "mine")
+                ended[actor] = opened.desk.write(
+                    view, [Change(view.weights, wanted)], actor, "mine"
+                )
             except ChangedMeanwhile as changed:
                 ended[actor] = changed
 
@@ -130,7 +139,9 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told_by_whom(
     (loser,) = {"ben", "cleo"} - {winner}
     written = in_redis(server)["quality"]
     assert written == {"ben": "0.1", "cleo": "0.9"}[winner]
-    assert f"changed meanwhile by {winner}, revision 2 (mine): quality 0.5 -> {written}" in str(ended[loser])
+    assert f"changed meanwhile by {winner}, revision 2 (mine): quality 0.5 -> {written}" in str(
+        ended[loser]
+    )
     assert [entry["actor"] for entry in entries(run)] == ["ana", winner]
 
 
@@ -146,7 +157,9 @@ def test_a_change_to_an_arm_meanwhile_disturbs_no_change_to_the_surface(
         assert opened.desk.write(view, [Change(view.weights, Weights.of(HALF))], "ben", "") == 3
 
 
-def test_a_change_made_by_hand_is_recorded_before_the_next_one_of_the_tools(server: RedisServer, run: Run) -> None:
+def test_a_change_made_by_hand_is_recorded_before_the_next_one_of_the_tools(
+    server: RedisServer, run: Run
+) -> None:
     server.set("home", quality=0.9, engagement=0.1)
     run("weights", "set", "home", "quality=0.8", "--reason", "x")
     first, second = entries(run)
@@ -160,7 +173,9 @@ def test_unset_writes_the_defaults_out(server: RedisServer, run: Run) -> None:
     assert in_redis(server) == {"quality": "0.5", "engagement": "0.5"}
 
 
-def test_a_rollback_goes_to_the_set_before_and_a_second_one_back(server: RedisServer, run: Run) -> None:
+def test_a_rollback_goes_to_the_set_before_and_a_second_one_back(
+    server: RedisServer, run: Run
+) -> None:
     for quality in (0.1, 0.2, 0.3):
         run("weights", "set", "home", f"quality={quality}", "--reason", "x")
     run("weights", "rollback", "home")
@@ -175,13 +190,17 @@ def test_a_rollback_goes_to_the_set_before_and_a_second_one_back(server: RedisSe
     assert [entry["reason"] for entry in entries(run)][3:] == ["rollback"] * 4
 
 
-def test_the_rollback_of_the_first_change_goes_to_the_defaults(server: RedisServer, run: Run) -> None:
+def test_the_rollback_of_the_first_change_goes_to_the_defaults(
+    server: RedisServer, run: Run
+) -> None:
     run("weights", "set", "home", "quality=0.1", "--reason", "x")
     run("weights", "rollback", "home")
     assert in_redis(server) == {"quality": "0.5", "engagement": "0.5"}
 
 
-def test_a_rollback_over_what_workers_refuse_writes_what_they_stand_on(server: RedisServer, run: Run) -> None:
+def test_a_rollback_over_what_workers_refuse_writes_what_they_stand_on(
+    server: RedisServer, run: Run
+) -> None:
     run("weights", "set", "home", "quality=0.1", "--reason", "x")
     run("weights", "set", "home", "quality=0.2", "--reason", "x")
     server.set("home", quality="much")
@@ -192,7 +211,9 @@ def test_a_rollback_over_what_workers_refuse_writes_what_they_stand_on(server: R
     assert in_redis(server)["quality"] == "0.2"
 
 
-def test_a_rollback_to_what_is_not_kept_or_was_refused_is_refused(server: RedisServer, run: Run) -> None:
+def test_a_rollback_to_what_is_not_kept_or_was_refused_is_refused(
+    server: RedisServer, run: Run
+) -> None:
     server.set("home", quality="much")
     run("weights", "set", "home", "quality=0.2", "--reason", "x")
     assert "revision 1: quality: got 'much'" in run("weights", "rollback", "home", "1").err
@@ -201,7 +222,9 @@ def test_a_rollback_to_what_is_not_kept_or_was_refused_is_refused(server: RedisS
     assert "got '7', expected a version, a revision (kept are 1 to 2)" in missing.err
 
 
-def test_diff_compares_revisions_versions_what_is_in_force_and_the_default(server: RedisServer, run: Run) -> None:
+def test_diff_compares_revisions_versions_what_is_in_force_and_the_default(
+    server: RedisServer, run: Run
+) -> None:
     run("weights", "set", "home", "quality=0.25", "--reason", "x")
     run("weights", "set", "home", "quality=0.75", "--reason", "x")
     found = json.loads(run("weights", "diff", "home", "1", "now", "--json").out)
@@ -243,12 +266,26 @@ def test_show_says_what_workers_refuse(server: RedisServer, run: Run) -> None:
     assert found["recorded"] is False
 
 
-def test_wait_returns_once_every_worker_has_the_set(server: RedisServer, run: Run, steer: Steer) -> None:
+def test_wait_returns_once_every_worker_has_the_set(
+    server: RedisServer, run: Run, steer: Steer
+) -> None:
     for number in range(4):
         steer(worker_id=f"w-{number}")
-    run("weights", "wait", "home", "--version", Weights.of(HALF).version, "--workers", "4", "--timeout", "15")
+    run(
+        "weights",
+        "wait",
+        "home",
+        "--version",
+        Weights.of(HALF).version,
+        "--workers",
+        "4",
+        "--timeout",
+        "15",
+    )
     for number in range(20):
-        changed = json.loads(run("weights", "set", "home", f"quality={number / 100}", "--reason", "x", "--json").out)
+        changed = json.loads(
+            run("weights", "set", "home", f"quality={number / 100}", "--reason", "x", "--json").out
+        )
         version = changed["after"]["version"]
         assert run("weights", "wait", "home", "--version", version, "--timeout", "15").code == 0
         assert shown(run)["workers"] == dict.fromkeys(("w-0", "w-1", "w-2", "w-3"), version)
@@ -260,7 +297,9 @@ def test_wait_names_who_does_not_have_the_set(server: RedisServer, run: Run, ste
     ended = run("weights", "wait", "home", "--version", "0" * 12, "--timeout", "0")
     assert ended.code == 1
     assert f"not applied by all 1 workers: w-1 at {Weights.of(HALF).version}" in ended.err
-    ended = run("weights", "wait", "home", "--version", "0" * 12, "--timeout", "0", "--workers", "2")
+    ended = run(
+        "weights", "wait", "home", "--version", "0" * 12, "--timeout", "0", "--workers", "2"
+    )
     assert "1 live workers, expected at least 2" in ended.err
 
 
@@ -274,7 +313,17 @@ def test_watch_prints_changes_as_they_come_those_by_hand_too(
 ) -> None:
     run("weights", "set", "home", "quality=0.1", "--reason", "before")
     steer()
-    command = [sys.executable, "-m", "workers.cli", "weights", "watch", "home", "--count", "2", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "workers.cli",
+        "weights",
+        "watch",
+        "home",
+        "--count",
+        "2",
+        "--json",
+    ]
     places = [f"--redis={server.url}", f"--surfaces={surfaces}"]
     with subprocess.Popen([*command, *places], stdout=subprocess.PIPE, text=True) as watching:
         until(lambda: any("xread" in one["cmd"] for one in server.client.client_list()))
@@ -285,7 +334,9 @@ def test_watch_prints_changes_as_they_come_those_by_hand_too(
     assert [entry["actor"] for entry in json_lines(said)] == ["unknown", "ana"]
 
 
-def test_a_redis_that_is_gone_is_said_and_no_password_is(stopped_server: RedisServer, run: Run) -> None:
+def test_a_redis_that_is_gone_is_said_and_no_password_is(
+    stopped_server: RedisServer, run: Run
+) -> None:
     url = stopped_server.url.replace("//", "//ana:secret@")
     ended = run("weights", "show", TRIMTAB_REDIS=url)
     assert ended.code == 1
@@ -293,8 +344,17 @@ def test_a_redis_that_is_gone_is_said_and_no_password_is(stopped_server: RedisSe
     assert "secret" not in ended.err
 
 
-def test_an_unknown_surface_is_named_with_those_that_there_are(server: RedisServer, run: Run) -> None:
-    for words in (("show",), ("history",), ("unset",), ("rollback",), ("wait",), ("diff", "1", "2")):
+def test_an_unknown_surface_is_named_with_those_that_there_are(
+    server: RedisServer, run: Run
+) -> None:
+    for words in (
+        ("show",),
+        ("history",),
+        ("unset",),
+        ("rollback",),
+        ("wait",),
+        ("diff", "1", "2"),
+    ):
         ended = run("weights", words[0], "nowhere", *words[1:])
         assert ended.code == 2
         assert "surface: got 'nowhere', expected one of: home, search" in ended.err

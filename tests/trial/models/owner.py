@@ -27,8 +27,9 @@ _COMMANDS = {Kind.ACTIVATED: "activate", Kind.ROLLED_BACK: "rollback", Kind.LATE
 class Made(NamedTuple):
     """A swap that was made; moments in ns since the epoch.
 
-    `began`: before that, no worker can have heard of it. `complete`: the manifest was copied, or the pin or the weight
-    was in Redis. `known`: all workers had said that they score so, or refuse. `told`: the version that a command named.
+    `began`: before that, no worker can have heard of it. `complete`: the manifest was copied, or
+    the pin or the weight was in Redis. `known`: all workers had said that they score so, or refuse.
+    `told`: the version that a command named.
     """
 
     swap: Swap
@@ -50,7 +51,9 @@ class Owner:
 
     def weigh(self) -> None:
         """Weights for the objectives that are there from the start."""
-        self.client.hset(self._weights, mapping={objective: WEIGHTS[objective] for objective in OBJECTIVES})
+        self.client.hset(
+            self._weights, mapping={objective: WEIGHTS[objective] for objective in OBJECTIVES}
+        )
 
     def make(self, swap: Swap) -> Made:
         """Make a swap; returns once all workers say what has come of it."""
@@ -69,7 +72,9 @@ class Owner:
         """By objective and version, why each worker refuses it, as `trimtab models status` tells."""
         (document,) = self._trimtab("models", "status")
         return {
-            (found["objective"], found["version"]): [one["reason"] for one in found["workers"].values()]
+            (found["objective"], found["version"]): [
+                one["reason"] for one in found["workers"].values()
+            ]
             for found in document["versions"]
         }
 
@@ -81,14 +86,18 @@ class Owner:
         began, complete = self._copy(swap)
         if swap.kind in REASONS:
             self.statuses.wait_until(
-                lambda: self.statuses.states(swap.objective, swap.version) == ["refused"] * self.workers
+                lambda: (
+                    self.statuses.states(swap.objective, swap.version) == ["refused"] * self.workers
+                )
             )
         else:
             self._wait_until_scored(swap)
         return Made(swap, began, complete, time.time_ns(), swap.version)
 
     def _copy(self, swap: Swap) -> tuple[int, int]:
-        """Copy a folder whose manifest comes last; the moments before and after the copy of the manifest (ns)."""
+        """Copy a folder whose manifest comes last; the moments before and after the copy of the
+        manifest (ns).
+        """
         source = build_version(self.place.folder / "staged", swap)
         target = self.place.models / swap.objective / str(swap.version)
         target.mkdir(parents=True)
@@ -102,7 +111,9 @@ class Owner:
         """A model first; and once all workers have it, a weight."""
         self._copy(swap)
         self.statuses.wait_until(lambda: self._have(swap))
-        return self._weight(swap, lambda: self.client.hset(self._weights, swap.objective, WEIGHTS[swap.objective]))
+        return self._weight(
+            swap, lambda: self.client.hset(self._weights, swap.objective, WEIGHTS[swap.objective])
+        )
 
     def _have(self, swap: Swap) -> bool:
         states = self.statuses.states(swap.objective, swap.version)
@@ -116,8 +127,19 @@ class Owner:
         return Made(swap, began, complete, time.time_ns(), swap.version)
 
     def _command(self, swap: Swap) -> Made:
-        versions = {Kind.ACTIVATED: [str(swap.version)], Kind.ROLLED_BACK: [], Kind.LATEST: ["latest"]}
-        words = ["models", _COMMANDS[swap.kind], swap.objective, *versions[swap.kind], "--wait", str(_WAIT_SECONDS)]
+        versions = {
+            Kind.ACTIVATED: [str(swap.version)],
+            Kind.ROLLED_BACK: [],
+            Kind.LATEST: ["latest"],
+        }
+        words = [
+            "models",
+            _COMMANDS[swap.kind],
+            swap.objective,
+            *versions[swap.kind],
+            "--wait",
+            str(_WAIT_SECONDS),
+        ]
         (said,) = self._trimtab(*words)
         known, pinned = time.time_ns(), self._pinned_at(said["revision"])
         told = swap.version if said["version"] == "latest" else int(said["version"])
@@ -131,7 +153,10 @@ class Owner:
 
     def _wait_until_scored(self, swap: Swap) -> None:
         self.statuses.wait_until(
-            lambda: [one.get(swap.objective, 0) for one in self.statuses.models()] == [swap.version] * self.workers
+            lambda: (
+                [one.get(swap.objective, 0) for one in self.statuses.models()]
+                == [swap.version] * self.workers
+            )
         )
 
     def _trimtab(self, *words: str) -> list[dict[str, Any]]:

@@ -15,7 +15,9 @@ _PAUSES = 0.3, 1.3
 
 
 class Kind(StrEnum):
-    """What is done to an objective's models; the bad ones say what is wrong with the version that is copied."""
+    """What is done to an objective's models; the bad ones say what is wrong with the version that
+    is copied.
+    """
 
     COPIED = "copied"
     ACTIVATED = "activated"
@@ -41,9 +43,11 @@ REASONS = {
 
 
 class Swap(NamedTuple):
-    """One swap: `pause` seconds after the last, with `gap` seconds between a copied file and its manifest.
+    """One swap: `pause` seconds after the last, with `gap` seconds between a copied file and its
+    manifest.
 
-    `version` is what is to score next; of a bad one, what must not; 0 where the objective is removed.
+    `version` is what is to score next; of a bad one, what must not; 0 where the objective is
+    removed.
     """
 
     kind: Kind
@@ -55,7 +59,9 @@ class Swap(NamedTuple):
 
 @dataclass
 class _Shelf:
-    """An objective's versions so far: those that verify, those that were pinned in turn, and the last number."""
+    """An objective's versions so far: those that verify, those that were pinned in turn, and the
+    last number.
+    """
 
     good: list[int] = field(default_factory=lambda: [1])
     pinned: list[int] = field(default_factory=list)
@@ -71,7 +77,9 @@ class _Shelf:
         return self.last
 
     def activate(self, draw: random.Random) -> int:
-        """One that is neither the highest nor the lowest: so each rollback has where to go, and each is a swap."""
+        """One that is neither the highest nor the lowest: so each rollback has where to go, and
+        each is a swap.
+        """
         self.pinned.append(draw.choice(self.good[1:-1]))
         return self.pinned[-1]
 
@@ -79,15 +87,18 @@ class _Shelf:
         """To what was pinned before, else to the next lower one."""
         now = self.pinned[-1]
         lower = [version for version in self.good if version < now]
-        self.pinned.append(next((version for version in reversed(self.pinned) if version != now), lower[-1]))
+        self.pinned.append(
+            next((version for version in reversed(self.pinned) if version != now), lower[-1])
+        )
         return self.pinned[-1]
 
 
 def plan(copies: int, trips: int, seed: int) -> list[Swap]:
-    """So many good copies, each kind of bad one, and so many trips: an older version pinned, rolled back, latest again.
+    """So many good copies, each kind of bad one, and so many trips: an older version pinned, rolled
+    back, latest again.
 
-    Copies and trips come to both objectives in turn, and two copies to each before anything else. In the middle third
-    there is one objective more.
+    Copies and trips come to both objectives in turn, and two copies to each before anything else.
+    In the middle third there is one objective more.
     """
     draw = random.Random(seed)
     others = [Kind.COPIED] * (copies - _ALTERNATING_FIRST) + [*REASONS] + [Kind.ACTIVATED] * trips
@@ -107,7 +118,11 @@ def _swaps(kinds: list[Kind], draw: random.Random) -> Iterator[Swap]:
 
 
 def _steps(
-    kind: Kind, shelves: dict[str, _Shelf], copying: Iterator[str], travelling: Iterator[str], draw: random.Random
+    kind: Kind,
+    shelves: dict[str, _Shelf],
+    copying: Iterator[str],
+    travelling: Iterator[str],
+    draw: random.Random,
 ) -> Iterator[tuple[Kind, str, int]]:
     match kind:
         case Kind.ADDED | Kind.REMOVED:

@@ -1,4 +1,6 @@
-"""The report on swaps of models: what was swapped, what was counted, and each figure beside its goal."""
+"""The report on swaps of models: what was swapped, what was counted, and each figure beside its
+goal.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -30,8 +32,8 @@ class Limits(Scene):
 class Silence:
     """The longest time without a feed, in ms.
 
-    `gap` is between two feeds of the whole stream, `wait` that of one worker while a request was there to be ranked;
-    `paused`: how late a process woke that only sleeps, in either.
+    `gap` is between two feeds of the whole stream, `wait` that of one worker while a request was
+    there to be ranked; `paused`: how late a process woke that only sleeps, in either.
     """
 
     gap: float
@@ -44,16 +46,19 @@ class Silence:
         return max(self.gap, self.wait)
 
     def is_explained_by_a_swap(self, elsewhere: float) -> bool:
-        """Whether it is over the goal, the machine's pause left out, and longer than the longest without a swap."""
+        """Whether it is over the goal, the machine's pause left out, and longer than the longest
+        without a swap.
+        """
         return self.longest - self.paused > GAP_MS and self.longest > elsewhere
 
 
 @dataclass(frozen=True)
 class SwapSeen:
-    """What came of one swap, in ms from when it was complete; nothing of a bad one but when all workers refused it.
+    """What came of one swap, in ms from when it was complete; nothing of a bad one but when all
+    workers refused it.
 
-    `scored`: each partition's first feed by the new version; `old`: each one's last feed before it. `both`: for how
-    long feeds were ranked by both versions. `known`: until all workers said so.
+    `scored`: each partition's first feed by the new version; `old`: each one's last feed before it.
+    `both`: for how long feeds were ranked by both versions. `known`: until all workers said so.
     """
 
     kind: Kind
@@ -73,7 +78,8 @@ class SwapSeen:
 
 @dataclass(frozen=True)
 class Report:
-    """`load` is the machine's load before and after (1 min); `misnamed`: commands that named another version.
+    """`load` is the machine's load before and after (1 min); `misnamed`: commands that named
+    another version.
 
     `calm` is before all swaps, `apart` between them.
     """
@@ -129,7 +135,9 @@ class Report:
         yield from counted_lines(self.requests, self.feeds, self.wrong)
 
     def _head(self) -> Iterator[str]:
-        yield from self.limits.lines(self.machine, self.load, self.seconds, "workers and the broker say")
+        yield from self.limits.lines(
+            self.machine, self.load, self.seconds, "workers and the broker say"
+        )
         if self.partitions_moved:
             yield "moved    partitions went from one worker to another: times are of partitions, not of workers"
 
@@ -186,7 +194,12 @@ def _told(silence: Silence) -> str:
 
 def _worst(silences: Iterable[Silence]) -> Silence:
     found = list(silences)
-    return Silence(*(max((getattr(one, name) for one in found), default=0.0) for name in ("gap", "wait", "paused")))
+    return Silence(
+        *(
+            max((getattr(one, name) for one in found), default=0.0)
+            for name in ("gap", "wait", "paused")
+        )
+    )
 
 
 def _over(groups: Iterable[Iterable[float]]) -> Times:

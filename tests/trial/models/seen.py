@@ -18,17 +18,23 @@ _ALL = (*OBJECTIVES, ADDED)
 
 
 class Followed(NamedTuple):
-    """How many feeds were scored by a version out of turn, and how each partition turned to each good swap."""
+    """How many feeds were scored by a version out of turn, and how each partition turned to each
+    good swap.
+    """
 
     astray: int
     turns: Mapping[Made, Sequence[Turn]]
 
 
 def follow(feeds: Feeds, made: Sequence[Made]) -> Followed:
-    """Hold every feed against the eras of every objective; a feed that is out of turn in several counts once."""
+    """Hold every feed against the eras of every objective; a feed that is out of turn in several
+    counts once.
+    """
     astray, found = set[int](), dict[Made, list[Turn]]()
     for objective in _ALL:
-        swaps = [one for one in made if one.swap.objective == objective and one.swap.kind not in REASONS]
+        swaps = [
+            one for one in made if one.swap.objective == objective and one.swap.kind not in REASONS
+        ]
         eras = judge.eras_of(objective, made)
         for own in feeds.values():
             places = judge.eras_in_order(own, objective, eras)
@@ -40,7 +46,9 @@ def follow(feeds: Feeds, made: Sequence[Made]) -> Followed:
 
 
 class Silences(NamedTuple):
-    """Where no feed came: in the whole stream, and of a partition that had requests; and when a sleeper woke."""
+    """Where no feed came: in the whole stream, and of a partition that had requests; and when a
+    sleeper woke.
+    """
 
     gaps: Sequence[Gap]
     waits: Sequence[Gap]
@@ -50,7 +58,11 @@ class Silences(NamedTuple):
     def of(cls, feeds: Feeds, sent: Sequence[int], wakings: Sequence[Waking]) -> "Silences":
         """Those of some feeds."""
         every = [feed for own in feeds.values() for feed in own]
-        return cls(judge.gaps(every), [gap for own in feeds.values() for gap in judge.waits(own, sent)], wakings)
+        return cls(
+            judge.gaps(every),
+            [gap for own in feeds.values() for gap in judge.waits(own, sent)],
+            wakings,
+        )
 
     def within(self, span: Span, apart_from: Sequence[Span] = ()) -> Silence:
         """The longest that meet a span, and none of some others."""
@@ -60,7 +72,9 @@ class Silences(NamedTuple):
 
 
 def spans_of(made: Sequence[Made], followed: Followed) -> list[Span]:
-    """From before each swap to the first feed under it on the last partition; of a bad one, until all refused it."""
+    """From before each swap to the first feed under it on the last partition; of a bad one, until
+    all refused it.
+    """
     return [_span(one, followed.turns.get(one, ())) for one in made]
 
 

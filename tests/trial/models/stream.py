@@ -10,9 +10,11 @@ from workers.streaming.records import Fetched
 
 
 class FeedScored(NamedTuple):
-    """A feed: its request, where it lies, when the broker appended it and when it was ranked (ms), and by what.
+    """A feed: its request, where it lies, when the broker appended it and when it was ranked (ms),
+    and by what.
 
-    `scores` of each objective are in the order in which the candidates were sent; none where the record is not sound.
+    `scores` of each objective are in the order in which the candidates were sent; none where the
+    record is not sound.
     """
 
     request: int
@@ -41,9 +43,13 @@ def see_scored(message: Fetched, candidates: int) -> FeedScored:
 
 
 def _is_weighted(feed: Mapping[str, Any]) -> bool:
-    """Whether a feed names one version of each objective that has a weight, and all weights are the owner's."""
+    """Whether a feed names one version of each objective that has a weight, and all weights are the
+    owner's.
+    """
     weights: Mapping[str, float] = feed["weights"]["values"]
-    return list(feed["models"]) == list(weights) and all(WEIGHTS[one] == weights[one] for one in weights)
+    return list(feed["models"]) == list(weights) and all(
+        WEIGHTS[one] == weights[one] for one in weights
+    )
 
 
 def _scores(feed: Mapping[str, Any], objective: str) -> list[float]:

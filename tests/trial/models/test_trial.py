@@ -1,4 +1,6 @@
-"""The trial of models judges what it says: a small one on the real stack, of which only the counts are asserted."""
+"""The trial of models judges what it says: a small one on the real stack, of which only the counts
+are asserted.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -23,7 +25,15 @@ from workers.scoring.refusal import ModelRefused
 from workers.scoring.verify import verify
 
 SMALL = Limits(
-    seed=3, copies=4, trips=1, workers=2, rate=50, candidates=10, events=2, calm_seconds=1, warm_up_seconds=1
+    seed=3,
+    copies=4,
+    trips=1,
+    workers=2,
+    rate=50,
+    candidates=10,
+    events=2,
+    calm_seconds=1,
+    warm_up_seconds=1,
 )
 
 
@@ -51,7 +61,14 @@ def test_a_page_has_every_line(report: Report) -> None:
     assert report.machine.cpu in page
     assert "seed 3" in page
     assert page.count("goal") == 3
-    for named in (*Kind, "12 in ", "folders copied", "both at work", "calm before", "around bad models"):
+    for named in (
+        *Kind,
+        "12 in ",
+        "folders copied",
+        "both at work",
+        "calm before",
+        "around bad models",
+    ):
         assert named in page
     for count in report.wrong:
         assert f"  0 {count}" in page
@@ -71,8 +88,12 @@ def test_the_same_seed_plans_the_same_swaps_and_every_pin_is_one() -> None:
             Kind.LATEST: 2,
         }
         for objective in OBJECTIVES:
-            scoring = [s.version for s in swaps if s.objective == objective and s.kind not in REASONS]
-            assert all(before != after for before, after in zip([1, *scoring], scoring, strict=False))
+            scoring = [
+                s.version for s in swaps if s.objective == objective and s.kind not in REASONS
+            ]
+            assert all(
+                before != after for before, after in zip([1, *scoring], scoring, strict=False)
+            )
 
 
 @pytest.mark.parametrize("kind", REASONS)
@@ -150,7 +171,9 @@ def test_a_score_that_is_not_the_models_is_found(tmp_path: Path) -> None:
 
     def scored(shift: float) -> FeedScored:
         rows = [load.rows()[load.row(7, place)] for place in range(2)]
-        return feed(7, 5, 1)._replace(models={"quality": 1}, scores={"quality": [model.score(r) + shift for r in rows]})
+        return feed(7, 5, 1)._replace(
+            models={"quality": 1}, scores={"quality": [model.score(r) + shift for r in rows]}
+        )
 
     assert count_misscored([scored(0.0)], load, lambda objective, version: model) == 0
     assert count_misscored([scored(0.0), scored(1e-4)], load, lambda objective, version: model) == 1

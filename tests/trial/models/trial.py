@@ -31,7 +31,9 @@ _LAST_SECONDS = 1.0
 
 
 class Acts(NamedTuple):
-    """What was done: the swaps, the calm before, and what the workers said of bad versions in the end."""
+    """What was done: the swaps, the calm before, and what the workers said of bad versions in the
+    end.
+    """
 
     made: list[Made]
     calm: Span
@@ -47,10 +49,14 @@ def run_models_trial(rig: Rig, limits: Limits, say: Say) -> Report:
     """Try it on servers that are up; `say` is told what is being done."""
     began, load_before = time.monotonic(), os.getloadavg()[0]
     # The oracle clips this feature, as the surfaces of the other tests on the real stack do.
-    bounded = SURFACES.replace("[feature_sets.wide]", "[feature_sets.wide]\nbounds = { f0 = [-1.0, 1.0] }")
+    bounded = SURFACES.replace(
+        "[feature_sets.wide]", "[feature_sets.wide]\nbounds = { f0 = [-1.0, 1.0] }"
+    )
     (rig.folder / SURFACES_FILE).write_text(bounded)
     lane, see = rig.lane(), partial(see_scored, candidates=limits.candidates)
-    seen = play(lane, limits, see, _owner(lane, limits, say), lambda owner: _act(owner, limits, say))
+    seen = play(
+        lane, limits, see, _owner(lane, limits, say), lambda owner: _act(owner, limits, say)
+    )
     say(f"{len(seen.feeds):,} feeds to be judged")
     return _judged(rig, limits, seen, (load_before, os.getloadavg()[0]), time.monotonic() - began)
 
@@ -79,7 +85,9 @@ def _act(owner: Owner, limits: Limits, say: Say) -> Acts:
     return Acts(made, calm, swapping, owner.refusals(), owner.statuses.owners() != owners)
 
 
-def _judged(rig: Rig, limits: Limits, seen: _Seen, loads: tuple[float, float], seconds: float) -> Report:
+def _judged(
+    rig: Rig, limits: Limits, seen: _Seen, loads: tuple[float, float], seconds: float
+) -> Report:
     acts, feeds = seen.acts, judge.by_partition(seen.feeds)
     lost, doubled = lost_and_doubled(len(seen.sent), (feed.request for feed in seen.feeds))
     followed, silences = follow(feeds, acts.made), Silences.of(feeds, seen.sent, seen.wakings)
@@ -95,7 +103,9 @@ def _judged(rig: Rig, limits: Limits, seen: _Seen, loads: tuple[float, float], s
         doubled=doubled,
         unsound=sum(not feed.sound for feed in seen.feeds),
         astray=followed.astray,
-        misscored=judge.count_misscored(_by_good(seen), limits.load, Oracle(rig.folder / "models").model),
+        misscored=judge.count_misscored(
+            _by_good(seen), limits.load, Oracle(rig.folder / "models").model
+        ),
         unrefused=judge.unrefused(acts.made, acts.refusals, limits.workers),
         misnamed=sum(one.told != one.swap.version for one in acts.made),
         partitions_moved=acts.partitions_moved,
@@ -107,5 +117,7 @@ def _judged(rig: Rig, limits: Limits, seen: _Seen, loads: tuple[float, float], s
 
 def _by_good(seen: _Seen) -> Iterator[FeedScored]:
     """The feeds by no bad version: those by one are astray, and its file gives no score."""
-    bad = {(one.swap.objective, one.swap.version) for one in seen.acts.made if one.swap.kind in REASONS}
+    bad = {
+        (one.swap.objective, one.swap.version) for one in seen.acts.made if one.swap.kind in REASONS
+    }
     return (feed for feed in seen.feeds if not bad & feed.models.items())

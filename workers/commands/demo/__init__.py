@@ -13,12 +13,31 @@ from workers.settings import ConfigurationError
 
 
 @click.command(epilog=example("trimtab demo", "trimtab demo --keep", "trimtab demo --stop"))
-@click.option("--keep", is_flag=True, help="Leave the stack, the worker and a stream running, and say what to try.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Leave the stack, the worker and a stream running, and say what to try.",
+)
 @click.option("--stop", is_flag=True, help="End what --keep has left running.")
-@click.option("--requests", type=click.IntRange(10), default=1000, show_default=True, help="Requests to send at least.")
-@click.option("--seed", type=int, default=7, show_default=True, help="Draws the posts and the requests.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, and the story to standard error.")
-@click.option("--be-the-stream", metavar="BOOTSTRAP", hidden=True, help="What --keep starts for its stream.")
+@click.option(
+    "--requests",
+    type=click.IntRange(10),
+    default=1000,
+    show_default=True,
+    help="Requests to send at least.",
+)
+@click.option(
+    "--seed", type=int, default=7, show_default=True, help="Draws the posts and the requests."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the outcome as JSON, and the story to standard error.",
+)
+@click.option(
+    "--be-the-stream", metavar="BOOTSTRAP", hidden=True, help="What --keep starts for its stream."
+)
 @settings("home", "cache")
 def demo(
     keep: bool,
@@ -30,10 +49,12 @@ def demo(
     home: str,
     cache: str,
 ) -> None:
-    """Real posts become ranked feeds on a real Kafka; in mid-stream weights are turned, and a model is swapped.
+    """Real posts become ranked feeds on a real Kafka; in mid-stream weights are turned, and a model
+    is swapped.
 
-    Starts a Kafka, a Redis and a worker of its own, sends requests of 50 posts each, and counts what was lost, doubled
-    or torn: exit code 0 where those are all 0 and all of it was shown. Nothing is left running.
+    Starts a Kafka, a Redis and a worker of its own, sends requests of 50 posts each, and counts
+    what was lost, doubled or torn: exit code 0 where those are all 0 and all of it was shown.
+    Nothing is left running.
     """
     narrator = Narrator(beside=as_json)
     stage = Stage(Path(home).expanduser(), Path(cache).expanduser(), narrator.note)

@@ -1,7 +1,8 @@
 """What became of the requests that were sent, judged from the feeds alone. Pure.
 
-Lost: a request without a feed. Doubled: a request with more than one. Torn: a feed that no single, whole set of
-weights explains, nor one version of each objective's model, or that is not what its own numbers say.
+Lost: a request without a feed. Doubled: a request with more than one. Torn: a feed that no single,
+whole set of weights explains, nor one version of each objective's model, or that is not what its
+own numbers say.
 """
 
 from collections import Counter
@@ -19,15 +20,17 @@ InForce = Mapping[str, Sequence[Weights]]
 """Arm to the sets of weights that were in force for it."""
 
 InUse = Mapping[str, Mapping[int, Mapping[str, float]]]
-"""Objective to the versions of its model that may have been in force, and to what each gives each post."""
+"""Objective to the versions of its model that may have been in force, and to what each gives each
+post.
+"""
 
 
 @dataclass(frozen=True)
 class Audit:
     """`lost`, `doubled` and `partial` hold request ids, `torn` request id and reason.
 
-    `under` counts feeds by arm and weights version, `by` by objective and the version of its model. A partial feed
-    lacks posts, which came too late or were refused.
+    `under` counts feeds by arm and weights version, `by` by objective and the version of its model.
+    A partial feed lacks posts, which came too late or were refused.
     """
 
     requests: int
@@ -46,7 +49,9 @@ class Audit:
 
 
 def audit(sent: Sent, feeds: Iterable[Feed], written: InForce, models: InUse) -> Audit:
-    """Hold every feed against the requests that were sent, the sets of weights of its arm, and the models."""
+    """Hold every feed against the requests that were sent, the sets of weights of its arm, and the
+    models.
+    """
     seen: Counter[str] = Counter()
     under: Counter[tuple[str, str]] = Counter()
     by: Counter[tuple[str, int]] = Counter()
@@ -92,7 +97,9 @@ def tear(feed: Feed, posts: Collection[str], written: InForce, models: InUse) ->
 
 
 def _misscored(feed: Feed, models: InUse) -> str | None:
-    """Why no one version of each objective explains the scores, or None where the versions do that it names."""
+    """Why no one version of each objective explains the scores, or None where the versions do that
+    it names.
+    """
     if list(feed.models) != list(feed.weights.values):
         return f"its models are of {', '.join(feed.models)}, its weights of {', '.join(feed.weights.values)}"
     for place, (objective, version) in enumerate(feed.models.items()):
@@ -105,7 +112,9 @@ def _misscored(feed: Feed, models: InUse) -> str | None:
 
 
 def _sum(weights: Weights, item: FeedItem) -> float:
-    """Bit for bit as a worker sums: in float64, one objective after the other, then the adjustments."""
+    """Bit for bit as a worker sums: in float64, one objective after the other, then the
+    adjustments.
+    """
     total = 0.0
     for weight, score in zip(weights.values.values(), item.scores, strict=True):
         total += weight * score

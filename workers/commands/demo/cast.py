@@ -23,8 +23,12 @@ class Cast:
     shell: Shell
     narrator: Narrator
 
-    def until(self, condition: Callable[[], bool], what: str, streaming_seconds: float = 0.0) -> None:
-        """Read feeds until the condition holds. Raises StandStill, naming `what`, where it does not for too long."""
+    def until(
+        self, condition: Callable[[], bool], what: str, streaming_seconds: float = 0.0
+    ) -> None:
+        """Read feeds until the condition holds. Raises StandStill, naming `what`, where it does not
+        for too long.
+        """
         self.watch.until(condition, what, streaming_seconds + PATIENCE_SECONDS)
 
     def until_feeds(self, count: int) -> None:
@@ -33,7 +37,9 @@ class Cast:
         self.until(lambda: len(answered) >= count, f"{count} feeds", count / self.stream.rate)
 
     def type(self, *words: str, only: tuple[str, ...] = ("",)) -> None:
-        """Type a `trimtab` command as Shell does. Raises StandStill, which names the worker where that has ended."""
+        """Type a `trimtab` command as Shell does. Raises StandStill, which names the worker where
+        that has ended.
+        """
         try:
             self.shell.type(*words, only=only)
         except StandStill:

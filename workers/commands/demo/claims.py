@@ -1,4 +1,6 @@
-"""What the demo says of a preview, of an experiment and of models, counted from the feeds alone. Pure."""
+"""What the demo says of a preview, of an experiment and of models, counted from the feeds alone.
+Pure.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,7 +15,9 @@ from workers.scoring.refusal import ModelReason
 
 @dataclass(frozen=True)
 class Foresight:
-    """Previewed requests that were ranked once more: feeds that were compared, and those that are as previewed."""
+    """Previewed requests that were ranked once more: feeds that were compared, and those that are
+    as previewed.
+    """
 
     compared: int
     as_previewed: int
@@ -26,7 +30,9 @@ class Foresight:
 
 @dataclass(frozen=True)
 class Arms:
-    """Feeds by arm; how many users have several of these feeds, and how many of those are in more than one arm."""
+    """Feeds by arm; how many users have several of these feeds, and how many of those are in more
+    than one arm.
+    """
 
     feeds: Mapping[str, int]
     returning: int
@@ -46,9 +52,9 @@ class Arms:
 class Swap:
     """A version that came in mid-stream, a bad one after it, and a pin.
 
-    `ranked_ms`: from the version's manifest to the `ranked_at` of the first feed by it. `refused`: the reason why the
-    bad one is. `pinned`: feeds that were ranked once all workers had the pin, and `strayed` those of them that are by
-    another version.
+    `ranked_ms`: from the version's manifest to the `ranked_at` of the first feed by it. `refused`:
+    the reason why the bad one is. `pinned`: feeds that were ranked once all workers had the pin,
+    and `strayed` those of them that are by another version.
     """
 
     ranked_ms: int
@@ -68,10 +74,11 @@ def is_full(feed: Feed) -> bool:
 
 
 def foresight(pairs: Iterable[tuple[Feed, Feed]], weights: Weights) -> Foresight:
-    """Hold one feed of each pair, ranked anew as a preview does, against the other: a worker's, under `weights`.
+    """Hold one feed of each pair, ranked anew as a preview does, against the other: a worker's,
+    under `weights`.
 
-    As previewed: the same items in the same order with the same scores and final scores, bit for bit. A pair is left
-    out where one of its feeds came without some of its posts.
+    As previewed: the same items in the same order with the same scores and final scores, bit for
+    bit. A pair is left out where one of its feeds came without some of its posts.
     """
     held = [_foreseen(old, new, weights) for old, new in pairs if is_full(old) and is_full(new)]
     return Foresight(len(held), sum(held))

@@ -22,9 +22,13 @@ _REQUESTS = 18_000  # an hour of them: half a gigabyte in Kafka's log
 
 def keep_running(stage: Stage, scene: Scene, seed: int, narrator: Narrator) -> None:
     """Start the stream, write down that all of it is kept, and say what to try. Raises StackError."""
-    stage.start("stream", REPOSITORY, "demo", f"--be-the-stream={scene.addresses.kafka}", f"--seed={seed}")
+    stage.start(
+        "stream", REPOSITORY, "demo", f"--be-the-stream={scene.addresses.kafka}", f"--seed={seed}"
+    )
     stage.keep()
-    narrator.head(f"All of it goes on, with {_RATE:.0f} requests a second for an hour. To try, in any shell:")
+    narrator.head(
+        f"All of it goes on, with {_RATE:.0f} requests a second for an hour. To try, in any shell:"
+    )
     narrator.say(*_lines(scene, stage.log("worker"), stage.home.parent))
 
 
@@ -46,7 +50,9 @@ def _lines(scene: Scene, log: Path, home: Path) -> list[str]:
         "",
         "  # other weights, while you watch: by hand, or previewed and then set; and back",
         *command_lines(scene.hset(scene.proposed.values), prompt="  "),
-        *_typed("weights", "set", SURFACE, *assignments(scene.canary), "--preview", "--reason", "to try"),
+        *_typed(
+            "weights", "set", SURFACE, *assignments(scene.canary), "--preview", "--reason", "to try"
+        ),
         *_typed("weights", "rollback", SURFACE),
         "",
         f"  # the models: the highest version in force again; {OBJECTIVE} is pinned",

@@ -1,4 +1,6 @@
-"""The demo's models: a folder of its own that begins as the repository's, and another model that is to come into it."""
+"""The demo's models: a folder of its own that begins as the repository's, and another model that is
+to come into it.
+"""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,8 @@ _SEED = 8
 
 
 def train_another(posts: Sequence[Post]) -> bytes:
-    """Train OBJECTIVE as the repository does, but on these posts alone and from another seed: the bytes of a model.
+    """Train OBJECTIVE as the repository does, but on these posts alone and from another seed: the
+    bytes of a model.
 
     Raises ConfigurationError where the trainer's packages are not installed.
     """
@@ -54,7 +57,9 @@ def half_of(folder: Path) -> list[str]:
 
 
 def in_use(folder: Path, surface: Surface, posts: Sequence[Post]) -> InUse:
-    """What each version but BAD gives each post: what a feed by that version must have, bit for bit."""
+    """What each version but BAD gives each post: what a feed by that version must have, bit for
+    bit.
+    """
     first = {post.item_id: post for post in reversed(posts)}
     rows, _ = surface.feature_set.clip(matrix(first.values()))
 
@@ -63,6 +68,10 @@ def in_use(folder: Path, surface: Surface, posts: Sequence[Post]) -> InUse:
         return dict(zip(first, found, strict=True))
 
     return {
-        objective: {number: scores(one) for number, one in versions.items() if (objective, number) != (OBJECTIVE, BAD)}
+        objective: {
+            number: scores(one)
+            for number, one in versions.items()
+            if (objective, number) != (OBJECTIVE, BAD)
+        }
         for objective, versions in Folder(folder).look().items()
     }

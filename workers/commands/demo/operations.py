@@ -1,4 +1,6 @@
-"""What ops do in mid-stream with the commands they have: look before a change, make it, take it back; try a canary."""
+"""What ops do in mid-stream with the commands they have: look before a change, make it, take it
+back; try a canary.
+"""
 
 from onnx_models.home_requests import Request
 from workers.commands.demo.cast import Cast
@@ -11,13 +13,24 @@ from workers.ranking.weights import Weights
 
 _SENT_AGAIN = 30  # requests
 _EXPERIMENT_FEEDS = 300
-_EXCERPT = (f"{SURFACE},", "before", "after", "FEEDS", "anywhere", "in the first place", "overlap", "MEAN")
+_EXCERPT = (
+    f"{SURFACE},",
+    "before",
+    "after",
+    "FEEDS",
+    "anywhere",
+    "in the first place",
+    "overlap",
+    "MEAN",
+)
 
 
 def change_and_roll_back(cast: Cast) -> Foresight:
     """Preview, set, wait, compare, history, rollback. Raises StandStill."""
     wanted = assignments(cast.scene.proposed)
-    cast.narrator.head("Look before the next change (an excerpt): published feeds are ranked anew, nothing is written")
+    cast.narrator.head(
+        "Look before the next change (an excerpt): published feeds are ranked anew, nothing is written"
+    )
     cast.shell.export()
     previewed = _last_answered(cast)
     cast.type("weights", "preview", SURFACE, *wanted, only=(*_EXCERPT, *cast.scene.proposed.values))
@@ -28,7 +41,9 @@ def change_and_roll_back(cast: Cast) -> Foresight:
     found = _same_again(cast, previewed)
     cast.narrator.say(*foresight_lines(len(previewed), found))
 
-    cast.narrator.head("Who changed what, and why (redis-cli leaves no name); and back to the set before")
+    cast.narrator.head(
+        "Who changed what, and why (redis-cli leaves no name); and back to the set before"
+    )
     cast.type("weights", "history", SURFACE)
     cast.type("weights", "rollback", SURFACE)
     return found
@@ -37,7 +52,9 @@ def change_and_roll_back(cast: Cast) -> Foresight:
 def try_canary(cast: Cast) -> Arms:
     """Weights for an arm, an experiment, its feeds counted, stop. Raises StandStill."""
     other = assignments(cast.scene.canary)
-    cast.narrator.head(f"A canary: {CANARY_PERCENT} % of the users are ranked under other weights for a while")
+    cast.narrator.head(
+        f"A canary: {CANARY_PERCENT} % of the users are ranked under other weights for a while"
+    )
     cast.type("weights", "set", SURFACE, "--arm", CANARY, *other, "--reason", "to try")
     cast.type("experiment", "start", SURFACE, f"{CANARY}={CANARY_PERCENT}")
     found = arms_of(_feeds_of_experiment(cast))
@@ -56,14 +73,22 @@ def _last_answered(cast: Cast) -> dict[str, tuple[Request, Feed]]:
     sent = cast.stream.sent
     last = [feed for feed in cast.watch.newest if feed.request_id in sent][-_SENT_AGAIN:]
     pairs = [(again(sent[feed.request_id]), feed) for feed in last]
-    return {request.request_id: (request, feed) for request, feed in pairs if request.request_id not in sent}
+    return {
+        request.request_id: (request, feed)
+        for request, feed in pairs
+        if request.request_id not in sent
+    }
 
 
 def _same_again(cast: Cast, previewed: dict[str, tuple[Request, Feed]]) -> Foresight:
     for request, _ in previewed.values():
         cast.stream.send(request)
     cast.until(lambda: previewed.keys() <= cast.watch.answered, "the previewed requests again")
-    pairs = [(previewed[new.request_id][1], new) for new in cast.watch.newest if new.request_id in previewed]
+    pairs = [
+        (previewed[new.request_id][1], new)
+        for new in cast.watch.newest
+        if new.request_id in previewed
+    ]
     return foresight(pairs, cast.scene.proposed)
 
 
@@ -73,4 +98,6 @@ def _feeds_of_experiment(cast: Cast) -> list[Feed]:
     cast.until(lambda: version in watch.first_under, f"a feed of the arm {CANARY}")
     cast.until_feeds(len(watch.answered) + _EXPERIMENT_FEEDS)
     # Feeds of one millisecond may be ranked on both sides of the start.
-    return [feed for feed in watch.newest if feed.ranked_at > watch.first_under[version].feed.ranked_at]
+    return [
+        feed for feed in watch.newest if feed.ranked_at > watch.first_under[version].feed.ranked_at
+    ]

@@ -43,8 +43,8 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether all was shown and is as it should be: nothing lost, doubled or torn, all as previewed, no user in two
-        arms, the bad model refused, and the pin held.
+        """Whether all was shown and is as it should be: nothing lost, doubled or torn, all as
+        previewed, no user in two arms, the bad model refused, and the pin held.
         """
         foreseen = self.foresight is None or self.foresight.holds
         parted = self.arms is not None and self.arms.parted > 0
@@ -82,7 +82,11 @@ def _foresight(found: Foresight) -> dict[str, object]:
 
 
 def _arms(found: Arms) -> dict[str, object]:
-    return {"arms": dict(found.feeds), "returning_users": found.returning, "users_in_two_arms": found.parted}
+    return {
+        "arms": dict(found.feeds),
+        "returning_users": found.returning,
+        "users_in_two_arms": found.parted,
+    }
 
 
 def _models(by: Mapping[tuple[str, int], int]) -> dict[str, dict[str, int]]:

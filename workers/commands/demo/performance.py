@@ -1,4 +1,6 @@
-"""The demo as a whole: the scene is set, the story played, and all of it ended, or kept running where that is asked."""
+"""The demo as a whole: the scene is set, the story played, and all of it ended, or kept running
+where that is asked.
+"""
 
 from contextlib import ExitStack, suppress
 
@@ -30,10 +32,16 @@ def perform(stage: Stage, requests: int, seed: int, keep: bool, narrator: Narrat
     return outcome
 
 
-def _play(stage: Stage, requests: int, seed: int, keep: bool, narrator: Narrator) -> tuple[Scene, Outcome]:
-    narrator.head("Trimtab: real posts become ranked feeds on a real Kafka, steered by a real Redis")
+def _play(
+    stage: Stage, requests: int, seed: int, keep: bool, narrator: Narrator
+) -> tuple[Scene, Outcome]:
+    narrator.head(
+        "Trimtab: real posts become ranked feeds on a real Kafka, steered by a real Redis"
+    )
     scene = set_scene(stage, seed, narrator)
-    outcome = Story(scene, requests, seed, narrator).play(drain=lambda: None if keep else stage.stop("worker"))
+    outcome = Story(scene, requests, seed, narrator).play(
+        drain=lambda: None if keep else stage.stop("worker")
+    )
     if outcome.trouble is not None:
         said = stage.log("worker").read_text(encoding="utf-8", errors="replace")
         narrator.say("", "  The end of the worker's log:", tail(said))

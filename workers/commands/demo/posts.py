@@ -1,4 +1,6 @@
-"""The demo's requests: real posts of the repository's data, drawn and encoded by the repository's own event maker."""
+"""The demo's requests: real posts of the repository's data, drawn and encoded by the repository's
+own event maker.
+"""
 
 import random
 import sys

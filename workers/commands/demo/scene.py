@@ -1,6 +1,8 @@
-"""Sets the scene: models verified, posts read, another model trained, the stack up, a worker started.
+"""Sets the scene: models verified, posts read, another model trained, the stack up, a worker
+started.
 
-Everything is the repository's own: a user's settings for another Kafka or other models do not reach the demo.
+Everything is the repository's own: a user's settings for another Kafka or other models do not reach
+the demo.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ from workers.local.processes import ProcessMark
 from workers.ranking.experiment import CONTROL
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
-from workers.scoring.library import Library
+from workers.scoring.registry import Registry
 from workers.settings import SETTINGS
 from workers.streaming.clients import Cluster
 from workers.surfaces import load_surfaces
@@ -38,9 +40,10 @@ _CANARY = {"quality": 0.4, "engagement": 0.6}
 class Scene:
     """What the demo plays with.
 
-    Feeds are ranked under `before`, then under `after`, which redis-cli writes, then under `proposed`, which is
-    previewed and set, and after a rollback under `after` again; those of the arm CANARY under `canary`. `models` is the
-    demo's own folder of models, `another` a model that is not in it yet.
+    Feeds are ranked under `before`, then under `after`, which redis-cli writes, then under
+    `proposed`, which is previewed and set, and after a rollback under `after` again; those of the
+    arm CANARY under `canary`. `models` is the demo's own folder of models, `another` a model that
+    is not in it yet.
     """
 
     addresses: StackAddresses
@@ -74,19 +77,32 @@ class Scene:
 
     def hset(self, weights: Mapping[str, float]) -> list[str]:
         """The redis-cli command that writes these weights, as one types it here."""
-        fields = [word for objective, weight in weights.items() for word in (objective, f"{weight:g}")]
-        return [typed(self.addresses.redis_cli), "-u", self.addresses.redis, "HSET", f"weights:{SURFACE}", *fields]
+        fields = [
+            word for objective, weight in weights.items() for word in (objective, f"{weight:g}")
+        ]
+        return [
+            typed(self.addresses.redis_cli),
+            "-u",
+            self.addresses.redis,
+            "HSET",
+            f"weights:{SURFACE}",
+            *fields,
+        ]
 
 
 def set_scene(stage: Stage, seed: int, narrator: Narrator) -> Scene:
-    """Make everything ready. Raises what is in the way: ConfigurationError, NoVerifiedModel, StackError."""
+    """Make everything ready. Raises what is in the way: ConfigurationError, NoVerifiedModel,
+    StackError.
+    """
     surface = _verify_models(narrator)
     with narrator.step("posts") as tell:
         posts = load_posts(seed)
         tell(f"{len(posts):,} real posts of {len({post.community for post in posts})} communities")
     with narrator.step("another") as tell:
         trained = train_another(posts)
-        tell(f"{OBJECTIVE} trained anew, on these posts alone: {len(trained):,} bytes that no worker knows")
+        tell(
+            f"{OBJECTIVE} trained anew, on these posts alone: {len(trained):,} bytes that no worker knows"
+        )
     with narrator.step("stack") as tell:
         addresses = stage.up()
         tell(f"Kafka at {addresses.kafka}, Redis at {addresses.redis}")
@@ -95,15 +111,20 @@ def set_scene(stage: Stage, seed: int, narrator: Narrator) -> Scene:
     another.write_bytes(trained)
     rules = surface.weight_rules
     sets = rules.default(), *(rules.validate(values) for values in (_TURNED, _PROPOSED, _CANARY))
-    return Scene(addresses, _start_worker(stage, addresses, models), surface, posts, models, another, *sets)
+    return Scene(
+        addresses, _start_worker(stage, addresses, models), surface, posts, models, another, *sets
+    )
 
 
 def _verify_models(narrator: Narrator) -> Surface:
     with narrator.step("models") as tell:
         surfaces = load_surfaces(SURFACES)
-        with Library(MODELS, surfaces, _MODELS_BYTES) as library:
-            models = library.available()
-        tell(" and ".join(f"{name}/{models[name]}" for name in surfaces[SURFACE].objectives) + ": verified")
+        with Registry(MODELS, surfaces, _MODELS_BYTES) as registry:
+            models = registry.available()
+        tell(
+            " and ".join(f"{name}/{models[name]}" for name in surfaces[SURFACE].objectives)
+            + ": verified"
+        )
     return surfaces[SURFACE]
 
 

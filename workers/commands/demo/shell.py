@@ -1,4 +1,6 @@
-"""Commands as they are typed here. What the demo shows is what it runs, and works for whoever pastes it."""
+"""Commands as they are typed here. What the demo shows is what it runs, and works for whoever
+pastes it.
+"""
 
 import shlex
 import shutil
@@ -29,7 +31,8 @@ class Shell:
         self._narrator.say(*export_lines(self._given))
 
     def type(self, *words: str, only: tuple[str, ...] = ("",)) -> None:
-        """Show `trimtab <words>`, run it, and show its output: empty lines and what begins with one of `only`.
+        """Show `trimtab <words>`, run it, and show its output: empty lines and what begins with one
+        of `only`.
 
         Raises StandStill where its exit code is not 0.
         """
@@ -37,21 +40,36 @@ class Shell:
         self._narrator.say(*command_lines(command))
         # A user's own settings do not reach it.
         unset = [f"--unset={setting.variable}" for setting in SETTINGS.values()]
-        printed = run(["/usr/bin/env", *unset, *self._given, *command], " ".join(("trimtab", *words[:2])))
-        shown = "\n".join(line for line in printed.splitlines() if not line or line.startswith(only))
-        self._narrator.say(*(part for line in shown.rstrip().splitlines() for part in _wrapped(line)), "")
+        printed = run(
+            ["/usr/bin/env", *unset, *self._given, *command], " ".join(("trimtab", *words[:2]))
+        )
+        shown = "\n".join(
+            line for line in printed.splitlines() if not line or line.startswith(only)
+        )
+        self._narrator.say(
+            *(part for line in shown.rstrip().splitlines() for part in _wrapped(line)), ""
+        )
 
     def type_in(self, folder: Path, lines: Sequence[str]) -> None:
-        """Show lines for a shell that begins in `folder`, and run them to the first that fails. Raises StandStill."""
+        """Show lines for a shell that begins in `folder`, and run them to the first that fails.
+        Raises StandStill.
+        """
         script = " &&\n".join([shlex.join(("cd", str(folder))), *lines])
-        self._narrator.say(*textwrap.indent(f"({script})", "      ").replace("      ", "  $ ", 1).splitlines(), "")
+        self._narrator.say(
+            *textwrap.indent(f"({script})", "      ").replace("      ", "  $ ", 1).splitlines(), ""
+        )
         run(["/bin/sh", "-c", script], lines[-1])
 
 
 def _wrapped(line: str) -> list[str]:
     """A line of output, indented; further lines where it is too wide, and its spaces as they are."""
     return textwrap.wrap(
-        line, WIDTH, initial_indent="    ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
+        line,
+        WIDTH,
+        initial_indent="    ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
     ) or [""]
 
 
@@ -59,12 +77,16 @@ def run(command: Sequence[str], name: str) -> str:
     """Run a command and return what it printed. Raises StandStill where its exit code is not 0."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise StandStill(f"{name} (exit {done.returncode}): {done.stdout.strip()} {done.stderr.strip()}".rstrip())
+        raise StandStill(
+            f"{name} (exit {done.returncode}): {done.stdout.strip()} {done.stderr.strip()}".rstrip()
+        )
     return done.stdout
 
 
 def typed(program: Path) -> str:
-    """A program as it is typed here: its name where PATH leads to it, else its path, from this folder if below it."""
+    """A program as it is typed here: its name where PATH leads to it, else its path, from this
+    folder if below it.
+    """
     found = shutil.which(program.name)
     if found is not None and Path(found).resolve() == program.resolve():
         return program.name
@@ -98,4 +120,7 @@ def command_lines(command: Sequence[str], prompt: str = "  $ ") -> list[str]:
     if len(line) <= WIDTH:
         return [line]
     at = next(place for place, word in enumerate(command) if word in _VERBS)
-    return [f"{prompt}{shlex.join(command[:at])} \\", f"{' ' * len(prompt)}  {shlex.join(command[at:])}"]
+    return [
+        f"{prompt}{shlex.join(command[:at])} \\",
+        f"{' ' * len(prompt)}  {shlex.join(command[at:])}",
+    ]

@@ -65,7 +65,9 @@ def mix(weights: Weights) -> str:
 
 def formula(weights: Weights) -> str:
     """The final score in words."""
-    return "final score = " + " + ".join(f"{weight:g} x {objective}" for objective, weight in weights.values.items())
+    return "final score = " + " + ".join(
+        f"{weight:g} x {objective}" for objective, weight in weights.values.items()
+    )
 
 
 def clip(text: str, width: int) -> str:
@@ -88,20 +90,30 @@ def feed_table(feed: Feed, labels: Labels) -> list[str]:
 def moves(before: Feed, after: Feed) -> Mapping[str, int]:
     """By how many positions each item of `after` that was in `before` moved, up being positive."""
     old = {item.item_id: position for position, item in enumerate(before.items)}
-    return {item.item_id: old[item.item_id] - new for new, item in enumerate(after.items) if item.item_id in old}
+    return {
+        item.item_id: old[item.item_id] - new
+        for new, item in enumerate(after.items)
+        if item.item_id in old
+    }
 
 
 def side_by_side(before: Feed, after: Feed, labels: Labels) -> list[str]:
-    """The top of both orders of the same candidates, row by row; `moved` says by how many positions, + being up."""
+    """The top of both orders of the same candidates, row by row; `moved` says by how many
+    positions, + being up.
+    """
     moved, half = moves(before, after), (WIDTH - 32) // 2
     lines = [
         f"       {clip(mix(before.weights), half + 8)}  {mix(after.weights)}",
         f"  pos   final  {'post':<{half}}   final  moved  post",
     ]
-    for position, (old, new) in enumerate(zip(before.items[:_ROWS], after.items[:_ROWS], strict=False)):
+    for position, (old, new) in enumerate(
+        zip(before.items[:_ROWS], after.items[:_ROWS], strict=False)
+    ):
         left = f"  {position:3d}  {old.final_score:6.3f}  {clip(labels[old.item_id], half)}"
         move = f"{moved.get(new.item_id, 0):+d}".replace("+0", "=")
-        lines.append(f"{left}  {new.final_score:6.3f}  {move:>5}  {clip(labels[new.item_id], half)}".rstrip())
+        lines.append(
+            f"{left}  {new.final_score:6.3f}  {move:>5}  {clip(labels[new.item_id], half)}".rstrip()
+        )
     return lines
 
 
@@ -117,7 +129,9 @@ def turn_lines(ranked_ms: int, readable_ms: int, command_ms: int) -> list[str]:
 def foresight_lines(sent_again: int, found: Foresight) -> list[str]:
     """How the preview held."""
     good = "green" if found.holds else "red"
-    part = f" ({sent_again - found.compared} more came in part)" if found.compared < sent_again else ""
+    part = (
+        f" ({sent_again - found.compared} more came in part)" if found.compared < sent_again else ""
+    )
     held = click.style(f"{found.as_previewed} of {found.compared}", fg=good, bold=True)
     return [
         f"  {sent_again} of the previewed requests, sent again: {held} feeds are as previewed{part},",
@@ -128,7 +142,10 @@ def foresight_lines(sent_again: int, found: Foresight) -> list[str]:
 def arms_lines(found: Arms) -> list[str]:
     """How many feeds each arm has, and whether users stay in theirs."""
     good = "red" if found.parted else "green"
-    shares = ", ".join(f"{count:,} in {arm} ({found.percent(arm):.1f} %)" for arm, count in sorted(found.feeds.items()))
+    shares = ", ".join(
+        f"{count:,} in {arm} ({found.percent(arm):.1f} %)"
+        for arm, count in sorted(found.feeds.items())
+    )
     parted = click.style(f"{found.parted} in more than one arm", fg=good, bold=True)
     return [
         f"  {found.total:,} feeds since its first: {shares}.",
@@ -144,17 +161,24 @@ def swap_lines(found: Swap, objective: str, version: int) -> list[str]:
 
 
 def audit_lines(audit: Audit, written: InForce) -> list[str]:
-    """The counts, how many feeds were ranked under each set of weights, and the first of what is wrong."""
+    """The counts, how many feeds were ranked under each set of weights, and the first of what is
+    wrong.
+    """
     good = "green" if audit.clean else "red"
     wrong = f"{len(audit.lost)} lost, {len(audit.doubled)} doubled, {len(audit.torn)} torn"
     lines = [
         f"  {audit.requests:,} requests sent, {audit.feeds:,} feeds read under read_committed: "
         + click.style(wrong, fg=good, bold=True),
         *_under_lines(audit, written),
-        *(f"  {feeds:7,} feeds by {objective}/{version}" for (objective, version), feeds in sorted(audit.by.items())),
+        *(
+            f"  {feeds:7,} feeds by {objective}/{version}"
+            for (objective, version), feeds in sorted(audit.by.items())
+        ),
     ]
     if audit.partial:
-        lines.append(f"  {len(audit.partial):,} feeds closed without some of their posts, as at a deadline")
+        lines.append(
+            f"  {len(audit.partial):,} feeds closed without some of their posts, as at a deadline"
+        )
     for what, found in (("lost", audit.lost), ("doubled", audit.doubled)):
         lines += [f"    {what}: {request_id}" for request_id in found[:_NAMED]]
     return lines + [f"    torn: {request_id}: {why}" for request_id, why in audit.torn[:_NAMED]]

@@ -1,7 +1,9 @@
-"""Where the demo takes place: a stack and a worker of its own in `<home>/demo`, so that it meets no other stack.
+"""Where the demo takes place: a stack and a worker of its own in `<home>/demo`, so that it meets no
+other stack.
 
-What is started is written down at once and ended by what is written: what a killed demo left behind is found and
-ended by the next. The folder is deleted at the end, and only ever a folder that a demo made.
+What is started is written down at once and ended by what is written: what a killed demo left behind
+is found and ended by the next. The folder is deleted at the end, and only ever a folder that a demo
+made.
 """
 
 import shutil
@@ -39,7 +41,9 @@ class Stage:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else's demo runs in this home meanwhile; Ctrl-C, SIGTERM and a closed terminal interrupt alike."""
+        """Nobody else's demo runs in this home meanwhile; Ctrl-C, SIGTERM and a closed terminal
+        interrupt alike.
+        """
         before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
         try:
             with locked(self.home.with_name("demo.lock"), self._refuse):
@@ -49,10 +53,14 @@ class Stage:
                 signal.signal(number, action)
 
     def _refuse(self) -> None:
-        raise StackError(f"another demo runs in {self.home}; wait for its end, or give this one another --home")
+        raise StackError(
+            f"another demo runs in {self.home}; wait for its end, or give this one another --home"
+        )
 
     def clear(self) -> None:
-        """Make room: end what a killed demo left behind. Raises StackError where one is kept running."""
+        """Make room: end what a killed demo left behind. Raises StackError where one is kept
+        running.
+        """
         if self._is_empty():
             return
         started = self._started()
@@ -70,13 +78,17 @@ class Stage:
         return Stack(self.home, self._cache, self._say).up()
 
     def start(self, name: str, folder: Path, *words: str) -> ProcessMark:
-        """Start `trimtab <words>` in `folder`, without this command's own settings; it outlives this command."""
+        """Start `trimtab <words>` in `folder`, without this command's own settings; it outlives
+        this command.
+        """
         unset = [f"--unset={setting.variable}" for setting in SETTINGS.values()]
         command = ("/usr/bin/env", *unset, sys.executable, "-m", "workers.cli", *words)
         with processes.signals_deferred():  # no process may be started and not be written down
             mark = processes.spawn(command, folder, self.log(name))
             started = self._started()
-            self._write(msgspec.structs.replace(started, processes={**started.processes, name: mark}))
+            self._write(
+                msgspec.structs.replace(started, processes={**started.processes, name: mark})
+            )
         return mark
 
     def log(self, name: str) -> Path:

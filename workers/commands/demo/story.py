@@ -1,7 +1,7 @@
 """The demo from its first request to its last: what is shown, in order, and what is measured.
 
-The first feed; a steady stream; HSET in its middle; the first request once more; what ops do with commands, a change
-and a canary; a model swapped; the audit of the whole topic.
+The first feed; a steady stream; HSET in its middle; the first request once more; what ops do with
+commands, a change and a canary; a model swapped; the audit of the whole topic.
 """
 
 import time
@@ -18,7 +18,15 @@ from workers.commands.demo.outcome import Outcome, Turn
 from workers.commands.demo.posts import POSTS, again, draw_requests
 from workers.commands.demo.scene import TOPIC_CANDIDATES, TOPIC_FEEDS, Scene
 from workers.commands.demo.shell import Shell, command_lines, run
-from workers.commands.demo.show import Narrator, audit_lines, feed_table, formula, moves, side_by_side, turn_lines
+from workers.commands.demo.show import (
+    Narrator,
+    audit_lines,
+    feed_table,
+    formula,
+    moves,
+    side_by_side,
+    turn_lines,
+)
 from workers.commands.demo.stream import Stream
 from workers.commands.demo.swap import swap_models
 from workers.commands.demo.watch import StandStill, Watch, read_topic
@@ -41,7 +49,13 @@ class Story:
         self._narrator = narrator
         self._stream = Stream(sender, draw_requests(scene.posts, seed), RATE, 1, seed)
         self._watch = Watch(scene.cluster, TOPIC_FEEDS, scene.worker, self._count)
-        self._cast = Cast(scene, self._stream, self._watch, Shell(scene.addresses, scene.models, narrator), narrator)
+        self._cast = Cast(
+            scene,
+            self._stream,
+            self._watch,
+            Shell(scene.addresses, scene.models, narrator),
+            narrator,
+        )
         self._turn: Turn | None = None
         self._before: Feed | None = None
         self._after: Feed | None = None
@@ -50,7 +64,9 @@ class Story:
         self._swap: Swap | None = None
 
     def play(self, drain: Callable[[], None]) -> Outcome:
-        """Play it to its end; `drain` is called before the audit, when no more is to come. Raises SendFailed."""
+        """Play it to its end; `drain` is called before the audit, when no more is to come. Raises
+        SendFailed.
+        """
         with closing(self._watch):
             with self._stream:
                 trouble = self._play_acts()
@@ -76,7 +92,9 @@ class Story:
         return None
 
     def _count(self) -> None:
-        self._narrator.count(f"{len(self._stream.sent):,} requests sent, {len(self._watch.answered):,} feeds read")
+        self._narrator.count(
+            f"{len(self._stream.sent):,} requests sent, {len(self._watch.answered):,} feeds read"
+        )
 
     def _all_answered(self) -> bool:
         return len(self._watch.answered) >= len(self._stream.sent)
@@ -112,27 +130,46 @@ class Story:
         self._narrator.head(f"The same {POSTS} posts, sent before and once more after")
         self._narrator.say(*side_by_side(before, after, self._scene.titles()))
         moved = sum(1 for places in moves(before, after).values() if places)
-        self._narrator.say("", f"  {moved} of {len(after.items)} posts moved; +5 is five positions up.")
+        self._narrator.say(
+            "", f"  {moved} of {len(after.items)} posts moved; +5 is five positions up."
+        )
         return after
 
     def _to_the_end(self) -> None:
         self._narrator.head("The stream goes on to its end")
         self._stream.finish(self._requests)
         seconds = self._requests / RATE
-        self._cast.until(lambda: self._stream.finished and self._all_answered(), "a feed for every request", seconds)
+        self._cast.until(
+            lambda: self._stream.finished and self._all_answered(),
+            "a feed for every request",
+            seconds,
+        )
         self._watch.check_worker("the demo")
 
     def _audit(self, trouble: str | None) -> Outcome:
         scene = self._scene
-        sent = {r: {post.item_id for post in request.posts} for r, request in self._stream.sent.items()}
+        sent = {
+            r: {post.item_id for post in request.posts} for r, request in self._stream.sent.items()
+        }
         models = in_use(scene.models, scene.surface, scene.posts)
         found = audit(sent, read_topic(scene.cluster, TOPIC_FEEDS), scene.in_force, models)
         self._narrator.say(*audit_lines(found, scene.in_force))
-        return Outcome(found, self._turn, self._before, self._after, self._foresight, self._arms, self._swap, trouble)
+        return Outcome(
+            found,
+            self._turn,
+            self._before,
+            self._after,
+            self._foresight,
+            self._arms,
+            self._swap,
+            trouble,
+        )
 
 
 def _redis_cli(command: list[str]) -> None:
-    """Run it. Raises StandStill where it does not answer with a number: its exit code is 0 for an error too."""
+    """Run it. Raises StandStill where it does not answer with a number: its exit code is 0 for an
+    error too.
+    """
     said = run(command, "redis-cli").strip()
     if not said.isdigit():
         raise StandStill(f"redis-cli: {said}")

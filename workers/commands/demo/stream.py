@@ -1,4 +1,6 @@
-"""Sends requests at a steady pace, their events interleaved as several producers side by side would send them."""
+"""Sends requests at a steady pace, their events interleaved as several producers side by side would
+send them.
+"""
 
 import threading
 from collections import deque
@@ -21,7 +23,9 @@ class Stream:
     `sent` holds every request that was begun, by its id; one that was begun is sent to its end.
     """
 
-    def __init__(self, sender: Sender, drawn: Iterator[Request], rate: float, batch: int, seed: int) -> None:
+    def __init__(
+        self, sender: Sender, drawn: Iterator[Request], rate: float, batch: int, seed: int
+    ) -> None:
         self.sent: dict[str, Request] = {}
         self.rate = rate
         self._sender = sender

@@ -1,4 +1,6 @@
-"""What model owners do in mid-stream: put a version into the folder, see a bad one refused, and go back."""
+"""What model owners do in mid-stream: put a version into the folder, see a bad one refused, and go
+back.
+"""
 
 import time
 
@@ -7,7 +9,7 @@ from workers.commands.demo.claims import Swap, strayed
 from workers.commands.demo.models import BAD, NEW, OBJECTIVE, OLD, half_of
 from workers.commands.demo.show import swap_lines
 from workers.ranking.feed import Feed
-from workers.steering.desk import Desk
+from workers.steering.editor import SteeringEditor
 
 _PINNED_FEEDS = 100
 _WAIT_SECONDS = "20"
@@ -20,7 +22,10 @@ def swap_models(cast: Cast) -> Swap:
     cast.narrator.head("Back to the version before, and hold it, whatever comes into the folder")
     cast.type("models", "rollback", OBJECTIVE, "--wait", _WAIT_SECONDS)
     pinned_at = time.time_ns() // 1_000_000
-    cast.until(lambda: len(_since(cast, pinned_at)) >= _PINNED_FEEDS, "feeds that were ranked under the pin")
+    cast.until(
+        lambda: len(_since(cast, pinned_at)) >= _PINNED_FEEDS,
+        "feeds that were ranked under the pin",
+    )
     pinned = _since(cast, pinned_at)
     found = Swap(ranked_ms, refused, len(pinned), strayed(pinned, OBJECTIVE, OLD))
     cast.narrator.say(*swap_lines(found, OBJECTIVE, OLD))
@@ -50,16 +55,22 @@ def _bring_new(cast: Cast) -> int:
 def _bring_bad(cast: Cast) -> str:
     """Returns the reason why it is refused."""
     scene = cast.scene
-    cast.narrator.head(f"A bad one: half of the file of {OBJECTIVE}/{NEW}, as of an upload that broke off")
+    cast.narrator.head(
+        f"A bad one: half of the file of {OBJECTIVE}/{NEW}, as of an upload that broke off"
+    )
     cast.shell.type_in(scene.models / OBJECTIVE, half_of(scene.models))
-    with Desk(scene.addresses.redis, "") as desk:
+    with SteeringEditor(scene.addresses.redis, "") as desk:
         cast.until(lambda: _refusal(desk) is not None, f"the refusal of {OBJECTIVE}/{BAD}")
         reason = _refusal(desk)
     cast.type("models", "status")
     return str(reason)
 
 
-def _refusal(desk: Desk) -> str | None:
+def _refusal(desk: SteeringEditor) -> str | None:
     """The reason why the worker refuses BAD, once it does."""
-    said = (one.status.library.get(OBJECTIVE, {}).get(BAD) for one in desk.workers() if one.status is not None)
+    said = (
+        one.status.library.get(OBJECTIVE, {}).get(BAD)
+        for one in desk.workers()
+        if one.status is not None
+    )
     return next((version.reason for version in said if version is not None), None)

@@ -1,4 +1,6 @@
-"""Watches the feeds as a downstream consumer does, under read_committed, and the worker's process meanwhile."""
+"""Watches the feeds as a downstream consumer does, under read_committed, and the worker's process
+meanwhile.
+"""
 
 import time
 from collections import deque
@@ -6,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from workers.codec.feeds import FeedUnreadable, decode_feed
+from workers.errors import Failure
 from workers.local import processes
 from workers.local.processes import ProcessMark
-from workers.observe.failure import Failure
 from workers.ranking.feed import Feed
 from workers.streaming.clients import Cluster
 from workers.streaming.read import Reader
@@ -31,13 +33,17 @@ class Seen(NamedTuple):
 
 
 class Watch:
-    """Reads feeds in the calling thread, from the beginning of the topic; `each` is called after every one.
+    """Reads feeds in the calling thread, from the beginning of the topic; `each` is called after
+    every one.
 
-    `answered` holds the ids of the requests that have a feed, `first_under` the first feed of each weights version,
-    `first_by` that of each version of an objective's model, and `newest` the last feeds, as many as a preview looks at.
+    `answered` holds the ids of the requests that have a feed, `first_under` the first feed of each
+    weights version, `first_by` that of each version of an objective's model, and `newest` the last
+    feeds, as many as a preview looks at.
     """
 
-    def __init__(self, cluster: Cluster, topic: str, worker: ProcessMark, each: Callable[[], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, topic: str, worker: ProcessMark, each: Callable[[], None]
+    ) -> None:
         self.answered: set[str] = set()
         self.first_under: dict[str, Seen] = {}
         self.first_by: dict[tuple[str, int], Feed] = {}
@@ -54,7 +60,8 @@ class Watch:
     def until(self, condition: Callable[[], bool], what: str, patience: float) -> None:
         """Read on until the condition holds.
 
-        Raises StandStill, naming `what` should have come, where the worker has ended or `patience` seconds passed.
+        Raises StandStill, naming `what` should have come, where the worker has ended or `patience`
+        seconds passed.
         """
         deadline = time.monotonic() + patience
         while not condition():

@@ -1,4 +1,6 @@
-"""`trimtab models list` and `verify`: what lies in the models' folder, and whether a worker would take it."""
+"""`trimtab models list` and `verify`: what lies in the models' folder, and whether a worker would
+take it.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,11 +11,11 @@ import click
 from workers.commands.options import example
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import feature_sets_by_objective
-from workers.scoring.catalogue import Sound, Unsound, Verdict
-from workers.scoring.examiner import Examiner
+from workers.scoring.catalogue import Rejected, Verdict, Verified
 from workers.scoring.folder import find_versions
 from workers.scoring.manifest import Manifest, read_manifest
 from workers.scoring.refusal import ModelRefused, Version
+from workers.scoring.verifier import Verifier
 from workers.settings import SETTINGS
 from workers.surfaces import load_surfaces
 
@@ -47,12 +49,15 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 def list_models(folder: Path, surfaces: Path | None, as_json: bool) -> None:
     """List the versions in DIR, and which of them a worker that starts now would use.
 
-    That is the highest version of each objective that verifies. DIR is TRIMTAB_MODELS, else onnx_models.
+    That is the highest version of each objective that verifies. DIR is TRIMTAB_MODELS, else
+    onnx_models.
     """
     sets = _feature_sets(surfaces)
-    with Examiner() as examiner:
+    with Verifier() as examiner:
         found = find_versions(folder).items()
-        entries = [entry for o, versions in found for entry in _listed(versions, sets.get(o, []), examiner)]
+        entries = [
+            entry for o, versions in found for entry in _listed(versions, sets.get(o, []), examiner)
+        ]
     if as_json:
         click.echo(json.dumps({"models": entries}, indent=2))
     elif not entries:
@@ -69,34 +74,39 @@ def list_models(folder: Path, surfaces: Path | None, as_json: bool) -> None:
 def verify(context: click.Context, folder: Path, surfaces: Path | None, as_json: bool) -> None:
     """Verify every version in DIR, as a worker does before it uses one.
 
-    Exit code 1: a version is refused, there is none, or (with --surfaces) an objective has none that verifies.
-    DIR is TRIMTAB_MODELS, else onnx_models.
+    Exit code 1: a version is refused, there is none, or (with --surfaces) an objective has none
+    that verifies. DIR is TRIMTAB_MODELS, else onnx_models.
     """
     sets = _feature_sets(surfaces)
     found = [version for versions in find_versions(folder).values() for version in versions]
-    with Examiner() as examiner:
+    with Verifier() as examiner:
         verdicts = [
-            _judged(version, examiner.examine(version.folder, sets.get(version.objective, []))) for version in found
+            _judged(version, examiner.examine(version.folder, sets.get(version.objective, [])))
+            for version in found
         ]
     missing = sorted(set(sets) - {version["objective"] for version in verdicts if version["ok"]})
     if as_json:
         click.echo(json.dumps({"models": verdicts, "missing": missing}, indent=2))
     else:
         _print_verdicts(folder, verdicts, missing)
-    context.exit(0 if verdicts and not missing and all(version["ok"] for version in verdicts) else 1)
+    context.exit(
+        0 if verdicts and not missing and all(version["ok"] for version in verdicts) else 1
+    )
 
 
 def _feature_sets(surfaces: Path | None) -> _FeatureSets:
     return {} if surfaces is None else feature_sets_by_objective(load_surfaces(surfaces))
 
 
-def _listed(versions: list[Version], sets: list[FeatureSet], examiner: Examiner) -> Iterator[_Entry]:
+def _listed(
+    versions: list[Version], sets: list[FeatureSet], examiner: Verifier
+) -> Iterator[_Entry]:
     """One objective's versions, the highest first; those below the one in force are not verified."""
     rest = iter(versions)
     for version in rest:
         verdict = examiner.examine(version.folder, sets)
         yield _entry(version, verdict)
-        if isinstance(verdict, Sound):
+        if isinstance(verdict, Verified):
             break
     yield from (_entry(version, None) for version in rest)
 
@@ -106,7 +116,11 @@ def _entry(version: Version, verdict: Verdict | None) -> _Entry:
     return {
         "objective": version.objective,
         "version": version.number,
-        "state": "older" if verdict is None else "in-force" if isinstance(verdict, Sound) else "refused",
+        "state": "older"
+        if verdict is None
+        else "in-force"
+        if isinstance(verdict, Verified)
+        else "refused",
         "features": manifest and len(manifest.features),
         "sha256": manifest and manifest.sha256,
         "metrics": manifest and manifest.metrics,
@@ -115,7 +129,7 @@ def _entry(version: Version, verdict: Verdict | None) -> _Entry:
 
 
 def _reason(verdict: Verdict | None) -> _Entry:
-    if isinstance(verdict, Unsound):
+    if isinstance(verdict, Rejected):
         return {"reason": str(verdict.reason), "message": verdict.message}
     return {"reason": None, "message": None}
 
@@ -131,9 +145,9 @@ def _judged(version: Version, verdict: Verdict) -> _Entry:
     return {
         "objective": version.objective,
         "version": version.number,
-        "ok": isinstance(verdict, Sound),
+        "ok": isinstance(verdict, Verified),
         **_reason(verdict),
-        "row_by_row": verdict.rows_per_call == 1 if isinstance(verdict, Sound) else None,
+        "row_by_row": verdict.rows_per_call == 1 if isinstance(verdict, Verified) else None,
     }
 
 
@@ -155,7 +169,9 @@ def _print_table(entries: list[_Entry]) -> None:
     rows = [head, *(_row(entry) for entry in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def _row(entry: _Entry) -> tuple[str, ...]:
@@ -163,7 +179,14 @@ def _row(entry: _Entry) -> tuple[str, ...]:
     features = "-" if entry["features"] is None else str(entry["features"])
     sha256 = str(entry["sha256"])[:12] if entry["sha256"] else "-"
     shown = [f"{name}={value:.3g}" for name, value in _numbers(entry["metrics"])][:_METRICS_SHOWN]
-    return str(entry["objective"]), str(entry["version"]), state, features, sha256, " ".join(shown) or "-"
+    return (
+        str(entry["objective"]),
+        str(entry["version"]),
+        state,
+        features,
+        sha256,
+        " ".join(shown) or "-",
+    )
 
 
 def _numbers(metrics: object, at: str = "") -> Iterator[tuple[str, float]]:

@@ -12,12 +12,12 @@ import click
 from workers.commands.models.look import ROW_BY_ROW
 from workers.commands.models.rows import draw_rows, read_rows
 from workers.commands.options import example, settings
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surfaces, feature_sets_by_objective
 from workers.ranking.version import LAST_VERSION
 from workers.scoring.add import add_version
-from workers.scoring.catalogue import Sound
+from workers.scoring.catalogue import Verified
 from workers.scoring.classifier import keep_class
 from workers.scoring.draft import draft, features_of
 from workers.scoring.files import read_file
@@ -57,15 +57,29 @@ _REMEDIES: Mapping[ModelReason, str] = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The model, as any trainer exports it to ONNX.",
 )
-@click.option("--class", "label", help="Of a classifier, keep the probability of the class of this label as the score.")
-@click.option("--features", "given", help="Names of the input's columns in order, a,b,c, or a file that holds them.")
-@click.option("--version", type=click.IntRange(1, LAST_VERSION), help="Its number.  [default: the next]")
+@click.option(
+    "--class",
+    "label",
+    help="Of a classifier, keep the probability of the class of this label as the score.",
+)
+@click.option(
+    "--features",
+    "given",
+    help="Names of the input's columns in order, a,b,c, or a file that holds them.",
+)
+@click.option(
+    "--version", type=click.IntRange(1, LAST_VERSION), help="Its number.  [default: the next]"
+)
 @click.option(
     "--golden-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV file with a column for each feature: golden rows are taken from it.",
 )
-@click.option("--seed", type=click.IntRange(0), help="Without a CSV file, golden rows are drawn by it.  [default: 0]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Without a CSV file, golden rows are drawn by it.  [default: 0]",
+)
 @settings("models")
 @click.option(
     "--surfaces",
@@ -89,10 +103,11 @@ def new(
 ) -> None:
     """Make a version of OBJECTIVE of a model that was trained elsewhere.
 
-    The file is copied as it is, verified as a worker does before it uses one, and described by a manifest whose
-    golden rows come from running it. A worker takes it from there on. Where the file cannot work nothing is written;
-    exit code 1, with why and what to do. Features need not be named where the file carries them (trimtab.features).
-    With --class only what that probability needs is copied; of a model with several scores it takes an output's name.
+    The file is copied as it is, verified as a worker does before it uses one, and described by a
+    manifest whose golden rows come from running it. A worker takes it from there on. Where the file
+    cannot work nothing is written; exit code 1, with why and what to do. Features need not be named
+    where the file carries them (trimtab.features). With --class only what that probability needs is
+    copied; of a model with several scores it takes an output's name.
     """
     if golden_from is not None and seed is not None:
         raise ConfigurationError("--seed: got it beside --golden-from, expected one of the two")
@@ -103,7 +118,9 @@ def new(
         if label is not None:
             raw = keep_class(raw, label)
         features = features_of(raw, None if given is None else _names(given))
-        sets = [] if surfaces is None else _feature_sets(load_surfaces(surfaces), objective, features)
+        sets = (
+            [] if surfaces is None else _feature_sets(load_surfaces(surfaces), objective, features)
+        )
         rows = _rows(features, golden_from, sets, seed or 0)
         manifest = draft(raw, objective, number, features, rows)
         sound = add_version(root, manifest, raw, sets)
@@ -122,10 +139,14 @@ def _number(root: Path, objective: str, version: int | None) -> int:
         raise ConfigurationError(f"OBJECTIVE: got {objective!r}, expected {expected}")
     if version is not None:
         return version
-    found = [one.number for one in find_versions(root).get(objective, ()) if one.number <= LAST_VERSION]
+    found = [
+        one.number for one in find_versions(root).get(objective, ()) if one.number <= LAST_VERSION
+    ]
     highest = max(found, default=0)
     if highest == LAST_VERSION:
-        raise ConfigurationError(f"--version: got nothing, expected one: {highest} is there, and none is higher")
+        raise ConfigurationError(
+            f"--version: got nothing, expected one: {highest} is there, and none is higher"
+        )
     return highest + 1
 
 
@@ -142,7 +163,9 @@ def _names(given: str) -> list[str]:
 
 
 def _feature_sets(surfaces: Surfaces, objective: str, features: Sequence[str]) -> list[FeatureSet]:
-    """Those of the surfaces that name the objective; where none does, those that hold the features. Or ModelRefused."""
+    """Those of the surfaces that name the objective; where none does, those that hold the features.
+    Or ModelRefused.
+    """
     if named := feature_sets_by_objective(surfaces).get(objective):
         return named
     every = {surface.feature_set.name: surface.feature_set for surface in surfaces.values()}
@@ -152,7 +175,9 @@ def _feature_sets(surfaces: Surfaces, objective: str, features: Sequence[str]) -
     raise ModelRefused(ModelReason.FEATURES, message)
 
 
-def _rows(features: Sequence[str], golden_from: Path | None, sets: Sequence[FeatureSet], seed: int) -> Matrix:
+def _rows(
+    features: Sequence[str], golden_from: Path | None, sets: Sequence[FeatureSet], seed: int
+) -> Matrix:
     if golden_from is not None:
         return read_rows(golden_from, features)
     return draw_rows(features, sets[0] if sets else None, seed)
@@ -160,10 +185,12 @@ def _rows(features: Sequence[str], golden_from: Path | None, sets: Sequence[Feat
 
 def _explain(source: Path, refused: ModelRefused) -> str:
     remedy = None if refused.says_what_to_do else _REMEDIES.get(refused.reason)
-    return f"{source}: refused, {refused.reason}: {refused.message}" + (f"\nTry: {remedy}" if remedy else "")
+    return f"{source}: refused, {refused.reason}: {refused.message}" + (
+        f"\nTry: {remedy}" if remedy else ""
+    )
 
 
-def _document(root: Path, manifest: Manifest, sound: Sound) -> dict[str, object]:
+def _document(root: Path, manifest: Manifest, sound: Verified) -> dict[str, object]:
     scores = [row.score for row in manifest.golden]
     return {
         "objective": manifest.objective,

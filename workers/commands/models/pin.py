@@ -1,4 +1,6 @@
-"""`trimtab models activate` and `rollback`: which version of a model is in force, on every worker at once."""
+"""`trimtab models activate` and `rollback`: which version of a model is in force, on every worker
+at once.
+"""
 
 import json
 import time
@@ -8,10 +10,18 @@ from typing import Any
 
 import click
 
-from workers.commands.desk import DESK, actor_or_login, as_json, change_options, open_desk, own_arm, place
+from workers.commands.desk import (
+    DESK,
+    actor_or_login,
+    as_json,
+    change_options,
+    open_desk,
+    own_arm,
+    place,
+)
 from workers.commands.everyone import Everyone, Expected, expected_of, expected_options
 from workers.commands.options import example, settings
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.pins import LATEST, Pins, PinsRefused
 from workers.ranking.surface import Surface
@@ -19,7 +29,7 @@ from workers.ranking.version import LAST_VERSION, read_version
 from workers.scoring.folder import find_versions
 from workers.settings import ConfigurationError
 from workers.steering.agreement import in_force
-from workers.steering.desk import Change, Desk
+from workers.steering.editor import Change, SteeringEditor
 from workers.steering.history import Entry
 from workers.steering.live import LiveWorker
 from workers.steering.view import View
@@ -29,10 +39,16 @@ NO_WORKER = "no worker lives that could say which versions are available"
 
 _PAUSE_S = 0.02
 
-_of_surface = click.option("--surface", help="Only on this surface.  [default: on all that have the objective]")
-_of_arm = click.option("--arm", help="Only for this arm's users.  [default: control, and arms that pin nothing else]")
+_of_surface = click.option(
+    "--surface", help="Only on this surface.  [default: on all that have the objective]"
+)
+_of_arm = click.option(
+    "--arm", help="Only for this arm's users.  [default: control, and arms that pin nothing else]"
+)
 _wait = click.option(
-    "--wait", type=click.FloatRange(0), help="Wait until every worker scores with it, at most N seconds."
+    "--wait",
+    type=click.FloatRange(0),
+    help="Wait until every worker scores with it, at most N seconds.",
 )
 
 
@@ -49,8 +65,9 @@ _wait = click.option(
 def activate(objective: str, version: str, **given: Any) -> None:
     """Put VERSION of OBJECTIVE's model in force, and keep it there whatever comes into the folder.
 
-    `latest` ends that: the highest version that is available is in force again. Exit code 2 where a live worker does
-    not have the version, or refuses it. What was in force goes on until the version is verified and loaded.
+    `latest` ends that: the highest version that is available is in force again. Exit code 2 where a
+    live worker does not have the version, or refuses it. What was in force goes on until the
+    version is verified and loaded.
     """
     _turn(objective, lambda view, arm: version, **given)
 
@@ -65,10 +82,11 @@ def activate(objective: str, version: str, **given: Any) -> None:
 @expected_options
 @settings(*DESK, "models")
 def rollback(objective: str, models: str, **given: Any) -> None:
-    """Go back to the version of OBJECTIVE's model that was pinned before, else to the next lower one, and pin it.
+    """Go back to the version of OBJECTIVE's model that was pinned before, else to the next lower
+    one, and pin it.
 
-    Where no worker lives, nobody knows which versions are available: then it goes to the version that was pinned
-    before, and without one it names those in the folder of models.
+    Where no worker lives, nobody knows which versions are available: then it goes to the version
+    that was pinned before, and without one it names those in the folder of models.
     """
     _turn(objective, lambda view, arm: str(_before(view, arm, objective, Path(models))), **given)
 
@@ -86,16 +104,23 @@ def _turn(
     surfaces: str,
     **given: Any,
 ) -> None:
-    """Pin the version that is meant on each surface, wait where that is asked, and say what is pinned."""
+    """Pin the version that is meant on each surface, wait where that is asked, and say what is
+    pinned.
+    """
     arm, expected = own_arm(arm), expected_of(given)
     with open_desk(**given) as desk:
         views = _views(desk, surfaces, surface, objective, arm)
-        wanted = {name: _pinned(view, arm, objective, version_on(view, arm)) for name, view in views.items()}
+        wanted = {
+            name: _pinned(view, arm, objective, version_on(view, arm))
+            for name, view in views.items()
+        }
         _write(desk, views, arm, wanted, actor, reason)
         _finish(desk, views, arm, objective, wait, expected, as_json)
 
 
-def _views(desk: Desk, surfaces: str, surface: str | None, objective: str, arm: str | None) -> dict[str, View]:
+def _views(
+    desk: SteeringEditor, surfaces: str, surface: str | None, objective: str, arm: str | None
+) -> dict[str, View]:
     """The surfaces that are meant. Raises ConfigurationError where there is none."""
     known = load_surfaces(Path(surfaces))
     if surface is not None and surface not in known:
@@ -103,19 +128,29 @@ def _views(desk: Desk, surfaces: str, surface: str | None, objective: str, arm: 
     meant = [one for one in known.values() if surface in (None, one.name)]
     workers = desk.workers()
     views = {one.name: desk.look(one, arm, workers) for one in meant}
-    having = {name: view for name, view in views.items() if objective in view.available.objectives(view.surface)}
+    having = {
+        name: view
+        for name, view in views.items()
+        if objective in view.available.objectives(view.surface)
+    }
     if not having:
         no_more = "" if workers else "; no worker lives that could name more"
-        raise ConfigurationError(f"objective: got {objective!r}, expected one of: {_objectives(meant, views)}{no_more}")
+        raise ConfigurationError(
+            f"objective: got {objective!r}, expected one of: {_objectives(meant, views)}{no_more}"
+        )
     return having
 
 
 def _objectives(surfaces: list[Surface], views: dict[str, View]) -> str:
-    return ", ".join(dict.fromkeys(o for one in surfaces for o in views[one.name].available.objectives(one)))
+    return ", ".join(
+        dict.fromkeys(o for one in surfaces for o in views[one.name].available.objectives(one))
+    )
 
 
 def _pinned(view: View, arm: str | None, objective: str, version: str) -> Pins:
-    """The pins in force with this one changed. Raises ConfigurationError where a worker would refuse it."""
+    """The pins in force with this one changed. Raises ConfigurationError where a worker would
+    refuse it.
+    """
     pins = view.models_for(arm).in_force
     fields = {} if pins is None else pins.fields()
     try:
@@ -145,25 +180,38 @@ def _before(view: View, arm: str | None, objective: str, folder: Path) -> int:
     if now is None:
         raise Failure(f"{where}: {objective}: no version is available")
     if others:
-        raise Failure(f"{where}: {objective}: no version below {now}, in force, is available, only: {others}")
+        raise Failure(
+            f"{where}: {objective}: no version below {now}, in force, is available, only: {others}"
+        )
     raise Failure(f"{where}: {objective}: no version is available but {now}, in force")
 
 
 def _pinned_before(entries: Sequence[Entry], objective: str) -> list[int]:
     """The versions that the history pinned, the newest first, without what workers refused."""
-    taken = [entry.after.get(objective, LATEST) for entry in reversed(entries) if entry.refused is None]
+    taken = [
+        entry.after.get(objective, LATEST) for entry in reversed(entries) if entry.refused is None
+    ]
     return [version for text in taken if (version := read_version(text)) is not None]
 
 
 def _unknown(folder: Path, objective: str) -> str:
     """Why nothing can be gone back to where no worker lives, and what to do."""
-    found = [str(one.number) for one in find_versions(folder).get(objective, ()) if one.number <= LAST_VERSION]
+    found = [
+        str(one.number)
+        for one in find_versions(folder).get(objective, ())
+        if one.number <= LAST_VERSION
+    ]
     there = f"{folder / objective} holds {', '.join(found) or 'none'}"
     return f"{NO_WORKER}, and no other was pinned before; {there}: trimtab models activate {objective} VERSION"
 
 
 def _write(
-    desk: Desk, views: dict[str, View], arm: str | None, wanted: dict[str, Pins], actor: str | None, reason: str
+    desk: SteeringEditor,
+    views: dict[str, View],
+    arm: str | None,
+    wanted: dict[str, Pins],
+    actor: str | None,
+    reason: str,
 ) -> None:
     for name, view in views.items():
         change = Change(view.models_for(arm), wanted[name])
@@ -172,7 +220,7 @@ def _write(
 
 
 def _finish(
-    desk: Desk,
+    desk: SteeringEditor,
     views: dict[str, View],
     arm: str | None,
     objective: str,
@@ -191,14 +239,26 @@ def _finish(
         pins = view.models_for(arm).value
         version = (pins.fields() if pins else {}).get(objective, LATEST)
         if as_json:
-            document = {"surface": name, "arm": arm or CONTROL, "objective": objective, "version": version}
+            document = {
+                "surface": name,
+                "arm": arm or CONTROL,
+                "objective": objective,
+                "version": version,
+            }
             click.echo(json.dumps(document | {"revision": view.models_for(arm).revision}))
         else:
-            click.echo(f"{place(name, arm)}: {objective} {version}, revision {view.models_for(arm).revision}")
+            click.echo(
+                f"{place(name, arm)}: {objective} {version}, revision {view.models_for(arm).revision}"
+            )
 
 
 def _await(
-    desk: Desk, views: dict[str, View], arm: str | None, objective: str, seconds: float, everyone: Everyone
+    desk: SteeringEditor,
+    views: dict[str, View],
+    arm: str | None,
+    objective: str,
+    seconds: float,
+    everyone: Everyone,
 ) -> None:
     """Raises Failure if it is not in force on every worker in time."""
     expected = everyone.expected
@@ -221,7 +281,9 @@ def _await(
     raise Failure(f"{objective}: not in force on all workers: {'; '.join([*behind, *missing])}")
 
 
-def _behind(workers: list[LiveWorker], views: dict[str, View], arm: str | None, objective: str) -> list[str]:
+def _behind(
+    workers: list[LiveWorker], views: dict[str, View], arm: str | None, objective: str
+) -> list[str]:
     if not workers:
         return ["no worker lives"]
     return [

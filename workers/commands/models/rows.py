@@ -19,23 +19,32 @@ _SCALES = (0.1, 1.0, 10.0, 100.0)
 def read_rows(path: Path, features: Sequence[str]) -> Matrix:
     """The features' columns of a CSV file, by the names in its first line: float32 `[N, features]`.
 
-    Other columns are ignored, and rows past the first 100,000. Raises ConfigurationError naming line, column and value.
+    Other columns are ignored, and rows past the first 100,000. Raises ConfigurationError naming
+    line, column and value.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = np.array(list(islice(_numbers(path, csv.DictReader(file), features), _ROWS_READ)), np.float32)
+            rows = np.array(
+                list(islice(_numbers(path, csv.DictReader(file), features), _ROWS_READ)), np.float32
+            )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from None
     if not len(rows):
-        raise ConfigurationError(f"{path}: got no row, expected at least 2, so that the model can tell them apart")
+        raise ConfigurationError(
+            f"{path}: got no row, expected at least 2, so that the model can tell them apart"
+        )
     distinct: Matrix = np.unique(rows, axis=0)
     return distinct
 
 
-def _numbers(path: Path, rows: "csv.DictReader[str]", features: Sequence[str]) -> Iterator[list[float]]:
+def _numbers(
+    path: Path, rows: "csv.DictReader[str]", features: Sequence[str]
+) -> Iterator[list[float]]:
     missing = [name for name in features if name not in (rows.fieldnames or ())]
     if missing:
-        raise ConfigurationError(f"{path}: line 1: got no column {missing[0]!r}, expected a column for each feature")
+        raise ConfigurationError(
+            f"{path}: line 1: got no column {missing[0]!r}, expected a column for each feature"
+        )
     for row in rows:
         yield [_number(f"{path}: line {rows.line_num}: {name}", row[name]) for name in features]
 
@@ -46,15 +55,17 @@ def _number(where: str, text: str | None) -> float:
     except ValueError:
         number = float("nan")
     if not abs(number) <= FLOAT32_MAX:
-        raise ConfigurationError(f"{where}: got {(text or '')[:80]!r}, expected a finite float32 number")
+        raise ConfigurationError(
+            f"{where}: got {(text or '')[:80]!r}, expected a finite float32 number"
+        )
     return number
 
 
 def draw_rows(features: Sequence[str], feature_set: FeatureSet | None, seed: int) -> Matrix:
     """Rows drawn by a seed: float32 `[512, features]`.
 
-    A feature that the set bounds is drawn evenly between its bounds. Any other is normal around its default, by row in
-    one of four scales from 0.1 to 100: where a model bends is not known.
+    A feature that the set bounds is drawn evenly between its bounds. Any other is normal around its
+    default, by row in one of four scales from 0.1 to 100: where a model bends is not known.
     """
     random = np.random.default_rng(seed)
     rows = random.normal(size=(ROWS, len(features))) * np.resize(_SCALES, ROWS)[:, None]

@@ -9,7 +9,11 @@ from workers.commands.weights.preview import margin, preview
 from workers.commands.weights.wait import wait
 
 
-@click.group(epilog=example("trimtab weights show", 'trimtab weights set home quality=0.6 --reason "more quality"'))
+@click.group(
+    epilog=example(
+        "trimtab weights show", 'trimtab weights set home quality=0.6 --reason "more quality"'
+    )
+)
 def weights() -> None:
     """Weights: shown, previewed, set, acknowledged, rolled back."""
 

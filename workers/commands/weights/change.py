@@ -1,4 +1,6 @@
-"""`trimtab weights set`, `unset` and `rollback`: each validated whole, then written by compare-and-set."""
+"""`trimtab weights set`, `unset` and `rollback`: each validated whole, then written by
+compare-and-set.
+"""
 
 import json
 from typing import Any
@@ -22,25 +24,41 @@ from workers.commands.desk import (
 from workers.commands.options import example, fields_of, settings
 from workers.commands.weights.proposal import look_before, proposed
 from workers.commands.weights.sample import sample_of, sample_options
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.weights import Weights
-from workers.steering.desk import Change, difference, texts_for
+from workers.steering.editor import Change, difference, texts_for
 from workers.steering.view import Document, NoSuchSet, View, set_at, set_before
 
 
 class NotAsExpected(Failure):
-    """The weights are not at the revision or version that the change was made for; nothing was written."""
+    """The weights are not at the revision or version that the change was made for; nothing was
+    written.
+    """
 
 
-@click.command("set", epilog=example('trimtab weights set home quality=0.6 engagement=0.4 --reason "calmer mornings"'))
+@click.command(
+    "set",
+    epilog=example(
+        'trimtab weights set home quality=0.6 engagement=0.4 --reason "calmer mornings"'
+    ),
+)
 @of_surface
 @click.argument("weights", metavar="OBJECTIVE=NUMBER...", nargs=-1, required=True)
 @of_arm
 @change_options(None)
 @expect
-@click.option("--preview", "previewed", is_flag=True, help="Show what it would change, as `preview` does, and ask.")
-@click.option("--limit-churn", type=click.FloatRange(0, 1), help="Refuse what changes more of the first 10 than this.")
+@click.option(
+    "--preview",
+    "previewed",
+    is_flag=True,
+    help="Show what it would change, as `preview` does, and ask.",
+)
+@click.option(
+    "--limit-churn",
+    type=click.FloatRange(0, 1),
+    help="Refuse what changes more of the first 10 than this.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 @sample_options
@@ -60,8 +78,9 @@ def set_(
 ) -> None:
     """Set weights of SURFACE. What is not named stays as it is in force.
 
-    The whole set is validated as workers do, and written in one step where nobody has changed it meanwhile: exit code 1
-    where somebody has, or where it changes more than --limit-churn, 2 where workers would refuse it.
+    The whole set is validated as workers do, and written in one step where nobody has changed it
+    meanwhile: exit code 1 where somebody has, or where it changes more than --limit-churn, 2 where
+    workers would refuse it.
     """
     arm, sample = own_arm(arm), sample_of(places)
     fields = fields_of(weights, "weights")
@@ -70,7 +89,9 @@ def set_(
         wanted = proposed(view, arm, fields)
         check_expected(view.weights_of(arm), expect)
         if previewed or limit_churn is not None:
-            look_before(view, arm, wanted, sample, limit_churn, asks=previewed and not yes, shown=previewed)
+            look_before(
+                view, arm, wanted, sample, limit_churn, asks=previewed and not yes, shown=previewed
+            )
         apply(opened, view, arm, wanted, actor, reason, as_json)
 
 
@@ -130,17 +151,31 @@ def rollback(
 def check_expected(document: Document[Weights], expect: str | None) -> None:
     """Raises NotAsExpected where the weights are at another revision and another version."""
     version = document.in_force.version if document.in_force else "none"
-    revision = str(document.revision) if document.is_recorded else "none, changed by hand and not recorded yet"
+    revision = (
+        str(document.revision)
+        if document.is_recorded
+        else "none, changed by hand and not recorded yet"
+    )
     if expect is not None and expect not in (version, revision):
         by = f", changed by {document.last.actor}" if document.last and document.is_recorded else ""
         found = f"version {version}, revision {revision}{by}"
-        raise NotAsExpected(f"{document.read.key}: expected {expect}, is at {found}: nothing was written")
+        raise NotAsExpected(
+            f"{document.read.key}: expected {expect}, is at {found}: nothing was written"
+        )
 
 
 def apply(
-    opened: Opened, view: View, arm: str | None, wanted: Weights, actor: str | None, reason: str, as_json: bool
+    opened: Opened,
+    view: View,
+    arm: str | None,
+    wanted: Weights,
+    actor: str | None,
+    reason: str,
+    as_json: bool,
 ) -> None:
-    """Write the set where it is another than what Redis holds, and say what was done. Raises ChangedMeanwhile."""
+    """Write the set where it is another than what Redis holds, and say what was done. Raises
+    ChangedMeanwhile.
+    """
     document = view.weights_of(arm)
     change, revision = Change(document, wanted), document.revision
     if not change.is_none:
@@ -154,7 +189,11 @@ def apply(
 def _back(view: View, arm: str | None, revision: str | None) -> Weights:
     document = view.weights_of(arm)
     try:
-        return set_before(document, view.rules) if revision is None else set_at(document, view.rules, revision)
+        return (
+            set_before(document, view.rules)
+            if revision is None
+            else set_at(document, view.rules, revision)
+        )
     except NoSuchSet as missing:
         raise Failure(str(missing)) from None
 
@@ -164,11 +203,16 @@ def _told(view: View, arm: str | None, wanted: Weights, revision: int, change: C
     if change.is_none:
         return f"{where}: is at that already: version {wanted.version}, revision {revision}"
     before = view.weights_of(arm).in_force
-    changed = difference({} if before is None else texts_for(before), texts_for(wanted)) or "as it was in force"
+    changed = (
+        difference({} if before is None else texts_for(before), texts_for(wanted))
+        or "as it was in force"
+    )
     return f"{where}: {changed}\nversion {wanted.version}, revision {revision}"
 
 
-def _document(view: View, arm: str | None, wanted: Weights, revision: int, changed: bool) -> dict[str, object]:
+def _document(
+    view: View, arm: str | None, wanted: Weights, revision: int, changed: bool
+) -> dict[str, object]:
     before = view.weights_of(arm).in_force
     return {
         "surface": view.surface.name,

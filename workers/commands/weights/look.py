@@ -21,11 +21,11 @@ from workers.commands.desk import (
 )
 from workers.commands.options import example, settings
 from workers.commands.weights.sets import view_document, view_lines
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.weights import Weights
-from workers.steering.desk import difference
+from workers.steering.editor import difference
 from workers.steering.history import Entry
-from workers.steering.surface_standing import document_of
+from workers.steering.surface_state import document_of
 from workers.steering.view import NoSuchSet, View, set_at
 from workers.surfaces import load_surfaces
 
@@ -35,8 +35,14 @@ from workers.surfaces import load_surfaces
 @as_json
 @settings(*DESK)
 def show(surface: str | None, as_json: bool, surfaces: str, **redis: Any) -> None:
-    """Show the weights in force of SURFACE, else of all: since when, by whom, why, and which workers have them."""
-    known = load_surfaces(Path(surfaces)) if surface is None else {surface: surface_of(surfaces, surface)}
+    """Show the weights in force of SURFACE, else of all: since when, by whom, why, and which
+    workers have them.
+    """
+    known = (
+        load_surfaces(Path(surfaces))
+        if surface is None
+        else {surface: surface_of(surfaces, surface)}
+    )
     with open_desk(**redis) as desk:
         workers = desk.workers()
         views = [desk.look(one, workers=workers) for one in known.values()]
@@ -49,19 +55,29 @@ def show(surface: str | None, as_json: bool, surfaces: str, **redis: Any) -> Non
 @click.command(epilog=example("trimtab weights history home"))
 @of_surface
 @of_arm
-@click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="So many changes.")
+@click.option(
+    "--last", type=click.IntRange(1), default=20, show_default=True, help="So many changes."
+)
 @as_json
 @settings(*DESK)
 def history(surface: str, arm: str | None, last: int, as_json: bool, **desk: Any) -> None:
-    """The last changes to SURFACE, its arms and its experiment, the newest at the end; with --json one a line."""
+    """The last changes to SURFACE, its arms and its experiment, the newest at the end; with --json
+    one a line.
+    """
     arm = own_arm(arm)
     with open_surface(surface, **desk) as opened:
         entries = opened.desk.look(opened.surface).entries
-    for entry in [one for one in entries if arm is None or one.document == document_of(arm)][-last:]:
+    for entry in [one for one in entries if arm is None or one.document == document_of(arm)][
+        -last:
+    ]:
         click.echo(json.dumps(entry_document(entry)) if as_json else told(entry))
 
 
-@click.command(epilog=example("trimtab weights diff home 12 now", "trimtab weights diff home default 3f0c9a1b2d4e"))
+@click.command(
+    epilog=example(
+        "trimtab weights diff home 12 now", "trimtab weights diff home default 3f0c9a1b2d4e"
+    )
+)
 @of_surface
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
@@ -80,7 +96,9 @@ def diff(surface: str, one: str, other: str, arm: str | None, as_json: bool, **d
         return
     click.echo(f"{'':<20}{one:>16}{other:>16}{'difference':>16}")
     for objective, change in changes.items():
-        click.echo(f"{objective:<20}{_weight(a, objective):>16}{_weight(b, objective):>16}{change:>+16g}")
+        click.echo(
+            f"{objective:<20}{_weight(a, objective):>16}{_weight(b, objective):>16}{change:>+16g}"
+        )
     click.echo(f"{'version':<20}{a.version:>16}{b.version:>16}{'none' if a == b else '':>16}")
 
 

@@ -34,7 +34,9 @@ class Sample:
     since: int | None
 
     def feeds(self, surface: str) -> Iterator[Feed]:
-        """The feeds of a surface, those of every arm. Raises ConfigurationError and Failures of Kafka."""
+        """The feeds of a surface, those of every arm. Raises ConfigurationError and Failures of
+        Kafka.
+        """
         if self.last is not None and self.since is not None:
             raise ConfigurationError("--last: given with --since, expected one of them")
         recent = Recent(cluster_of(self.kafka, self.kafka_config), self.topic_feeds)
@@ -43,7 +45,11 @@ class Sample:
             published = read_published(record.value, record.headers)
             return published is not None and published.surface == surface
 
-        found = recent.last(self.last or _LAST, wanted) if self.since is None else recent.since(self.since)
+        found = (
+            recent.last(self.last or _LAST, wanted)
+            if self.since is None
+            else recent.since(self.since)
+        )
         for record in found:
             with suppress(FeedUnreadable):  # what is no feed of ours is no feed of the surface
                 if wanted(record):
@@ -51,7 +57,9 @@ class Sample:
 
 
 class _Moment(click.ParamType[int]):
-    """A moment, as a length of time before now or in ISO 8601 (UTC where it does not say); ms since the epoch."""
+    """A moment, as a length of time before now or in ISO 8601 (UTC where it does not say); ms since
+    the epoch.
+    """
 
     name = "moment"
 
@@ -64,14 +72,20 @@ class _Moment(click.ParamType[int]):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"got {value!r}, expected a length of time such as 10m, or a moment such as 2026-01-31T18:30Z")
+            self.fail(
+                f"got {value!r}, expected a length of time such as 10m, or a moment such as 2026-01-31T18:30Z"
+            )
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def sample_options(command: F) -> F:
     """--last, --since, and where the feeds are; `sample_of` makes of them a sample."""
-    newest = click.option("--last", type=click.IntRange(1), help=f"The newest so many feeds.  [default: {_LAST}]")
-    since = click.option("--since", type=_Moment(), help="All feeds since then: 10m, 2h, 1d, or 2026-01-31T18:30Z.")
+    newest = click.option(
+        "--last", type=click.IntRange(1), help=f"The newest so many feeds.  [default: {_LAST}]"
+    )
+    since = click.option(
+        "--since", type=_Moment(), help="All feeds since then: 10m, 2h, 1d, or 2026-01-31T18:30Z."
+    )
     return newest(since(settings(*KAFKA, "topic_feeds")(command)))
 
 

@@ -17,7 +17,9 @@ def view_lines(view: View, workers: Workers) -> Iterator[str]:
     """A surface, its arms and its experiment, for people."""
     for arm in (None, *view.arms):
         document = view.weights_of(arm)
-        yield from _lines(place(view.surface.name, arm), document, view, applied(workers, view.surface.name, arm))
+        yield from _lines(
+            place(view.surface.name, arm), document, view, applied(workers, view.surface.name, arm)
+        )
     if view.running is not None:
         yield f"  experiment: {shares(view.running)} ({last_change(view.experiment, view)})"
 
@@ -28,13 +30,17 @@ def view_document(view: View, workers: Workers) -> dict[str, object]:
     return {
         "surface": name,
         **_document(view.weights, view, applied(workers, name, None)),
-        "arms": {arm: _document(view.arms[arm], view, applied(workers, name, arm)) for arm in view.arms},
-        "experiment": view.running and {arm: view.running.percent(arm) for arm in view.running.shares},
+        "arms": {
+            arm: _document(view.arms[arm], view, applied(workers, name, arm)) for arm in view.arms
+        },
+        "experiment": view.running
+        and {arm: view.running.percent(arm) for arm in view.running.shares},
     }
 
 
 def applied(workers: Workers, surface: str, arm: str | None) -> dict[str, str | None]:
-    """Live worker to the version of the surface's (or arm's) weights that it ranks under, None where it says none.
+    """Live worker to the version of the surface's (or arm's) weights that it ranks under, None
+    where it says none.
 
     Workers that have no such surface are left out.
     """
@@ -49,7 +55,9 @@ def _version(surface: SurfaceStatus, arm: str | None) -> str | None:
     return None if weights is None else weights.version
 
 
-def _lines(where: str, document: Document[Weights], view: View, versions: dict[str, str | None]) -> Iterator[str]:
+def _lines(
+    where: str, document: Document[Weights], view: View, versions: dict[str, str | None]
+) -> Iterator[str]:
     weights = document.in_force
     if weights is None:
         yield f"{where}: no weights"
@@ -57,13 +65,21 @@ def _lines(where: str, document: Document[Weights], view: View, versions: dict[s
         yield f"{where}: {mix(weights.values)}"
         yield f"  version {weights.version} from {document.source}; {last_change(document, view)}"
         there = sum(version == weights.version for version in versions.values())
-        behind = [f"{worker} at {version}" for worker, version in versions.items() if version != weights.version]
-        yield f"  applied by {there} of {len(versions)} workers" + "".join(f"; {one}" for one in behind)
+        behind = [
+            f"{worker} at {version}"
+            for worker, version in versions.items()
+            if version != weights.version
+        ]
+        yield f"  applied by {there} of {len(versions)} workers" + "".join(
+            f"; {one}" for one in behind
+        )
     if document.read.refused:
         yield f"  Redis holds what workers refuse: {document.read.refused}"
 
 
-def _document(document: Document[Weights], view: View, versions: dict[str, str | None]) -> dict[str, object]:
+def _document(
+    document: Document[Weights], view: View, versions: dict[str, str | None]
+) -> dict[str, object]:
     last = document.last
     return {
         "weights": document.in_force and set_document(document.in_force),

@@ -6,11 +6,20 @@ from typing import Any
 
 import click
 
-from workers.commands.desk import DESK, Opened, as_json, of_arm, of_surface, open_surface, own_arm, place
+from workers.commands.desk import (
+    DESK,
+    Opened,
+    as_json,
+    of_arm,
+    of_surface,
+    open_surface,
+    own_arm,
+    place,
+)
 from workers.commands.everyone import Everyone, expected_of, expected_options
 from workers.commands.options import example, settings
 from workers.commands.weights.sets import applied
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 
 _PAUSE_S = 0.02
@@ -18,24 +27,32 @@ _PAUSE_S = 0.02
 
 @click.command(
     epilog=example(
-        "trimtab weights wait home --version 3f0c9a1b2d4e --timeout 5", "trimtab weights wait home --workers 4"
+        "trimtab weights wait home --version 3f0c9a1b2d4e --timeout 5",
+        "trimtab weights wait home --workers 4",
     )
 )
 @of_surface
 @of_arm
 @click.option("--version", help="The version to wait for.  [default: that of what Redis holds now]")
 @click.option(
-    "--timeout", type=click.FloatRange(0), default=10.0, show_default=True, help="Give up after so many seconds."
+    "--timeout",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="Give up after so many seconds.",
 )
 @as_json
 @expected_options
 @settings(*DESK)
-def wait(surface: str, arm: str | None, version: str | None, timeout: float, as_json: bool, **given: Any) -> None:
+def wait(
+    surface: str, arm: str | None, version: str | None, timeout: float, as_json: bool, **given: Any
+) -> None:
     """Return once every worker ranks under the set; exit code 1 if --timeout comes first.
 
-    A worker's status expires 10 s after it was written. A worker without one has crashed, or is cut off from Redis and
-    ranks under an older set. It is waited for, unless Kafka (if --kafka is given) says that it is not in the group, or
-    as many workers as --workers says have a status. A worker that starts later reads its weights before it ranks.
+    A worker's status expires 10 s after it was written. A worker without one has crashed, or is cut
+    off from Redis and ranks under an older set. It is waited for, unless Kafka (if --kafka is
+    given) says that it is not in the group, or as many workers as --workers says have a status. A
+    worker that starts later reads its weights before it ranks.
     """
     arm, expected = own_arm(arm), expected_of(given)
     with open_surface(surface, **given) as opened:
@@ -71,8 +88,12 @@ def wait(surface: str, arm: str | None, version: str | None, timeout: float, as_
         }
         click.echo(json.dumps(found))
     elif is_applied:
-        gone = f" (without a status and passed over: {', '.join(live.silent)})" if live.silent else ""
-        click.echo(f"{place(surface, arm)}: version {wanted} applied by all {len(versions)} workers{gone}")
+        gone = (
+            f" (without a status and passed over: {', '.join(live.silent)})" if live.silent else ""
+        )
+        click.echo(
+            f"{place(surface, arm)}: version {wanted} applied by all {len(versions)} workers{gone}"
+        )
     if not is_applied:
         told = _told(wanted, versions, behind, at_least)
         raise Failure(f"{place(surface, arm)}: {'; '.join([*told, *missing])}")
@@ -81,15 +102,21 @@ def wait(surface: str, arm: str | None, version: str | None, timeout: float, as_
 def _held(opened: Opened, arm: str | None) -> str:
     document = opened.desk.look(opened.surface, arm).weights_of(arm)
     if document.value is None:
-        raise Failure(f"{document.read.key}: holds {document.read.refused or 'nothing'}, expected a set to wait for")
+        raise Failure(
+            f"{document.read.key}: holds {document.read.refused or 'nothing'}, expected a set to wait for"
+        )
     return document.value.version
 
 
-def _told(wanted: str, versions: dict[str, str | None], behind: dict[str, str | None], at_least: int) -> list[str]:
+def _told(
+    wanted: str, versions: dict[str, str | None], behind: dict[str, str | None], at_least: int
+) -> list[str]:
     """What is missing among the workers that are heard from, for people."""
     if len(versions) < at_least:
         return [f"{len(versions)} live workers, expected at least {at_least}"]
     if behind:
         others = ", ".join(f"{worker} at {version}" for worker, version in behind.items())
         return [f"version {wanted} is not applied by all {len(versions)} workers: {others}"]
-    return [f"version {wanted} is applied by the {len(versions)} workers that are heard from, not by all"]
+    return [
+        f"version {wanted} is applied by the {len(versions)} workers that are heard from, not by all"
+    ]

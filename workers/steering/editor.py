@@ -1,6 +1,7 @@
 """The desk: where ops and tools look at the steering documents of a surface, and change them.
 
-Each change is a compare-and-set on what was looked at, in one atomic step on the server, with an actor and a reason.
+Each change is a compare-and-set on what was looked at, in one atomic step on the server, with an
+actor and a reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from workers.observe.failure import Failure
+from workers.errors import Failure
 from workers.ranking.experiment import Experiment
 from workers.ranking.pins import Pins
 from workers.ranking.surface import Surface
@@ -18,7 +19,7 @@ from workers.steering.connection import (
     TIMEOUT_S,
     Command,
     Denied,
-    Link,
+    RedisLink,
     RedisLost,
     Unwritable,
     WrongServer,
@@ -28,7 +29,7 @@ from workers.steering.connection import (
 from workers.steering.history import Entry, Written, read_entries, was_done, write
 from workers.steering.keys import Keys
 from workers.steering.live import Live, LiveWorker, read_live
-from workers.steering.surface_standing import EXPERIMENT, document_of, models_of
+from workers.steering.surface_state import EXPERIMENT, document_of, models_of
 from workers.steering.view import AnyDocument, Found, View, arms_in, view_of
 
 AnyValue = Weights | Experiment | Pins
@@ -46,7 +47,9 @@ class RedisMoved(RedisUnreachable):
 
 
 class RedisReadOnly(RedisUnreachable):
-    """The server takes no writes: it is a replica, or a master that is cut off. Nothing was written."""
+    """The server takes no writes: it is a replica, or a master that is cut off. Nothing was
+    written.
+    """
 
 
 class ChangedMeanwhile(Failure):
@@ -56,7 +59,9 @@ class ChangedMeanwhile(Failure):
         who = f"by {now.last.actor}" if now.last and now.is_recorded else "by hand"
         why = f" ({now.last.reason})" if now.last and now.is_recorded and now.last.reason else ""
         change = difference(before.texts, now.texts) or "to what it was before"
-        super().__init__(f"{now.read.name}: changed meanwhile {who}, revision {now.revision}{why}: {change}")
+        super().__init__(
+            f"{now.read.name}: changed meanwhile {who}, revision {now.revision}{why}: {change}"
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Change:
         return self.document.texts == texts_for(self.value)
 
 
-class Desk:
+class SteeringEditor:
     """One connection to Redis; `with` opens and closes it. Every method raises RedisUnreachable.
 
     Raises ValueError for a URL or a timeout that cannot be right.
@@ -80,7 +85,7 @@ class Desk:
 
     def __init__(self, url: str, prefix: str, timeout_s: float = TIMEOUT_S) -> None:
         self.keys = Keys(prefix)
-        self._link = Link(url, timeout_s)
+        self._link = RedisLink(url, timeout_s)
 
     def __enter__(self) -> Self:
         with self._reached():
@@ -103,8 +108,11 @@ class Desk:
             self._check(*answers)
         return replies or []
 
-    def look(self, surface: Surface, arm: str | None = None, workers: Sequence[LiveWorker] | None = None) -> View:
-        """The surface's documents and their history at one instant; `arm` is among them, heard of or not.
+    def look(
+        self, surface: Surface, arm: str | None = None, workers: Sequence[LiveWorker] | None = None
+    ) -> View:
+        """The surface's documents and their history at one instant; `arm` is among them, heard of
+        or not.
 
         `workers` says what models there are, for those who have read it already.
         """
@@ -115,22 +123,35 @@ class Desk:
         arms = {*arms_in(found), arm}
         names = {EXPERIMENT: keys.experiment(name)}
         for one in (None, *sorted(filter(None, arms))):
-            names |= {document_of(one): keys.weights(name, one), models_of(one): keys.models(name, one)}
-        *replies, entries, clock = self._ask_together(*(("HGETALL", key) for key in names.values()), history, ("TIME",))
+            names |= {
+                document_of(one): keys.weights(name, one),
+                models_of(one): keys.models(name, one),
+            }
+        *replies, entries, clock = self._ask_together(
+            *(("HGETALL", key) for key in names.values()), history, ("TIME",)
+        )
         self._check(entries, clock)
         documents = dict(zip(names, replies, strict=True))
         found = Found(documents, read_entries(entries), _milliseconds(clock))
-        return view_of(surface, keys, found, available_to_all(self.workers() if workers is None else workers, surface))
+        return view_of(
+            surface,
+            keys,
+            found,
+            available_to_all(self.workers() if workers is None else workers, surface),
+        )
 
     def write(self, view: View, changes: Sequence[Change], actor: str, reason: str) -> int:
-        """Write all of the changes or none; returns the surface's new revision. Raises ChangedMeanwhile.
+        """Write all of the changes or none; returns the surface's new revision. Raises
+        ChangedMeanwhile.
 
         A server that takes no writes is left once, for the one that the address leads to by now.
         """
         has_reconnected = False
         for _ in range(_TRIES):
             pairs = [(change.document.read, written(change.value)) for change in changes]
-            (reply,) = self.ask(write(self.keys.history(view.surface.name), pairs, view.revision, actor, reason))
+            (reply,) = self.ask(
+                write(self.keys.history(view.surface.name), pairs, view.revision, actor, reason)
+            )
             if isinstance(reply, Unwritable) and not has_reconnected:
                 has_reconnected = True
                 self._reconnect()
@@ -141,7 +162,9 @@ class Desk:
                 return revision
             view = self.look(view.surface)
             changes = [_renewed(change, view) for change in changes]
-        raise RedisUnreachable(f"redis: {self._link.address}: the history changed {_TRIES} times meanwhile: try again")
+        raise RedisUnreachable(
+            f"redis: {self._link.address}: the history changed {_TRIES} times meanwhile: try again"
+        )
 
     def follow(self, surface: Surface, after: int) -> Iterator[Entry]:
         """Entries past a revision, then new ones as they come, without end."""
@@ -233,4 +256,6 @@ def _milliseconds(clock: object) -> int:
         case [bytes(seconds), bytes(microseconds)]:
             return int(seconds) * 1000 + int(microseconds) // 1000
         case _:
-            raise RedisUnreachable(f"redis: got {clock!r} as its time, expected seconds and microseconds")
+            raise RedisUnreachable(
+                f"redis: got {clock!r} as its time, expected seconds and microseconds"
+            )

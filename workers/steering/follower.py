@@ -1,12 +1,14 @@
 """Steering: keeps each surface's mix as Redis has it, in a thread of its own.
 
-The ranking thread reads one immutable snapshot and never waits: not for Redis, not for the disk, not for a lock.
-Pushes only hasten: they name what has changed, and each second everything is read anew, which is the truth. Without
-Redis the last good mix goes on; at a start without Redis the one kept on disk, else the surface's default.
+The ranking thread reads one immutable snapshot and never waits: not for Redis, not for the disk,
+not for a lock. Pushes only hasten: they name what has changed, and each second everything is read
+anew, which is the truth. Without Redis the last good mix goes on; at a start without Redis the one
+kept on disk, else the surface's default.
 
-A server that takes no writes may be the old master after a fail-over that has kept the connection. Its address is then
-resolved and connected to again: at once, and if the next server takes no writes either, after pauses that double up to
-`_LONGEST_STAY_S`. Meanwhile what that server holds is followed, so that a worker may stay with a replica for good.
+A server that takes no writes may be the old master after a fail-over that has kept the connection.
+Its address is then resolved and connected to again: at once, and if the next server takes no writes
+either, after pauses that double up to `_LONGEST_STAY_S`. Meanwhile what that server holds is
+followed, so that a worker may stay with a replica for good.
 """
 
 import math
@@ -24,7 +26,7 @@ from workers.steering.connection import (
     TIMEOUT_S,
     Command,
     Denied,
-    Link,
+    RedisLink,
     RedisLost,
     Unwritable,
     replies_together,
@@ -34,8 +36,8 @@ from workers.steering.content import NoContent, texts_of
 from workers.steering.events import Events, OnEvent
 from workers.steering.keeper import Keeper
 from workers.steering.keys import Keys
-from workers.steering.standings import Standings
-from workers.steering.surface_standing import ArmReplies, Replies
+from workers.steering.surface_state import ArmReplies, Replies
+from workers.steering.surface_states import SurfaceStates
 from workers.steering.unrecorded import Unrecorded
 
 _PATIENCE_S = 1.0  # how long start() and stop() wait for a thread at most, if Redis is near
@@ -59,14 +61,16 @@ class _Push(NamedTuple):
     surfaces: Collection[str]
 
 
-class Steering:
-    """The mix of each of `surfaces` from Redis, and this worker's status in return; keys as schemas/ describes them.
+class Follower:
+    """The mix of each of `surfaces` from Redis, and this worker's status in return; keys as
+    schemas/ describes them.
 
-    `home` keeps the last good mixes. `report` gives what the worker adds to its status, `available` the models that
-    there are, and `want` asks for a version that is named and not among them: they are called in the steering thread
-    and must neither block nor raise; so is `on_connected`, each time that another server may be reached than before.
-    `timeout_s` is Redis's, `clock` is monotonic seconds, `now` milliseconds since the epoch.
-    Raises ValueError for a URL or a timeout that cannot be right.
+    `home` keeps the last good mixes. `report` gives what the worker adds to its status, `available`
+    the models that there are, and `want` asks for a version that is named and not among them: they
+    are called in the steering thread and must neither block nor raise; so is `on_connected`, each
+    time that another server may be reached than before. `timeout_s` is Redis's, `clock` is
+    monotonic seconds, `now` milliseconds since the epoch. Raises ValueError for a URL or a timeout
+    that cannot be right.
     """
 
     def __init__(
@@ -90,16 +94,20 @@ class Steering:
         self._keys = Keys(prefix)
         self._surfaces = surfaces
         self._feature_sets = {one.feature_set.name: one.feature_set for one in surfaces.values()}
-        self._link = Link(redis_url, timeout_s)
+        self._link = RedisLink(redis_url, timeout_s)
         self._events = Events(on_event)
-        self._standings = Standings(surfaces, self._keys, home, self._events, now, available)
+        self._standings = SurfaceStates(surfaces, self._keys, home, self._events, now, available)
         self._keeper = Keeper(self._standings.keep, self._events)
         self._available, self._want = available, want
         self._on_connected = on_connected
         self._unrecorded = Unrecorded(self._keys)
-        # Turned on anew with each poll: what a proxy or a failover has lost is back with the next poll.
+        # Turned on anew with each poll: what a proxy or a failover has lost is back with the next
+        # poll.
         prefixes = [word for begin in self._keys.steered for word in ("PREFIX", begin)]
-        self._tracking = ("CLIENT", "TRACKING", "OFF"), ("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
+        self._tracking = (
+            ("CLIENT", "TRACKING", "OFF"),
+            ("CLIENT", "TRACKING", "ON", "BCAST", *prefixes),
+        )
         self._worker_id = worker_id
         self._report = report
         self._poll_s = poll_seconds
@@ -114,21 +122,27 @@ class Steering:
         self._push: _Push | None = None
         self._due = -math.inf  # when everything is to be read again
         self._owing = False  # whether what was last read is still to be spoken of
-        self._again: Collection[str] = ()  # the surfaces of which something new is still to be spoken of
+        self._again: Collection[
+            str
+        ] = ()  # the surfaces of which something new is still to be spoken of
         self._contact_at = -math.inf
         self._tried = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="steering", daemon=True)
 
     def start(self) -> None:
-        """Begin; returns once Redis has been tried, after ten seconds at the latest. To be called once.
+        """Begin; returns once Redis has been tried, after ten seconds at the latest. To be called
+        once.
 
-        As soon as an attempt fails, it has been tried: only a Redis that is far away and answers is waited for.
+        As soon as an attempt fails, it has been tried: only a Redis that is far away and answers is
+        waited for.
         """
         self._standings.restore()
         self._keeper.start()
         self._thread.start()
-        self._tried.wait(min(max(_PATIENCE_S, _ROUND_TRIPS * max(self._link.timeouts)), _LONGEST_START_S))
+        self._tried.wait(
+            min(max(_PATIENCE_S, _ROUND_TRIPS * max(self._link.timeouts)), _LONGEST_START_S)
+        )
         self._standings.say_fallbacks()
 
     def stop(self) -> None:
@@ -186,12 +200,16 @@ class Steering:
                 return
             self._stopping.wait(_PACE_S)
             self._await_news(-math.inf if more_to_say else min(self._due, self._leave_at))
-        self._link.ask(("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id))
+        self._link.ask(
+            ("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id)
+        )
 
     def _read(self) -> bool:
-        """Read the surfaces that a push has named, all of them where that is due; True where there is more to say.
+        """Read the surfaces that a push has named, all of them where that is due; True where there
+        is more to say.
 
-        What a push announces is read at once and spoken of with the next read, which is of the same surfaces too.
+        What a push announces is read at once and spoken of with the next read, which is of the same
+        surfaces too.
         """
         first, push, self._push = self._fresh, self._push, None
         everything = first or self._clock() >= self._due
@@ -211,7 +229,9 @@ class Steering:
             self._keeper.note()
         self._ask_for_models(replies)
         noted = self._unrecorded.note(self._standings.current, replies)
-        self._again = self._surfaces if first else {*changed, *noted, *(() if speaks else self._again)}
+        self._again = (
+            self._surfaces if first else {*changed, *noted, *(() if speaks else self._again)}
+        )
         self._tried.set()
         return bool(self._again)
 
@@ -222,7 +242,9 @@ class Steering:
         return (*tracking, *self._status(), *changes)
 
     def _ask_for_models(self, replies: Mapping[str, Replies]) -> None:
-        """Ask for the versions that are named, sound or not, and not available: once they are, all is judged anew."""
+        """Ask for the versions that are named, sound or not, and not available: once they are, all
+        is judged anew.
+        """
         available = self._available()
         for found in replies.values():
             for documents in (found.own, *found.arms.values()):
@@ -230,25 +252,34 @@ class Steering:
                     if version not in available.models.get(objective, {}):
                         self._want(objective, version)
 
-    def _look(self, saying: tuple[Command, ...], surfaces: Collection[str]) -> tuple[list[object], dict[str, Replies]]:
+    def _look(
+        self, saying: tuple[Command, ...], surfaces: Collection[str]
+    ) -> tuple[list[object], dict[str, Replies]]:
         """The replies to what is said, and to every document of the surfaces.
 
-        A surface whose experiment has got other arms is read again, whole: what was changed in one step is seen so.
+        A surface whose experiment has got other arms is read again, whole: what was changed in one
+        step is seen so.
         """
         standings = self._standings.current
         arms = {name: standings[name].arms_to_read(None) for name in surfaces}
         replies = self._link.ask(*saying, *together(*self._documents(arms)))
         said, found = replies[: len(saying)], self._parted(arms, replies[len(saying) :])
         for _ in range(_MOST_LOOKS):
-            needed = {name: standings[name].arms_to_read(one.experiment) for name, one in found.items()}
-            others = {name: of_surface for name, of_surface in needed.items() if of_surface != arms[name]}
+            needed = {
+                name: standings[name].arms_to_read(one.experiment) for name, one in found.items()
+            }
+            others = {
+                name: of_surface for name, of_surface in needed.items() if of_surface != arms[name]
+            }
             if not others:
                 break
             arms |= others
             found |= self._parted(others, self._link.ask(*together(*self._documents(others))))
         return said, found
 
-    def _parted(self, arms: Mapping[str, tuple[str, ...]], replies: list[object]) -> dict[str, Replies]:
+    def _parted(
+        self, arms: Mapping[str, tuple[str, ...]], replies: list[object]
+    ) -> dict[str, Replies]:
         """The replies by surface; where one document is denied to us, each is asked for by itself."""
         found = replies_together(replies)
         rest = iter(self._link.ask(*self._documents(arms)) if found is None else found)
@@ -263,7 +294,11 @@ class Steering:
         named: list[str] = []
         for name, of_surface in arms.items():
             named += [keys.weights(name), keys.models(name), keys.experiment(name)]
-            named += [key for arm in of_surface for key in (keys.weights(name, arm), keys.models(name, arm))]
+            named += [
+                key
+                for arm in of_surface
+                for key in (keys.weights(name, arm), keys.models(name, arm))
+            ]
         return [("HGETALL", key) for key in named]
 
     def _status(self) -> tuple[Command, ...]:
@@ -271,7 +306,9 @@ class Steering:
         expiry = round(_STATUS_POLLS * self._poll_s * 1000)
         available = self._available()
         objectives = {name: available.suited(one) for name, one in self._feature_sets.items()}
-        text = status.encode(self._worker_id, now, expiry, self._pushes, standings, objectives, self._report())
+        text = status.encode(
+            self._worker_id, now, expiry, self._pushes, standings, objectives, self._report()
+        )
         return (
             ("SET", self._keys.status(self._worker_id), text, "PX", expiry),
             ("ZADD", live, now, self._worker_id),
@@ -292,10 +329,16 @@ class Steering:
 
     def _named(self, keys: Collection[bytes | None]) -> Collection[str]:
         """Those of our surfaces that the keys are documents of; all of them for None."""
-        return self._surfaces if None in keys else self._surfaces.keys() & {self._keys.surface_of(k) for k in keys if k}
+        return (
+            self._surfaces
+            if None in keys
+            else self._surfaces.keys() & {self._keys.surface_of(k) for k in keys if k}
+        )
 
     def _hear(self, said: list[object], everything: bool) -> None:
-        """The replies to the words: to tracking, where everything was read, then to status and history."""
+        """The replies to the words: to tracking, where everything was read, then to status and
+        history.
+        """
         tracking, writes = (said[:2], said[2:]) if everything else ([], said)
         status_, history = writes[:3], writes[3:]
         self._note_server(writes)
@@ -308,7 +351,8 @@ class Steering:
         self._events.trouble("history_denied", _denial(*history))
 
     def _note_server(self, writes: list[object]) -> None:
-        """Log that Redis is reached, or why it takes no writes; decide when to look for another server.
+        """Log that Redis is reached, or why it takes no writes; decide when to look for another
+        server.
 
         | Our writes are | the last ones were taken | the last ones were refused |
         |---|---|---|
@@ -354,5 +398,9 @@ def _named_versions(reply: object) -> list[tuple[str, int]]:
 
 def _denial(*replies: object) -> str | None:
     """What is denied to our user, other than by a server that takes no writes from anybody."""
-    denied = (reply for reply in replies if isinstance(reply, Denied) and not isinstance(reply, Unwritable))
+    denied = (
+        reply
+        for reply in replies
+        if isinstance(reply, Denied) and not isinstance(reply, Unwritable)
+    )
     return next((reply.message for reply in denied), None)

@@ -1,4 +1,6 @@
-"""Structured logs on standard error: one line for each event that matters, never one for each message."""
+"""Structured logs on standard error: one line for each event that matters, never one for each
+message.
+"""
 
 import sys
 
@@ -32,5 +34,7 @@ def configure_logs() -> None:
     )
 
 
-def _over_the_rate_line(logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict) -> str:
+def _over_the_rate_line(
+    logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict
+) -> str:
     return f"{LINE_START}{_render(logger, name, event)}"

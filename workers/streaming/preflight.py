@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from workers.observe.failure import Failure
-from workers.observe.log import log
+from workers.errors import Failure
+from workers.log import log
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import RecordLimits, limits_of
 from workers.streaming.topics import BrokerUnreachable, describe_topics, topic_config
@@ -38,10 +38,15 @@ def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: st
     for name in (feeds, dead_letters):
         if partitions[name] != partitions[candidates]:
             raise TopicsUnfit(_mismatch(where, candidates, name, partitions))
-    configs = {name: topic_config(where, name, cluster.properties) for name in (candidates, feeds, dead_letters)}
+    configs = {
+        name: topic_config(where, name, cluster.properties)
+        for name in (candidates, feeds, dead_letters)
+    }
     limits = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
     _warn_of_timestamps(candidates, configs[candidates]["message.timestamp.type"])
-    _warn_of_small_letters(dead_letters, limits[dead_letters], limits[candidates] + _LETTER_OVERHEAD)
+    _warn_of_small_letters(
+        dead_letters, limits[dead_letters], limits[candidates] + _LETTER_OVERHEAD
+    )
     found = limits_of(limits[feeds], limits[dead_letters], cluster.properties)
     return TopicFacts(found, partitions[candidates])
 
@@ -49,13 +54,17 @@ def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: st
 def _warn_of_timestamps(topic: str, got: str) -> None:
     if got != "LogAppendTime":
         risk = "a producer with a fast clock closes other requests early"
-        log.warning("timestamps_by_producers", topic=topic, got=got, expected="LogAppendTime", risk=risk)
+        log.warning(
+            "timestamps_by_producers", topic=topic, got=got, expected="LogAppendTime", risk=risk
+        )
 
 
 def _warn_of_small_letters(topic: str, got: int, expected: int) -> None:
     if got < expected:
         risk = "the largest events would be cut in their dead letters"
-        log.warning("dead_letters_small", topic=topic, max_message_bytes=got, expected=expected, risk=risk)
+        log.warning(
+            "dead_letters_small", topic=topic, max_message_bytes=got, expected=expected, risk=risk
+        )
 
 
 def _wait_for_partitions(cluster: Cluster, *names: str) -> dict[str, int]:
@@ -68,6 +77,11 @@ def _wait_for_partitions(cluster: Cluster, *names: str) -> dict[str, int]:
 
 def _mismatch(where: str, candidates: str, other: str, partitions: dict[str, int]) -> str:
     counts = f"topic {other!r} has {partitions[other]} partitions, expected {partitions[candidates]} as {candidates!r}"
-    small, most = min((candidates, other), key=partitions.__getitem__), max(partitions[candidates], partitions[other])
-    alter = f"kafka-topics.sh --bootstrap-server {where} --alter --topic {small} --partitions {most}"
+    small, most = (
+        min((candidates, other), key=partitions.__getitem__),
+        max(partitions[candidates], partitions[other]),
+    )
+    alter = (
+        f"kafka-topics.sh --bootstrap-server {where} --alter --topic {small} --partitions {most}"
+    )
     return f"{counts}; a feed goes to its input's partition number. Mend it: {alter}"

@@ -1,9 +1,11 @@
-"""Faults of our own on single records: each kind is logged once with its trace, and every one is counted."""
+"""Faults of our own on single records: each kind is logged once with its trace, and every one is
+counted.
+"""
 
 import traceback
 
-from workers.observe.counts import Counts
-from workers.observe.log import log
+from workers.counts import Counts
+from workers.log import log
 
 
 class WorkerErrors:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Counts:
-    """Totals since the worker started. `feeds` and `dead_letters` count what is out: committed, not only ranked.
+    """Totals since the worker started. `feeds` and `dead_letters` count what is out: committed, not
+    only ranked.
 
-    `settled` counts events that a replay did not judge again: refused before, or of a published request.
-    `worker_errors` counts faults of our own on single records.
+    `settled` counts events that a replay did not judge again: refused before, or of a published
+    request. `worker_errors` counts faults of our own on single records.
     """
 
     events: int = 0

@@ -8,8 +8,8 @@ from tests.builders import HOME
 from workers.ranking.pins import ANYTHING, Available
 from workers.steering.events import Events
 from workers.steering.keys import Keys
-from workers.steering.standings import Standings
-from workers.steering.surface_standing import ArmReplies, Replies
+from workers.steering.surface_state import ArmReplies, Replies
+from workers.steering.surface_states import SurfaceStates
 
 FRESHNESS = Available({"freshness": {1: frozenset()}})
 
@@ -33,8 +33,8 @@ def models() -> Models:
 
 
 @pytest.fixture
-def standings(tmp_path: Path, models: Models) -> Standings:
-    return Standings({"home": HOME}, Keys(), tmp_path, Events(unheard), lambda: 1, models)
+def standings(tmp_path: Path, models: Models) -> SurfaceStates:
+    return SurfaceStates({"home": HOME}, Keys(), tmp_path, Events(unheard), lambda: 1, models)
 
 
 def held(**weights: str) -> dict[str, Replies]:
@@ -42,14 +42,18 @@ def held(**weights: str) -> dict[str, Replies]:
     return {"home": Replies(ArmReplies(fields, {}), {}, {})}
 
 
-def test_other_models_are_no_news_to_a_surface_that_stands_as_it_stood(standings: Standings, models: Models) -> None:
+def test_other_models_are_no_news_to_a_surface_that_stands_as_it_stood(
+    standings: SurfaceStates, models: Models
+) -> None:
     assert standings.take(held(quality="0.7"), None) == ["home"]
     models.there = FRESHNESS
     assert standings.take(held(quality="0.7"), None) == []
     assert standings.take({"home": Replies(ArmReplies({}, {}), {}, {})}, None) == []
 
 
-def test_a_set_that_was_refused_is_judged_anew_when_its_model_is_there(standings: Standings, models: Models) -> None:
+def test_a_set_that_was_refused_is_judged_anew_when_its_model_is_there(
+    standings: SurfaceStates, models: Models
+) -> None:
     assert standings.take(held(freshness="0.2"), None) == ["home"]
     assert "freshness" not in standings.snapshot["home"].weights.values
     models.there = FRESHNESS

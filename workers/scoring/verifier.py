@@ -1,4 +1,6 @@
-"""Versions verified in a process beside this one: what a model does to that process it does to no worker."""
+"""Versions verified in a process beside this one: what a model does to that process it does to no
+worker.
+"""
 
 import signal
 import subprocess
@@ -14,22 +16,32 @@ from typing import IO
 import msgspec
 
 from workers.ranking.features import FeatureSet
-from workers.scoring.catalogue import Unsound, Verdict
-from workers.scoring.examine import LIMITS, Exam, Limits, Reads
+from workers.scoring.catalogue import Rejected, Verdict
 from workers.scoring.refusal import ModelReason
+from workers.scoring.verifier_process import (
+    VERIFICATION_LIMITS,
+    FeatureNames,
+    VerificationLimits,
+    VerificationRequest,
+)
 from workers.scoring.verify import SIZE_LIMIT
 
 _VERDICTS = msgspec.json.Decoder(Verdict)
 _Process = subprocess.Popen[bytes]
 
 
-class Examiner:
+class Verifier:
     """Starts its process when it is wanted, keeps it for the next exam, and replaces one that died.
 
     One thread at a time, but for `close`, which any thread may call.
     """
 
-    def __init__(self, size_limit: int = SIZE_LIMIT, limits: Limits = LIMITS, idle_seconds: float = 300.0) -> None:
+    def __init__(
+        self,
+        size_limit: int = SIZE_LIMIT,
+        limits: VerificationLimits = VERIFICATION_LIMITS,
+        idle_seconds: float = 300.0,
+    ) -> None:
         self._size_limit, self._limits, self._idle_seconds = size_limit, limits, idle_seconds
         self._process: _Process | None = None
         self._used_at = 0.0
@@ -37,12 +49,16 @@ class Examiner:
         self._closed = False
 
     def examine(self, folder: Path, feature_sets: Iterable[FeatureSet] = ()) -> Verdict:
-        """Verify `<root>/<objective>/<version>`, whatever comes of it: a model that ends the process is refused."""
-        reads = [Reads(feature_set.name, feature_set.names) for feature_set in feature_sets]
-        exam = Exam(str(folder.absolute()), reads, self._size_limit, self._limits)
+        """Verify `<root>/<objective>/<version>`, whatever comes of it: a model that ends the
+        process is refused.
+        """
+        reads = [FeatureNames(feature_set.name, feature_set.names) for feature_set in feature_sets]
+        request_ = VerificationRequest(
+            str(folder.absolute()), reads, self._size_limit, self._limits
+        )
         try:
             process = self._running()
-            answer = _ask(process, msgspec.json.encode(exam))
+            answer = _ask(process, msgspec.json.encode(request_))
         except OSError as error:
             return _unexamined(f"no process to verify it: {error}")
         self._used_at = time.monotonic()
@@ -69,11 +85,14 @@ class Examiner:
         if self._process is not None:
             _stop(self._process)
 
-    def __enter__(self) -> "Examiner":
+    def __enter__(self) -> "Verifier":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -90,21 +109,27 @@ class Examiner:
             return f"takes more than the {self._limits.cpu_seconds} s of CPU time that verification may take"
         if code == -signal.SIGALRM:
             return f"takes more than the {self._limits.seconds} s that verification may take"
-        by = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with exit code {code}"
+        by = (
+            f"by signal {-code} ({signal.Signals(-code).name})"
+            if code < 0
+            else f"with exit code {code}"
+        )
         return f"the process that verified it ended {by}"
 
 
 def _start() -> _Process:
-    command = [sys.executable, "-m", "workers.scoring.examine"]
+    command = [sys.executable, "-m", "workers.scoring.verifier_process"]
     # A session of its own: Ctrl-C is for the worker, which ends this process by its pipe.
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
 
 
-def _ask(process: _Process, exam: bytes) -> bytes:
+def _ask(process: _Process, request_: bytes) -> bytes:
     """One line for one line; a line without its end where the process died."""
     to, back = _pipes(process)
     with suppress(BrokenPipeError):
-        to.write(exam + b"\n")
+        to.write(request_ + b"\n")
         to.flush()
     return back.readline()
 
@@ -128,5 +153,5 @@ def _pipes(process: _Process) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdin, process.stdout
 
 
-def _unexamined(why: str) -> Unsound:
-    return Unsound(ModelReason.UNREADABLE, f"model.onnx: {why}")
+def _unexamined(why: str) -> Rejected:
+    return Rejected(ModelReason.UNREADABLE, f"model.onnx: {why}")

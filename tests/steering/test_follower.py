@@ -1,4 +1,6 @@
-"""Weights from a real Redis: applied by push and by poll, refused whole, left alone where nothing is said."""
+"""Weights from a real Redis: applied by push and by poll, refused whole, left alone where nothing
+is said.
+"""
 
 import math
 import threading
@@ -10,9 +12,9 @@ from tests.steering.conftest import Events, RedisServer, read_once_more
 from tests.steering.peers import DeafProxy
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
-from workers.steering import Steering
+from workers.steering import Follower
 
-Steer = Callable[..., Steering]
+Steer = Callable[..., Follower]
 NEVER = 3600.0
 DEFAULT = Weights.of({"quality": 0.5, "engagement": 0.5})
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
@@ -32,7 +34,9 @@ def test_a_set_in_redis_is_applied_before_start_returns(server: RedisServer, ste
     assert steer().mix("home").weights == GOOD
 
 
-def test_without_a_hash_the_default_is_used_and_said(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_without_a_hash_the_default_is_used_and_said(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer()
     assert steering.snapshot() == {"home": Mix(DEFAULT), "other": Mix(DEFAULT)}
     (said,) = events.all("weights_fallback", surface="home")
@@ -40,7 +44,9 @@ def test_without_a_hash_the_default_is_used_and_said(server: RedisServer, steer:
     assert said["version"] == DEFAULT.version
 
 
-def test_a_change_is_pushed_long_before_the_next_poll(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_a_change_is_pushed_long_before_the_next_poll(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer(poll_seconds=NEVER)
     server.set("home", quality=0.7, engagement=0.3)
     said = events.wait("weights_applied", surface="home")
@@ -50,7 +56,9 @@ def test_a_change_is_pushed_long_before_the_next_poll(server: RedisServer, steer
     assert said["values"] == {"quality": 0.7, "engagement": 0.3}
 
 
-def test_every_change_is_pushed_not_only_the_first(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_every_change_is_pushed_not_only_the_first(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer(poll_seconds=NEVER)
     for count in range(1, 21):
         server.set("home", quality=count / 100)
@@ -58,8 +66,12 @@ def test_every_change_is_pushed_not_only_the_first(server: RedisServer, steer: S
         assert steering.mix("home").weights.values["quality"] == count / 100
 
 
-def test_a_user_who_may_not_track_polls_and_it_is_said(server: RedisServer, steer: Steer, events: Events) -> None:
-    server.client.acl_setuser("w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+set", "+del"])
+def test_a_user_who_may_not_track_polls_and_it_is_said(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
+    server.client.acl_setuser(
+        "w", enabled=True, passwords=["+pw"], keys=["*"], commands=["+hgetall", "+set", "+del"]
+    )
     steering = steer(redis_url=f"redis://w:pw@127.0.0.1:{server.port}/0")
     assert "'client'" in events.wait("pushes_denied")["reason"]
     server.set("home", quality=0.7, engagement=0.3)
@@ -92,7 +104,9 @@ def test_after_a_push_the_surfaces_that_it_names_are_read_and_no_others(
     assert {key for key in ("weights:home", "weights:other") if f"HGETALL {key}" in seen} == read
 
 
-def test_the_poll_finds_what_a_push_did_not_bring(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_the_poll_finds_what_a_push_did_not_bring(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     with DeafProxy(server.port) as proxy:
         steering = steer(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
         server.set("home", quality=0.7, engagement=0.3)
@@ -101,7 +115,9 @@ def test_the_poll_finds_what_a_push_did_not_bring(server: RedisServer, steer: St
         assert proxy.swallowed.wait(15.0)
 
 
-def test_pushes_go_on_over_a_killed_connection(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_pushes_go_on_over_a_killed_connection(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steer(poll_seconds=NEVER)
     events.wait("redis_connected")
     server.client.client_kill_filter(_type="normal", skipme=True)
@@ -111,14 +127,21 @@ def test_pushes_go_on_over_a_killed_connection(server: RedisServer, steer: Steer
     events.wait("weights_applied", surface="home")
 
 
-def test_a_password_and_a_unix_socket_are_taken_from_the_url(server: RedisServer, steer: Steer) -> None:
+def test_a_password_and_a_unix_socket_are_taken_from_the_url(
+    server: RedisServer, steer: Steer
+) -> None:
     server.client.hset("weights:home", mapping={"quality": "0.7", "engagement": "0.3"})
     server.client.config_set("requirepass", "p@ss/word")
-    assert steer(redis_url=f"redis://:p%40ss%2Fword@127.0.0.1:{server.port}").mix("home").weights == GOOD
+    assert (
+        steer(redis_url=f"redis://:p%40ss%2Fword@127.0.0.1:{server.port}").mix("home").weights
+        == GOOD
+    )
     assert steer(redis_url=f"unix://:p%40ss%2Fword@{server.socket}").mix("home").weights == GOOD
 
 
-def test_a_prefix_keeps_two_stacks_in_one_redis_apart(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_a_prefix_keeps_two_stacks_in_one_redis_apart(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer(prefix="prod:", poll_seconds=NEVER)
     server.set("home", quality=0.1)
     server.client.hset("prod:weights:home", mapping={"quality": "0.7", "engagement": "0.3"})
@@ -149,7 +172,11 @@ REFUSED = {
 
 @pytest.mark.parametrize(("fields", "named"), REFUSED.values(), ids=REFUSED)
 def test_a_refused_set_changes_nothing(
-    server: RedisServer, steer: Steer, events: Events, fields: dict[str | bytes, str | bytes], named: str
+    server: RedisServer,
+    steer: Steer,
+    events: Events,
+    fields: dict[str | bytes, str | bytes],
+    named: str,
 ) -> None:
     server.set("home", quality=0.7, engagement=0.3)
     steering = steer(poll_seconds=NEVER)
@@ -160,7 +187,9 @@ def test_a_refused_set_changes_nothing(
     assert said["version"] == GOOD.version
 
 
-def test_the_same_refused_set_is_said_once_and_another_again(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_the_same_refused_set_is_said_once_and_another_again(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steer()
     server.set("home", quality="much")
     events.wait("weights_refused")
@@ -171,7 +200,9 @@ def test_the_same_refused_set_is_said_once_and_another_again(server: RedisServer
     events.wait("weights_refused", 2)
 
 
-def test_a_good_set_after_a_refused_one_is_applied(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_a_good_set_after_a_refused_one_is_applied(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     server.set("home", quality=7)
     steering = steer()
     assert steering.mix("home").weights == DEFAULT
@@ -202,7 +233,9 @@ def test_a_deleted_hash_changes_nothing(server: RedisServer, steer: Steer, event
     assert steering.mix("home").weights == GOOD
 
 
-def test_hashes_of_unknown_surfaces_and_arms_are_left_alone(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_hashes_of_unknown_surfaces_and_arms_are_left_alone(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer()
     server.set("nowhere", clicks=9)
     server.set("home:canary", quality=0.9)
@@ -213,7 +246,9 @@ def test_hashes_of_unknown_surfaces_and_arms_are_left_alone(server: RedisServer,
         steering.mix("nowhere")
 
 
-def test_a_snapshot_that_was_read_never_changes(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_a_snapshot_that_was_read_never_changes(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     steering = steer()
     before = steering.snapshot()
     server.set("home", quality=0.7, engagement=0.3)
@@ -246,10 +281,14 @@ def test_in_a_storm_of_writes_every_snapshot_is_one_set_written_whole(
     applied = [said["version"] for said in events.all("weights_applied", surface="home")]
     order = [weights.version for weights in written]
     assert len(applied) > 1
-    assert [order.index(version) for version in applied] == sorted(order.index(version) for version in applied)
+    assert [order.index(version) for version in applied] == sorted(
+        order.index(version) for version in applied
+    )
 
 
-def test_pushes_without_number_before_a_reply_are_taken_in(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_pushes_without_number_before_a_reply_are_taken_in(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     # The client's own reading of pushes is recursive and ends at a thousand of them.
     held, freed = threading.Event(), threading.Event()
 
@@ -265,11 +304,15 @@ def test_pushes_without_number_before_a_reply_are_taken_in(server: RedisServer, 
     for n in range(3000):
         server.set("home", quality=n / 3000, engagement=0.5)
     freed.set()
-    events.wait("weights_applied", surface="home", values={"quality": 2999 / 3000, "engagement": 0.5})
+    events.wait(
+        "weights_applied", surface="home", values={"quality": 2999 / 3000, "engagement": 0.5}
+    )
     assert events.all("redis_lost") == []
 
 
-def test_the_age_counts_from_the_last_read(server: RedisServer, steer: Steer, events: Events) -> None:
+def test_the_age_counts_from_the_last_read(
+    server: RedisServer, steer: Steer, events: Events
+) -> None:
     clock = HandClock()
     steering = steer(clock=clock, poll_seconds=NEVER)
     server.kill()
@@ -278,5 +321,7 @@ def test_the_age_counts_from_the_last_read(server: RedisServer, steer: Steer, ev
     assert steering.age_seconds() == 7.5
 
 
-def test_the_age_is_infinite_where_redis_never_answered(stopped_server: RedisServer, steer: Steer) -> None:
+def test_the_age_is_infinite_where_redis_never_answered(
+    stopped_server: RedisServer, steer: Steer
+) -> None:
     assert steer().age_seconds() == math.inf

@@ -1,7 +1,7 @@
 """What one document stands on, and the judgement of what Redis holds for it. Pure.
 
-A document (a set of weights, an experiment) is taken whole or refused whole; a refused one and a missing one leave
-things as they are.
+A document (a set of weights, an experiment) is taken whole or refused whole; a refused one and a
+missing one leave things as they are.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,39 +58,55 @@ class Refused:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a reply is judged: `now` in milliseconds since the epoch, `push_ms` since the push that led to it."""
+    """When a reply is judged: `now` in milliseconds since the epoch, `push_ms` since the push that
+    led to it.
+    """
 
     now: int
     push_ms: float | None = None
 
 
 @dataclass(frozen=True)
-class Standing(Generic[T]):
-    """One document: what is applied, if anything is, and what is refused now. `seen` is what was last judged."""
+class DocumentState(Generic[T]):
+    """One document: what is applied, if anything is, and what is refused now. `seen` is what was
+    last judged.
+    """
 
     applied: Applied[T] | None = None
     refused: Refused | None = None
     seen: object = None
 
     def judge(
-        self, reply: object, read: Callable[[Mapping[str, str]], T], moment: Moment, beside: object = None
-    ) -> "Standing[T]":
-        """Weigh Redis's reply to HGETALL (a mapping of bytes, or `Denied`); the same one is not weighed twice.
+        self,
+        reply: object,
+        read: Callable[[Mapping[str, str]], T],
+        moment: Moment,
+        beside: object = None,
+    ) -> "DocumentState[T]":
+        """Weigh Redis's reply to HGETALL (a mapping of bytes, or `Denied`); the same one is not
+        weighed twice.
 
-        `read` makes the value of the hash's fields, or refuses it; `beside` is what else its judgement depends on.
+        `read` makes the value of the hash's fields, or refuses it; `beside` is what else its
+        judgement depends on.
         """
         seen = reply, beside
         if seen == self.seen:
             return self
         if reply == {}:
-            return Standing(self.applied, None, seen)
+            return DocumentState(self.applied, None, seen)
         try:
             value = read(texts_of(reply))
         except REFUSALS as refusal:
-            return Standing(self.applied, self._refusal(str(refusal), digest_of(reply), moment), seen)
-        if self.applied is not None and self.applied.source is Source.REDIS and value == self.applied.value:
-            return Standing(self.applied, None, seen)
-        return Standing(Applied(value, Source.REDIS, moment.now, moment.push_ms), None, seen)
+            return DocumentState(
+                self.applied, self._refusal(str(refusal), digest_of(reply), moment), seen
+            )
+        if (
+            self.applied is not None
+            and self.applied.source is Source.REDIS
+            and value == self.applied.value
+        ):
+            return DocumentState(self.applied, None, seen)
+        return DocumentState(Applied(value, Source.REDIS, moment.now, moment.push_ms), None, seen)
 
     def _refusal(self, reason: str, content: str | None, moment: Moment) -> Refused:
         """The refusal that stands already, where the same content is refused for the same reason."""

@@ -1,18 +1,27 @@
-"""What one surface stands on: its weights and models, its experiment, and both for each arm of that. Pure."""
+"""What one surface stands on: its weights and models, its experiment, and both for each arm of
+that. Pure.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from workers.ranking.experiment import CONTROL, MOST_ARMS, SALT, Experiment, ExperimentRefused, is_arm
+from workers.ranking.experiment import (
+    CONTROL,
+    MOST_ARMS,
+    SALT,
+    Experiment,
+    ExperimentRefused,
+    is_arm,
+)
 from workers.ranking.mix import Mix
 from workers.ranking.pins import Available, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering.content import NoContent, texts_of
-from workers.steering.standing import Applied, Moment, Source, Standing
+from workers.steering.document_state import Applied, DocumentState, Moment, Source
 
-AnyStanding = Standing[Weights] | Standing[Experiment] | Standing[Pins]
+AnyStanding = DocumentState[Weights] | DocumentState[Experiment] | DocumentState[Pins]
 
 EXPERIMENT: Final = "experiment"
 """The experiment's name in the history."""
@@ -37,10 +46,12 @@ class Replies(NamedTuple):
 class ArmStanding:
     """The weights and the models of an arm, or of the surface itself."""
 
-    weights: Standing[Weights] = field(default_factory=Standing)
-    models: Standing[Pins] = field(default_factory=Standing)
+    weights: DocumentState[Weights] = field(default_factory=DocumentState)
+    models: DocumentState[Pins] = field(default_factory=DocumentState)
 
-    def judge(self, replies: ArmReplies, surface: Surface, available: Available, moment: Moment) -> "ArmStanding":
+    def judge(
+        self, replies: ArmReplies, surface: Surface, available: Available, moment: Moment
+    ) -> "ArmStanding":
         """Weigh the replies; each anew, too, where other models are available."""
 
         def weights(fields: Mapping[str, str]) -> Weights:
@@ -56,11 +67,13 @@ class ArmStanding:
 
 
 @dataclass(frozen=True)
-class SurfaceStanding:
-    """`mix` is what feeds are ranked under. The surface's own weights always stand on something: first the default."""
+class SurfaceState:
+    """`mix` is what feeds are ranked under. The surface's own weights always stand on something:
+    first the default.
+    """
 
     own: ArmStanding
-    experiment: Standing[Experiment] = field(default_factory=Standing)
+    experiment: DocumentState[Experiment] = field(default_factory=DocumentState)
     arms: Mapping[str, ArmStanding] = field(default_factory=dict)
 
     @property
@@ -73,10 +86,22 @@ class SurfaceStanding:
     def mix(self) -> Mix:
         """The whole of what is in force."""
         experiment, own = self.experiment.applied, self.own.models.applied
-        armed = {arm: one.weights.applied.value for arm, one in self.arms.items() if one.weights.applied}
-        pinned = {arm: one.models.applied.value.pinned for arm, one in self.arms.items() if one.models.applied}
+        armed = {
+            arm: one.weights.applied.value for arm, one in self.arms.items() if one.weights.applied
+        }
+        pinned = {
+            arm: one.models.applied.value.pinned
+            for arm, one in self.arms.items()
+            if one.models.applied
+        }
         pins = {} if own is None else own.value.pinned
-        return Mix(self.applied.value, None if experiment is None else experiment.value, armed, pins, pinned)
+        return Mix(
+            self.applied.value,
+            None if experiment is None else experiment.value,
+            armed,
+            pins,
+            pinned,
+        )
 
     @property
     def documents(self) -> dict[str, AnyStanding]:
@@ -87,15 +112,19 @@ class SurfaceStanding:
         return {**weights, EXPERIMENT: self.experiment, **models}
 
     def arms_to_read(self, experiment: object) -> tuple[str, ...]:
-        """The arms whose documents matter: those in force, and those that Redis's reply for the experiment names."""
+        """The arms whose documents matter: those in force, and those that Redis's reply for the
+        experiment names.
+        """
         return tuple(sorted({*self._arms_in_force(), *_named_arms(experiment)}))
 
-    def is_news(self, before: "SurfaceStanding") -> bool:
+    def is_news(self, before: "SurfaceState") -> bool:
         """Whether a document is applied or refused that was not before, or is not there any more."""
         was, now = before.documents, self.documents
         return was.keys() != now.keys() or any(_differs(was[name], now[name]) for name in now)
 
-    def judge(self, replies: Replies, surface: Surface, available: Available, moment: Moment) -> "SurfaceStanding":
+    def judge(
+        self, replies: Replies, surface: Surface, available: Available, moment: Moment
+    ) -> "SurfaceState":
         """Weigh the replies; returns itself where they were weighed already."""
         own = self.own.judge(replies.own, surface, available, moment)
         arms = {arm: self.arms[arm] for arm in self._arms_in_force()} | {
@@ -108,7 +137,7 @@ class SurfaceStanding:
             return _all_armed(Experiment.read(fields), armed)
 
         experiment = self.experiment.judge(replies.experiment, read, moment, armed)
-        found = SurfaceStanding(own, experiment, arms)
+        found = SurfaceState(own, experiment, arms)
         return self if _same(self, found) else found
 
     def _arms_in_force(self) -> tuple[str, ...]:
@@ -126,20 +155,26 @@ def models_of(arm: str | None = None) -> str:
     return "models" if arm is None else f"models:{arm}"
 
 
-def default_standing(surface: Surface, now: int) -> SurfaceStanding:
+def default_standing(surface: Surface, now: int) -> SurfaceState:
     """What a surface stands on when nothing else is known; `now` in milliseconds since the epoch."""
-    return SurfaceStanding(ArmStanding(Standing(Applied(surface.weight_rules.default(), Source.DEFAULT, now))))
+    return SurfaceState(
+        ArmStanding(DocumentState(Applied(surface.weight_rules.default(), Source.DEFAULT, now)))
+    )
 
 
 def _all_armed(experiment: Experiment, armed: frozenset[str]) -> Experiment:
     for arm in experiment.running:
         if arm not in armed:
-            raise ExperimentRefused(f"{arm}: has no weights that were ever valid, expected a set before its users")
+            raise ExperimentRefused(
+                f"{arm}: has no weights that were ever valid, expected a set before its users"
+            )
     return experiment
 
 
 def _named_arms(reply: object) -> list[str]:
-    """The arms that the content of an experiment names, sound or not; none of too many, which are refused unread."""
+    """The arms that the content of an experiment names, sound or not; none of too many, which are
+    refused unread.
+    """
     try:
         named = [arm for arm in texts_of(reply) if arm not in (SALT, CONTROL)]
     except NoContent:
@@ -151,7 +186,7 @@ def _differs(one: AnyStanding, other: AnyStanding) -> bool:
     return one.applied is not other.applied or one.refused is not other.refused
 
 
-def _same(one: SurfaceStanding, other: SurfaceStanding) -> bool:
+def _same(one: SurfaceState, other: SurfaceState) -> bool:
     """Whether each document stands as it stood: the same objects."""
     before, after = one.documents, other.documents
     return before.keys() == after.keys() and all(before[name] is after[name] for name in before)

@@ -15,25 +15,25 @@ import pytest
 from tests.integration.harness import until
 from tests.scoring.building import WIDE, add_endless, add_model, endless, golden_of, hungry, mlp
 from workers.ranking.features import FeatureSet
-from workers.scoring.catalogue import Sound, Unsound, Verdict
-from workers.scoring.examine import Limits
-from workers.scoring.examiner import Examiner
+from workers.scoring.catalogue import Rejected, Verdict, Verified
 from workers.scoring.refusal import ModelReason
+from workers.scoring.verifier import Verifier
+from workers.scoring.verifier_process import VerificationLimits
 
 
 @pytest.fixture
-def examiner() -> Iterator[Examiner]:
-    with Examiner(limits=Limits(cpu_seconds=2)) as one:
+def examiner() -> Iterator[Verifier]:
+    with Verifier(limits=VerificationLimits(cpu_seconds=2)) as one:
         yield one
 
 
 def refusal(verdict: Verdict) -> str:
-    assert isinstance(verdict, Unsound)
+    assert isinstance(verdict, Rejected)
     assert verdict.reason is ModelReason.UNREADABLE
     return verdict.message
 
 
-def pid_of(examiner: Examiner) -> int:
+def pid_of(examiner: Verifier) -> int:
     until(lambda: examiner.pid is not None)
     assert examiner.pid is not None
     return examiner.pid
@@ -44,53 +44,63 @@ def in_exam(pid: int) -> bool:
     return psutil.Process(pid).cpu_times().user > 3
 
 
-def test_a_sound_version_comes_back_with_what_it_takes_to_open_it(tmp_path: Path, examiner: Examiner) -> None:
+def test_a_sound_version_comes_back_with_what_it_takes_to_open_it(
+    tmp_path: Path, examiner: Verifier
+) -> None:
     folder = add_model(tmp_path, mlp())
     verdict = examiner.examine(folder, [WIDE])
-    assert isinstance(verdict, Sound)
-    assert (verdict.manifest.objective, verdict.manifest.version, verdict.rows_per_call) == ("quality", 1, 16_384)
+    assert isinstance(verdict, Verified)
+    assert (verdict.manifest.objective, verdict.manifest.version, verdict.rows_per_call) == (
+        "quality",
+        1,
+        16_384,
+    )
     assert verdict.size == (folder / "model.onnx").stat().st_size
 
 
-def test_a_version_is_held_against_the_feature_sets_and_the_limit_of_its_size(tmp_path: Path) -> None:
+def test_a_version_is_held_against_the_feature_sets_and_the_limit_of_its_size(
+    tmp_path: Path,
+) -> None:
     folder = add_model(tmp_path, mlp())
     narrow = FeatureSet("narrow", WIDE.names[:31])
-    with Examiner(size_limit=100) as strict, Examiner() as other:
+    with Verifier(size_limit=100) as strict, Verifier() as other:
         small, features = strict.examine(folder), other.examine(folder, [WIDE, narrow])
-    assert isinstance(small, Unsound)
-    assert isinstance(features, Unsound)
+    assert isinstance(small, Rejected)
+    assert isinstance(features, Rejected)
     assert (small.reason, features.reason) == (ModelReason.SIZE, ModelReason.FEATURES)
     assert "feature set 'narrow'" in features.message
 
 
-def test_many_versions_are_examined_by_one_process(tmp_path: Path, examiner: Examiner) -> None:
+def test_many_versions_are_examined_by_one_process(tmp_path: Path, examiner: Verifier) -> None:
     pids = set()
     for version in (1, 2, 3):
-        assert isinstance(examiner.examine(add_model(tmp_path, mlp(seed=version), version=version)), Sound)
+        assert isinstance(
+            examiner.examine(add_model(tmp_path, mlp(seed=version), version=version)), Verified
+        )
         pids.add(examiner.pid)
     assert len(pids) == 1
 
 
 def test_an_endless_model_is_refused_by_its_cpu_time_and_the_next_is_examined(
-    tmp_path: Path, examiner: Examiner
+    tmp_path: Path, examiner: Verifier
 ) -> None:
     message = refusal(examiner.examine(add_endless(tmp_path)))
     assert message == "model.onnx: takes more than the 2 s of CPU time that verification may take"
-    assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Sound)
+    assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Verified)
 
 
 def test_each_exam_has_a_cpu_time_of_its_own(tmp_path: Path) -> None:
     folder = add_model(tmp_path, mlp(hidden=(512, 512)))
-    with Examiner(limits=Limits(cpu_seconds=1)) as examiner:
-        assert isinstance(examiner.examine(folder), Sound)
+    with Verifier(limits=VerificationLimits(cpu_seconds=1)) as examiner:
+        assert isinstance(examiner.examine(folder), Verified)
         pid = pid_of(examiner)
         while psutil.Process(pid).cpu_times().user < 4:
-            assert isinstance(examiner.examine(folder), Sound)
+            assert isinstance(examiner.examine(folder), Verified)
         assert examiner.pid == pid
 
 
 def test_a_model_that_takes_too_long_by_the_clock_is_refused(tmp_path: Path) -> None:
-    with Examiner(limits=Limits(seconds=1)) as examiner:
+    with Verifier(limits=VerificationLimits(seconds=1)) as examiner:
         message = refusal(examiner.examine(add_endless(tmp_path)))
     assert message == "model.onnx: takes more than the 1 s that verification may take"
 
@@ -99,32 +109,34 @@ def test_a_model_that_takes_too_long_by_the_clock_is_refused(tmp_path: Path) -> 
 def test_a_model_that_takes_too_much_memory_is_refused_and_the_process_lives(
     tmp_path: Path, built: onnx.ModelProto
 ) -> None:
-    with Examiner() as examiner:
+    with Verifier() as examiner:
         message = refusal(examiner.examine(add_model(tmp_path, built, golden=golden_of(mlp()))))
-        assert "bad_alloc: wants more than the 514 MiB of memory that verification may take" in message
+        assert (
+            "bad_alloc: wants more than the 514 MiB of memory that verification may take" in message
+        )
         pid = examiner.pid
-        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Sound)
+        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Verified)
         assert examiner.pid == pid
 
 
 def test_memory_within_the_bound_is_no_reason(tmp_path: Path) -> None:
-    with Examiner() as examiner:
-        assert isinstance(examiner.examine(add_model(tmp_path, hungry(2**24))), Sound)
+    with Verifier() as examiner:
+        assert isinstance(examiner.examine(add_model(tmp_path, hungry(2**24))), Verified)
 
 
 def test_a_process_that_was_killed_between_exams_is_replaced_and_no_version_is_blamed(
-    tmp_path: Path, examiner: Examiner
+    tmp_path: Path, examiner: Verifier
 ) -> None:
     folder = add_model(tmp_path, mlp())
-    assert isinstance(examiner.examine(folder), Sound)
+    assert isinstance(examiner.examine(folder), Verified)
     pid = pid_of(examiner)
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert isinstance(examiner.examine(folder), Sound)
+    assert isinstance(examiner.examine(folder), Verified)
     assert examiner.pid != pid
 
 
-def examine_aside(examiner: Examiner, folder: Path) -> tuple[threading.Thread, list[Verdict]]:
+def examine_aside(examiner: Verifier, folder: Path) -> tuple[threading.Thread, list[Verdict]]:
     verdicts: list[Verdict] = []
     thread = threading.Thread(target=lambda: verdicts.append(examiner.examine(folder)), daemon=True)
     thread.start()
@@ -132,17 +144,17 @@ def examine_aside(examiner: Examiner, folder: Path) -> tuple[threading.Thread, l
 
 
 def test_a_model_that_ends_the_process_is_refused_and_the_process_replaced(tmp_path: Path) -> None:
-    with Examiner() as examiner:
+    with Verifier() as examiner:
         thread, verdicts = examine_aside(examiner, add_endless(tmp_path))
         os.kill(pid_of(examiner), signal.SIGSEGV)
         thread.join()
         message = refusal(verdicts[0])
         assert message == "model.onnx: the process that verified it ended by signal 11 (SIGSEGV)"
-        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Sound)
+        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Verified)
 
 
 def test_closed_it_ends_its_process_in_mid_exam(tmp_path: Path) -> None:
-    examiner = Examiner()
+    examiner = Verifier()
     thread, _ = examine_aside(examiner, add_endless(tmp_path))
     pid = pid_of(examiner)
     examiner.close()
@@ -152,21 +164,22 @@ def test_closed_it_ends_its_process_in_mid_exam(tmp_path: Path) -> None:
 
 def test_a_process_without_work_ends_and_another_comes_when_there_is_some(tmp_path: Path) -> None:
     folder = add_model(tmp_path, mlp())
-    with Examiner(idle_seconds=0) as examiner:
-        assert isinstance(examiner.examine(folder), Sound)
+    with Verifier(idle_seconds=0) as examiner:
+        assert isinstance(examiner.examine(folder), Verified)
         pid = pid_of(examiner)
         examiner.rest()
         assert (examiner.pid, psutil.pid_exists(pid)) == (None, False)
-        assert isinstance(examiner.examine(folder), Sound)
-    with Examiner(idle_seconds=3600) as patient:
-        assert isinstance(patient.examine(folder), Sound)
+        assert isinstance(examiner.examine(folder), Verified)
+    with Verifier(idle_seconds=3600) as patient:
+        assert isinstance(patient.examine(folder), Verified)
         patient.rest()
         assert patient.pid is not None
 
 
 def test_whoever_is_killed_leaves_no_process_that_examines_an_endless_model(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from workers.scoring.examiner import Examiner as E; " + (
-        "E().examine(Path(sys.argv[1]))"
+    code = (
+        "import sys; from pathlib import Path; from workers.scoring.verifier import Verifier as E; "
+        + ("E().examine(Path(sys.argv[1]))")
     )
     command = [sys.executable, "-c", code, str(add_endless(tmp_path))]
     # Both have the end of this pipe that is written to: it is at its end when both are gone.
@@ -179,6 +192,8 @@ def test_whoever_is_killed_leaves_no_process_that_examines_an_endless_model(tmp_
 
 
 def test_the_process_imports_neither_kafka_nor_redis_nor_the_command_line() -> None:
-    code = "import sys, workers.scoring.examine; print(*sys.modules)"
-    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = "import sys, workers.scoring.verifier_process; print(*sys.modules)"
+    listed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"confluent_kafka", "redis", "click", "structlog", "workers.cli"} & set(listed)

@@ -1,6 +1,8 @@
-"""Which version scores what: decided once a micro-batch for each surface and arm, from one snapshot of the catalogue.
+"""Which version scores what: decided once a micro-batch for each surface and arm, from one snapshot
+of the catalogue.
 
-Whatever is to be in force is loaded first; until then what was in force goes on, if there was something.
+Whatever is to be in force is loaded first; until then what was in force goes on, if there was
+something.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,11 +13,13 @@ from workers.ranking.mix import Pinned
 from workers.ranking.surface import Surface
 from workers.scoring.catalogue import Catalogue, Entry, State
 from workers.scoring.scorer import SurfaceModels
-from workers.scoring.shelves import Shelf
+from workers.scoring.session_cache import CachedSession
 
 
-class Ask(NamedTuple):
-    """What the library is asked for: to verify a version, and to load it. None: the highest that verifies."""
+class LoadRequest(NamedTuple):
+    """What the library is asked for: to verify a version, and to load it. None: the highest that
+    verifies.
+    """
 
     objective: str
     version: int | None
@@ -34,51 +38,64 @@ class Lacking(NamedTuple):
     reason: str
 
 
-Answer = SurfaceModels | Loading | Lacking
+Resolution = SurfaceModels | Loading | Lacking
 
 
-class Chosen(NamedTuple):
-    """One objective: what scores it now, what it waits for or turns to, and why it waits for nothing.
+class Choice(NamedTuple):
+    """One objective: what scores it now, what it waits for or turns to, and why it waits for
+    nothing.
 
     `unmet` says that a pin names a version that is not to be had.
     """
 
     now: Entry | None = None
-    ask: Ask | None = None
+    ask: LoadRequest | None = None
     lacking: str | None = None
     unmet: bool = False
 
 
 def choose_version(
-    catalogue: Catalogue, objective: str, feature_set: FeatureSet, pin: int | None, before: int | None
-) -> Chosen:
+    catalogue: Catalogue,
+    objective: str,
+    feature_set: FeatureSet,
+    pin: int | None,
+    before: int | None,
+) -> Choice:
     """Choose what scores an objective. `before` is the version in force until now. Pure."""
     going_on = _loaded(catalogue, objective, before, feature_set)
     pinned = None if pin is None else catalogue.entry(objective, pin)
     if pinned is not None and pinned.state is State.LISTED:
-        return Chosen(going_on, Ask(objective, pin, load=True))
-    if pinned is not None and pinned.suits(feature_set) and (pinned.shelf or pinned.listed):
+        return Choice(going_on, LoadRequest(objective, pin, load=True))
+    if pinned is not None and pinned.suits(feature_set) and (pinned.session_entry or pinned.listed):
         return _turn_to(pinned, going_on)
     unmet = pin is not None
     if unmet and going_on is not None:
-        return Chosen(going_on, unmet=True)
+        return Choice(going_on, unmet=True)
     highest = catalogue.highest(objective, feature_set)
     if highest is not None:
         return _turn_to(highest, going_on)._replace(unmet=unmet)
     if any(entry.state is State.LISTED for entry in catalogue.versions(objective).values()):
-        return Chosen(going_on, Ask(objective, None, load=True), unmet=unmet)
-    return Chosen(going_on, None, None if going_on else _lack(catalogue, objective, feature_set), unmet)
+        return Choice(going_on, LoadRequest(objective, None, load=True), unmet=unmet)
+    return Choice(
+        going_on, None, None if going_on else _lack(catalogue, objective, feature_set), unmet
+    )
 
 
-def _loaded(catalogue: Catalogue, objective: str, number: int | None, feature_set: FeatureSet) -> Entry | None:
+def _loaded(
+    catalogue: Catalogue, objective: str, number: int | None, feature_set: FeatureSet
+) -> Entry | None:
     entry = None if number is None else catalogue.entry(objective, number)
-    return entry if entry is not None and entry.shelf is not None and entry.suits(feature_set) else None
+    return (
+        entry
+        if entry is not None and entry.session_entry is not None and entry.suits(feature_set)
+        else None
+    )
 
 
-def _turn_to(target: Entry, going_on: Entry | None) -> Chosen:
-    if target.shelf is not None:
-        return Chosen(target)
-    return Chosen(going_on, Ask(target.version.objective, target.version.number, load=True))
+def _turn_to(target: Entry, going_on: Entry | None) -> Choice:
+    if target.session_entry is not None:
+        return Choice(target)
+    return Choice(going_on, LoadRequest(target.version.objective, target.version.number, load=True))
 
 
 def _lack(catalogue: Catalogue, objective: str, feature_set: FeatureSet) -> str:
@@ -87,11 +104,14 @@ def _lack(catalogue: Catalogue, objective: str, feature_set: FeatureSet) -> str:
         return f"objective {objective!r}: no version in the models' folder"
     unsuited = [e for e in versions if e.is_available]
     why = [str(entry.refusal) for entry in versions if entry.refusal]
-    why += [f"{e.version.number} reads features that {feature_set.name!r} does not hold" for e in unsuited]
+    why += [
+        f"{e.version.number} reads features that {feature_set.name!r} does not hold"
+        for e in unsuited
+    ]
     return f"objective {objective!r}: no version verifies: " + "; ".join(why)
 
 
-class Asked(NamedTuple):
+class ModelQuery(NamedTuple):
     """What the loop asks for: the models of one surface's feeds of one arm."""
 
     surface: Surface
@@ -106,18 +126,25 @@ class Asked(NamedTuple):
 
 
 class _Known(NamedTuple):
-    asked: Asked
-    answer: Answer
-    shelves: tuple[Shelf, ...] = ()
+    asked: ModelQuery
+    answer: Resolution
+    sessions: tuple[CachedSession, ...] = ()
 
 
-class Answers:
-    """Answers for the loop, in its thread alone: they hold while the catalogue and what is asked stay the same.
+class Resolver:
+    """Answers for the loop, in its thread alone: they hold while the catalogue and what is asked
+    stay the same.
 
-    `in_force` is surface and arm to objective to version, replaced and never changed: any thread reads it.
+    `in_force` is surface and arm to objective to version, replaced and never changed: any thread
+    reads it.
     """
 
-    def __init__(self, ask: Callable[[Ask], None], say: Callable[..., None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[LoadRequest], None],
+        say: Callable[..., None],
+        clock: Callable[[], float],
+    ) -> None:
         self.in_force: Mapping[tuple[str, str], Mapping[str, int]] = {}
         self.hits = self.misses = self.swaps = 0
         self._ask, self._say, self._clock = ask, say, clock
@@ -126,8 +153,10 @@ class Answers:
         self._built: dict[tuple[str, tuple[tuple[str, int], ...]], SurfaceModels] = {}
         self._said: dict[tuple[str, str], str] = {}
 
-    def answer(self, catalogue: Catalogue, asked: Asked) -> Answer:
-        """The models that score a surface's feeds of one arm. Never waits; what is missing is asked for."""
+    def answer(self, catalogue: Catalogue, asked: ModelQuery) -> Resolution:
+        """The models that score a surface's feeds of one arm. Never waits; what is missing is asked
+        for.
+        """
         if catalogue is not self._catalogue:
             # All of it: an answer that nobody asks for again would hold sessions past the budget.
             self._catalogue, self._known, self._built = catalogue, {}, {}
@@ -137,13 +166,13 @@ class Answers:
         if isinstance(known.answer, SurfaceModels):
             self.hits += 1
             now = self._clock()
-            for shelf in known.shelves:
-                shelf.used_at = now
+            for session_entry in known.sessions:
+                session_entry.used_at = now
         else:
             self.misses += 1
         return known.answer
 
-    def _choose(self, catalogue: Catalogue, asked: Asked) -> _Known:
+    def _choose(self, catalogue: Catalogue, asked: ModelQuery) -> _Known:
         before, feature_set = self.in_force.get(asked.at, {}), asked.surface.feature_set
         chosen = {
             objective: choose_version(
@@ -159,7 +188,11 @@ class Answers:
         if len(entries) == len(chosen):
             models = self._build(feature_set, entries)
             self._put_in_force(asked, models)
-            return _Known(asked, models, tuple(entry.shelf for entry in entries if entry.shelf is not None))
+            return _Known(
+                asked,
+                models,
+                tuple(entry.session_entry for entry in entries if entry.session_entry is not None),
+            )
         lacking = [one.lacking for one in chosen.values() if one.lacking]
         waiting = tuple(objective for objective, one in chosen.items() if not one.now)
         return _Known(asked, Lacking("; ".join(lacking)) if lacking else Loading(waiting))
@@ -168,11 +201,15 @@ class Answers:
         """One value for surfaces that are scored alike: their requests go into one call."""
         key = feature_set.name, tuple((e.version.objective, e.version.number) for e in entries)
         if key not in self._built:
-            models = [e.sound.model(e.shelf) for e in entries if e.sound is not None and e.shelf is not None]
+            models = [
+                e.sound.model(e.session_entry)
+                for e in entries
+                if e.sound is not None and e.session_entry is not None
+            ]
             self._built[key] = SurfaceModels.of(feature_set, models)
         return self._built[key]
 
-    def _put_in_force(self, asked: Asked, models: SurfaceModels) -> None:
+    def _put_in_force(self, asked: ModelQuery, models: SurfaceModels) -> None:
         before, versions = self.in_force.get(asked.at), models.versions
         if before == versions:
             return
@@ -180,11 +217,17 @@ class Answers:
         if before is not None:
             self.swaps += 1
             surface, arm = asked.at
-            self._say("models_swapped", surface=surface, arm=arm, models=versions, before=dict(before))
+            self._say(
+                "models_swapped", surface=surface, arm=arm, models=versions, before=dict(before)
+            )
 
-    def _say_trouble(self, asked: Asked, chosen: Mapping[str, Chosen]) -> None:
-        """Once each time it changes: that feeds lack a model, or that a pin names a version which is not to be had."""
-        unmet = [f"{objective}/{asked.pins[objective]}" for objective, one in chosen.items() if one.unmet]
+    def _say_trouble(self, asked: ModelQuery, chosen: Mapping[str, Choice]) -> None:
+        """Once each time it changes: that feeds lack a model, or that a pin names a version which
+        is not to be had.
+        """
+        unmet = [
+            f"{objective}/{asked.pins[objective]}" for objective, one in chosen.items() if one.unmet
+        ]
         lacking = "; ".join(one.lacking for one in chosen.values() if one.lacking)
         trouble = f"{lacking} {unmet}" if lacking or unmet else ""
         if trouble == self._said.get(asked.at, ""):

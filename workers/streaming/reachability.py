@@ -2,12 +2,12 @@
 
 from confluent_kafka import KafkaError
 
-from workers.observe.log import log
+from workers.log import log
 
 _GONE = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE})
 
 
-class Reach:
+class BrokerReachability:
     """Told of every error of a client, and of everything that was heard from the broker."""
 
     def __init__(self) -> None:

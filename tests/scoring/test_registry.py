@@ -1,0 +1,442 @@
+"""The library over a real folder; tests wait for a catalogue, never for a time."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.builders import surface
+from tests.scoring.building import (
+    FEATURES,
+    WIDE,
+    add_endless,
+    add_model,
+    golden_of,
+    mlp,
+    trees,
+    write_version,
+)
+from workers.ranking.features import FeatureSet
+from workers.ranking.surface import Surfaces
+from workers.scoring.catalogue import Catalogue, Entry, State
+from workers.scoring.refusal import ModelReason
+from workers.scoring.registry import NoVerifiedModel, Registry
+from workers.scoring.resolver import Lacking, Loading
+from workers.scoring.scorer import SurfaceModels
+from workers.scoring.session_cache import session_bytes
+from workers.scoring.verifier_process import VerificationLimits
+
+HOME = surface(feature_set=WIDE)
+SURFACES: Surfaces = {"home": HOME}
+OBJECTIVES = HOME.objectives
+MB = 1024 * 1024
+PATIENCE = 90.0
+
+
+def spoil(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"spoilt")
+
+
+def both(root: Path, version: int = 1) -> None:
+    add_model(root, mlp(seed=version), "quality", version)
+    add_model(root, trees(seed=version), "engagement", version)
+
+
+def until(registry: Registry, holds: Callable[[Catalogue], bool]) -> Catalogue:
+    catalogue = registry.catalogue
+    while not holds(catalogue):
+        assert registry.wait_past(catalogue.revision, PATIENCE), (
+            f"nothing more happened: {list(catalogue)}"
+        )
+        catalogue = registry.catalogue
+    return catalogue
+
+
+def entry(registry: Registry, objective: str, number: int) -> Entry:
+    found = registry.catalogue.entry(objective, number)
+    assert found is not None
+    return found
+
+
+def reached(objective: str, number: int, *states: State) -> Callable[[Catalogue], bool]:
+    def holds(catalogue: Catalogue) -> bool:
+        found = catalogue.entry(objective, number)
+        return found is not None and found.state in states
+
+    return holds
+
+
+READY = (State.AVAILABLE, State.LOADED)
+
+
+def versions(
+    registry: Registry, objectives: Sequence[str] = OBJECTIVES, **pins: int
+) -> dict[str, int]:
+    """The versions that score, once nothing is loading."""
+    while True:
+        revision = registry.catalogue.revision
+        answer = registry.models_for(HOME, objectives, pins)
+        if isinstance(answer, SurfaceModels):
+            return answer.versions
+        assert isinstance(answer, Loading), answer
+        assert registry.wait_past(revision, PATIENCE)
+
+
+def test_the_highest_version_by_number_is_in_force(tmp_path: Path) -> None:
+    both(tmp_path, 9)
+    add_model(tmp_path, mlp(), "quality", 10)
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        answer = registry.models_for(HOME, OBJECTIVES)
+        assert isinstance(answer, SurfaceModels), (
+            "what the surfaces need is loaded before the first request"
+        )
+        assert answer.versions == {"quality": 10, "engagement": 9}
+        assert registry.in_force == {"home": {"quality": 10, "engagement": 9}}
+
+
+def test_a_bad_highest_version_falls_back_to_the_next_good_one(tmp_path: Path) -> None:
+    both(tmp_path)
+    spoil(add_model(tmp_path, mlp(), "quality", 2))
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert versions(registry)["quality"] == 1
+        refusal = entry(registry, "quality", 2).refusal
+        assert refusal is not None
+        assert refusal.reason is ModelReason.HASH
+
+
+def test_an_objective_without_a_version_that_verifies_stops_the_start_and_names_each_reason(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path)
+    spoil(tmp_path / "quality" / "1")
+    (tmp_path / "engagement" / "1" / "model.onnx").unlink()
+    with pytest.raises(NoVerifiedModel) as caught, Registry(tmp_path, SURFACES, 64 * MB):
+        pass
+    for part in ("'quality'", "quality/1: hash: ", "'engagement'", "engagement/1: unreadable: "):
+        assert part in str(caught.value)
+
+
+def test_a_models_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with (
+        pytest.raises(NoVerifiedModel, match=r"'quality': no version in .*/quality.*'engagement'"),
+        Registry(tmp_path / "nowhere", SURFACES, 64 * MB),
+    ):
+        pass
+
+
+def test_a_version_must_suit_the_feature_set_of_every_surface_that_names_its_objective(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path)
+    add_model(tmp_path, mlp(seed=1), "quality", 2, features=[*WIDE.names[:31], "new"])
+    newer = FeatureSet("newer", (*WIDE.names, "new"))
+    with Registry(
+        tmp_path, {**SURFACES, "search": surface("search", feature_set=newer)}, 64 * MB
+    ) as registry:
+        assert versions(registry)["quality"] == 1
+        assert entry(registry, "quality", 2).state is State.REFUSED
+
+
+def test_a_version_that_comes_later_takes_over_and_the_swap_is_counted_and_said(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path)
+    said: list[tuple[str, dict[str, Any]]] = []
+    with Registry(
+        tmp_path, SURFACES, 64 * MB, lambda event, **fields: said.append((event, fields))
+    ) as registry:
+        assert versions(registry)["quality"] == 1
+        add_model(tmp_path, mlp(seed=5), "quality", 2)
+        until(registry, reached("quality", 2, *READY))
+        assert versions(registry)["quality"] == 2
+        assert registry.tally.swaps == 1
+    assert ("models_swapped", "home") in [(event, fields.get("surface")) for event, fields in said]
+
+
+def broken(kind: str, root: Path) -> ModelReason:
+    built = mlp(seed=3)
+    raw = built.SerializeToString()
+    if kind == "hash":
+        add_model(root, built, "quality", 2, sha256="0" * 64)
+    elif kind == "golden":
+        add_model(root, built, "quality", 2, golden=[{"features": [0.5] * 32, "score": 9.0}])
+    elif kind == "width":
+        add_model(
+            root, mlp(width=31), "quality", 2, features=list(FEATURES), golden=golden_of(built)
+        )
+    elif kind == "order":
+        entries = built.metadata_props.add()
+        entries.key, entries.value = "trimtab.features", json.dumps(FEATURES[::-1])
+        add_model(root, built, "quality", 2)
+    else:
+        folder = add_model(root, built, "quality", 2)
+        (folder / "model.onnx").write_bytes(raw[: len(raw) // 2])
+    reasons = {
+        "golden": ModelReason.GOLDEN,
+        "width": ModelReason.MANIFEST,
+        "order": ModelReason.FEATURES,
+    }
+    return reasons.get(kind, ModelReason.HASH)
+
+
+@pytest.mark.parametrize("kind", ["hash", "golden", "width", "order", "half"])
+def test_a_bad_version_that_comes_later_never_scores(tmp_path: Path, kind: str) -> None:
+    both(tmp_path)
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        reason = broken(kind, tmp_path)
+        until(registry, reached("quality", 2, State.REFUSED))
+        assert versions(registry)["quality"] == 1
+        refusal = entry(registry, "quality", 2).refusal
+        assert refusal is not None
+        assert refusal.reason is reason
+
+
+def test_a_refused_version_is_looked_at_again_when_its_files_change(tmp_path: Path) -> None:
+    both(tmp_path)
+    folder = add_model(tmp_path, mlp(seed=5), "quality", 2)
+    whole = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(whole[:100])
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert entry(registry, "quality", 2).state is State.REFUSED
+        (folder / "model.onnx").write_bytes(whole)
+        until(registry, reached("quality", 2, *READY))
+        assert versions(registry)["quality"] == 2
+
+
+def test_a_version_is_not_there_before_its_manifest_is(tmp_path: Path) -> None:
+    both(tmp_path)
+    folder = add_model(tmp_path, mlp(seed=5), "quality", 2)
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").unlink()
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert registry.catalogue.entry("quality", 2) is None
+        (folder / "manifest.json").write_text(manifest)
+        until(registry, reached("quality", 2, *READY))
+
+
+def test_a_pinned_version_is_verified_because_it_is_asked_for(tmp_path: Path) -> None:
+    both(tmp_path, 1)
+    both(tmp_path, 2)
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert entry(registry, "quality", 1).state is State.LISTED
+        assert versions(registry) == {"quality": 2, "engagement": 2}
+        assert versions(registry)["quality"] == 2
+        assert registry.models_for(HOME, OBJECTIVES, {"quality": 1}), (
+            "what was in force goes on meanwhile"
+        )
+        until(registry, reached("quality", 1, State.LOADED))
+        assert versions(registry, quality=1) == {"quality": 1, "engagement": 2}
+        registry.want("engagement", 1)
+        until(registry, reached("engagement", 1, *READY))
+
+
+def test_a_loaded_version_whose_folder_goes_is_not_available_and_goes_on_where_it_is_pinned(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path, 1)
+    both(tmp_path, 2)
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert versions(registry, quality=2)["quality"] == 2
+        shutil.rmtree(tmp_path / "quality" / "2")
+        until(registry, reached("quality", 2, State.GONE))
+        assert versions(registry, quality=2)["quality"] == 2
+        until(registry, reached("quality", 1, *READY))
+        assert versions(registry)["quality"] == 1
+
+
+def test_an_objective_that_no_surface_names_is_verified_too_and_can_score(tmp_path: Path) -> None:
+    both(tmp_path)
+    add_model(tmp_path, mlp(seed=4), "virality", 3)
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert entry(registry, "virality", 3).features == FEATURES
+        assert versions(registry, [*OBJECTIVES, "virality"]) == {
+            "quality": 1,
+            "engagement": 1,
+            "virality": 3,
+        }
+
+
+def test_an_objective_that_nothing_scores_is_lacking_with_the_reason(tmp_path: Path) -> None:
+    both(tmp_path)
+    spoil(add_model(tmp_path, mlp(), "virality"))
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        answer = registry.models_for(HOME, [*OBJECTIVES, "virality"])
+        assert isinstance(answer, Lacking)
+        assert "virality/1: hash: " in answer.reason
+        assert isinstance(registry.models_for(HOME, ["speed"]), Lacking)
+
+
+def test_what_is_beyond_the_first_models_is_verified_in_the_thread(tmp_path: Path) -> None:
+    both(tmp_path)
+    for number in range(34):
+        add_model(tmp_path, mlp(hidden=(4,), seed=number), f"o{number:02}")
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert isinstance(registry.models_for(HOME, ["o33"]), Loading | SurfaceModels)
+        assert versions(registry, ["o33"]) == {"o33": 1}
+        until(registry, lambda catalogue: not any(e.state is State.LISTED for e in catalogue))
+
+
+def test_identical_files_are_loaded_once(tmp_path: Path) -> None:
+    add_model(tmp_path, mlp(), "quality")
+    add_model(tmp_path, mlp(), "engagement")
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        assert versions(registry) == {"quality": 1, "engagement": 1}
+        assert (
+            entry(registry, "quality", 1).session_entry
+            is entry(registry, "engagement", 1).session_entry
+        )
+        assert registry.tally.loads == 1
+
+
+def test_past_the_budget_the_least_recently_used_session_goes_and_its_version_stays_available(
+    tmp_path: Path,
+) -> None:
+    for name in ("quality", "engagement", "third"):
+        add_model(tmp_path, mlp(seed=len(name)), name)
+    size = (tmp_path / "quality" / "1" / "model.onnx").stat().st_size
+    with Registry(tmp_path, SURFACES, 2 * session_bytes(size) + 1000) as registry:
+        assert versions(registry, ["engagement"]) == {"engagement": 1}
+        assert versions(registry, ["quality"]) == {"quality": 1}
+        assert entry(registry, "third", 1).state is State.AVAILABLE
+        assert versions(registry, ["third"]) == {"third": 1}
+        assert entry(registry, "engagement", 1).state is State.AVAILABLE
+        assert entry(registry, "quality", 1).state is State.LOADED
+        assert registry.tally.evictions == 1
+        assert registry.tally.bytes_loaded <= 2 * session_bytes(size) + 1000
+
+
+def test_a_start_loads_no_more_than_the_budget_holds(tmp_path: Path) -> None:
+    both(tmp_path)
+    with Registry(tmp_path, SURFACES, 0) as registry:
+        assert [entry(registry, objective, 1).state for objective in OBJECTIVES] == [
+            State.AVAILABLE,
+            State.AVAILABLE,
+        ]
+        assert (registry.tally.verified, registry.tally.loads, registry.tally.bytes_loaded) == (
+            2,
+            0,
+            0,
+        )
+        assert versions(registry) == {"quality": 1, "engagement": 1}
+
+
+def test_a_file_that_became_another_is_verified_anew_before_it_is_loaded(tmp_path: Path) -> None:
+    both(tmp_path)
+    folder = add_model(tmp_path, mlp(seed=8), "third")
+    with Registry(tmp_path, SURFACES, 1) as registry:
+        until(registry, reached("third", 1, State.AVAILABLE))
+        spoil(folder)
+        assert isinstance(registry.models_for(HOME, ["third"]), Loading)
+        until(registry, reached("third", 1, State.REFUSED))
+
+
+def test_each_change_raises_the_revision_and_is_told(tmp_path: Path) -> None:
+    both(tmp_path)
+    told: list[int] = []
+    with Registry(
+        tmp_path, SURFACES, 64 * MB, on_change=lambda catalogue: told.append(catalogue.revision)
+    ) as registry:
+        add_model(tmp_path, mlp(seed=5), "quality", 2)
+        until(registry, reached("quality", 2, *READY))
+    assert told == sorted(set(told))
+    assert told[-1] == registry.catalogue.revision
+
+
+def test_a_folder_with_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
+    both(tmp_path)
+    write_version(tmp_path, b"", {"objective": "quality", "version": 7})
+    with Registry(tmp_path, SURFACES, 64 * MB) as registry:
+        refusal = entry(registry, "quality", 7).refusal
+        assert refusal is not None
+        assert refusal.reason is ModelReason.MANIFEST
+
+
+def test_a_start_with_an_endless_model_refuses_it_and_takes_the_good_version_beside_it(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path)
+    add_endless(tmp_path, "quality", 2)
+    with Registry(
+        tmp_path, SURFACES, 64 * MB, limits=VerificationLimits(cpu_seconds=1)
+    ) as registry:
+        refusal = entry(registry, "quality", 2).refusal
+        assert refusal is not None
+        assert str(refusal).startswith(
+            "quality/2: unreadable: model.onnx: takes more than the 1 s of CPU time"
+        )
+        assert versions(registry) == {"quality": 1, "engagement": 1}
+
+
+def test_while_an_endless_model_is_examined_verified_versions_are_loaded_and_others_noticed(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path)
+    add_model(tmp_path, mlp(seed=4), "virality", 1)
+    with Registry(tmp_path, SURFACES, 1) as registry:
+        assert entry(registry, "virality", 1).state is State.AVAILABLE
+        add_endless(tmp_path, "quality", 2)
+        until(registry, reached("quality", 2, State.LISTED))
+        assert versions(registry, ["virality"]) == {"virality": 1}
+        both(tmp_path, 3)
+        until(registry, reached("engagement", 3, State.LISTED))
+        shutil.rmtree(tmp_path / "virality")
+        assert versions(registry) == {"quality": 1, "engagement": 1}
+        assert entry(registry, "quality", 2).state is State.LISTED
+
+
+def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes_first(
+    tmp_path: Path,
+) -> None:
+    both(tmp_path)
+    ends: list[str] = []
+
+    def say(event: str, **fields: Any) -> None:
+        ends.extend(
+            fields["model"].split(":")[0]
+            for _ in range(event in ("model_available", "model_refused"))
+        )
+
+    with Registry(
+        tmp_path, SURFACES, 64 * MB, say, limits=VerificationLimits(cpu_seconds=4)
+    ) as registry:
+        ends.clear()
+        add_endless(tmp_path, "quality", 2)
+        until(registry, reached("quality", 2, State.LISTED))
+        for name in ("first", "second", "third"):
+            add_model(tmp_path, mlp(seed=len(name)), name)
+        until(
+            registry,
+            lambda catalogue: all(
+                catalogue.versions(name) for name in ("first", "second", "third")
+            ),
+        )
+        assert isinstance(registry.models_for(HOME, ["third"]), Loading)
+        assert versions(registry, ["third"]) == {"third": 1}
+        until(registry, lambda catalogue: not any(e.state is State.LISTED for e in catalogue))
+    assert ends[:2] == ["quality/2", "third/1"]
+    assert set(ends[2:]) == {"first/1", "second/1"}
+
+
+def test_a_version_that_goes_while_it_is_examined_is_forgotten(tmp_path: Path) -> None:
+    both(tmp_path)
+    with Registry(
+        tmp_path, SURFACES, 64 * MB, limits=VerificationLimits(cpu_seconds=5)
+    ) as registry:
+        (exams,) = (
+            one
+            for one in psutil.Process().children()
+            if "workers.scoring.verifier_process" in one.cmdline()
+        )
+        before = exams.cpu_times().user
+        folder = add_endless(tmp_path, "quality", 2)
+        while exams.cpu_times().user < before + 1:  # it has read the model, and runs it
+            registry.wait_past(registry.catalogue.revision, 0.1)
+        shutil.rmtree(folder)
+        until(registry, lambda catalogue: catalogue.entry("quality", 2) is None)
+        add_model(tmp_path, mlp(seed=5), "quality", 2)
+        until(registry, reached("quality", 2, *READY))
+        assert registry.tally.refused == 0

@@ -1,1 +1,0 @@
-"""What the workers say of themselves: log events, counters and the rate line."""
