@@ -98,7 +98,7 @@ def test_a_new_group_publishes_nothing_again_and_refuses_nothing_again(
 
     # A retry from now on is a real one.
     world.send(requests[1][:1])
-    assert [letter.reason for letter in world.read_letters(6)][-1:] == ["late"]
+    assert Counter(letter.reason for letter in world.read_letters(6)) == {"malformed": 4, "late": 2}
     assert worker.terminate() == 0
 
 

@@ -8,7 +8,8 @@ return.
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -20,14 +21,9 @@ class CallOverdue(Exception):
     """
 
 
-class _Outcome(NamedTuple):
-    value: Any
-    error: BaseException | None
-
-
 class _Call(NamedTuple):
     run: Callable[[], Any]
-    outcome: "SimpleQueue[_Outcome]"
+    outcome: "Future[Any]"
 
 
 class CallThread:
@@ -40,38 +36,39 @@ class CallThread:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         threading.Thread(target=_serve, args=(self._calls,), name=name, daemon=True).start()
 
+    def submit(self, call: Callable[[], T]) -> "Future[T]":
+        """Begin a call. It begins once the calls before it are over, and cannot be cancelled."""
+        outcome: Future[T] = Future()
+        self._calls.put(_Call(call, outcome))
+        return outcome
+
     def run(self, call: Callable[[], T], seconds: float) -> T:
-        """Return what the call returns, and raise what it raises. Raises CallOverdue after
-        `seconds`.
+        """Return what the call returns, and raise what it raises.
+
+        Raises CallOverdue after `seconds`.
         """
-        outcomes: SimpleQueue[_Outcome] = SimpleQueue()
-        self._calls.put(_Call(call, outcomes))
+        outcome = self.submit(call)
         try:
-            outcome = outcomes.get(timeout=seconds)
-        except Empty:
+            return outcome.result(seconds)
+        except TimeoutError:
+            if outcome.done():
+                raise  # by the call itself
             raise CallOverdue(f"no return within {seconds:g} s") from None
-        if outcome.error is None:
-            value: T = outcome.value
-            return value
-        try:
-            raise outcome.error
-        finally:
-            # An error holds its frames. A frame that holds the error would keep both: the loop
-            # collects no cycles.
-            del outcome
 
     def end(self, last: Callable[[], object]) -> None:
         """Run one more call without waiting for it, then end the thread."""
-        self._calls.put(_Call(last, SimpleQueue()))
+        self.submit(last)
         self._calls.put(None)
 
 
 def _serve(calls: "SimpleQueue[_Call | None]") -> None:
     while (call := calls.get()) is not None:
         try:
-            outcome = _Outcome(call.run(), None)
+            result = call.run()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller raises it
-            outcome = _Outcome(None, error)
-        call.outcome.put(outcome)
+            call.outcome.set_exception(error)
+        else:
+            call.outcome.set_result(result)
+            del result
         # Hold nothing while waiting: what the call refers to must go when its caller lets it go.
-        del call, outcome
+        del call

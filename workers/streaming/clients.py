@@ -63,10 +63,13 @@ class Cluster:
         """A client for topics, offsets and configurations."""
         return AdminClient(self._with({}))
 
-    def reader(self) -> Consumer:
-        """A consumer without a group that reads committed records only, at offsets it is told."""
+    def reader(self, group: str = "trimtab-reader") -> Consumer:
+        """A consumer that reads committed records only, at offsets it is told.
+
+        It never joins `group`, and can be asked what that has committed.
+        """
         settings: dict[str, object] = {
-            "group.id": "trimtab-reader",
+            "group.id": group,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "isolation.level": "read_committed",

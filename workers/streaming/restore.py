@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -30,12 +31,15 @@ from workers.codec.pointer import Pointer, read_pointer
 from workers.log import log
 from workers.ranking.refusal import Reason
 from workers.ranking.surface import Surfaces
+from workers.streaming.call_thread import CallThread
 from workers.streaming.clients import Cluster
-from workers.streaming.offsets import ask_committed, ask_earliest, ask_latest
+from workers.streaming.offsets import SECONDS as OFFSETS_SECONDS
+from workers.streaming.offsets import ask_earliest, ask_latest
 from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
 
 T = TypeVar("T")
 _RETRY_SECONDS = 0.25
+_GRACE_SECONDS = 2.0
 
 
 class Remembered(NamedTuple):
@@ -104,6 +108,7 @@ class Restorer:
         self._longest = max(self._horizons.values())
         self._admin: AdminClient | None = None
         self._reader: Consumer | None = None
+        self._group_reader: Consumer | None = None
         self._inboxes: dict[tuple[str, int], deque[Fetched]] = {}
         self._running: dict[int, Step[Restored | OffsetsLost]] = {}
         self.waits_for: dict[int, str] = {}
@@ -153,6 +158,8 @@ class Restorer:
         """Drop everything under way, and the connections with it."""
         self.cancel(list(self._running))
         self._admin = None
+        # Not closed: a question for it may be under way in another thread, which then holds it.
+        self._group_reader = None
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -184,18 +191,46 @@ class Restorer:
         return Restored(partition, mark, outputs.latest, published, replay)
 
     def _committed(self, source: TopicPartition) -> Step[TopicPartition]:
-        group = self._topics.group
-        self.waits_for[source.partition] = f"asks for the committed offset of group {group!r}"
+        """What the group has committed, once no undecided transaction touches it.
+
+        A consumer is asked and not an admin client. That crashes the process if the coordinator
+        goes away while it is asked (an assertion of librdkafka 2.16, see its #5397). The call
+        blocks, so it runs on a thread of its own, one for each partition: an undecided transaction
+        on one does not hold up the others.
+        """
+        partition = source.partition
+        why = f"asks for the committed offset of group {self._topics.group!r}"
+        self.waits_for[partition] = why
+        is_logged = False
         while True:
-            answer = yield from self._wait(
-                source.partition, lambda admin: ask_committed(admin, group, source)
+            consumer = self._group_reader = self._group_reader or self._cluster.reader(
+                self._topics.group
             )
-            found: TopicPartition = answer.topic_partitions[0]
-            if found.error is None:
-                return found
-            self.waits_for[source.partition] = (
-                f"the committed offset of group {group!r}: {found.error.str()}"
-            )
+            calls = CallThread("committed offset")
+            answer = calls.submit(partial(consumer.committed, [source], OFFSETS_SECONDS))
+            calls.end(_nothing)
+            del consumer
+            overdue = time.monotonic() + OFFSETS_SECONDS + _GRACE_SECONDS
+            while not answer.done() and time.monotonic() < overdue:
+                yield
+
+            if not answer.done():
+                error = f"no answer within {OFFSETS_SECONDS + _GRACE_SECONDS:g} s"
+                self._group_reader = None
+            else:
+                try:
+                    found: TopicPartition = answer.result()[0]
+                except KafkaException as failed:
+                    error = failed.args[0].str()
+                else:
+                    if found.error is None:
+                        return found
+                    error = found.error.str()
+
+            self.waits_for[partition] = f"{why}: {error}"
+            if not is_logged:
+                log.warning("restore_waits", partition=partition, error=error)
+            is_logged = True
             yield from _pause()
 
     def _watermarks(self, where: TopicPartition) -> Step[Watermarks]:
@@ -215,15 +250,18 @@ class Restorer:
             try:
                 admin = self._admin = self._admin or self._new_admin()
                 future = ask(admin)
-                while not future.done():
+                overdue = time.monotonic() + OFFSETS_SECONDS + _GRACE_SECONDS
+                while not future.done() and time.monotonic() < overdue:
                     yield
-                return future.result()
+                if future.done():
+                    return future.result()
+                why = f"no answer within {OFFSETS_SECONDS + _GRACE_SECONDS:g} s"
             except KafkaException as error:
                 why = error.args[0].str()
-                self.waits_for[partition] = why
-                if not is_logged:
-                    log.warning("restore_waits", partition=partition, error=why)
-                is_logged = True
+            self.waits_for[partition] = why
+            if not is_logged:
+                log.warning("restore_waits", partition=partition, error=why)
+            is_logged = True
             # After a broker's crash a client may wait for ever for its coordinator: seen on
             # librdkafka 2.16.
             self._admin = None
@@ -375,3 +413,7 @@ def _pause() -> Step[None]:
     until = time.monotonic() + _RETRY_SECONDS
     while time.monotonic() < until:
         yield
+
+
+def _nothing() -> None:
+    """The last call of a thread that has no other."""
