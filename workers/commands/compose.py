@@ -1,6 +1,6 @@
 """What a worker is made of, put together from its settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from workers.assembly.budget import Budget
@@ -29,6 +29,7 @@ from workers.streaming.preflight import TopicFacts, check_topics
 from workers.streaming.publisher import Publisher
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.restore import Restorer, RestoreTopics
+from workers.streaming.rights import Denials, Right, worker_rights
 from workers.streaming.route import Route
 from workers.streaming.worker import Parts, Worker
 from workers.worker_errors import WorkerErrors
@@ -136,14 +137,11 @@ def build_worker(
     look_up: LookUp,
 ) -> Worker:
     """Check the topics, and put the loop together."""
-    route, facts = _route(settings, cluster)
+    needed = _rights(settings, transactional_id)
+    route, facts = _route(settings, cluster, needed)
     limits = OutputLimits(cluster, route.feeds, route.dead_letters, facts.limits)
-    group, protocol, reach, counts = (
-        settings.group,
-        settings.group_protocol,
-        BrokerReachability(),
-        Counts(),
-    )
+    group, protocol, counts = settings.group, settings.group_protocol, Counts()
+    reach = BrokerReachability(Denials(cluster, needed))
     errors = WorkerErrors(counts)
     rules = rules_digest(surfaces, settings.candidates_format, *_placed_by(settings, facts))
     log.info(
@@ -161,7 +159,7 @@ def build_worker(
         ) from None
     publisher = Publisher(cluster, transactional_id, route.feeds, limits, reach)
     topics = RestoreTopics(group, route.candidates, route.feeds, route.dead_letters)
-    restorer = Restorer(cluster, topics, surfaces, rules)
+    restorer = Restorer(cluster, topics, surfaces, rules, reach)
     budget = Budget(
         settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s
     )
@@ -201,10 +199,23 @@ def build_worker(
     )
 
 
-def _route(settings: WorkerSettings, cluster: Cluster) -> tuple[Route, TopicFacts]:
+def _rights(settings: WorkerSettings, transactional_id: str) -> tuple[Right, ...]:
+    """What the broker must allow this worker."""
+    return worker_rights(
+        candidates=settings.topic_candidates,
+        feeds=settings.topic_feeds,
+        dead_letters=settings.topic_dead_letters,
+        group=settings.group,
+        transactional_id=transactional_id,
+    )
+
+
+def _route(
+    settings: WorkerSettings, cluster: Cluster, needed: Sequence[Right]
+) -> tuple[Route, TopicFacts]:
     """Where the worker stands, and what its topics are like."""
     feeds, dead_letters = settings.topic_feeds, settings.topic_dead_letters
-    facts = check_topics(cluster, settings.topic_candidates, feeds, dead_letters)
+    facts = check_topics(cluster, settings.topic_candidates, feeds, dead_letters, needed)
     route = Route(
         candidates=settings.topic_candidates,
         feeds=feeds,

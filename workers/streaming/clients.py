@@ -1,5 +1,6 @@
 """How every Kafka client of the project is configured."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 __all__ = ["OWNED", "Cluster", "KafkaConfigError", "KafkaException"]
+
+_SILENT = logging.getLogger(f"{__name__}.silent")
+_SILENT.disabled = True
 
 OWNED = frozenset(
     {
@@ -132,7 +136,7 @@ class Cluster:
             "linger.ms": 2,
         }
         sizes = {"batch.size": batch_bytes, "message.max.bytes": message_bytes}
-        return Producer(self._with(settings) | sizes)
+        return Producer(self._with(settings) | sizes | self._unsaid())
 
     def producer(self) -> Producer:
         """The producer of `trimtab produce`: the partitioner that equals Java's default."""
@@ -142,7 +146,14 @@ class Cluster:
             "linger.ms": 5,
             "message.max.bytes": 10_000_000,
         }
-        return Producer(self._with(settings))
+        return Producer(self._with(settings) | self._unsaid())
+
+    def _unsaid(self) -> dict[str, Any]:
+        """What is wrong with a producer is raised, and said once by whoever has it. The client's
+        own lines, some of them for each try, are dropped, unless the properties file asks the
+        client to talk.
+        """
+        return {} if "debug" in self.properties else {"logger": _SILENT}
 
     def _with(self, settings: Mapping[str, object]) -> dict[str, Any]:
         quiet: dict[str, Any] = {"log_level": 2}

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
+from workers.streaming.rights import offsets_rights, require_rights
 
 SECONDS = 5.0
 """How long the broker has to answer."""
@@ -75,9 +76,10 @@ def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: in
     """Commit the earliest offset that is left, without a pointer: the next restore reads the whole
     output.
 
-    Raises OffsetNotMoved where the group still has members, KafkaException where the broker does
-    not answer.
+    Raises OffsetNotMoved where the group still has members, RightMissing, and KafkaException where
+    the broker does not answer.
     """
+    require_rights(cluster, offsets_rights(topic, group))
     admin, where = cluster.admin(), TopicPartition(topic, partition)
     before = ask_committed(admin, group, where).result().topic_partitions[0].offset
     earliest = ask_earliest(admin, where).result().offset

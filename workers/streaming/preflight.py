@@ -1,11 +1,13 @@
 """What a worker checks of its topics before it takes a single event."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from workers.errors import Failure
 from workers.log import log
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import RecordLimits, limits_of
+from workers.streaming.rights import Right, hidden_hint, require_rights
 from workers.streaming.topics import BrokerUnreachable, describe_topics, topic_config
 
 _LETTER_OVERHEAD = 32_768  # the headers that say why, beside the event's own key, value and headers
@@ -23,18 +25,25 @@ class TopicFacts(NamedTuple):
     partitions: int
 
 
-def check_topics(cluster: Cluster, candidates: str, feeds: str, dead_letters: str) -> TopicFacts:
-    """Wait for the broker, then check the topics; return what they are like.
+def check_topics(
+    cluster: Cluster, candidates: str, feeds: str, dead_letters: str, needed: Sequence[Right] = ()
+) -> TopicFacts:
+    """Wait for the broker, then check the needed rights and the topics; return what they are like.
 
-    Raises TopicsUnfit and LimitTooSmall; warns if a guarantee is weaker than it could be.
+    Raises RightMissing, TopicsUnfit and LimitTooSmall; warns if a guarantee is weaker than it could
+    be.
     """
     partitions = _wait_for_partitions(cluster, candidates, feeds, dead_letters)
+    # Rights first: a topic that may not be described is not among those that were found.
+    require_rights(cluster, needed)
     where = cluster.bootstrap
     for name in (candidates, feeds, dead_letters):
         if name not in partitions:
             count = max(partitions.values(), default=4)
             create = f"kafka-topics.sh --bootstrap-server {where} --create --topic {name} --partitions {count}"
-            raise TopicsUnfit(f"topic {name!r} is not there; create it: {create}")
+            raise TopicsUnfit(
+                f"topic {name!r} is not there{hidden_hint(cluster)}; create it: {create}"
+            )
     for name in (feeds, dead_letters):
         if partitions[name] != partitions[candidates]:
             raise TopicsUnfit(_mismatch(where, candidates, name, partitions))

@@ -25,6 +25,7 @@ from workers.streaming.clients import Cluster
 from workers.streaming.limits import OutputLimits
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Headers
+from workers.streaming.rights import Resource
 
 CALL_SECONDS = 5.0
 """How long the client may take for one transactional call."""
@@ -192,7 +193,6 @@ class Publisher:
         feeds_topic: str,
         limits: OutputLimits,
         reach: BrokerReachability,
-        explain: Callable[[KafkaError], str] = KafkaError.str,
         call_seconds: float = CALL_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
@@ -201,16 +201,18 @@ class Publisher:
         self._feeds_topic = feeds_topic
         self._limits = limits
         self._reach = reach
-        self._explain = explain
         self._call_seconds = call_seconds
         self._grace_seconds = grace_seconds
         self._session: _Session | None = None
+        self._was_started = False
         self.ends: dict[int, int] = {}
 
     def start(self) -> bool:
-        """Fence whoever used our transactional id before. False if the broker cannot be reached.
+        """Fence whoever used our transactional id before. False if the broker cannot be reached, or
+        denies it to a worker that it allowed to start.
 
-        Raises KafkaException if the broker refuses, and it is of no use to ask again.
+        Raises RightMissing if the broker denies it at the first start, and KafkaException if it
+        refuses and it is of no use to ask again.
         """
         producer = self._cluster.transactional(
             self._transactional_id,
@@ -231,8 +233,14 @@ class Publisher:
             if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
                 self._reach.lost(cause.str())
                 return False
+            if not self._was_started:
+                self._reach.refuse(cause)
+            elif self._reach.denied(cause):
+                return False
             raise
         self._reach.heard()
+        self._reach.granted(Resource.TRANSACTIONAL_ID)
+        self._was_started = True
         self._session = session
         return True
 
@@ -297,9 +305,9 @@ class Publisher:
         # Only now every failed delivery was reported: undoing reports what is left.
         failed = session.delivery_failure
         root = failed or error
-        message = self._explain(error)
+        message = self._reach.explain(error)
         if failed is not None:
-            message += f"; a delivery failed: {self._explain(failed)}"
+            message += f"; a delivery failed: {self._reach.explain(failed)}"
         failure = TransactionAborted if can_be_undone else ProducerLost
         raise failure(
             message,
@@ -319,7 +327,9 @@ class Publisher:
             raise ProducerLost(f"abort_transaction: {overdue}", cause="abort_transaction") from None
         except KafkaException as error:
             self._discard()
-            raise ProducerLost(self._explain(error.args[0]), cause=error.args[0].name()) from None
+            raise ProducerLost(
+                self._reach.explain(error.args[0]), cause=error.args[0].name()
+            ) from None
 
     def _discard(self) -> None:
         if self._session is not None:

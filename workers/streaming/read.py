@@ -3,12 +3,21 @@
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Record, fetched, is_end, read_record
+from workers.streaming.rights import (
+    Resource,
+    RightMissing,
+    denied_resource,
+    denied_rights,
+    hidden_hint,
+    reader_rights,
+    require_rights,
+)
 from workers.streaming.topics import BrokerUnreachable
 
 
@@ -16,17 +25,31 @@ class TopicMissing(Failure):
     """The topic is not there; the message names it and what to do."""
 
 
-def partitions_of(client: Consumer | AdminClient, topic: str, where: str) -> list[int]:
-    """The partitions of a topic on the Kafka at `where`. Raises TopicMissing and BrokerUnreachable."""
+def partitions_of(client: Consumer | AdminClient, topic: str, cluster: Cluster) -> list[int]:
+    """The partitions of a topic. Raises TopicMissing, RightMissing and BrokerUnreachable."""
     try:
         # All topics are asked for: where brokers create topics that are asked for by name, this one
         # stays missing.
         found = client.list_topics(timeout=10).topics.get(topic)
     except KafkaException as error:
-        raise BrokerUnreachable(f"no Kafka answers at {where}: {error.args[0].str()}") from None
+        raise BrokerUnreachable(
+            f"no Kafka answers at {cluster.bootstrap}: {error.args[0].str()}"
+        ) from None
     if found is None or not found.partitions:
-        raise TopicMissing(f"topic {topic!r} is not there, expected it to be created beforehand")
+        require_rights(cluster, reader_rights(topic))
+        raise TopicMissing(
+            f"topic {topic!r} is not there{hidden_hint(cluster)}, expected it to be created beforehand"
+        )
     return sorted(found.partitions)
+
+
+def check_denied(cluster: Cluster, error: KafkaError, topic: str) -> None:
+    """Raises RightMissing if a reader's error says that the topic may not be read.
+
+    That its group may not be used is no matter: it is never joined.
+    """
+    if denied_resource(error) is Resource.TOPIC:
+        raise RightMissing(cluster, denied_rights(cluster, error, reader_rights(topic)))
 
 
 class Reader:
@@ -34,12 +57,12 @@ class Reader:
 
     def __init__(self, cluster: Cluster, topic: str, from_beginning: bool) -> None:
         self._consumer = cluster.reader()
-        self._topic, self._where = topic, cluster.bootstrap
+        self._topic, self._cluster = topic, cluster
         self._left = self._assign(from_beginning)
 
     def _assign(self, from_beginning: bool) -> set[int]:
         try:
-            found = partitions_of(self._consumer, self._topic, self._where)
+            found = partitions_of(self._consumer, self._topic, self._cluster)
         except Failure:
             self._consumer.close()
             raise
@@ -53,6 +76,8 @@ class Reader:
     def records(self, follow: bool, timeout: float | None = None) -> Iterator[Record]:
         """Records as they become readable; ends at the end of the topic, or after `timeout` seconds
         of silence.
+
+        Raises RightMissing.
         """
         heard = time.monotonic()
         while follow or self._left:
@@ -68,8 +93,10 @@ class Reader:
                 yield read_record(message)
             elif is_end(message):
                 self._left.discard(message.partition())
-            elif error.fatal():
-                raise KafkaException(error)
+            else:
+                check_denied(self._cluster, error, self._topic)
+                if error.fatal():
+                    raise KafkaException(error)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -35,7 +35,9 @@ from workers.streaming.call_thread import CallThread
 from workers.streaming.clients import Cluster
 from workers.streaming.offsets import SECONDS as OFFSETS_SECONDS
 from workers.streaming.offsets import ask_earliest, ask_latest
+from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
+from workers.streaming.rights import Resource, Right, grant_commands
 
 T = TypeVar("T")
 _RETRY_SECONDS = 0.25
@@ -99,9 +101,15 @@ class Restorer:
     """
 
     def __init__(
-        self, cluster: Cluster, topics: RestoreTopics, surfaces: Surfaces, rules: str
+        self,
+        cluster: Cluster,
+        topics: RestoreTopics,
+        surfaces: Surfaces,
+        rules: str,
+        reach: BrokerReachability | None = None,
     ) -> None:
         self._cluster = cluster
+        self._reach = reach or BrokerReachability()
         self._topics = topics
         self._rules = rules
         self._horizons = {surface.name: surface.horizon_ms for surface in surfaces.values()}
@@ -221,11 +229,11 @@ class Restorer:
                 try:
                     found: TopicPartition = answer.result()[0]
                 except KafkaException as failed:
-                    error = failed.args[0].str()
+                    error = self._reach.explain(failed.args[0])
                 else:
                     if found.error is None:
                         return found
-                    error = found.error.str()
+                    error = self._reach.explain(found.error)
 
             self.waits_for[partition] = f"{why}: {error}"
             if not is_logged:
@@ -257,7 +265,7 @@ class Restorer:
                     return future.result()
                 why = f"no answer within {OFFSETS_SECONDS + _GRACE_SECONDS:g} s"
             except KafkaException as error:
-                why = error.args[0].str()
+                why = self._reach.explain(error.args[0])
             self.waits_for[partition] = why
             if not is_logged:
                 log.warning("restore_waits", partition=partition, error=why)
@@ -314,7 +322,16 @@ class Restorer:
         )
         if error is not None:
             risk = "events that were refused before may become dead letters a second time"
-            log.warning("dead_letters_unread", partition=partition, error=error.str(), risk=risk)
+            right = Right("Read", Resource.TOPIC, where.topic)
+            grant = grant_commands(self._cluster, [right])
+            log.warning(
+                "dead_letters_unread",
+                partition=partition,
+                error=error.str(),
+                right=str(right),
+                grant=grant,
+                risk=risk,
+            )
         log.info("judged_by_other_rules", partition=partition, dead_letters=len(letters))
         return letters
 
@@ -348,8 +365,8 @@ class Restorer:
                 elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED and gives_up:
                     self._stop_reading(where)
                     return error
-                elif error.str() != waits_for:
-                    waits_for = error.str()
+                elif (why := self._reach.explain(error)) != waits_for:
+                    waits_for = why
                     self.waits_for[where.partition] = f"reads {where.topic}: {waits_for}"
                     log.warning(
                         "restore_waits",

@@ -40,6 +40,7 @@ _LEAVE_SECONDS = 5.0
 _DRAIN_SECONDS = 5.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
+_START_PAUSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Worker:
         parts.pulse.begin("pause")
         parts.ownership.pause_full(_MOST_WAITING)
         parts.lag.look(self._partitions, self._polled)
+        parts.reach.look(self._polled)
 
     @property
     def counts(self) -> Counts:
@@ -312,6 +314,7 @@ class Worker:
         while not self._start_producer():
             if self._stopping:
                 raise cause
+            self._pause(_START_PAUSE)
         self._parts.ownership.begin_anew(numbers)
 
     def _pause_after(self, lost: ProducerLost) -> None:

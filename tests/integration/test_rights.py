@@ -1,0 +1,432 @@
+"""Rights on a Kafka whose authorizer is on: those that deploy/ lists are enough, and one that is
+missing is named.
+"""
+
+import json
+import os
+import random
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError
+
+from tests.builders import HOME
+from tests.docs.papers import ROOT
+from tests.integration.guarded import GuardedKafka
+from tests.integration.harness import World, make_request, until
+from workers.streaming.clients import Cluster
+from workers.streaming.offsets import resume_from_earliest
+from workers.streaming.preflight import check_topics
+from workers.streaming.reachability import BrokerReachability
+from workers.streaming.read import Reader, TopicMissing
+from workers.streaming.recent import Recent
+from workers.streaming.restore import OffsetsLost, Restored, Restorer, RestoreTopics
+from workers.streaming.rights import (
+    Denials,
+    Resource,
+    Right,
+    RightMissing,
+    require_rights,
+    worker_rights,
+)
+from workers.streaming.send import Sender, SendFailed
+
+SCRIPT = ROOT / "deploy" / "acl-kafka.sh"
+LISTED = (
+    (ROOT / "deploy" / "README.md").read_text().split("## Rights on Kafka")[1].split("\n## ")[0]
+)
+GROUP = "trimtab"
+SURFACE_WEIGHTS = ("quality=0.2", "engagement=0.8")
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[GuardedKafka]:
+    broker = GuardedKafka(tmp_path_factory.mktemp("guarded"), cache, ["worker", "tool"])
+    yield broker
+    broker.end()
+
+
+@pytest.fixture
+def world(guarded: GuardedKafka, redis_url: str, tmp_path: Path) -> Iterator[World]:
+    """Topics on the guarded Kafka. Commands log in as `worker` if they are not told otherwise."""
+    made = World(guarded.open, redis_url, tmp_path, partitions=2, deadline_ms=2000)
+    made.environment["TRIMTAB_KAFKA"] = guarded.guarded
+    log_in(made, guarded, "worker")
+    for user in ("worker", "tool"):
+        guarded.allow(user, [])
+    yield made
+    made.end()
+
+
+def log_in(world: World, guarded: GuardedKafka, user: str) -> None:
+    quick = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "500"}
+    properties = quick | guarded.properties(user)
+    lines = [f"{key}={value}\n" for key, value in properties.items()]
+    (world.folder / "kafka.properties").write_text("".join(lines))
+
+
+def listed_rights(world: World, command: str) -> list[Right]:
+    """What the table of deploy/README.md says that a command needs, on the topics and group of this
+    world.
+    """
+    rights, commands = [], ""
+    for row in re.findall(r"^\|(.*)\|$", LISTED, re.MULTILINE):
+        first, operations, place = (cell.strip() for cell in row.split("|"))
+        commands = first or commands
+        if f"`{command}`" in commands:
+            resource, _, name = place.rpartition(" ")
+            rights += [
+                right_on(world, operation, resource, name.strip("`"))
+                for operation in operations.split(", ")
+            ]
+    assert rights, command
+    return rights
+
+
+def right_on(world: World, operation: str, resource: str, name: str) -> Right:
+    names = {
+        "candidates": world.candidates,
+        "ranked-feeds": world.feeds,
+        "candidates.dead-letters": world.letters,
+        GROUP: world.name,
+    }
+    if resource.startswith("transactional"):
+        prefix = name.replace(GROUP, world.name)
+        return Right(operation, Resource.TRANSACTIONAL_ID, prefix, prefix=prefix)
+    return Right(operation, Resource[resource.upper()], names[name])
+
+
+def without(rights: Sequence[Right], operation: str, name: str) -> list[Right]:
+    """The rights but one; Describe of the same resource stays, where it is granted by itself."""
+    left = [right for right in rights if (right.operation, right.name) != (operation, name)]
+    assert len(left) == len(rights) - 1
+    return left
+
+
+def needed(world: World) -> tuple[Right, ...]:
+    return worker_rights(
+        candidates=world.candidates,
+        feeds=world.feeds,
+        dead_letters=world.letters,
+        group=world.name,
+        transactional_id=f"{world.name}-host-0",
+    )
+
+
+def test_the_script_grants_what_the_table_lists(world: World, tmp_path: Path) -> None:
+    """The script runs with a stand-in for kafka-acls.sh that writes down its arguments."""
+    stand_in = tmp_path / "kafka-acls.sh"
+    stand_in.write_text('#!/bin/sh\nprintf "%s " "$@" >> granted\necho >> granted\n')
+    stand_in.chmod(0o755)
+    names = {
+        "TRIMTAB_TOPIC_CANDIDATES": world.candidates,
+        "TRIMTAB_TOPIC_FEEDS": world.feeds,
+        "TRIMTAB_TOPIC_DEAD_LETTERS": world.letters,
+        "TRIMTAB_GROUP": world.name,
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+    }
+    access = ["--bootstrap-server", "kafka:9092", "--command-config", "admin.properties"]
+    subprocess.run([SCRIPT, *access], env=names, cwd=tmp_path, check=True)
+    granted: dict[str, set[Right]] = {}
+    for line in (tmp_path / "granted").read_text().splitlines():
+        words = shlex.split(line)
+        assert words[:6] == [*access, "--add", "--allow-principal"]
+        granted.setdefault(words[6], set()).update(_granted(words[7:]))
+    tools = ("feeds tail", "weights preview", "dead-letters list", "offsets resume", "offsets skip")
+    assert granted["User:trimtab-worker"] == set(listed_rights(world, "worker"))
+    assert granted["User:producer"] == set(listed_rights(world, "produce"))
+    of_tools = {right for tool in tools for right in listed_rights(world, tool)}
+    describe_group = {Right("Describe", Resource.GROUP, world.name)}
+    assert granted["User:trimtab-ops"] == of_tools | describe_group
+
+
+def _granted(words: Sequence[str]) -> Iterator[Right]:
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    prefixed = ("--resource-pattern-type", "prefixed") in pairs
+    (option, name) = next(
+        pair for pair in pairs if pair[0] not in ("--operation", "--resource-pattern-type")
+    )
+    for word, operation in pairs:
+        if word == "--operation":
+            yield Right(
+                operation,
+                Resource(option.removeprefix("--")),
+                name,
+                prefix=name if prefixed else "",
+            )
+
+
+def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
+    world: World, guarded: GuardedKafka
+) -> None:
+    rights, cluster = listed_rights(world, "worker"), guarded.cluster("worker")
+    every = needed(world)
+
+    def check() -> None:
+        check_topics(cluster, world.candidates, world.feeds, world.letters, every)
+
+    guarded.allow("worker", rights)
+    check()
+    for right in every:
+        implied = right.operation == "Describe" or right.resource is Resource.TRANSACTIONAL_ID
+        if implied:
+            continue
+        guarded.allow("worker", without(rights, right.operation, right.name))
+        with pytest.raises(RightMissing) as refused:
+            check()
+        assert refused.value.missing == (right,)
+        grant = f"--add --allow-principal User:worker --operation {right.operation}"
+        assert str(refused.value) == (
+            f"missing on the broker's authorizer: {right}; grant it: kafka-acls.sh --bootstrap-server "
+            f"{guarded.guarded} {grant} --{right.resource.value} {right.name}"
+        )
+    guarded.allow("worker", [right for right in rights if right.name != world.feeds])
+    with pytest.raises(
+        RightMissing, match=f"Describe on topic '{world.feeds}', DescribeConfigs on topic"
+    ):
+        check()
+
+
+def test_a_topic_that_is_really_not_there_is_told_from_one_that_may_not_be_described(
+    world: World, guarded: GuardedKafka
+) -> None:
+    nowhere = f"{world.name}.nowhere"
+    guarded.allow("tool", [Right("Describe", Resource.TOPIC, nowhere)])
+    with pytest.raises(
+        TopicMissing,
+        match="is not there, or this user may not Describe it, expected it to be created",
+    ):
+        Reader(guarded.cluster("tool"), nowhere, from_beginning=True)
+    with pytest.raises(RightMissing, match=f"Describe on topic '{world.feeds}'"):
+        Reader(guarded.cluster("tool"), world.feeds, from_beginning=True)
+    with pytest.raises(TopicMissing, match="is not there, expected it to be created"):
+        Reader(Cluster(guarded.open), nowhere, from_beginning=True)
+
+
+def test_a_worker_without_a_right_ends_with_one_and_names_it(
+    world: World, guarded: GuardedKafka
+) -> None:
+    rights = listed_rights(world, "worker")
+    guarded.allow("worker", without(rights, "Read", world.feeds))
+    refused = world.trimtab("worker")
+    assert refused.returncode == 1
+    assert (
+        f"missing on the broker's authorizer: Read on topic '{world.feeds}'; grant it: kafka-acls.sh"
+        in refused.stderr
+    )
+    guarded.allow(
+        "worker", [right for right in rights if right.resource is not Resource.TRANSACTIONAL_ID]
+    )
+    refused = world.trimtab("worker")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert f"Write on transactional id '{world.name}-" in refused.stderr
+    assert f"--transactional-id {world.name}- --resource-pattern-type prefixed" in refused.stderr
+
+
+def test_a_worker_says_once_what_is_taken_away_and_goes_on_when_it_is_back(
+    world: World, guarded: GuardedKafka
+) -> None:
+    rights = listed_rights(world, "worker")
+    guarded.allow("worker", rights)
+    worker = world.start_worker()
+    worker.wait_for("event=restored", times=2)
+    taken: list[list[Right]] = [
+        [right for right in rights if (right.operation, right.name) == ("Write", world.feeds)],
+        [right for right in rights if (right.operation, right.name) == ("Read", world.candidates)],
+        [right for right in rights if right.resource is Resource.GROUP],
+        [right for right in rights if right.resource is Resource.TRANSACTIONAL_ID],
+    ]
+    for turn, gone in enumerate(taken):
+        guarded.allow("worker", [right for right in rights if right not in gone])
+        world.send(make_request(f"r{turn}", 3, random.Random(turn)))
+        sender = world.sender()
+        sender.send(b"bad", b"bad", [])
+        sender.finish()
+        worker.wait_for("event=right_missing", times=turn + 1)
+        last = [line for line in worker.said().splitlines() if "event=right_missing" in line][-1]
+        lost = gone[-1]
+        assert f"{lost.operation} on {lost.resource.value.replace('-', ' ')} '{lost.name}" in last
+        assert "kafka-acls.sh" in last
+        guarded.allow("worker", rights)
+        assert len(world.read_feeds(turn + 1, settle=0.1)) == turn + 1
+        assert len(world.read_letters(turn + 1, settle=0.1)) == turn + 1
+        worker.wait_for("event=right_back", times=turn + 1)
+    assert worker.terminate() == 0, worker.said()
+    assert worker.said().count("event=right_missing") == len(taken)
+
+
+def test_a_restore_that_may_not_read_the_feeds_says_so(
+    world: World, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rights, cluster = listed_rights(world, "worker"), guarded.cluster("worker")
+    topics = RestoreTopics(world.name, world.candidates, world.feeds, world.letters)
+    restorer = Restorer(
+        cluster, topics, {"home": HOME}, "", BrokerReachability(Denials(cluster, needed(world)))
+    )
+    producer = world.cluster.producer()
+    producer.produce(world.feeds, b"a feed", b"r", 0)
+    producer.flush()
+    said = ""
+
+    def says(text: str) -> bool:
+        nonlocal said
+        restored.extend(restorer.advance())
+        said += capsys.readouterr().out
+        return text in said
+
+    restored: list[Restored | OffsetsLost] = []
+    guarded.allow("worker", without(rights, "Read", world.feeds))
+    restorer.begin([0])
+    until(lambda: says("right_missing"), lambda: said)
+    assert f"Read on topic '{world.feeds}'" in said
+    assert "on group" not in said
+    assert restored == []
+    restorer.close()
+
+
+def test_a_denial_is_said_once_and_again_only_after_the_right_was_back(
+    world: World, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rights = listed_rights(world, "worker")
+    reach = BrokerReachability(Denials(guarded.cluster("worker"), needed(world)))
+    denied = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    now = 0.0
+
+    def look_until(text: str, times: int) -> None:
+        nonlocal now
+        said = ""
+
+        def seen() -> bool:
+            nonlocal now, said
+            now += 1.0
+            reach.look(now)
+            said += capsys.readouterr().out
+            return said.count(text) == times
+
+        until(seen, lambda: said)
+
+    guarded.allow("worker", without(rights, "Write", world.letters))
+    for _ in range(50):
+        reach.error(denied)
+    said = capsys.readouterr().out
+    assert said.count("right_missing") == 1
+    assert f"Write on topic '{world.letters}'" in said
+    guarded.allow("worker", rights)
+    look_until("right_back", 1)
+    guarded.allow("worker", without(rights, "Read", world.candidates))
+    reach.error(denied)
+    assert f"Read on topic '{world.candidates}'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["feeds tail", "dead-letters list", "weights preview"])
+def test_a_tool_that_reads_needs_the_listed_rights_and_names_what_it_lacks(
+    world: World, guarded: GuardedKafka, command: str
+) -> None:
+    topic = world.letters if command == "dead-letters list" else world.feeds
+    rights = listed_rights(world, command)
+    cluster = guarded.cluster("tool")
+
+    def read() -> None:
+        if command == "weights preview":
+            Recent(cluster, topic).last(10)
+        else:
+            reader = Reader(cluster, topic, from_beginning=True)
+            try:
+                list(reader.records(follow=False))
+            finally:
+                reader.close()
+
+    sender = Sender.to(world.cluster, topic)
+    sender.send(b"k", b"v", [])
+    sender.finish()
+    guarded.allow("tool", rights)
+    read()
+    guarded.allow("tool", without(rights, "Read", topic))
+    with pytest.raises(RightMissing) as refused:
+        read()
+    assert refused.value.missing == (Right("Read", Resource.TOPIC, topic),)
+    guarded.allow("tool", [])
+    with pytest.raises(RightMissing, match=f"Describe on topic '{topic}', Read on topic"):
+        read()
+
+
+def test_the_tools_end_with_one_and_the_right(
+    world: World, guarded: GuardedKafka, tmp_path: Path
+) -> None:
+    log_in(world, guarded, "tool")
+    guarded.allow(
+        "tool", [Right("Describe", Resource.TOPIC, topic) for topic in (world.feeds, world.letters)]
+    )
+    sender = Sender.to(world.cluster, world.letters)
+    sender.send(b"k", b"v", [])
+    sender.finish()
+    events = tmp_path / "events.jsonl"
+    events.write_text("\n".join(map(json.dumps, make_request("r", 3, random.Random(1)))))
+    commands: dict[tuple[str, ...], str] = {
+        ("dead-letters", "list"): f"Read on topic '{world.letters}'",
+        ("produce", str(events)): f"Describe on topic '{world.candidates}', Write on topic",
+        ("offsets", "resume", "--partition", "0"): f"Read on group '{world.name}'",
+    }
+    for words, named in commands.items():
+        refused = world.trimtab(*words)
+        assert refused.returncode == 1, refused.stderr
+        assert named in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_produce_needs_the_listed_rights_and_names_what_it_lacks(
+    world: World, guarded: GuardedKafka
+) -> None:
+    def send() -> None:
+        sender = Sender.to(guarded.cluster("tool"), world.candidates)
+        for _ in range(3):
+            sender.send(b"k", b"v", [])
+        sender.finish()
+
+    write = Right("Write", Resource.TOPIC, world.candidates)
+    rights = listed_rights(world, "produce")
+    guarded.allow("tool", rights)
+    send()
+    idempotent = Right("IdempotentWrite", Resource.CLUSTER, "kafka-cluster")
+    for others in (
+        without(rights, "Write", world.candidates),
+        [idempotent],
+        [*rights[:1], idempotent],
+    ):
+        guarded.allow("tool", others)
+        with pytest.raises(
+            SendFailed, match="3 events were not taken by the broker: missing on"
+        ) as failed:
+            send()
+        assert str(write) in str(failed.value)
+
+
+def test_offsets_need_the_listed_rights_and_name_what_they_lack(
+    world: World, guarded: GuardedKafka
+) -> None:
+    rights = listed_rights(world, "offsets resume")
+    cluster = guarded.cluster("tool")
+    guarded.allow("tool", rights)
+    assert resume_from_earliest(cluster, world.name, world.candidates, 0).after == 0
+    for name in (world.candidates, world.name):
+        guarded.allow("tool", without(rights, "Read", name))
+        with pytest.raises(RightMissing, match=f"Read on .* '{name}'"):
+            resume_from_earliest(cluster, world.name, world.candidates, 0)
+
+
+def test_a_broker_without_an_authorizer_allows_everything(kafka: str) -> None:
+    require_rights(
+        Cluster(kafka),
+        worker_rights(
+            candidates="candidates",
+            feeds="ranked-feeds",
+            dead_letters="d",
+            group="g",
+            transactional_id="t",
+        ),
+    )
