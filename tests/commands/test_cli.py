@@ -100,6 +100,36 @@ def test_a_mistake_in_the_properties_file_ends_with_2_and_names_file_and_key(
     assert said in ended.err
 
 
+@pytest.mark.parametrize(
+    "line", ["message.timeout.ms=30000", "retries=0", "max.in.flight=10", "request.required.acks=1"]
+)
+def test_what_only_a_workers_producer_refuses_ends_a_worker_before_it_looks_at_models(
+    tmp_path: Path, line: str
+) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text(line)
+    where = {
+        "TRIMTAB_HOME": tmp_path / "home",
+        "TRIMTAB_SURFACES": write_surfaces(tmp_path),
+        "TRIMTAB_MODELS": "nowhere",
+    }
+    words = (
+        "worker",
+        "--kafka",
+        "127.0.0.1:1",
+        "--redis",
+        "redis://127.0.0.1:1",
+        "--kafka-config",
+        file,
+    )
+    ended = trimtab(*words, **{name: str(value) for name, value in where.items()})
+    key, _, value = line.partition("=")
+    assert ended.code == 2
+    assert ended.err.startswith(f"Error: {file}: {key}: ")
+    assert f"got {value!r}" in ended.err
+    assert "expected" in ended.err
+
+
 def test_a_flag_goes_before_its_variable(tmp_path: Path) -> None:
     surfaces = write_surfaces(tmp_path)
     ended = trimtab("validate", "-", "--surfaces", surfaces, TRIMTAB_SURFACES="nowhere.toml")

@@ -8,6 +8,7 @@ import click
 
 from workers.settings import SETTINGS, ConfigurationError, Setting, need, read_properties
 from workers.streaming.clients import Cluster, KafkaConfigError
+from workers.streaming.properties import ADMIN, READER, ClientKind, check_properties
 
 F = TypeVar("F", bound=Callable[..., Any])
 KAFKA = ("kafka", "kafka_config")
@@ -43,13 +44,17 @@ def _kind(setting: Setting) -> Any:
     return click.Choice(setting.choices) if setting.choices else click.STRING
 
 
-def cluster_of(kafka: str | None, kafka_config: str | None) -> Cluster:
-    """The cluster that the settings name. Raises ConfigurationError."""
+def cluster_of(kafka: str | None, kafka_config: str | None, *clients: ClientKind) -> Cluster:
+    """The cluster that the settings name; by these clients (a reader's, if none are named) its
+    properties are taken.
+
+    Raises ConfigurationError.
+    """
     path = None if kafka_config is None else Path(kafka_config)
     try:
         cluster = Cluster(need("kafka", kafka), read_properties(path))
         if path is not None:
-            cluster.check()
+            check_properties(cluster.properties, clients or (ADMIN, READER))
     except KafkaConfigError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     return cluster

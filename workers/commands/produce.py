@@ -14,6 +14,7 @@ from workers.codec.event_files import RawEvent, read_events, request_id_of, rest
 from workers.codec.formats import Format
 from workers.commands.options import KAFKA, cluster_of, example, settings
 from workers.settings import FORMATS
+from workers.streaming.properties import ADMIN, SENDER
 from workers.streaming.send import Sender
 
 _REMEMBERED = 200_000
@@ -93,7 +94,7 @@ def produce(
     it has no request_id: the worker answers with a dead letter. `trimtab validate` tells
     beforehand.
     """
-    sender = Sender.to(cluster_of(kafka, kafka_config), topic_candidates)
+    sender = Sender.to(cluster_of(kafka, kafka_config, ADMIN, SENDER), topic_candidates)
     stamps, pace, began, requests = Stamps(), Pace(rate), time.monotonic(), set[int]()
     unreadable = 0
     with _progress(file) as advance:

@@ -29,6 +29,7 @@ from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
 from workers.log import configure_logs, log
 from workers.settings import ConfigurationError, WorkerSettings
+from workers.streaming.properties import worker_clients
 from workers.streaming.publisher import Fenced, ProducerLost
 from workers.streaming.slots import Slot, SlotTaken, take_slot
 from workers.streaming.watchdog import Watchdog
@@ -96,7 +97,8 @@ def _ended_by_signals() -> Iterator[None]:
 def run_worker(settings: WorkerSettings) -> int:
     """Put a worker together and run it to its end; returns the exit code."""
     surfaces = load_surfaces(Path(settings.surfaces))
-    cluster = cluster_of(settings.kafka, settings.kafka_config)
+    clients = worker_clients(settings.group, settings.group_protocol)
+    cluster = cluster_of(settings.kafka, settings.kafka_config, *clients)
     slot, started = _take_slot(settings), Started()
     name, transactional_id = (
         f"{socket.gethostname()}-{slot.number}",

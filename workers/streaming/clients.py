@@ -32,36 +32,57 @@ OWNED = frozenset(
 )
 """Properties that the guarantees rest on: a properties file may not set them."""
 
+TRANSACTION_TIMEOUT_MS = 10_000
+"""How long a transaction may take, if the properties file does not say."""
+
+_OTHER_NAMES = {
+    "metadata.broker.list": "bootstrap.servers",
+    "request.required.acks": "acks",
+    "auto.commit.enable": "enable.auto.commit",
+    "max.in.flight.requests.per.connection": "max.in.flight",
+    "delivery.timeout.ms": "message.timeout.ms",
+    "message.send.max.retries": "retries",
+    "linger.ms": "queue.buffering.max.ms",
+    "compression.type": "compression.codec",
+    "sasl.mechanism": "sasl.mechanisms",
+    "max.partition.fetch.bytes": "fetch.message.max.bytes",
+}
+
+
+def canonical(key: str) -> str:
+    """The one name of a property that librdkafka knows by several, such as
+    `topic.request.required.acks`.
+    """
+    name = key.removeprefix("topic.")
+    return _OTHER_NAMES.get(name, name)
+
 
 class KafkaConfigError(ValueError):
-    """The properties file sets something that the guarantees rest on."""
+    """The properties file sets something that the guarantees rest on, or that a client does not
+    take.
+    """
 
 
 @dataclass(frozen=True)
 class Cluster:
     """Where Kafka is, and the librdkafka properties that every client passes on (SASL, TLS,
     timeouts).
+
+    Clients of a cluster without an address connect to nothing: they only show whether the
+    properties are taken.
     """
 
     bootstrap: str
     properties: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # The client takes `topic.acks` for `acks`.
-        owned = sorted(key for key in self.properties if key.removeprefix("topic.") in OWNED)
-        if owned:
-            raise KafkaConfigError(
-                f"{owned[0]}: set by the worker itself, expected it not to be in the file"
-            )
-
-    def check(self) -> None:
-        """Raises KafkaConfigError where the client does not know a property, or not such a value of
-        it.
-        """
-        try:
-            self.admin()
-        except KafkaException as error:
-            raise KafkaConfigError(error.args[0].str()) from None
+        for key, value in sorted(self.properties.items()):
+            name = canonical(key)
+            if name in OWNED:
+                alias = "" if name == key else f"another name of {name}; "
+                raise KafkaConfigError(
+                    f"{key}: set by the worker itself, expected it not to be in the file ({alias}got {value!r})"
+                )
 
     def admin(self) -> AdminClient:
         """A client for topics, offsets and configurations."""
@@ -130,7 +151,7 @@ class Cluster:
         settings = {
             "transactional.id": transactional_id,
             # A dead worker's transaction holds back readers for this long at most.
-            "transaction.timeout.ms": 10_000,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
             # At the default of 100 ms back-to-back transactions wait out CONCURRENT_TRANSACTIONS.
             "retry.backoff.ms": 10,
             "linger.ms": 2,
@@ -157,6 +178,5 @@ class Cluster:
 
     def _with(self, settings: Mapping[str, object]) -> dict[str, Any]:
         quiet: dict[str, Any] = {"log_level": 2}
-        return (
-            quiet | dict(settings) | dict(self.properties) | {"bootstrap.servers": self.bootstrap}
-        )
+        address = {"bootstrap.servers": self.bootstrap} if self.bootstrap else {}
+        return quiet | dict(settings) | dict(self.properties) | address

@@ -290,6 +290,7 @@ class Denials:
         if resource is None:
             return False
         if not any(right.resource is resource for right in self._missing):
+            self._asked = None  # what is asked by now may be answered by what was allowed before
             self._lost(denied_rights(self._cluster, error, self._needed), error.str())
         return any(right.resource is resource for right in self._missing)
 
