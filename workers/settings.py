@@ -4,10 +4,13 @@ A mistake is a `ConfigurationError` that names the file, the key, the value and 
 The values frozen here are valid: nothing downstream checks them again.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from workers.codec.text_files import NotUtf8, decode_text
 
 
 class ConfigurationError(Exception):
@@ -177,7 +180,7 @@ def read_properties(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     properties = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(re.split(r"\r\n?|\n", read_text(path)), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
@@ -189,8 +192,10 @@ def read_properties(path: Path | None) -> dict[str, str]:
 
 
 def read_text(path: Path) -> str:
-    """A file of configuration. Raises ConfigurationError where it cannot be read."""
+    """A file of configuration, without a byte order mark. Raises ConfigurationError if it cannot be
+    read.
+    """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return decode_text(path.read_bytes())
+    except (OSError, NotUtf8, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from None

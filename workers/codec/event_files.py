@@ -19,6 +19,7 @@ from workers.codec.generated.candidate_pb2 import CandidateEvent
 from workers.codec.json_events import parse as parse_json
 from workers.codec.protobuf_events import parse as parse_protobuf
 from workers.codec.protobuf_events import plain
+from workers.codec.text_files import UTF8_EXPECTED, is_utf16
 from workers.errors import Failure
 from workers.ranking.refusal import EventRefused, Reason
 
@@ -71,7 +72,11 @@ def _look(stream: BinaryIO) -> tuple[bytes, Format]:
 
 
 def _lines(stream: BinaryIO, head: bytes) -> Iterator[RawEvent]:
-    begun = BytesIO(head + stream.readline())
+    first = head + stream.readline()
+    if is_utf16(first):
+        # Every line of it would be refused by itself, and `produce` would send them all.
+        raise EventFileBroken(f"line 1: got UTF-16, {UTF8_EXPECTED}")
+    begun = BytesIO(first)
     for number, line in enumerate(chain(begun, stream), 1):
         value = line.strip(b" \t\r\n")
         if value:

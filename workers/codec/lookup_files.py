@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from workers.codec.json_events import parse
 from workers.codec.judge import AN_ID, is_id, numbers, shown
+from workers.codec.text_files import NotUtf8, check_encoding, without_mark
 from workers.errors import Failure
 from workers.ranking.drop_set import FEATURES
 from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
@@ -45,8 +46,10 @@ def read_lookups(lines: Iterable[bytes], surfaces: Surfaces) -> LookupFile:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                reader.take(line)
-            except (_Wrong, CandidateRefused, EventRefused) as wrong:
+                if number == 1:
+                    check_encoding(line)
+                reader.take(without_mark(line) if number == 1 else line)
+            except (_Wrong, CandidateRefused, EventRefused, NotUtf8) as wrong:
                 raise LookupFileBroken(f"line {number}: {wrong}") from None
     return LookupFile(reader.sets, reader.features)
 

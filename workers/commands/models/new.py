@@ -26,7 +26,7 @@ from workers.scoring.manifest import Manifest
 from workers.scoring.model import Matrix
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.verify import SIZE_LIMIT
-from workers.settings import SETTINGS, ConfigurationError
+from workers.settings import SETTINGS, ConfigurationError, read_text
 from workers.surfaces import load_surfaces
 
 _OBJECTIVE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -155,9 +155,9 @@ def _names(given: str) -> list[str]:
     text = given
     if os.path.isfile(given):
         try:
-            text = Path(given).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"--features: {given}: cannot be read: {error}") from None
+            text = read_text(Path(given))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"--features: {error}") from None
     names = [name.strip() for name in re.split(r"[,\n]", text)]
     return [name for name in names if name]
 

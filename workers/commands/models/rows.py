@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workers.codec.text_files import NotUtf8, check_encoding
 from workers.ranking.features import FLOAT32_MAX, FeatureSet
 from workers.scoring.model import Matrix
 from workers.settings import ConfigurationError
@@ -23,11 +24,13 @@ def read_rows(path: Path, features: Sequence[str]) -> Matrix:
     line, column and value.
     """
     try:
+        with path.open("rb") as start:
+            check_encoding(start.read(4))
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = np.array(
                 list(islice(_numbers(path, csv.DictReader(file), features), _ROWS_READ)), np.float32
             )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, NotUtf8, UnicodeDecodeError, csv.Error) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from None
     if not len(rows):
         raise ConfigurationError(
