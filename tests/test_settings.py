@@ -1,12 +1,14 @@
 """Configuration: every mistake is named with its file, its key, its value and what was expected."""
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from workers.ranking.diversify import Diversity
 from workers.ranking.drop_set import DropSet, Whose
-from workers.settings import SETTINGS, ConfigurationError, need, read_properties
+from workers.settings import SETTINGS, ConfigurationError, folder_of, need, read_properties
 from workers.surfaces import load_surfaces
 
 GOOD = """\
@@ -385,3 +387,29 @@ def test_a_setting_that_a_command_needs_is_named_with_what_helps(value: str | No
 
 def test_a_setting_that_is_given_is_passed_on() -> None:
     assert need("redis", "redis://h/0") == "redis://h/0"
+
+
+# Folders
+
+
+@pytest.mark.parametrize("name", ["home", "cache"])
+def test_a_user_without_a_home_is_told_which_setting_names_the_folder(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs under a number that is nobody's."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    default = str(SETTINGS[name].default)
+    with pytest.raises(ConfigurationError) as refused:
+        folder_of(name, default)
+    why = f"no HOME is set, and user id {os.getuid()} has no home"
+    hint = f"Give another with --{name} or TRIMTAB_{name.upper()}"
+    assert str(refused.value) == f"{name}: got {default!r}, expected a folder; {why}. {hint}"
+    assert folder_of(name, "/data") == Path("/data")
+
+
+def test_the_home_of_a_user_that_is_not_there_is_named() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"home: got '~nobody-such/x', .* there is no user 'nobody-such'"
+    ):
+        folder_of("home", "~nobody-such/x")

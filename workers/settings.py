@@ -4,6 +4,7 @@ A mistake is a `ConfigurationError` that names the file, the key, the value and 
 The values frozen here are valid: nothing downstream checks them again.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,8 +159,30 @@ class WorkerSettings:
 
     @property
     def home_folder(self) -> Path:
-        """The folder of local state."""
-        return Path(self.home).expanduser()
+        """The folder of local state. Raises ConfigurationError."""
+        return folder_of("home", self.home)
+
+
+def folder_of(name: str, value: str) -> Path:
+    """The folder that a setting names, with `~` as the home of its user. Raises ConfigurationError."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        user = Path(value).parts[0].removeprefix("~")
+        why = (
+            f"there is no user {user!r}"
+            if user
+            else f"no HOME is set, and user id {os.getuid()} has no home"
+        )
+        raise ConfigurationError(
+            f"{name}: got {value!r}, expected a folder; {why}. {how_to_set(name)}"
+        ) from None
+
+
+def how_to_set(name: str) -> str:
+    """What to do about a setting, for people."""
+    setting = SETTINGS[name]
+    return f"Give another with {setting.flag} or {setting.variable}"
 
 
 def need(name: str, value: str | None) -> str:

@@ -1,6 +1,7 @@
 """The root of the command line: exit codes, and messages instead of tracebacks."""
 
 import json
+import os
 import uuid
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from tests.commands.running import trimtab, write_lines, write_surfaces
 from tests.contract.golden import GOLDEN
+from workers.commands.desk import actor_or_login
 from workers.streaming.clients import Cluster
 from workers.streaming.send import Sender
 from workers.streaming.topics import TopicPlan, create_topics
@@ -165,6 +167,37 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert ended.code == 2
     assert ended.err.startswith("Error: home: ")
     assert str(file) in ended.err
+    assert "TRIMTAB_HOME" in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("worker", "--kafka", "h:1", "--redis", "redis://h"),
+        ("stack", "up"),
+        ("stack", "status"),
+        ("demo", "--stop"),
+    ],
+)
+def test_a_user_without_a_home_is_told_what_to_set(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    ended = trimtab(*words, TRIMTAB_SURFACES=str(write_surfaces(tmp_path)))
+    assert ended.code == 2
+    assert ended.err.startswith("Error: home: got '~/.trimtab', expected a folder; no HOME is set")
+    assert "TRIMTAB_HOME" in ended.err
+    if words[0] == "stack":
+        ended = trimtab(*words, "--home", tmp_path)
+        assert "TRIMTAB_CACHE" in ended.err
+
+
+def test_a_change_by_a_user_without_an_entry_is_by_its_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    assert actor_or_login(None) == f"uid {os.getuid()}"
 
 
 @pytest.mark.parametrize("command", ["validate", "rank", "produce"])

@@ -4,14 +4,13 @@ Addresses and answers go to standard output, what happens meanwhile to standard 
 """
 
 import sys
-from pathlib import Path
 
 import click
 import msgspec
 
 from workers.commands.options import example, settings
 from workers.local import ServerStatus, Stack, StackAddresses, StackStatus
-from workers.settings import SETTINGS
+from workers.settings import SETTINGS, folder_of
 
 _PORT = click.IntRange(1, 65_535)
 
@@ -21,7 +20,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print the statu
 
 def _stack(home: str, cache: str) -> Stack:
     return Stack(
-        Path(home).expanduser(), Path(cache).expanduser(), lambda line: click.echo(line, err=True)
+        folder_of("home", home), folder_of("cache", cache), lambda line: click.echo(line, err=True)
     )
 
 

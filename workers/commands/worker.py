@@ -28,7 +28,7 @@ from workers.commands.options import cluster_of, example, settings
 from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
 from workers.log import configure_logs, log
-from workers.settings import ConfigurationError, WorkerSettings
+from workers.settings import ConfigurationError, WorkerSettings, how_to_set
 from workers.streaming.properties import worker_clients
 from workers.streaming.publisher import Fenced, ProducerLost
 from workers.streaming.slots import Slot, SlotTaken, take_slot
@@ -123,9 +123,8 @@ def _take_slot(settings: WorkerSettings) -> Slot:
     except SlotTaken as taken:
         raise ConfigurationError(f"slot: {taken}") from None
     except OSError as error:
-        raise ConfigurationError(
-            f"home: got {str(home)!r}, expected a folder to write to: {error.strerror}"
-        ) from None
+        expected = f"expected a folder to write to: {error.strerror}. {how_to_set('home')}"
+        raise ConfigurationError(f"home: got {str(home)!r}, {expected}") from None
 
 
 def _run(running: Worker) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from workers.local.errors import StackError
 from workers.local.processes import ProcessMark
+from workers.settings import SETTINGS
 
 ServerName = Literal["kafka", "redis"]
 Say = Callable[[str], None]
@@ -61,7 +62,10 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("w")
     except OSError as error:
-        raise StackError(f"{path.parent}: cannot be written: {error}") from None
+        variables = f"{SETTINGS['home'].variable} and {SETTINGS['cache'].variable}"
+        raise StackError(
+            f"{path.parent}: cannot be written: {error}; {variables} name the folders"
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

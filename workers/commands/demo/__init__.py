@@ -2,14 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 
 import click
 
 from workers.commands.demo.show import Narrator
 from workers.commands.demo.stage import Stage
 from workers.commands.options import example, settings
-from workers.settings import ConfigurationError
+from workers.settings import ConfigurationError, folder_of
 
 
 @click.command(epilog=example("trimtab demo", "trimtab demo --keep", "trimtab demo --stop"))
@@ -57,7 +56,7 @@ def demo(
     Nothing is left running.
     """
     narrator = Narrator(beside=as_json)
-    stage = Stage(Path(home).expanduser(), Path(cache).expanduser(), narrator.note)
+    stage = Stage(folder_of("home", home), folder_of("cache", cache), narrator.note)
     if stop:
         with stage.held():
             stage.end()

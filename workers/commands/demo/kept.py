@@ -12,7 +12,7 @@ from workers.commands.demo.shell import command_lines, export_lines, exports, tr
 from workers.commands.demo.show import Narrator
 from workers.commands.demo.stage import Stage
 from workers.commands.demo.stream import Stream
-from workers.settings import SETTINGS
+from workers.settings import SETTINGS, ConfigurationError, folder_of
 from workers.streaming.clients import Cluster
 from workers.streaming.send import Sender
 
@@ -41,8 +41,16 @@ def kept_stream(bootstrap: str, seed: int) -> None:
         stream.join()
 
 
+def _usual_home() -> Path | None:
+    """Where the stack is if nobody says otherwise; None for a user without a home."""
+    try:
+        return folder_of("home", str(SETTINGS["home"].default))
+    except ConfigurationError:
+        return None
+
+
 def _lines(scene: Scene, log: Path, home: Path) -> list[str]:
-    usual = home == Path(str(SETTINGS["home"].default)).expanduser()
+    usual = home == _usual_home()
     return [
         "  # the feeds, as a downstream consumer reads them",
         *export_lines(exports(scene.addresses, scene.models), prompt="  "),
