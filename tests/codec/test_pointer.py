@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.codec.pointer import Pointer, read_pointer, write_pointer
+from workers.codec.pointer import MOST_SPANS, Pointer, Span, read_pointer, write_pointer
 
 _OFFSETS = st.integers(0, 2**63 - 1)
 
@@ -24,6 +24,20 @@ def test_the_metadata_is_what_the_contract_says() -> None:
     assert write_pointer(Pointer(scan=3, time=-1, next=7)) == '{"v":1,"scan":3,"time":-1,"next":7}'
     judged = write_pointer(Pointer(scan=3, time=-1, next=7, rules="1a2b3c4d5e6f"))
     assert judged == '{"v":1,"scan":3,"time":-1,"next":7,"rules":"1a2b3c4d5e6f"}'
+    skipping = write_pointer(
+        Pointer(scan=3, time=-1, next=7, skip=(Span(17, 19), Span(21, 22, is_told=True)))
+    )
+    assert skipping == '{"v":1,"scan":3,"time":-1,"next":7,"skip":[[17,19,false],[21,22,true]]}'
+
+
+def test_as_many_spans_as_a_pointer_may_have_fit_into_the_metadata() -> None:
+    spans = tuple(Span(2**62 + 2 * n, 2**62 + 2 * n + 1) for n in range(MOST_SPANS))
+    pointer = Pointer(
+        scan=2**63 - 1, time=2**63 - 1, next=2**63 - 1, rules="1a2b3c4d5e6f", skip=spans
+    )
+    metadata = write_pointer(pointer)
+    assert len(metadata) < 4096
+    assert read_pointer(metadata) == pointer
 
 
 @pytest.mark.parametrize(
@@ -47,6 +61,13 @@ def test_the_metadata_is_what_the_contract_says() -> None:
         '{"v":1,"scan":true,"time":0,"next":0}',
         '{"v":1,"scan":9223372036854775808,"time":0,"next":0}',
         '{"v":1,"scan":0,"time":0,"next":0} x',
+        '{"v":1,"scan":0,"time":0,"next":0,"skip":[[3,3,false]]}',
+        '{"v":1,"scan":0,"time":0,"next":0,"skip":[[-1,3,false]]}',
+        '{"v":1,"scan":0,"time":0,"next":0,"skip":[[5,7,false],[6,9,false]]}',
+        '{"v":1,"scan":0,"time":0,"next":0,"skip":[5]}',
+        '{"v":1,"scan":0,"time":0,"next":0,"skip":['
+        + ",".join(f"[{n},{n + 1},false]" for n in range(33))
+        + "]}",
         '{"v":1,"scan":0,"time":0,"next":0,"x":"\ud800"}',
         "[" * 100_000,
         '{"x":' * 100_000,

@@ -120,7 +120,10 @@ def test_every_code_has_an_example() -> None:
     shown = {entry["code"] for entry in INDEX["refused"] + INDEX["sequences"]}
     # An event with refused candidates is itself refused with this code, once it is taken. No event
     # is known on which the worker fails.
-    assert shown | {Reason.CANDIDATES, Reason.WORKER_ERROR} == {*Reason, *CandidateReason}
+    assert shown | {Reason.CANDIDATES, Reason.WORKER_ERROR, Reason.UNREADABLE} == {
+        *Reason,
+        *CandidateReason,
+    }
 
 
 def test_every_file_is_listed_and_every_listed_file_is_there() -> None:

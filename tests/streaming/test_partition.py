@@ -2,7 +2,7 @@
 
 from tests.builders import HOME, event
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.codec.pointer import read_pointer
+from workers.codec.pointer import Span, read_pointer
 from workers.ranking.request import Completion
 from workers.streaming.partition import Beginning, Partition
 from workers.streaming.publisher import Output
@@ -113,3 +113,49 @@ def test_a_position_is_committed_once_and_again_only_when_it_changes() -> None:
     assert partition.outbox == []
     partition.assembler.observe(1, 1001)
     assert partition.commit_position("candidates") is not None
+
+
+def skipping(*spans: Span) -> Partition:
+    assembler = Assembler(Mark(0, 0, NO_TIME, 0))
+    return Partition(3, assembler, skip=spans)
+
+
+def skip_committed(partition: Partition) -> tuple[Span, ...]:
+    """The spans in the pointer that is to be committed."""
+    position = partition.commit_position("candidates")
+    assert position is not None
+    pointer = read_pointer(position[0].metadata)
+    assert pointer is not None
+    return pointer.skip
+
+
+def test_a_span_stays_in_the_pointer_until_the_low_water_mark_is_behind_it() -> None:
+    partition = skipping(Span(1, 4), Span(6, 7))
+    partition.assembler.observe(0, 1000)
+    partition.assembler.take(event("r", "a"), 0, 1000)
+    assert skip_committed(partition) == (Span(1, 4), Span(6, 7))
+    span = partition.span_at(1)
+    assert span == Span(1, 4)
+    partition.pass_over(span)
+    assert partition.assembler.next == 4
+    assert skip_committed(partition) == (Span(1, 4, is_told=True), Span(6, 7))
+    partition.assembler.close_all()
+    partition.assembler.publish(partition.assembler.take_closed())
+    assert skip_committed(partition) == (Span(6, 7),)
+
+
+def test_the_first_place_behind_a_span_is_where_a_partition_goes_on() -> None:
+    partition = skipping(Span(0, 4, is_told=True))
+    span = partition.span_at(partition.assembler.next)
+    assert span is not None
+    partition.pass_over(span)
+    partition.begins_again()
+    assert partition.span_at(partition.assembler.next) is None
+    assert partition.begins_at(9) is Beginning.GAP
+    assert partition.begins_at(4) is Beginning.RIGHT
+
+
+def test_without_spans_a_pointer_is_as_it_always_was() -> None:
+    position = one_open_request().commit_position("candidates")
+    assert position is not None
+    assert position[0].metadata == '{"v":1,"scan":0,"time":-1,"next":1}'

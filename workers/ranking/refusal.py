@@ -24,6 +24,7 @@ class Reason(StrEnum):
     LATE = "late"
     CANDIDATES = "refused-candidates"
     WORKER_ERROR = "worker-error"
+    UNREADABLE = "unreadable-record"
 
 
 class CandidateReason(StrEnum):

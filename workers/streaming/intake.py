@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from workers.assembly.budget import Budget
 from workers.codec.dead_letters import dead_letter_headers, fit_dead_letter
 from workers.codec.decoder import Decoder
+from workers.codec.pointer import Span
 from workers.counts import Counts
 from workers.log import log
 from workers.ranking.event import Event
@@ -76,6 +77,24 @@ class Intake:
             self._dead_letter(
                 partition, message, headers, Reason.CANDIDATES, candidates_message(refused)
             )
+
+    def pass_over(self, partition: Partition, span: Span) -> None:
+        """Go on behind records that cannot be read, and that somebody let be skipped. One dead
+        letter tells of them.
+        """
+        first, last = span.first, span.end - 1
+        if not span.is_told:
+            where = f"offset {first}" if first == last else f"offsets {first} to {last}"
+            why = f"{where}: cannot be read, and skipped by `trimtab offsets skip`; what they held is not known"
+            topic = self.route.candidates
+            headers = dead_letter_headers(
+                None, Reason.UNREADABLE, why, topic, partition.number, first
+            )
+            partition.outbox.append(
+                Output(self.route.dead_letters, partition.number, None, None, headers)
+            )
+        partition.pass_over(span)
+        log.warning("skipped", partition=partition.number, first=first, last=last)
 
     def evict(self, partitions: Collection[Partition]) -> None:
         """Close the oldest open requests of all partitions until what is held is within its bounds.

@@ -14,12 +14,13 @@ class Lag:
     """Records between what is out and the high watermark of each partition, as the loop saw them
     last.
 
-    `records` is replaced whole: any thread reads it. A partition whose watermark is not known yet
-    is not in it.
+    `records` and `ends`, the watermarks, are replaced whole: any thread reads them. A partition
+    whose watermark is not known yet is not in them.
     """
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
         self.records: Mapping[int, int] = {}
+        self.ends: Mapping[int, int] = {}
         self._consumer, self._topic = consumer, topic
         self._looked = float("-inf")
 
@@ -31,6 +32,7 @@ class Lag:
             return
         self._looked = now
         ends = {partition: self._end(partition.number) for partition in partitions}
+        self.ends = {partition.number: end for partition, end in ends.items() if end is not None}
         self.records = {
             # A seek leaves the watermark of the last fetch, which may be older than what is taken
             # in since.

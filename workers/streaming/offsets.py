@@ -30,6 +30,11 @@ class Moved(NamedTuple):
     after: int
 
 
+def skip_command(partition: int, offset: int) -> str:
+    """What lets a partition go on behind a record that cannot be read, for people."""
+    return f"stop the group's workers, then: trimtab offsets skip --partition {partition} --offset {offset}"
+
+
 def ask_committed(admin: AdminClient, group: str, where: TopicPartition) -> "Future[Any]":
     """What the group has committed there; the broker refuses while a transaction on it is
     undecided.
@@ -59,6 +64,14 @@ def ask_latest_of(
     return dict(admin.list_offsets(asked, isolation_level=level, request_timeout=SECONDS))
 
 
+def ask_stable(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
+    """The last stable offset: below it every transaction is decided."""
+    level = IsolationLevel.READ_COMMITTED
+    return admin.list_offsets(
+        {where: _spec("latest")}, isolation_level=level, request_timeout=SECONDS
+    )[where]
+
+
 def ask_since(admin: AdminClient, where: TopicPartition, timestamp: int) -> "Future[Any]":
     """The first offset whose record is not older than `timestamp` (ms since the epoch); -1 where
     there is none.
@@ -83,11 +96,18 @@ def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: in
     admin, where = cluster.admin(), TopicPartition(topic, partition)
     before = ask_committed(admin, group, where).result().topic_partitions[0].offset
     earliest = ask_earliest(admin, where).result().offset
-    request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, earliest)])
+    move(admin, group, TopicPartition(topic, partition, earliest))
+    return Moved(before, earliest)
+
+
+def move(admin: AdminClient, group: str, to: TopicPartition) -> None:
+    """Commit an offset and its metadata for a group. Raises OffsetNotMoved if the group still has
+    members.
+    """
+    request = ConsumerGroupTopicPartitions(group, [to])
     moved = admin.alter_consumer_group_offsets([request], request_timeout=SECONDS)[group].result()
     failure = moved.topic_partitions[0].error
     if failure is not None:
         raise OffsetNotMoved(
-            f"partition {partition}: {failure.str()}; are the group's workers stopped?"
+            f"partition {to.partition}: {failure.str()}; are the group's workers stopped?"
         )
-    return Moved(before, earliest)

@@ -1,8 +1,9 @@
 """Ownership: which partitions are ours, restored before they are read, dropped when they are lost."""
 
+import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
@@ -11,10 +12,13 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from workers.assembly.assembler import Assembler
 from workers.assembly.budget import Budget
 from workers.log import log
+from workers.streaming.offsets import skip_command
 from workers.streaming.partition import Partition
 from workers.streaming.placement import Placement
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
+from workers.streaming.unreadable import Unreadable
 
+_UNREAD_SECONDS = 10.0
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
 
@@ -99,6 +103,7 @@ class Ownership:
         """
         if self.not_read:
             self._try_again()
+        self._look_again()
         if not self._restorer.busy:
             return
         for found in self._restorer.advance():
@@ -119,6 +124,36 @@ class Ownership:
             number, NotRead(PartitionState.STANDING, f"{why}; {command}", time.monotonic())
         )
         log.error("offsets_lost", partition=number, error=why, resume=command)
+
+    def cannot_read(self, partition: Partition, why: str) -> None:
+        """Read no further in one partition for a while: what comes next in it cannot be read.
+        Nothing is skipped.
+
+        What was read before goes out as usual.
+        """
+        number, offset, now = partition.number, partition.assembler.next, time.monotonic()
+        before = partition.unreadable
+        is_known = before is not None and before.offset == offset
+        since = before.since if before is not None and is_known else now
+        command = skip_command(number, offset)
+        self._consumer.pause([TopicPartition(self._topic, number)])
+        partition.begins_again()
+        partition.unreadable = Unreadable(offset, f"{why}; {command}", since, now + _UNREAD_SECONDS)
+        if not is_known:
+            log.error("record_unreadable", partition=number, offset=offset, error=why, skip=command)
+
+    def reads_again(self, partition: Partition) -> None:
+        """Note that a partition is read on from where it stood still."""
+        log.info("record_readable", partition=partition.number, offset=partition.assembler.next)
+        partition.unreadable = None
+
+    def read_from_next(self, partition: Partition) -> None:
+        """Go to where the partition is to be read on."""
+        where = TopicPartition(self._topic, partition.number, partition.assembler.next)
+        partition.unreadable = None
+        partition.begins_again()
+        if self._seek(where) and not partition.is_paused:
+            self._consumer.resume([where])
 
     def fail(self, number: int, why: str) -> None:
         """Take one partition out after an error of our own that is not one record's, and restore it
@@ -160,6 +195,8 @@ class Ownership:
         the others.
         """
         for partition in self.partitions.values():
+            if partition.waits_unread:
+                continue
             is_full = partition.waiting >= most
             if is_full == partition.is_paused:
                 continue
@@ -169,6 +206,18 @@ class Ownership:
             else:
                 self._consumer.resume(where)
             partition.is_paused = is_full
+
+    def _look_again(self) -> None:
+        """Try to read what could not be read: another replica may have it whole."""
+        now = time.monotonic()
+        for partition in list(self.partitions.values()):
+            stopped = partition.unreadable
+            if stopped is None or stopped.again_at > now:
+                continue
+            where = TopicPartition(self._topic, partition.number, partition.assembler.next)
+            partition.unreadable = replace(stopped, again_at=math.inf)
+            if self._seek(where) and not partition.is_paused:
+                self._consumer.resume([where])
 
     def _try_again(self) -> None:
         now = time.monotonic()
@@ -256,7 +305,9 @@ class Ownership:
         for request_id, expires, ledger in restored.published:
             assembler.remember(request_id, expires, ledger)
         assembler.ledger_end = restored.end
-        self.partitions[number] = Partition(number, assembler, restored.replay, self._rules)
+        self.partitions[number] = Partition(
+            number, assembler, restored.replay, self._rules, restored.skip
+        )
         self._consumer.resume([where])
         found = len(restored.published)
         log.info(

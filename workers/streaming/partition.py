@@ -1,14 +1,18 @@
 """One partition that this worker owns: its assembler, and what is ready to go out."""
 
+import math
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from confluent_kafka import TopicPartition
+from msgspec.structs import replace
 
 from workers.assembly.assembler import Assembler, Mark
 from workers.assembly.replay import Replay
-from workers.codec.pointer import Pointer, write_pointer
+from workers.codec.pointer import Pointer, Span, write_pointer
 from workers.streaming.publisher import Output
+from workers.streaming.unreadable import Unreadable
 
 _MOST_IDLE_MS = 100.0
 
@@ -44,7 +48,12 @@ class Partition:
     """
 
     def __init__(
-        self, number: int, assembler: Assembler, replay: Replay | None = None, rules: str = ""
+        self,
+        number: int,
+        assembler: Assembler,
+        replay: Replay | None = None,
+        rules: str = "",
+        skip: Sequence[Span] = (),
     ) -> None:
         self.number = number
         self.assembler = assembler
@@ -57,6 +66,8 @@ class Partition:
         self._idle_ms = 0.0
         self.begun = False
         self.is_paused = False
+        self.unreadable: Unreadable | None = None
+        self.skip = list(skip)
         self._gap: int | None = None
 
     def begins_at(self, offset: int) -> Beginning:
@@ -73,6 +84,27 @@ class Partition:
             return Beginning.GAP
         return Beginning.WAITING
 
+    def begins_again(self) -> None:
+        """What is heard of next is judged as the first place of the partition was."""
+        self.begun = False
+        self._gap = None
+
+    @property
+    def waits_unread(self) -> bool:
+        """Whether it stands still at a record that cannot be read, until it is looked at again."""
+        return self.unreadable is not None and self.unreadable.again_at < math.inf
+
+    def span_at(self, offset: int) -> Span | None:
+        """The span to be passed over in which an offset is."""
+        return next((span for span in self.skip if span.first <= offset < span.end), None)
+
+    def pass_over(self, span: Span) -> None:
+        """Go on behind a span, whose dead letter is out or in the outbox."""
+        told = replace(span, is_told=True)
+        self.skip = [told if one == span else one for one in self.skip]
+        self.assembler.next = max(self.assembler.next, span.end)
+        self.read_on()
+
     def reached_end(self, offset: int) -> None:
         """The client has read everything below `offset`.
 
@@ -86,6 +118,11 @@ class Partition:
     def read_on(self) -> None:
         """A record came: this is not the end any more."""
         self._end = None
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether everything that is there was read."""
+        return self._end is not None
 
     @property
     def waiting(self) -> int:
@@ -147,8 +184,9 @@ class Partition:
         # Until a replay under other rules is over, its events were judged by both.
         is_mixed = self.replay.is_by_other_rules and self.assembler.next < self.replay.until
         rules = "" if is_mixed else self._rules
+        skip = tuple(span for span in self.skip if span.end > mark.low_water)
         metadata = write_pointer(
-            Pointer(scan=mark.scan, time=mark.time, next=mark.next, rules=rules)
+            Pointer(scan=mark.scan, time=mark.time, next=mark.next, rules=rules, skip=skip)
         )
         return TopicPartition(topic, self.number, mark.low_water, metadata), mark
 

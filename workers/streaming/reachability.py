@@ -17,6 +17,11 @@ class BrokerReachability:
         self._lost = False
         self._denials = denials
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the broker answers and denies nothing, as far as is known."""
+        return not self._lost and (self._denials is None or not self._denials.missing)
+
     def error(self, error: KafkaError) -> None:
         """Take an error of a client: librdkafka repeats it while it goes on trying."""
         if error.code() in _GONE:

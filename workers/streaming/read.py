@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
-from workers.streaming.records import Record, fetched, is_end, read_record
+from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
 from workers.streaming.rights import (
     Resource,
     RightMissing,
@@ -19,10 +19,15 @@ from workers.streaming.rights import (
     require_rights,
 )
 from workers.streaming.topics import BrokerUnreachable
+from workers.streaming.unreadable import is_unreadable
 
 
 class TopicMissing(Failure):
     """The topic is not there; the message names it and what to do."""
+
+
+class RecordUnreadable(Failure):
+    """What stands at an offset cannot be read, nor anything behind it; the message names the place."""
 
 
 def partitions_of(client: Consumer | AdminClient, topic: str, cluster: Cluster) -> list[int]:
@@ -52,6 +57,15 @@ def check_denied(cluster: Cluster, error: KafkaError, topic: str) -> None:
         raise RightMissing(cluster, denied_rights(cluster, error, reader_rights(topic)))
 
 
+def check_readable(message: Fetched, error: KafkaError) -> None:
+    """Raises RecordUnreadable if a reader's error says that the records at its position cannot be
+    read.
+    """
+    if is_unreadable(error):
+        where = f"{message.topic()}/{message.partition()}@{message.offset()}"
+        raise RecordUnreadable(f"{where}: cannot be read: {error.str()}")
+
+
 class Reader:
     """Reads all partitions of a topic, from the beginning or from the end as it is at construction."""
 
@@ -77,7 +91,7 @@ class Reader:
         """Records as they become readable; ends at the end of the topic, or after `timeout` seconds
         of silence.
 
-        Raises RightMissing.
+        Raises RightMissing and RecordUnreadable.
         """
         heard = time.monotonic()
         while follow or self._left:
@@ -95,6 +109,7 @@ class Reader:
                 self._left.discard(message.partition())
             else:
                 check_denied(self._cluster, error, self._topic)
+                check_readable(message, error)
                 if error.fatal():
                     raise KafkaException(error)
 

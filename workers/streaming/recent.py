@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.offsets import ask_earliest, ask_latest, ask_since
-from workers.streaming.read import check_denied, partitions_of
+from workers.streaming.read import check_denied, check_readable, partitions_of
 from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
 
 _WINDOW = 64
@@ -34,8 +34,9 @@ class Recent:
 
     `silence` is how many seconds may pass without progress before TopicSilent is raised: a dead
     worker's transaction is decided after 10 s and the broker's own interval, and what stands behind
-    it cannot be read before. Every method raises it, RightMissing, and KafkaException where the
-    broker does not answer; the constructor raises TopicMissing and BrokerUnreachable.
+    it cannot be read before. Every method raises it, RightMissing, RecordUnreadable, and
+    KafkaException where the broker does not answer; the constructor raises TopicMissing and
+    BrokerUnreachable.
     """
 
     def __init__(self, cluster: Cluster, topic: str, silence: float = 30.0) -> None:
@@ -166,6 +167,7 @@ class Recent:
         partition, error = message.partition(), message.error()
         if error is not None and not is_end(message):
             check_denied(self._cluster, error, self._topic)
+            check_readable(message, error)
             if error.fatal():
                 raise KafkaException(error)
             return

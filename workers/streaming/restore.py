@@ -27,7 +27,7 @@ from workers.assembly.assembler import NO_TIME, Mark
 from workers.assembly.replay import PastLetter, Replay, length_of
 from workers.codec.dead_letters import read_dead_letter
 from workers.codec.feeds import Published, read_published
-from workers.codec.pointer import Pointer, read_pointer
+from workers.codec.pointer import Pointer, Span, read_pointer
 from workers.log import log
 from workers.ranking.refusal import Reason
 from workers.ranking.surface import Surfaces
@@ -37,11 +37,13 @@ from workers.streaming.offsets import SECONDS as OFFSETS_SECONDS
 from workers.streaming.offsets import ask_earliest, ask_latest
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
-from workers.streaming.rights import Resource, Right, grant_commands
+from workers.streaming.rights import Resource, Right, denied_resource, grant_commands
+from workers.streaming.unreadable import is_unreadable
 
 T = TypeVar("T")
 _RETRY_SECONDS = 0.25
 _GRACE_SECONDS = 2.0
+_UNREAD_SECONDS = 10.0
 
 
 class Remembered(NamedTuple):
@@ -62,6 +64,7 @@ class Restored(NamedTuple):
     end: int
     published: list[Remembered]
     replay: Replay
+    skip: tuple[Span, ...] = ()
 
 
 class OffsetsLost(NamedTuple):
@@ -196,7 +199,8 @@ class Restorer:
         if rules != self._rules and mark.low_water < mark.next:
             letters = yield from self._read_letters(partition)
         replay = Replay(mark.next, letters, [remembered.request_id for remembered in published])
-        return Restored(partition, mark, outputs.latest, published, replay)
+        skip = pointer.skip if pointer is not None else ()
+        return Restored(partition, mark, outputs.latest, published, replay, skip)
 
     def _committed(self, source: TopicPartition) -> Step[TopicPartition]:
         """What the group has committed, once no undecided transaction touches it.
@@ -292,8 +296,8 @@ class Restorer:
     def _read_letters(self, partition: int) -> Step[dict[int, PastLetter]]:
         """By input offset, the letters that are out for the events of a partition.
 
-        A worker that may not read them goes on: events that were refused before are then refused a
-        second time, which doubles a dead letter and loses nothing.
+        A worker that may not or cannot read them goes on: events that were refused before are then
+        refused a second time, which doubles a dead letter and loses nothing.
         """
         where = TopicPartition(self._topics.dead_letters, partition)
         letters: dict[int, PastLetter] = {}
@@ -322,15 +326,12 @@ class Restorer:
         )
         if error is not None:
             risk = "events that were refused before may become dead letters a second time"
-            right = Right("Read", Resource.TOPIC, where.topic)
-            grant = grant_commands(self._cluster, [right])
+            mend: dict[str, str] = {}
+            if denied_resource(error) is not None:
+                right = Right("Read", Resource.TOPIC, where.topic)
+                mend = {"right": str(right), "grant": grant_commands(self._cluster, [right])}
             log.warning(
-                "dead_letters_unread",
-                partition=partition,
-                error=error.str(),
-                right=str(right),
-                grant=grant,
-                risk=risk,
+                "dead_letters_unread", partition=partition, error=error.str(), risk=risk, **mend
             )
         log.info("judged_by_other_rules", partition=partition, dead_letters=len(letters))
         return letters
@@ -345,8 +346,8 @@ class Restorer:
     ) -> Step[KafkaError | None]:
         """Hand over every committed record from `start` to `end`.
 
-        If we may not read the topic, return the error if it `gives_up`, and otherwise say so and
-        wait.
+        If we may not read the topic, or a record of it cannot be read, return the error if it
+        `gives_up`, and otherwise say so and wait.
         """
         if start >= end:
             return None
@@ -362,18 +363,26 @@ class Restorer:
                     take(read_record(message))
                 elif is_end(message):
                     position = max(position, message.offset())
-                elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED and gives_up:
+                elif gives_up and (denied_resource(error) is not None or is_unreadable(error)):
                     self._stop_reading(where)
                     return error
-                elif (why := self._reach.explain(error)) != waits_for:
-                    waits_for = why
-                    self.waits_for[where.partition] = f"reads {where.topic}: {waits_for}"
-                    log.warning(
-                        "restore_waits",
-                        partition=where.partition,
-                        topic=where.topic,
-                        error=waits_for,
-                    )
+                else:
+                    why = self._reach.explain(error)
+                    if why != waits_for:
+                        waits_for = why
+                        self.waits_for[where.partition] = (
+                            f"reads {where.topic} from offset {position}: {why}"
+                        )
+                        log.warning(
+                            "restore_waits", partition=where.partition, topic=where.topic, error=why
+                        )
+                    if is_unreadable(error):
+                        # Behind damaged records the client may read at random: begin again at the
+                        # same place.
+                        self._stop_reading(where)
+                        yield from _pause(_UNREAD_SECONDS)
+                        self._start_reading(where, position)
+                        inbox = self._inboxes[where.topic, where.partition]
         self._stop_reading(where)
         return None
 
@@ -426,8 +435,8 @@ def starting_mark(
     )
 
 
-def _pause() -> Step[None]:
-    until = time.monotonic() + _RETRY_SECONDS
+def _pause(seconds: float = _RETRY_SECONDS) -> Step[None]:
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         yield
 

@@ -267,7 +267,7 @@ def _names(rights: Iterable[Right], resource: Resource) -> list[str]:
 
 
 class Denials:
-    """Says once that a right is missing, and once that it is back.
+    """Says once that a right is missing, and once that it is back; `missing` are those known to be.
 
     A denial is repeated by the client as long as it goes on trying. So while something is known to
     be missing, the broker is asked every two seconds what it allows, by `look`, and denials are not
@@ -277,7 +277,7 @@ class Denials:
     def __init__(self, cluster: Cluster, needed: Sequence[Right]) -> None:
         self._cluster = cluster
         self._needed = needed
-        self._missing: list[Right] = []
+        self.missing: list[Right] = []
         self._asked: _Asked | None = None
         self._looked = 0.0
 
@@ -289,17 +289,17 @@ class Denials:
         resource = denied_resource(error)
         if resource is None:
             return False
-        if not any(right.resource is resource for right in self._missing):
+        if not any(right.resource is resource for right in self.missing):
             self._asked = None  # what is asked by now may be answered by what was allowed before
             self._lost(denied_rights(self._cluster, error, self._needed), error.str())
-        return any(right.resource is resource for right in self._missing)
+        return any(right.resource is resource for right in self.missing)
 
     def explain(self, error: KafkaError) -> str:
         """The error's text; if it is a denial, with the rights that are missing."""
         if not self.note(error):
             return error.str()
         resource = denied_resource(error)
-        names = ", ".join(str(right) for right in self._missing if right.resource is resource)
+        names = ", ".join(str(right) for right in self.missing if right.resource is resource)
         return f"{error.str()} (missing: {names})"
 
     def refuse(self, error: KafkaError) -> None:
@@ -312,7 +312,7 @@ class Denials:
 
     def granted(self, resource: Resource) -> None:
         """Something went through that takes the rights on this resource."""
-        self._back([right for right in self._missing if right.resource is resource])
+        self._back([right for right in self.missing if right.resource is resource])
 
     def look(self, now: float) -> None:
         """Look whether missing rights are back, and whether others are missing; `now` in monotonic
@@ -324,16 +324,16 @@ class Denials:
             if self._asked.is_done():
                 answer = self._asked.answer()
                 self._asked = None
-                self._back([right for right in answer.granted if right in self._missing])
-                self._lost([right for right in answer.missing if right not in self._missing], "")
-        elif self._missing and now - self._looked >= _LOOK_SECONDS:
+                self._back([right for right in answer.granted if right in self.missing])
+                self._lost([right for right in answer.missing if right not in self.missing], "")
+        elif self.missing and now - self._looked >= _LOOK_SECONDS:
             self._looked = now
             self._asked = _Asked(self._cluster.admin(), self._needed)
 
     def _lost(self, rights: Sequence[Right], error: str) -> None:
         if not rights:
             return
-        self._missing += rights
+        self.missing += rights
         names = ", ".join(str(right) for right in rights)
         grant = grant_commands(self._cluster, rights)
         log.error(
@@ -347,5 +347,5 @@ class Denials:
     def _back(self, rights: Sequence[Right]) -> None:
         if not rights:
             return
-        self._missing = [right for right in self._missing if right not in rights]
+        self.missing = [right for right in self.missing if right not in rights]
         log.info("right_back", right=", ".join(str(right) for right in rights))

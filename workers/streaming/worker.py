@@ -22,6 +22,8 @@ from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched, fetched, is_end
 from workers.streaming.route import Route
+from workers.streaming.silence import SILENT_SECONDS, Silence
+from workers.streaming.unreadable import is_unreadable
 from workers.streaming.watchdog import Pulse
 from workers.worker_errors import WorkerErrors
 
@@ -70,6 +72,10 @@ class Worker:
         self._stopping = False
         self._polled = time.monotonic()
         self._fenced: float | None = None
+        self._silence = Silence()
+        self._sought: set[int] = (
+            set()
+        )  # partitions whose further errors in a batch are from before a seek
         self._lost_by = ""
         self._lost_at = 0.0
         self._lost_times = 0
@@ -104,6 +110,7 @@ class Worker:
         self._consume()
         parts.pulse.begin("restore")
         parts.ownership.advance()
+        self._pass_over_spans()
         parts.pulse.begin("close idle requests")
         parts.end_check.close_idle(self._partitions, self._polled)
         try:
@@ -116,6 +123,7 @@ class Worker:
         parts.ownership.pause_full(_MOST_WAITING)
         parts.lag.look(self._partitions, self._polled)
         parts.reach.look(self._polled)
+        self._look_for_silence()
 
     @property
     def counts(self) -> Counts:
@@ -160,11 +168,16 @@ class Worker:
         not_read = dict(parts.ownership.not_read)
         waits_for = dict(parts.ownership.waits_for)
         isolated = parts.outlet.failures.isolated
+        unreadable = {
+            number: one.unreadable for number, one in dict(parts.ownership.partitions).items()
+        }
         states: dict[int, dict[str, object]] = {}
         for number, assigned_at in sorted(dict(parts.ownership.assigned).items()):
             if number in not_read:
                 one = not_read[number]
                 states[number] = _state(one.state, now - one.since, one.why)
+            elif (stopped := unreadable.get(number)) is not None:
+                states[number] = _state(PartitionState.STANDING, now - stopped.since, stopped.why)
             elif number in isolated and isolated[number].tries:
                 alone = isolated[number]
                 states[number] = _state(PartitionState.FAILING, now - alone.since, alone.error)
@@ -188,6 +201,7 @@ class Worker:
         self._pass_time()
         messages, taken = fetched([] if first is None else [first]), 0
         while messages:
+            self._sought.clear()
             for message in messages:
                 try:
                     self._take(message)
@@ -215,6 +229,12 @@ class Worker:
         if error is not None:
             self._note(message, error, partition)
         elif partition is not None and self._is_to_be_taken(partition, message.offset()):
+            span = partition.span_at(message.offset()) if partition.skip else None
+            if span is not None:
+                self._parts.intake.pass_over(partition, span)
+                return
+            if partition.unreadable is not None:
+                self._parts.ownership.reads_again(partition)
             partition.read_on()
             kind, timestamp = message.timestamp()
             if kind == TIMESTAMP_CREATE_TIME:
@@ -231,6 +251,15 @@ class Worker:
         if number in self._parts.ownership.partitions:
             self._parts.ownership.fail(number, repr(error))
 
+    def _look_for_silence(self) -> None:
+        parts = self._parts
+        for partition in self._silence.look(
+            self._partitions, parts.lag.ends, self._polled, is_reachable=parts.reach.is_sound
+        ):
+            parts.ownership.cannot_read(
+                partition, f"nothing came for {SILENT_SECONDS:g} s, though there is more"
+            )
+
     def _take_out_broken(self) -> None:
         broken = self._parts.outlet.broken
         while broken:
@@ -246,22 +275,59 @@ class Worker:
             return False
         if partition.begun:
             return True
+        if partition.waits_unread:
+            return False
         beginning = partition.begins_at(offset)
         if beginning is Beginning.GAP:
             self._parts.ownership.begin_again(partition)
         return beginning is Beginning.RIGHT
 
     def _note(self, message: Fetched, error: KafkaError, partition: Partition | None) -> None:
+        if message.topic() != self._parts.route.candidates:
+            partition = None  # an error of the group or of a broker, which is of no partition
         if is_end(message):
             if partition is not None and self._is_to_be_taken(partition, message.offset()):
+                if partition.unreadable is not None:
+                    self._parts.ownership.reads_again(partition)
                 partition.reached_end(message.offset())
+        elif error.fatal():
+            raise KafkaException(error)
+        elif partition is not None and (partition.waits_unread or partition.number in self._sought):
+            pass  # of a place that is not read any more; behind damaged records the client reads at random
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             if partition is not None:
                 self._parts.ownership.stand_still(partition.number, error.str())
-        elif error.fatal():
-            raise KafkaException(error)
+        elif is_unreadable(error):
+            if partition is not None:
+                self._cannot_read(partition, error)
         else:
             self._parts.reach.error(error)
+
+    def _cannot_read(self, partition: Partition, error: KafkaError) -> None:
+        """Pass over what cannot be read if somebody let it be skipped; else the partition stands
+        still.
+
+        The error names the first offset of a batch, which may lie before the one that is read, or
+        none that exists.
+        """
+        self._sought.add(partition.number)
+        if not self._pass_over_span(partition):
+            self._parts.ownership.cannot_read(partition, error.str())
+
+    def _pass_over_spans(self) -> None:
+        """Pass over the spans that partitions have come to: of some damage the client says nothing."""
+        for partition in list(self._partitions):
+            if partition.skip:
+                self._pass_over_span(partition)
+
+    def _pass_over_span(self, partition: Partition) -> bool:
+        """Pass over a span that is to be skipped, if the partition has come to one."""
+        span = partition.span_at(partition.assembler.next)
+        if span is None:
+            return False
+        self._parts.intake.pass_over(partition, span)
+        self._parts.ownership.read_from_next(partition)
+        return True
 
     def _drain(self) -> None:
         """Publish what is closed, and commit.
