@@ -20,7 +20,7 @@ def test_by_the_same_rules_whatever_is_refused_again_is_out() -> None:
 
 
 def test_by_other_rules_only_a_dead_letter_of_the_same_event_says_that_it_was_refused() -> None:
-    replay = Replay(10, {3: LETTER})
+    replay = Replay(10, {3: [LETTER]})
     assert replay.is_settled(3, b"r", b"{}")
     assert not replay.is_settled(4, b"r", b"{}")
     assert not replay.is_out(4, b"r", b"{}", is_partial=False, message="late")
@@ -35,11 +35,11 @@ def test_a_letter_of_another_event_at_the_same_offset_says_nothing(
     key: bytes | None, value: bytes | None
 ) -> None:
     """The topic may have been deleted and made again: its offsets begin at 0 again."""
-    assert not Replay(10, {3: LETTER}).is_settled(3, key, value)
+    assert not Replay(10, {3: [LETTER]}).is_settled(3, key, value)
 
 
 def test_a_letter_that_was_too_large_for_its_key_is_known_by_its_length() -> None:
-    replay = Replay(10, {3: LETTER._replace(has_key=False, key=None)})
+    replay = Replay(10, {3: [LETTER._replace(has_key=False, key=None)]})
     assert replay.is_settled(3, b"k" * 100_000, b"{}")
     assert not replay.is_settled(3, b"k" * 100_000, b"{ }")
 
@@ -47,7 +47,7 @@ def test_a_letter_that_was_too_large_for_its_key_is_known_by_its_length() -> Non
 def test_an_event_that_was_taken_in_part_is_judged_again_and_its_letter_is_out_if_it_says_the_same() -> (
     None
 ):
-    replay = Replay(10, {3: PARTIAL})
+    replay = Replay(10, {3: [PARTIAL]})
     assert not replay.is_settled(3, b"r", b"{}")
     whole = "candidates[1] feature-count: " + "x" * 500
     assert replay.is_out(3, b"r", b"{}", is_partial=True, message=whole)
@@ -55,6 +55,22 @@ def test_an_event_that_was_taken_in_part_is_judged_again_and_its_letter_is_out_i
     assert not replay.is_out(3, b"r", b"{}", is_partial=False, message=whole), (
         "refused whole, it is another refusal"
     )
+
+
+def test_an_event_that_was_taken_in_part_by_two_rules_has_both_letters_out() -> None:
+    other = PARTIAL._replace(message="candidates[2] item-id: ")
+    replay = Replay(10, {3: [PARTIAL, other]})
+    for letter in (PARTIAL, other):
+        assert replay.is_out(
+            3, b"r", b"{}", is_partial=True, message=letter.message.removesuffix("...")
+        )
+    assert Replay(10, {3: [LETTER, PARTIAL]}).is_settled(3, b"r", b"{}")
+
+
+def test_what_was_judged_by_several_rules_stays_so_up_to_where_the_replay_ended() -> None:
+    assert Replay(10, {}).is_mixed_from(9)
+    assert not Replay(10, {}).is_mixed_from(10)
+    assert not Replay(10).is_mixed_from(9)
 
 
 def test_an_event_of_a_published_request_is_settled_up_to_where_the_log_reached() -> None:

@@ -25,11 +25,14 @@ RULES = ("abcd", "abc", "cd", "")
 class Logs:
     """The topics, and what is committed: a mark, and the rules that it names (None: several, or
     unknown ones).
+
+    `ranked` are the offsets of the events that feeds were made of.
     """
 
     records: list[tuple[Event, int]]
     feeds: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
     letters: list[tuple[int, Reason]] = field(default_factory=list)
+    ranked: list[int] = field(default_factory=list)
     mark: Mark | None = None
     rules: str | None = None
 
@@ -42,20 +45,22 @@ class Run:
         self.rules = rules
         start = logs.mark or Mark(0, 0, NO_TIME, len(logs.records))
         published = logs.feeds[start.scan :]
-        letters = None
+        letters: dict[int, list[PastLetter]] | None = None
         if rules != logs.rules and start.low_water < start.next:
-            letters = {
-                offset: PastLetter(
-                    reason is Reason.CANDIDATES, "", has_key=True, key=None, value_bytes=-1
+            letters = {}
+            for offset, reason in logs.letters:
+                is_partial = reason is Reason.CANDIDATES
+                letter = PastLetter(
+                    is_partial, "", has_key=True, key=self._key(offset), value_bytes=-1
                 )
-                for offset, reason in logs.letters
-            }
+                letters.setdefault(offset, []).append(letter)
         self.replay = Replay(start.next, letters, [request_id for request_id, _, _ in published])
         self.assembler = Assembler(start)
         for place, (request_id, requested_at, _) in enumerate(published, start.scan):
             self.assembler.remember(request_id, requested_at + HOME.horizon_ms, place)
         self.assembler.ledger_end = len(logs.feeds)
         self.letters: list[tuple[int, Reason]] = []
+        self.taken: dict[str, list[int]] = {}
 
     def take(self) -> bool:
         offset = self.assembler.next
@@ -63,34 +68,45 @@ class Run:
             return False
         taken, at = self.logs.records[offset]
         self.assembler.observe(offset, at)
-        if self.replay.is_settled(offset, taken.request_id.encode(), None):
+        if self.replay.is_settled(offset, self._key(offset), None):
             return True
         if taken.request_id not in self.rules:
             self._letter(offset, Reason.SURFACE)
             return True
         try:
-            if self.assembler.take(taken, offset, at):
-                self._letter(offset, Reason.CANDIDATES)
+            refused = self.assembler.take(taken, offset, at)
         except EventRefused as refusal:
             self._letter(offset, refusal.reason)
+            return True
+        self.taken.setdefault(taken.request_id, []).append(offset)
+        if refused:
+            self._letter(offset, Reason.CANDIDATES)
         return True
+
+    def _key(self, offset: int) -> bytes:
+        return self.logs.records[offset][0].request_id.encode()
 
     def _letter(self, offset: int, reason: Reason) -> None:
         is_partial = reason is Reason.CANDIDATES
-        if not self.replay.is_out(offset, None, None, is_partial=is_partial, message=""):
+        if not self.replay.is_out(
+            offset, self._key(offset), None, is_partial=is_partial, message=""
+        ):
             self.letters.append((offset, reason))
 
     def commit(self) -> None:
         closed = self.assembler.take_closed()
         self.assembler.publish(closed)
         self.logs.mark = self.assembler.mark()
-        is_mixed = self.replay.is_by_other_rules and self.assembler.next < self.replay.until
-        self.logs.rules = None if is_mixed else self.rules
+        self.logs.rules = (
+            None if self.replay.is_mixed_from(self.logs.mark.low_water) else self.rules
+        )
         self.logs.feeds += [
             (request.request_id, request.requested_at, request.item_ids) for request in closed
         ]
         self.logs.letters += self.letters
         self.letters = []
+        for request in closed:
+            self.logs.ranked += self.taken.pop(request.request_id)
         self.assembler.ledger_end = len(self.logs.feeds)
 
 
@@ -110,7 +126,9 @@ def lost_events(logs: Logs) -> list[int]:
     records=record_logs(),
     acts=st.lists(
         st.one_of(
-            st.sampled_from(["take", "take", "take", "commit", "crash", "lose offsets"]),
+            st.sampled_from(
+                ["take", "take", "take many", "commit", "commit", "crash", "lose offsets"]
+            ),
             st.sampled_from(RULES).map(lambda rules: f"rules {rules}"),
         ),
         min_size=60,
@@ -125,6 +143,9 @@ def test_rules_that_change_and_offsets_that_are_lost_lose_no_event_and_double_no
     for act in acts:
         if act == "take":
             run.take()
+        elif act == "take many":
+            for _ in range(10):
+                run.take()
         elif act == "commit":
             run.commit()
         elif act == "crash":
@@ -143,6 +164,7 @@ def test_rules_that_change_and_offsets_that_are_lost_lose_no_event_and_double_no
     assert len(names) == len(set(names)), "a request has two feeds"
     whole = [offset for offset, reason in logs.letters if reason is not Reason.CANDIDATES]
     assert len(whole) == len(set(whole)), "an event is refused twice"
+    assert not set(whole) & set(logs.ranked), "an event is refused, and ranked as well"
     assert lost_events(logs) == []
 
 
@@ -162,6 +184,24 @@ def test_an_event_that_was_accepted_and_is_refused_in_its_replay_is_not_silently
     run.take()
     run.commit()
     assert logs.letters == [(0, Reason.SURFACE)]
+
+
+def test_an_event_that_was_refused_is_not_ranked_in_a_later_replay_whose_rules_would_take_it() -> (
+    None
+):
+    requests = [
+        event("c", "p", surface=HOME, expected=2),
+        event("d", "q", surface=HOME, expected=1),
+    ]
+    logs = Logs([(request, 1000 + offset) for offset, request in enumerate(requests)])
+    # The request of the first event stays open all the time, so every replay begins there.
+    for rules in ("abc", "abcd", "abcd"):
+        run = Run(logs, rules)
+        run.take()
+        run.take()
+        run.commit()
+    assert logs.letters == [(1, Reason.SURFACE)]
+    assert logs.feeds == []
 
 
 @settings(max_examples=400, deadline=None)

@@ -2,6 +2,8 @@
 test moves.
 """
 
+from structlog.testing import capture_logs
+
 from workers.streaming.failures import Failures
 from workers.streaming.publisher import TransactionAborted
 
@@ -113,5 +115,24 @@ def test_a_rebalance_while_a_partition_is_tried_by_itself_is_not_held_against_it
 def test_a_partition_that_goes_elsewhere_is_forgotten() -> None:
     failures = Failures()
     now = fail_together(failures, refusal(1), 3)
-    failures.forget([1])
+    failures.keep(ALL)
+    assert failures.groups(ALL, now) != [ALL]
+    failures.keep([0, 2])
     assert failures.groups(ALL, now) == [ALL]
+
+
+def test_causes_that_take_turns_are_paused_for_and_part_whom_they_name_as_one_cause_would() -> None:
+    other = TransactionAborted(
+        "not allowed", cause="NOT_ALLOWED", partitions=[2], blames_records=True
+    )
+    failures = Failures()
+    now = 0.0
+    with capture_logs() as logged:
+        for turn in range(6):
+            while failures.groups(ALL, now)[:1] not in ([ALL], [[0, 2]]):
+                now += 0.05
+            together = failures.groups(ALL, now)[0]
+            failures.failed(together, other if turn % 2 else refusal(1), now)
+    assert failures.isolated.keys() == {1, 2}
+    assert now > 0.1 + 0.2 + 0.4
+    assert [line["cause"] for line in logged] == ["TOO_LARGE", "NOT_ALLOWED"]

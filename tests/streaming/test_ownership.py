@@ -5,15 +5,21 @@ seek, cannot be had at will from a real one. Rebalances and restores on a real b
 tests/integration.
 """
 
+import time
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from structlog.testing import capture_logs
 
 from tests.builders import HOME
+from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.budget import Budget
 from workers.counts import Counts
 from workers.streaming.clients import Cluster
 from workers.streaming.ownership import Ownership
+from workers.streaming.partition import Partition
 from workers.streaming.placement import Placement
 from workers.streaming.restore import Restorer, RestoreTopics
 
@@ -25,11 +31,13 @@ class StandIn:
         self.ends = ends
         self.assigned: list[TopicPartition] = []
         self.paused: list[TopicPartition] = []
+        self.patience: list[float] = []
 
     def subscribe(self, _topics: list[str], on_assign: Any, on_revoke: Any, on_lost: Any) -> None:
         self.on_assign = on_assign
 
     def get_watermark_offsets(self, where: TopicPartition, timeout: float) -> tuple[int, int]:
+        self.patience.append(timeout)
         if where.partition not in self.ends:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return 0, self.ends[where.partition]
@@ -41,8 +49,7 @@ class StandIn:
         self.paused += places
 
 
-def assigned_offsets(ends: dict[int, int], partitions: list[int]) -> list[int]:
-    stand_in = StandIn(ends)
+def ownership_of(stand_in: StandIn) -> Ownership:
     consumer = cast(Consumer, stand_in)
     restorer = Restorer(
         Cluster("127.0.0.1:1"),
@@ -51,10 +58,21 @@ def assigned_offsets(ends: dict[int, int], partitions: list[int]) -> list[int]:
         "rules",
     )
     placement = Placement(count=4, is_required=False, counts=Counts(), ask_count=lambda: None)
-    Ownership(
+    ownership = Ownership(
         consumer, restorer, "candidates", Budget(), cooperative=True, placement=placement
-    ).subscribe()
-    stand_in.on_assign(consumer, [TopicPartition("candidates", number) for number in partitions])
+    )
+    ownership.subscribe()
+    return ownership
+
+
+def assign(stand_in: StandIn, partitions: list[int]) -> None:
+    stand_in.on_assign(stand_in, [TopicPartition("candidates", number) for number in partitions])
+
+
+def assigned_offsets(ends: dict[int, int], partitions: list[int]) -> list[int]:
+    stand_in = StandIn(ends)
+    ownership_of(stand_in)
+    assign(stand_in, partitions)
     assert [p.partition for p in stand_in.paused] == partitions
     return [place.offset for place in stand_in.assigned]
 
@@ -67,3 +85,53 @@ def test_a_broker_that_does_not_answer_is_asked_once_and_the_partitions_stand_at
     None
 ):
     assert assigned_offsets({0: 5}, [0, 1, 2]) == [5, 0, 0]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Monotonic seconds, moved by hand."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def test_however_many_partitions_are_assigned_the_broker_has_one_time_for_all_of_them(
+    clock: SimpleNamespace,
+) -> None:
+    class Slow(StandIn):
+        def get_watermark_offsets(self, where: TopicPartition, timeout: float) -> tuple[int, int]:
+            clock.now += 0.5
+            return super().get_watermark_offsets(where, timeout)
+
+    stand_in = Slow(dict.fromkeys(range(100), 7))
+    ownership_of(stand_in)
+    assign(stand_in, list(range(100)))
+    assert stand_in.patience[:5] == [2.0, 1.5, 1.0, 0.5, 0.0]
+
+
+def test_a_restore_that_begins_again_counts_from_then(clock: SimpleNamespace) -> None:
+    stand_in = StandIn({0: 5})
+    ownership = ownership_of(stand_in)
+    assign(stand_in, [0])
+    assert ownership.assigned == {0: 1000.0}
+    ownership.partitions[0] = Partition(0, Assembler(Mark(0, 0, NO_TIME, 0)))
+    clock.now = 5000.0
+    assert ownership.let_go() == [0]
+    assert ownership.assigned == {0: 5000.0}
+
+
+def test_a_partition_that_fails_again_at_once_waits_longer_and_one_that_went_on_for_a_while_does_not(
+    clock: SimpleNamespace,
+) -> None:
+    stand_in = StandIn({0: 5})
+    ownership = ownership_of(stand_in)
+    assign(stand_in, [0])
+    with capture_logs() as logged:
+        for wait in (1.0, 2.0, 4.0):
+            ownership.fail(0, "a fault")
+            assert ownership.not_read[0].again_at == clock.now + wait
+            clock.now += wait
+        clock.now += 3600.0
+        ownership.fail(0, "a fault")
+    assert ownership.not_read[0].again_at == clock.now + 1.0
+    assert [line["event"] for line in logged] == ["partition_fails", "partition_fails"]

@@ -2,6 +2,7 @@
 
 from tests.builders import HOME, event
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
+from workers.assembly.replay import Replay
 from workers.codec.pointer import Span, read_pointer
 from workers.ranking.request import Completion
 from workers.streaming.partition import Beginning, Partition
@@ -159,3 +160,30 @@ def test_without_spans_a_pointer_is_as_it_always_was() -> None:
     position = one_open_request().commit_position("candidates")
     assert position is not None
     assert position[0].metadata == '{"v":1,"scan":0,"time":-1,"next":1}'
+
+
+def test_the_pointer_names_no_rules_as_long_as_it_stands_below_the_end_of_a_replay_under_other_rules() -> (
+    None
+):
+    def rules_by_now() -> str:
+        found = partition.commit_position("candidates")
+        assert found is not None
+        where, mark = found
+        partition.committed(mark)
+        pointer = read_pointer(where.metadata)
+        assert pointer is not None
+        return pointer.rules
+
+    assembler = Assembler(Mark(0, 0, NO_TIME, 2))
+    partition = Partition(3, assembler, Replay(2, {}), "today")
+    assembler.observe(0, 1000)
+    assembler.take(event("open", "a", expected=2), 0, 1000)
+    assert rules_by_now() == ""
+    assembler.observe(1, 1000)
+    assembler.observe(2, 1000)
+    assert rules_by_now() == "", (
+        "the open request still holds the mark in what was judged by several rules"
+    )
+    assembler.take(event("open", "b", expected=2), 2, 1000)
+    assembler.publish(assembler.take_closed())
+    assert rules_by_now() == "today"

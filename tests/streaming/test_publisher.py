@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tests.streaming.standins import (
     CONSUMER,
+    Delivered,
     StandInProducer,
     fails_with,
     never_returns,
@@ -177,6 +178,60 @@ def test_a_record_that_the_client_does_not_take_undoes_the_transaction_and_names
     assert isinstance(failure, TransactionAborted)
     assert (set(failure.partitions), failure.blames_records, failure.too_large) == ({1}, True, True)
     assert producer.calls[-1] == "abort"
+
+
+def test_a_record_that_comes_after_one_that_the_broker_refused_is_not_blamed_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client takes no further record by then, and says what had failed only while the
+    transaction is undone.
+    """
+    producer = StandInProducer()
+    taken: list[Any] = []
+
+    def produce(
+        topic: str, _value: bytes, _key: bytes, partition: int, on_delivery: Any, headers: Any
+    ) -> None:
+        if taken:
+            fails_with(KafkaError._STATE)()
+        taken.append(
+            lambda: on_delivery(
+                KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Delivered(topic, partition, 0)
+            )
+        )
+
+    monkeypatch.setattr(producer, "produce", produce)
+    monkeypatch.setattr(producer, "abort_transaction", lambda _: taken.pop()())
+    failure = failure_of(producer, LETTER, FEED)
+    assert isinstance(failure, TransactionAborted)
+    assert (failure.cause, set(failure.partitions), failure.too_large) == (
+        "MSG_SIZE_TOO_LARGE",
+        {1},
+        True,
+    )
+
+
+def test_a_transaction_that_has_failed_already_for_reasons_unknown_blames_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "produce", lambda *_, **__: fails_with(KafkaError._STATE)())
+    failure = failure_of(producer, FEED)
+    assert isinstance(failure, TransactionAborted)
+    assert (set(failure.partitions), failure.blames_records) == (set(), False)
+
+
+@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError._STATE])
+def test_whoever_is_fenced_while_records_are_queued_is_told_so(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(producer, "produce", lambda *_, **__: fails_with(code)())
+    monkeypatch.setattr(producer, "abort_transaction", fails_with(KafkaError._FENCED, fatal=True))
+    publisher = publisher_of(producer)
+    assert publisher.start()
+    with pytest.raises(Fenced):
+        publish(publisher, FEED)
 
 
 @pytest.mark.parametrize(

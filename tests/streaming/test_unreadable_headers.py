@@ -174,7 +174,7 @@ def test_a_refused_candidate_of_an_event_with_unreadable_headers_costs_its_sibli
 
     # Under other rules a replay goes by the letter that is out.
     letter = PastLetter(True, taken.letter.message, True, b"r-1", len(value))
-    replayed = Taken([unreadable(value)], replay=Replay(until=1, letters={0: letter}))
+    replayed = Taken([unreadable(value)], replay=Replay(until=1, letters={0: [letter]}))
     assert replayed.items == [("x",)]
     assert replayed.letters == []
 

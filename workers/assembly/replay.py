@@ -8,9 +8,12 @@ a second time.
   dead letter is out is not judged again. Nor is an event of a published request: it would only be
   late. Whatever else is refused now was accepted before, or not read at all, and becomes a dead
   letter.
+- Once such a replay has come to `until`, the events below were judged by several rules: an event
+  may be settled by its dead letter that the rules of today accept. So every later replay that
+  begins below `until` reads the letters again.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -42,13 +45,15 @@ class Replay:
     """Of one partition. `letters` by input offset; None if all below `until` was judged by the
     rules of today.
 
+    An event has several letters if different rules refused different candidates of it.
+
     Only below `settled_until` an event may be settled: most replays need not look.
     """
 
     def __init__(
         self,
         until: int,
-        letters: Mapping[int, PastLetter] | None = None,
+        letters: Mapping[int, Sequence[PastLetter]] | None = None,
         published: Collection[str] = (),
     ) -> None:
         self.until = until
@@ -56,17 +61,18 @@ class Replay:
         self._published = frozenset(published) if letters is not None else frozenset()
         self.settled_until = until if letters or self._published else 0
 
-    @property
-    def is_by_other_rules(self) -> bool:
-        """Whether the events below `until` were, or may have been, judged by other rules."""
-        return self._letters is not None
+    def is_mixed_from(self, offset: int) -> bool:
+        """Whether events from `offset` on were, or may have been, judged by other rules than those
+        of today.
+        """
+        return self._letters is not None and offset < self.until
 
     def is_settled(self, offset: int, key: bytes | None, value: bytes | None) -> bool:
         """Whether the event is not to be judged again: refused before, or its request is published."""
         if self._letters is None or offset >= self.settled_until:
             return False
-        letter = self._letters.get(offset)
-        if letter is not None and not letter.is_partial and letter.is_of(key, value):
+        letters = self._letters.get(offset, ())
+        if any(not letter.is_partial and letter.is_of(key, value) for letter in letters):
             return True
         return key is not None and key.decode("utf-8", "replace") in self._published
 
@@ -81,8 +87,11 @@ class Replay:
             return False
         if self._letters is None:
             return True
-        letter = self._letters.get(offset)
-        if letter is None or not letter.is_of(key, value) or letter.is_partial != is_partial:
-            return False
-        # A message that was too long is cut, and ends with dots.
-        return message.startswith(letter.message.removesuffix("..."))
+        for letter in self._letters.get(offset, ()):
+            # A message that was too long is cut, and ends with dots.
+            is_same = letter.is_partial == is_partial and message.startswith(
+                letter.message.removesuffix("...")
+            )
+            if is_same and letter.is_of(key, value):
+                return True
+        return False

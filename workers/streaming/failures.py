@@ -3,17 +3,18 @@ failed.
 
 1. After a failed transaction nothing is published for a while: not at all the first time, since a
    rebalance is the usual reason, then for 0.1 s, 0.2 s and so on up to 2 s.
-2. If transactions fail three times in a row for the same cause, and the cause lies in the records,
-   each partition is tried by itself, so that those that are sound go on. If the client has named
-   the partitions whose records were refused, only those are tried by themselves.
+2. If three of the transactions that fail in a row do so for the same cause, and the cause lies in
+   the records, each partition is tried by itself, so that those that are sound go on. If the client
+   has named the partitions whose records were refused, only those are tried by themselves.
 3. A partition that fails by itself is isolated. It is tried again after 1 s, 2 s and so on up to 10
    s, and is read only as far as one more transaction would take.
 4. A partition that goes through by itself publishes with the others again.
 
-Each cause is logged when it begins, and once more when it is over: never once for each try.
+Each cause is logged when it begins, and once more when all are over: never once for each try, also
+where causes take turns.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from workers.log import log
@@ -43,8 +44,8 @@ class Failures:
 
     def __init__(self) -> None:
         self.isolated: Mapping[int, Isolated] = {}
-        self._cause = ""
-        self._tries = 0
+        self._tries = 0  # transactions that failed in a row
+        self._causes: dict[str, int] = {}  # how many of them for each cause
         self._paused_until = 0.0
 
     def groups(self, partitions: Iterable[int], now: float) -> list[list[int]]:
@@ -74,18 +75,17 @@ class Failures:
             self._failed_alone(next(iter(group)), failure, now)
             return
 
-        if failure.cause == self._cause:
-            self._tries += 1
-        else:
-            self._cause = failure.cause
-            self._tries = 1
+        if failure.cause not in self._causes:
             log.warning("transaction_aborted", cause=failure.cause, error=str(failure))
+        self._causes[failure.cause] = self._causes.get(failure.cause, 0) + 1
+        self._tries += 1
         self._paused_until = now + self._pause()
 
-        if self._tries >= TRIES_TOGETHER and failure.blames_records:
+        if self._causes[failure.cause] >= TRIES_TOGETHER and failure.blames_records:
             suspects = failure.partitions & set(group) or set(group)
             suspected = Isolated(error=str(failure), since=now)
             self.isolated = {**self.isolated, **dict.fromkeys(suspects, suspected)}
+            self._causes[failure.cause] = 0
             self._tries = 0
             self._paused_until = now
 
@@ -94,22 +94,25 @@ class Failures:
         freed = [number for number in group if number in self.isolated]
         if freed:
             back = [number for number in freed if self.isolated[number].tries]
-            self.forget(freed)
+            self._forget(freed)
             if back:
                 log.info("partition_publishes_again", partitions=back)
         else:
             if self._tries > 1:
-                log.info("transactions_go_on", cause=self._cause, failed=self._tries)
-            self._cause = ""
+                log.info("transactions_go_on", cause=", ".join(self._causes), failed=self._tries)
+            self._causes.clear()
             self._tries = 0
             self._paused_until = 0.0
 
-    def forget(self, partitions: Iterable[int]) -> None:
-        """These partitions are not ours any more, or are sound again."""
-        gone = set(partitions)
-        if gone & self.isolated.keys():
+    def keep(self, ours: Container[int]) -> None:
+        """Forget the partitions that are not ours any more."""
+        if self.isolated:
+            self._forget([number for number in self.isolated if number not in ours])
+
+    def _forget(self, partitions: Collection[int]) -> None:
+        if partitions:
             self.isolated = {
-                number: one for number, one in self.isolated.items() if number not in gone
+                number: one for number, one in self.isolated.items() if number not in partitions
             }
 
     def _failed_alone(self, number: int, failure: TransactionFailed, now: float) -> None:

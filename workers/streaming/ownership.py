@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -18,9 +18,11 @@ from workers.streaming.placement import Placement
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
 from workers.streaming.unreadable import Unreadable
 
+_ENDS_SECONDS = 2.0
 _UNREAD_SECONDS = 10.0
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
+_SOUND_SECONDS = 120.0
 
 
 class PartitionState(StrEnum):
@@ -49,8 +51,8 @@ class Ownership:
     """The partitions of the candidates topic that this worker owns.
 
     `partitions` are those that are restored, by number, `not_read` those that stand still or fail.
-    Every other one of `assigned` is being restored. `rules` is the digest of the rules by which
-    events are judged.
+    Every other one of `assigned` is being restored, or waits for its restore: `assigned` says since
+    when, in monotonic seconds. `rules` is the digest of the rules by which events are judged.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Ownership:
         self._cooperative = cooperative
         self._placement = placement
         self._rules = rules
-        self._failed_before: dict[int, int] = {}
+        self._failed: dict[int, NotRead] = {}  # the last failure of each, also once it is over
 
     def subscribe(self) -> None:
         """Join the group; partitions come and go in later polls."""
@@ -159,14 +161,18 @@ class Ownership:
         """Take one partition out after an error of our own that is not one record's, and restore it
         after a pause.
 
-        The pauses grow while it fails. The others go on.
+        The pauses grow while it fails; one that went on for a while counts as sound again. The
+        others go on.
         """
         now = time.monotonic()
-        tries = self._failed_before.get(number, 0)
-        self._failed_before[number] = tries + 1
+        before = self._failed.get(number)
+        is_first = before is None or now > before.again_at + _SOUND_SECONDS
+        tries = 0 if before is None or is_first else before.tries
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**tries)
-        self._stop_reading(number, NotRead(PartitionState.FAILING, why, now, tries + 1, now + wait))
-        if not tries:
+        failed = NotRead(PartitionState.FAILING, why, now, tries + 1, now + wait)
+        self._failed[number] = failed
+        self._stop_reading(number, failed)
+        if is_first:
             log.error(
                 "partition_fails",
                 partition=number,
@@ -174,20 +180,17 @@ class Ownership:
                 doing="the others go on; it is tried again",
             )
 
-    def is_sound(self, number: int) -> None:
-        """Note that a partition goes through: its next failure counts as the first."""
-        self._failed_before.pop(number, None)
-
     def let_go(self) -> list[int]:
         """Forget everything that is held, and read no further; `begin_anew` is to follow."""
         numbers = sorted(self.partitions)
         self._drop(numbers)
+        self.assigned |= dict.fromkeys(numbers, time.monotonic())
         if numbers:
             self._consumer.pause([TopicPartition(self._topic, number) for number in numbers])
         return numbers
 
     def begin_anew(self, numbers: Iterable[int]) -> None:
-        """Restore partitions from what is committed."""
+        """Restore partitions that were let go from what is committed."""
         self._restorer.begin(numbers)
 
     def pause_full(self, most: int) -> None:
@@ -224,7 +227,7 @@ class Ownership:
         due = [number for number, one in self.not_read.items() if one.again_at <= now]
         for number in due:
             del self.not_read[number]
-        self._restorer.begin(due)
+        self._restore(due)
 
     def _stop_reading(self, number: int, not_read: NotRead) -> None:
         self._consumer.pause([TopicPartition(self._topic, number)])
@@ -243,6 +246,9 @@ class Ownership:
         else:
             consumer.assign(start)
         consumer.pause(start)
+        self._restore(numbers)
+
+    def _restore(self, numbers: Collection[int]) -> None:
         self.assigned |= dict.fromkeys(numbers, time.monotonic())
         self._restorer.begin(numbers)
 
@@ -254,7 +260,7 @@ class Ownership:
         for number in numbers:
             self.assigned.pop(number, None)
             self.not_read.pop(number, None)
-            self._failed_before.pop(number, None)
+            self._failed.pop(number, None)
         if self._cooperative:
             consumer.incremental_unassign(revoked)
         else:
@@ -264,12 +270,17 @@ class Ownership:
         """Offsets to stand at, in numbers: the client looks a logical one up, and when the answer
         comes after the seek to the low-water mark, the client goes there half a second later
         (librdkafka 2.16), past unread events.
+
+        Each costs round trips to the broker: what is not known within the time for all of them
+        stands at the beginning.
         """
         ends: dict[int, int] = {}
+        until = time.monotonic() + _ENDS_SECONDS
         try:
             for number in numbers:
                 where = TopicPartition(self._topic, number)
-                ends[number] = self._consumer.get_watermark_offsets(where, timeout=2.0)[1]
+                left = max(0.0, until - time.monotonic())
+                ends[number] = self._consumer.get_watermark_offsets(where, timeout=left)[1]
         except KafkaException:
             log.info("ends_unknown", standing_at=0)
         return ends
@@ -292,7 +303,7 @@ class Ownership:
         except KafkaException as error:
             log.info("restoring_again", partition=where.partition, error=str(error))
             self._drop([where.partition])
-            self._restorer.begin([where.partition])
+            self._restore([where.partition])
             return False
         return True
 

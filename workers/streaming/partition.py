@@ -181,9 +181,7 @@ class Partition:
         mark = self.assembler.mark()
         if mark == self._committed and not self.outbox:
             return None
-        # Until a replay under other rules is over, its events were judged by both.
-        is_mixed = self.replay.is_by_other_rules and self.assembler.next < self.replay.until
-        rules = "" if is_mixed else self._rules
+        rules = "" if self.replay.is_mixed_from(mark.low_water) else self._rules
         skip = tuple(span for span in self.skip if span.end > mark.low_water)
         metadata = write_pointer(
             Pointer(scan=mark.scan, time=mark.time, next=mark.next, rules=rules, skip=skip)
@@ -196,6 +194,6 @@ class Partition:
         """
         self.outbox.clear()
         self._committed = mark
-        if self.assembler.next >= self.replay.until:
+        if mark.low_water >= self.replay.until:
             self.replay = Replay(until=0)
         self.assembler.ledger_end = max(self.assembler.ledger_end, ledger_end)

@@ -43,8 +43,12 @@ _NOT_OF_A_RECORD = frozenset(
         KafkaError.FENCED_INSTANCE_ID,
         KafkaError._TIMED_OUT,
         KafkaError._MSG_TIMED_OUT,
+        KafkaError._STATE,
     }
 )
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED})
+# A transaction that has failed already takes no further record, whichever it is.
+_HAS_FAILED_ALREADY = frozenset({KafkaError._STATE, KafkaError._FATAL, *_FENCED})
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
@@ -133,7 +137,10 @@ class _Session:
         self.call(lambda producer: producer.begin_transaction())
 
     def produce(self, output: Output) -> None:
-        """Queue one record; waits while the client's queue is full. Raises RecordRefused."""
+        """Queue one record; waits while the client's queue is full.
+
+        Raises RecordRefused, and KafkaException if the transaction has failed already.
+        """
         waited = 0.0
         while True:
             try:
@@ -153,6 +160,8 @@ class _Session:
                 self._held[0].poll(0.05)
                 waited += 0.05
             except KafkaException as refused:
+                if refused.args[0].code() in _HAS_FAILED_ALREADY:
+                    raise
                 raise RecordRefused(output, refused.args[0], refused.args[0].str()) from None
             # The client's binding refuses what it cannot convert by various errors of Python.
             except Exception as error:
@@ -273,7 +282,7 @@ class Publisher:
         except RecordRefused as refused:
             self._abort(session, refused)
         except KafkaException as error:
-            self._recover(session, error.args[0])
+            self._recover(session, error.args[0], has_failed_before=doing == "produce")
         for (topic, partition), end in session.ends.items():
             if topic == self._feeds_topic:
                 self.ends[partition] = end
@@ -291,13 +300,17 @@ class Publisher:
         self._undo(session)
         raise failure
 
-    def _recover(self, session: _Session, error: KafkaError) -> None:
-        """Turn a failed call into what is to be done about it; always raises."""
-        if error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED):
+    def _recover(self, session: _Session, error: KafkaError, has_failed_before: bool) -> None:
+        """Turn a failed call into what is to be done about it; always raises.
+
+        `has_failed_before` if the transaction had failed before the call, for a reason that undoing
+        it reports.
+        """
+        if error.code() in _FENCED:
             self._discard()
             raise Fenced(error.str())
 
-        can_be_undone = error.txn_requires_abort() and not error.fatal()
+        can_be_undone = has_failed_before or (error.txn_requires_abort() and not error.fatal())
         if can_be_undone:
             self._undo(session)
         else:
@@ -318,7 +331,9 @@ class Publisher:
         )
 
     def _undo(self, session: _Session) -> None:
-        """Abort the transaction. Raises ProducerLost if it is not known whether it is undone."""
+        """Abort the transaction. Raises Fenced, and ProducerLost if it is not known whether it is
+        undone.
+        """
         seconds = self._call_seconds
         try:
             session.call(lambda producer: producer.abort_transaction(seconds))
@@ -327,6 +342,8 @@ class Publisher:
             raise ProducerLost(f"abort_transaction: {overdue}", cause="abort_transaction") from None
         except KafkaException as error:
             self._discard()
+            if error.args[0].code() in _FENCED:
+                raise Fenced(error.args[0].str()) from None
             raise ProducerLost(
                 self._reach.explain(error.args[0]), cause=error.args[0].name()
             ) from None

@@ -118,6 +118,7 @@ class Restorer:
         self._horizons = {surface.name: surface.horizon_ms for surface in surfaces.values()}
         self._longest = max(self._horizons.values())
         self._admin: AdminClient | None = None
+        self._away_until = 0.0  # monotonic seconds; the broker has just not answered
         self._reader: Consumer | None = None
         self._group_reader: Consumer | None = None
         self._inboxes: dict[tuple[str, int], deque[Fetched]] = {}
@@ -195,9 +196,9 @@ class Restorer:
         )
         published = yield from self._read_ledger(target, mark.scan, outputs.latest)
 
-        letters: dict[int, PastLetter] | None = None
+        letters: dict[int, list[PastLetter]] | None = None
         if rules != self._rules and mark.low_water < mark.next:
-            letters = yield from self._read_letters(partition)
+            letters = yield from self._read_letters(partition, range(mark.low_water, mark.next))
         replay = Replay(mark.next, letters, [remembered.request_id for remembered in published])
         skip = pointer.skip if pointer is not None else ()
         return Restored(partition, mark, outputs.latest, published, replay, skip)
@@ -258,8 +259,11 @@ class Restorer:
         """
         is_logged = False
         while True:
-            # Held until the answer: a client that is collected answers nothing any more.
+            while time.monotonic() < self._away_until:
+                yield
+            admin: AdminClient | None = None
             try:
+                # Held until the answer: a client that is collected answers nothing any more.
                 admin = self._admin = self._admin or self._new_admin()
                 future = ask(admin)
                 overdue = time.monotonic() + OFFSETS_SECONDS + _GRACE_SECONDS
@@ -276,14 +280,20 @@ class Restorer:
             is_logged = True
             # After a broker's crash a client may wait for ever for its coordinator: seen on
             # librdkafka 2.16.
-            self._admin = None
+            if self._admin is admin:
+                self._admin = None
             yield from _pause()
 
     def _new_admin(self) -> AdminClient:
         admin = self._cluster.admin()
-        # Without metadata its first question about offsets now and then takes 1 or 3 s (librdkafka
-        # 2.16).
-        admin.list_topics(timeout=1.0)
+        try:
+            # Without metadata its first question about offsets now and then takes 1 or 3 s
+            # (librdkafka 2.16).
+            admin.list_topics(timeout=1.0)
+        except KafkaException:
+            # This waits, and so only one restore finds out for all of them.
+            self._away_until = time.monotonic() + _RETRY_SECONDS
+            raise
         return admin
 
     def _read_ledger(self, target: TopicPartition, scan: int, end: int) -> Step[list[Remembered]]:
@@ -293,14 +303,14 @@ class Restorer:
         )
         return published
 
-    def _read_letters(self, partition: int) -> Step[dict[int, PastLetter]]:
-        """By input offset, the letters that are out for the events of a partition.
+    def _read_letters(self, partition: int, offsets: range) -> Step[dict[int, list[PastLetter]]]:
+        """By input offset, the letters that are out for the events of a partition at `offsets`.
 
         A worker that may not or cannot read them goes on: events that were refused before are then
         refused a second time, which doubles a dead letter and loses nothing.
         """
         where = TopicPartition(self._topics.dead_letters, partition)
-        letters: dict[int, PastLetter] = {}
+        letters: dict[int, list[PastLetter]] = {}
 
         def take(record: Record) -> None:
             letter = read_dead_letter(record.key, record.value, record.headers)
@@ -309,7 +319,9 @@ class Restorer:
                 partition,
             ):
                 return
-            letters[letter.offset] = PastLetter(
+            if letter.offset not in offsets:
+                return
+            past = PastLetter(
                 is_partial=letter.reason == Reason.CANDIDATES,
                 message=letter.message,
                 has_key=letter.key_bytes is None,
@@ -318,6 +330,7 @@ class Restorer:
                 if letter.value_bytes is None
                 else letter.value_bytes,
             )
+            letters.setdefault(letter.offset, []).append(past)
 
         watermarks = yield from self._watermarks(where)
         self.waits_for[partition] = f"reads {where.topic} up to offset {watermarks.latest}"

@@ -106,8 +106,8 @@ class Worker:
     def step(self) -> None:
         """One turn of the loop."""
         parts = self._parts
-        parts.pulse.begin("consume")
         self._consume()
+        parts.outlet.failures.keep(parts.ownership.assigned)
         parts.pulse.begin("restore")
         parts.ownership.advance()
         self._pass_over_spans()
@@ -195,6 +195,7 @@ class Worker:
 
     def _consume(self) -> None:
         parts = self._parts
+        parts.pulse.begin("consume")
         first = parts.consumer.poll(
             _RESTORING_POLL_SECONDS if parts.ownership.restoring else _POLL_SECONDS
         )
@@ -213,6 +214,8 @@ class Worker:
                 parts.reach.heard()
             taken += len(messages)
             more = taken < _MOST_MESSAGES and parts.outlet.has_room(self._partitions)
+            # Each batch by itself: together they may take as long as large events take to decode.
+            parts.pulse.begin("consume")
             messages = fetched(parts.consumer.consume(_MESSAGES_AT_ONCE, 0)) if more else []
 
     def _pass_time(self) -> None:
