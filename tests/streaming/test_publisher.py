@@ -276,3 +276,16 @@ def test_records_that_were_purged_with_a_transaction_are_not_taken_for_its_cause
 
     failure = failure_of(StandInProducer(purged), FEED)
     assert failure.partitions == set()
+
+
+def test_a_start_without_an_answer_goes_on_with_the_same_producer_and_does_not_fence_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer = StandInProducer()
+    publisher = publisher_of(producer)
+    with monkeypatch.context() as patch:
+        patch.setattr(producer, "init_transactions", fails_with(KafkaError._TIMED_OUT))
+        assert not publisher.start()
+    assert publisher.start()
+    publish(publisher, FEED)
+    assert producer.committed == [("feeds", 2)]

@@ -3,6 +3,10 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from workers.streaming.publisher import Fenced, ProducerLost
+from workers.streaming.reachability import BrokerReachability
 from workers.streaming.watchdog import Pulse
 from workers.streaming.worker import Parts, Worker
 
@@ -36,3 +40,37 @@ def test_a_backlog_of_large_events_is_no_hanging_loop_every_batch_of_it_is_a_tur
     )
     Worker(cast(Parts, parts))._consume()
     assert turns == list(range(1, 11))
+
+
+def worker_with(reach: BrokerReachability) -> Worker:
+    """A worker that starts again at once, with no partition."""
+    parts = SimpleNamespace(
+        reach=reach,
+        pulse=Pulse(),
+        publisher=SimpleNamespace(start=lambda: True),
+        ownership=SimpleNamespace(let_go=list, begin_anew=lambda numbers: None),
+    )
+    return Worker(cast(Parts, parts))
+
+
+def test_a_worker_that_is_fenced_twice_while_the_broker_is_well_shares_its_slot_and_ends() -> None:
+    worker = worker_with(BrokerReachability())
+    worker._start_anew(Fenced("by a newer instance"))
+    with pytest.raises(Fenced):
+        worker._start_anew(Fenced("by a newer instance"))
+
+
+def test_a_worker_that_is_fenced_while_the_broker_comes_and_goes_may_have_done_so_itself() -> None:
+    reach = BrokerReachability()
+    worker = worker_with(reach)
+    for _ in range(3):
+        reach.lost("connection refused")
+        reach.heard()
+        worker._start_anew(Fenced("by a newer instance"))
+
+
+def test_a_worker_that_gave_up_a_call_may_be_fenced_by_it_later() -> None:
+    worker = worker_with(BrokerReachability())
+    worker._start_anew(ProducerLost("no return within 7 s", cause="commit_transaction"))
+    for _ in range(3):
+        worker._start_anew(Fenced("by a newer instance"))

@@ -8,7 +8,8 @@ What a failure means is decided here:
 | a record that the client does not take           | TransactionAborted | the same; `partitions` names whose it was |
 | a call that did not return within its limit      | ProducerLost       | a new producer; restore from the log      |
 | anything after which the outcome is unknown      | ProducerLost       | the same                                  |
-| another producer took over our transactional id  | Fenced             | the same once; fenced again: exit         |
+| another producer took over our transactional id  | Fenced             | the same once; fenced again while the     |
+|                                                  |                    | broker was well: exit                     |
 
 Blocking calls run on a thread of the producer's own (call_thread.py). If one is overdue, the thread
 and its producer are abandoned, and a new producer under the same transactional id fences the old
@@ -213,6 +214,7 @@ class Publisher:
         self._call_seconds = call_seconds
         self._grace_seconds = grace_seconds
         self._session: _Session | None = None
+        self._starting: _Session | None = None
         self._was_started = False
         self.ends: dict[int, int] = {}
 
@@ -223,13 +225,8 @@ class Publisher:
         Raises RightMissing if the broker denies it at the first start, and KafkaException if it
         refuses and it is of no use to ask again.
         """
-        producer = self._cluster.transactional(
-            self._transactional_id,
-            batch_bytes=self._limits.batch_bytes,
-            message_bytes=self._limits.message_bytes,
-        )
-        session = _Session(producer, self._call_seconds + self._grace_seconds)
-        del producer
+        session = self._starting or self._new_session()
+        self._starting = None
         try:
             session.call(lambda producer: producer.init_transactions(self._call_seconds))
         except CallOverdue as overdue:
@@ -237,11 +234,14 @@ class Publisher:
             self._reach.lost(f"init_transactions: {overdue}")
             return False
         except KafkaException as error:
-            session.discard()
             cause = error.args[0]
             if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
+                # Its request may still be under way. Another producer's would come beside it, and
+                # whichever the broker takes last fences the other.
+                self._starting = session
                 self._reach.lost(cause.str())
                 return False
+            session.discard()
             if not self._was_started:
                 self._reach.refuse(cause)
             elif self._reach.denied(cause):
@@ -252,6 +252,14 @@ class Publisher:
         self._was_started = True
         self._session = session
         return True
+
+    def _new_session(self) -> _Session:
+        producer = self._cluster.transactional(
+            self._transactional_id,
+            batch_bytes=self._limits.batch_bytes,
+            message_bytes=self._limits.message_bytes,
+        )
+        return _Session(producer, self._call_seconds + self._grace_seconds)
 
     def publish(
         self, outputs: Iterable[Output], offsets: Sequence[TopicPartition], consumer: Consumer

@@ -2,6 +2,8 @@
 when it is over.
 """
 
+import time
+
 from confluent_kafka import KafkaError
 
 from workers.log import log
@@ -16,6 +18,8 @@ class BrokerReachability:
     def __init__(self, denials: Denials | None = None) -> None:
         self._lost = False
         self._denials = denials
+        self.lost_at = float("-inf")
+        """When the broker did not answer last, in monotonic seconds."""
 
     @property
     def is_sound(self) -> bool:
@@ -54,6 +58,7 @@ class BrokerReachability:
 
     def lost(self, error: str) -> None:
         """The broker does not answer."""
+        self.lost_at = time.monotonic()
         if not self._lost:
             self._lost = True
             log.warning("kafka_lost", error=error, doing="waiting for it; nothing is given up")

@@ -71,19 +71,20 @@ class Worker:
         self._parts = parts
         self._stopping = False
         self._polled = time.monotonic()
-        self._fenced: float | None = None
+        self._fenced_at = float("-inf")
+        self._producer_lost_at = float("-inf")
         self._silence = Silence()
         self._sought: set[int] = (
             set()
         )  # partitions whose further errors in a batch are from before a seek
         self._lost_by = ""
-        self._lost_at = 0.0
+        self._lost_at = float("-inf")
         self._lost_times = 0
 
     def run(self) -> None:
         """Consume until stopped, then drain.
 
-        Raises Fenced where another worker runs in our slot, ProducerLost where the drain cannot
+        Raises Fenced if another worker runs in our slot, ProducerLost if the drain cannot
         reach the broker or cannot publish what is closed.
         """
         parts = self._parts
@@ -372,13 +373,11 @@ class Worker:
     def _start_anew(self, cause: ProducerLost | Fenced) -> None:
         """The outcome of a transaction is unknown: believe the log, and nothing that we hold."""
         if isinstance(cause, Fenced):
-            now = time.monotonic()
-            if self._fenced is not None and now - self._fenced < _FENCED_AGAIN_SECONDS:
-                raise cause
-            self._fenced = now
-            log.warning("starting_anew", cause="Fenced", error=str(cause))
+            self._check_slot(cause)
+            self._pause_after(kind="Fenced", cause="Fenced", error=str(cause))
         else:
-            self._pause_after(cause)
+            self._pause_after(kind="ProducerLost", cause=cause.cause, error=str(cause))
+            self._producer_lost_at = time.monotonic()
         numbers = self._parts.ownership.let_go()
         while not self._start_producer():
             if self._stopping:
@@ -386,13 +385,28 @@ class Worker:
             self._pause(_START_PAUSE)
         self._parts.ownership.begin_anew(numbers)
 
-    def _pause_after(self, lost: ProducerLost) -> None:
+    def _check_slot(self, fenced: Fenced) -> None:
+        """Raise it again if another worker runs in our slot.
+
+        That is so if we are fenced twice within a minute. But a call that was given up while the
+        broker was away may reach it late, and then it is we who fence ourselves: a minute in which
+        the broker was away says nothing.
+        """
+        now = time.monotonic()
+        trouble_at = max(self._producer_lost_at, self._parts.reach.lost_at)
+        is_well = now - trouble_at > _FENCED_AGAIN_SECONDS
+        is_again = now - self._fenced_at < _FENCED_AGAIN_SECONDS
+        if is_again and is_well:
+            raise fenced
+        self._fenced_at = now
+
+    def _pause_after(self, *, kind: str, cause: str, error: str) -> None:
         """Log a cause once, and pause longer each time that it comes again within a minute."""
         now = time.monotonic()
-        if lost.cause != self._lost_by or now - self._lost_at > _LOST_AGAIN_SECONDS:
-            self._lost_by = lost.cause
+        if cause != self._lost_by or now - self._lost_at > _LOST_AGAIN_SECONDS:
+            self._lost_by = cause
             self._lost_times = 0
-            log.warning("starting_anew", cause="ProducerLost", error=str(lost))
+            log.warning("starting_anew", cause=kind, error=error)
         elif self._lost_times > 1:
             self._parts.pulse.begin("pause")
             self._pause(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**self._lost_times))
