@@ -30,7 +30,8 @@ allow "$worker" $describe --operation Read --operation Write --topic "$dead_lett
 allow "$worker" --operation Read --group "$group"
 allow "$worker" --operation Describe --operation Write --transactional-id "$group-" --resource-pattern-type prefixed
 
-# The tools: feeds tail, weights preview and margin; dead-letters list; offsets resume and skip.
+# The tools: feeds tail, weights preview and margin; dead-letters list; offsets resume and skip; who
+# is in the group, for weights wait.
 allow "$ops" --operation Describe --operation Read --topic "$feeds"
 allow "$ops" --operation Describe --operation Read --topic "$dead_letters"
 allow "$ops" --operation Describe --operation Read --topic "$candidates"

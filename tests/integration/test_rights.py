@@ -19,6 +19,7 @@ from tests.docs.papers import ROOT
 from tests.integration.guarded import GuardedKafka
 from tests.integration.harness import World, make_request, until
 from workers.streaming.clients import Cluster
+from workers.streaming.members import MembersUnknown, read_members
 from workers.streaming.offsets import resume_from_earliest
 from workers.streaming.preflight import check_topics
 from workers.streaming.reachability import BrokerReachability
@@ -417,6 +418,18 @@ def test_offsets_need_the_listed_rights_and_name_what_they_lack(
         guarded.allow("tool", without(rights, "Read", name))
         with pytest.raises(RightMissing, match=f"Read on .* '{name}'"):
             resume_from_earliest(cluster, world.name, world.candidates, 0)
+
+
+def test_who_is_in_the_group_takes_the_listed_right_which_is_named_if_it_is_missing(
+    world: World, guarded: GuardedKafka
+) -> None:
+    guarded.allow("tool", listed_rights(world, "weights wait"))
+    assert read_members(guarded.cluster("tool"), [world.name]) == []
+    guarded.allow("tool", [])
+    with pytest.raises(
+        MembersUnknown, match=f"Describe on group '{world.name}'; grant it: kafka-acls"
+    ):
+        read_members(guarded.cluster("tool"), [world.name])
 
 
 def test_a_broker_without_an_authorizer_allows_everything(kafka: str) -> None:

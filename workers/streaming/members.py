@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
+from workers.streaming.rights import denied_rights, describe_missing, group_rights
 
 UNNAMED = "rdkafka"
 """The client of a member that gives no client.id."""
@@ -42,7 +43,9 @@ def read_members(cluster: Cluster, groups: Iterable[str]) -> list[Member]:
         described = admin.describe_consumer_groups(names, request_timeout=SECONDS)
         return [member for name in names for member in _members(described[name])]
     except KafkaException as error:
-        raise MembersUnknown(f"groups {', '.join(names)}: {error.args[0].str()}") from None
+        denied = denied_rights(cluster, error.args[0], group_rights(names))
+        why = describe_missing(cluster, denied) if denied else error.args[0].str()
+        raise MembersUnknown(f"groups {', '.join(names)}: {why}") from None
     except FutureTimeout:
         raise MembersUnknown(f"groups {', '.join(names)}: no answer within {SECONDS:g} s") from None
 

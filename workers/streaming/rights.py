@@ -117,6 +117,11 @@ def sender_rights(topic: str) -> tuple[Right, ...]:
     )
 
 
+def group_rights(groups: Iterable[str]) -> tuple[Right, ...]:
+    """What a tool needs that asks who is in a group."""
+    return tuple(Right("Describe", Resource.GROUP, group) for group in groups)
+
+
 def offsets_rights(topic: str, group: str) -> tuple[Right, ...]:
     """What `trimtab offsets` needs: the broker asks for Read on both to let a group's offsets be
     changed.
