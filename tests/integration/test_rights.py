@@ -432,6 +432,14 @@ def test_who_is_in_the_group_takes_the_listed_right_which_is_named_if_it_is_miss
         read_members(guarded.cluster("tool"), [world.name])
 
 
+def test_a_wrong_password_is_told_from_a_broker_that_does_not_answer(guarded: GuardedKafka) -> None:
+    wrong = guarded.properties("tool") | {"sasl.password": "wrong"}
+    said = Cluster(guarded.guarded, wrong).connection_error(seconds=1.0)
+    assert "Authentication failed: Invalid username or password" in said
+    assert "Connection refused" in Cluster("127.0.0.1:1").connection_error(seconds=0.2)
+    assert guarded.cluster("tool").connection_error() == ""
+
+
 def test_a_broker_without_an_authorizer_allows_everything(kafka: str) -> None:
     require_rights(
         Cluster(kafka),

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +88,18 @@ class Cluster:
     def admin(self) -> AdminClient:
         """A client for topics, offsets and configurations."""
         return AdminClient(self._with({}))
+
+    def connection_error(self, seconds: float = 2.0) -> str:
+        """What the client says of its connections once no broker has answered: a wrong password, a
+        certificate, a port that nobody listens on. Empty if it says nothing.
+        """
+        errors: list[KafkaError] = []
+        client = AdminClient(self._with({"error_cb": errors.append}))
+        with suppress(KafkaException):
+            client.list_topics(timeout=seconds)
+        client.poll(0)
+        said = (error.str() for error in errors if error.code() != KafkaError._ALL_BROKERS_DOWN)
+        return next(said, "")
 
     def reader(self, group: str = "trimtab-reader") -> Consumer:
         """A consumer that reads committed records only, at offsets it is told.

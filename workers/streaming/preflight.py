@@ -81,7 +81,12 @@ def _wait_for_partitions(cluster: Cluster, *names: str) -> dict[str, int]:
         try:
             return describe_topics(cluster.bootstrap, names, cluster.properties, _WAIT_SECONDS)
         except BrokerUnreachable as error:
-            log.warning("kafka_unreachable", doing="waiting to check the topics", error=str(error))
+            said = cluster.connection_error()
+            log.warning(
+                "kafka_unreachable",
+                doing="waiting to check the topics",
+                error=f"{error}{f'; {said}' if said else ''}",
+            )
 
 
 def _mismatch(where: str, candidates: str, other: str, partitions: dict[str, int]) -> str:

@@ -37,9 +37,8 @@ def partitions_of(client: Consumer | AdminClient, topic: str, cluster: Cluster) 
         # stays missing.
         found = client.list_topics(timeout=10).topics.get(topic)
     except KafkaException as error:
-        raise BrokerUnreachable(
-            f"no Kafka answers at {cluster.bootstrap}: {error.args[0].str()}"
-        ) from None
+        why = cluster.connection_error() or error.args[0].str()
+        raise BrokerUnreachable(f"no Kafka answers at {cluster.bootstrap}: {why}") from None
     if found is None or not found.partitions:
         require_rights(cluster, reader_rights(topic))
         raise TopicMissing(
