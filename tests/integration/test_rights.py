@@ -173,8 +173,7 @@ def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
     guarded.allow("worker", rights)
     check()
     for right in every:
-        implied = right.operation == "Describe" or right.resource is Resource.TRANSACTIONAL_ID
-        if implied:
+        if right.operation == "Describe" or right.resource is not Resource.TOPIC:
             continue
         guarded.allow("worker", without(rights, right.operation, right.name))
         with pytest.raises(RightMissing) as refused:
@@ -219,14 +218,17 @@ def test_a_worker_without_a_right_ends_with_one_and_names_it(
         f"missing on the broker's authorizer: Read on topic '{world.feeds}'; grant it: kafka-acls.sh"
         in refused.stderr
     )
-    guarded.allow(
-        "worker", [right for right in rights if right.resource is not Resource.TRANSACTIONAL_ID]
-    )
-    refused = world.trimtab("worker")
-    assert refused.returncode == 1
-    assert "Traceback" not in refused.stderr
-    assert f"Write on transactional id '{world.name}-" in refused.stderr
-    assert f"--transactional-id {world.name}- --resource-pattern-type prefixed" in refused.stderr
+    hints = {
+        Resource.TRANSACTIONAL_ID: f"--transactional-id {world.name}- --resource-pattern-type prefixed",
+        Resource.GROUP: f"--operation Read --group {world.name}",
+    }
+    for resource, hint in hints.items():
+        guarded.allow("worker", [right for right in rights if right.resource is not resource])
+        refused = world.trimtab("worker")
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+        assert "Error: missing on the broker's authorizer: " in refused.stderr
+        assert hint in refused.stderr
 
 
 def test_a_worker_says_once_what_is_taken_away_and_goes_on_when_it_is_back(
@@ -371,7 +373,7 @@ def test_the_tools_end_with_one_and_the_right(
     commands: dict[tuple[str, ...], str] = {
         ("dead-letters", "list"): f"Read on topic '{world.letters}'",
         ("produce", str(events)): f"Describe on topic '{world.candidates}', Write on topic",
-        ("offsets", "resume", "--partition", "0"): f"Read on group '{world.name}'",
+        ("offsets", "resume", "--partition", "0"): f"Read on topic '{world.candidates}'",
     }
     for words, named in commands.items():
         refused = world.trimtab(*words)

@@ -6,14 +6,24 @@ from collections.abc import Collection
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicPartition,
+)
 
 # The package exports this for use, only not in the form that strict typing asks for.
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
-from workers.streaming.rights import offsets_rights, require_rights
+from workers.streaming.rights import (
+    denials_named,
+    denied_resource,
+    offsets_rights,
+    require_rights,
+)
 
 SECONDS = 5.0
 """How long the broker has to answer."""
@@ -92,22 +102,26 @@ def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: in
     Raises OffsetNotMoved where the group still has members, RightMissing, and KafkaException where
     the broker does not answer.
     """
-    require_rights(cluster, offsets_rights(topic, group))
+    needed = offsets_rights(topic, group)
+    require_rights(cluster, needed)
     admin, where = cluster.admin(), TopicPartition(topic, partition)
-    before = ask_committed(admin, group, where).result().topic_partitions[0].offset
-    earliest = ask_earliest(admin, where).result().offset
-    move(admin, group, TopicPartition(topic, partition, earliest))
+    with denials_named(cluster, needed):
+        before = ask_committed(admin, group, where).result().topic_partitions[0].offset
+        earliest = ask_earliest(admin, where).result().offset
+        move(admin, group, TopicPartition(topic, partition, earliest))
     return Moved(before, earliest)
 
 
 def move(admin: AdminClient, group: str, to: TopicPartition) -> None:
     """Commit an offset and its metadata for a group. Raises OffsetNotMoved if the group still has
-    members.
+    members, and KafkaException if the broker denies it.
     """
     request = ConsumerGroupTopicPartitions(group, [to])
     moved = admin.alter_consumer_group_offsets([request], request_timeout=SECONDS)[group].result()
     failure = moved.topic_partitions[0].error
     if failure is not None:
+        if denied_resource(failure) is not None:
+            raise KafkaException(failure)
         raise OffsetNotMoved(
             f"partition {to.partition}: {failure.str()}; are the group's workers stopped?"
         )

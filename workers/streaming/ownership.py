@@ -69,6 +69,7 @@ class Ownership:
         self.partitions: dict[int, Partition] = {}
         self.not_read: dict[int, NotRead] = {}
         self.assigned: dict[int, float] = {}
+        self.joins = 0
         self._consumer = consumer
         self._restorer = restorer
         self._topic = topic
@@ -238,6 +239,7 @@ class Ownership:
     def _assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         numbers = [where.partition for where in assigned]
         log.info("assigned", partitions=numbers)
+        self.joins += 1
         # Paused until the restore has said where to begin; the offset is only a place to stand.
         ends = self._ends(numbers)
         start = [TopicPartition(self._topic, number, ends.get(number, 0)) for number in numbers]

@@ -26,7 +26,7 @@ from workers.streaming.offsets import ask_committed, ask_earliest, ask_latest, a
 from workers.streaming.read import check_denied
 from workers.streaming.records import fetched, is_end
 from workers.streaming.restore import Watermarks, starting_mark
-from workers.streaming.rights import offsets_rights, require_rights
+from workers.streaming.rights import denials_named, offsets_rights, require_rights
 from workers.streaming.unreadable import is_unreadable
 
 _SILENT_SECONDS = 10.0
@@ -62,7 +62,13 @@ def skip_unreadable(cluster: Cluster, topics: SkipTopics, partition: int, offset
     Raises NotSkipped, OffsetNotMoved if the group still has members, RightMissing, and
     KafkaException if the broker does not answer.
     """
-    require_rights(cluster, offsets_rights(topics.candidates, topics.group))
+    needed = offsets_rights(topics.candidates, topics.group)
+    require_rights(cluster, needed)
+    with denials_named(cluster, needed):
+        return _skip(cluster, topics, partition, offset)
+
+
+def _skip(cluster: Cluster, topics: SkipTopics, partition: int, offset: int) -> Skipped:
     admin = cluster.admin()
     source = TopicPartition(topics.candidates, partition)
     found = ask_committed(admin, topics.group, source).result().topic_partitions[0]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, KafkaError, KafkaException
 
 from workers.counts import Counts
+from workers.errors import Failure
 from workers.log import log
 from workers.streaming.end_check import EndCheck
 from workers.streaming.intake import Intake
@@ -21,6 +22,7 @@ from workers.streaming.partition import Beginning, Partition
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched, fetched, is_end
+from workers.streaming.rights import Resource
 from workers.streaming.route import Route
 from workers.streaming.silence import SILENT_SECONDS, Silence
 from workers.streaming.unreadable import is_unreadable
@@ -74,6 +76,7 @@ class Worker:
         self._fenced_at = float("-inf")
         self._producer_lost_at = float("-inf")
         self._silence = Silence()
+        self._joins = 0
         self._sought: set[int] = (
             set()
         )  # partitions whose further errors in a batch are from before a seek
@@ -123,6 +126,9 @@ class Worker:
         parts.pulse.begin("pause")
         parts.ownership.pause_full(_MOST_WAITING)
         parts.lag.look(self._partitions, self._polled)
+        if parts.ownership.joins != self._joins:
+            self._joins = parts.ownership.joins
+            parts.reach.granted(Resource.GROUP)
         parts.reach.look(self._polled)
         self._look_for_silence()
 
@@ -207,7 +213,7 @@ class Worker:
             for message in messages:
                 try:
                     self._take(message)
-                except (KafkaException, MemoryError):
+                except (KafkaException, Failure, MemoryError):
                     raise
                 except Exception as error:  # noqa: BLE001 - a fault of ours: it must cost one partition, not all
                     self._take_out(message.partition(), error)
@@ -305,6 +311,9 @@ class Worker:
             if partition is not None:
                 self._cannot_read(partition, error)
         else:
+            if not self._parts.ownership.joins:
+                # What is denied before there is anything to lose ends the worker.
+                self._parts.reach.refuse(error)
             self._parts.reach.error(error)
 
     def _cannot_read(self, partition: Partition, error: KafkaError) -> None:
