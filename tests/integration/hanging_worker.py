@@ -2,10 +2,11 @@
 there.
 
 It stands in for a client that ignores its own limit, which a real one cannot be made to do at will.
+Like that, it hangs outside of Python: a handler of a signal does not run meanwhile.
 """
 
+import ctypes
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ from confluent_kafka import Consumer
 
 from workers.commands import worker as command
 from workers.streaming import clients
+
+
+def hang() -> None:
+    """Lock a mutex twice: no signal ends that."""
+    mutex = ctypes.create_string_buffer(256)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 
 class HangingConsumer(Consumer):
@@ -23,7 +31,7 @@ class HangingConsumer(Consumer):
     def poll(self, *limits: Any) -> Any:
         if self.signal.exists():
             self.signal.unlink()
-            threading.Event().wait()
+            hang()
         return super().poll(*limits)
 
 

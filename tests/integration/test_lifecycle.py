@@ -223,3 +223,17 @@ def test_a_worker_that_hangs_in_a_call_of_the_client_starts_again_under_its_own_
     assert worker.process.poll() is None
     assert worker.said().count("event=starting ") == 2
     assert worker.terminate() == 0
+
+
+def test_a_worker_that_is_told_to_end_while_it_hangs_in_a_call_ends_and_does_not_start_again(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(partitions=1)
+    signal_file = world.folder / "hang"
+    worker = world.start_worker(command=(str(HANGING_WORKER), str(signal_file)))
+    worker.wait_for("event=restored")
+    signal_file.touch()
+    until(lambda: not signal_file.exists(), worker.said)
+    assert worker.terminate() == 1
+    assert 'event=not_drained error="the loop hangs: consume"' in worker.said()
+    assert "event=loop_stuck" not in worker.said()

@@ -8,12 +8,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -42,9 +43,9 @@ own limit.
 """
 
 DRAIN_SECONDS = 8.0
-"""How long a drain may take; with a transactional call under way that is 13 s at most after
-SIGTERM.
-"""
+"""How long the worker may live after SIGTERM, whatever the loop does then."""
+
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 @click.command(
@@ -83,10 +84,7 @@ def _ended_by_signals() -> Iterator[None]:
     """Until there is something to drain, a signal just ends the process; afterwards signals mean
     what they did.
     """
-    before = {
-        number: signal.signal(number, lambda *_: sys.exit(0))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in _ENDING}
     try:
         yield
     finally:
@@ -131,16 +129,16 @@ def _run(running: Worker) -> int:
     def drain(number: int, _frame: FrameType | None) -> None:
         log.info("draining", signal=signal.Signals(number).name)
         running.stop()
-        _give_up_after(DRAIN_SECONDS)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    deadline = _DrainDeadline(DRAIN_SECONDS)
+    for number in _ENDING:
         signal.signal(number, drain)
     # No cycle is made in the loop: collecting would only walk the open requests, again and again.
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        with RateLine(running.counts), Watchdog(running.pulse, _restart, STUCK_SECONDS):
+        with RateLine(running.counts), Watchdog(running.pulse, deadline.restart, STUCK_SECONDS):
             running.run()
     except Fenced as fenced:
         log.error(
@@ -159,24 +157,46 @@ def _run(running: Worker) -> int:
     return 0
 
 
-def _restart(doing: str, seconds: float) -> None:
-    """Start this process again, under its own id and with its own arguments: nothing else ends a
-    call that hangs.
+class _DrainDeadline:
+    """Ends the process if a drain does not: neither a broker that is gone nor a call that hangs
+    may hold it.
 
-    What it held is in the log. Whoever watches the process sees no end of it.
+    A loop that hangs in a call into C runs no handler of a signal. So a thread is woken by each
+    signal.
     """
-    log.error("loop_stuck", doing=doing, seconds=round(seconds), then="the process starts again")
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_draining = False
+        signals, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        threading.Thread(
+            target=self._watch, args=(signals,), name="drain-deadline", daemon=True
+        ).start()
 
-def _give_up_after(seconds: float) -> None:
-    """End the process if the drain does not: a broker that is gone must not hold it."""
+    def restart(self, doing: str, seconds: float) -> None:
+        """Start this process again, under its own id and with its own arguments: nothing else ends
+        a call that hangs.
 
-    def give_up() -> None:
-        log.error("not_drained", error=f"the broker did not answer within {seconds:g} s")
+        What it held is in the log. Whoever watches the process sees no end of it. A process that is
+        to end just ends.
+        """
+        if self._is_draining:
+            self._give_up(f"the loop hangs: {doing}")
+        log.error(
+            "loop_stuck", doing=doing, seconds=round(seconds), then="the process starts again"
+        )
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    def _watch(self, signals: int) -> None:
+        while not _ENDING & set(os.read(signals, 64)):
+            pass
+        self._is_draining = True
+        time.sleep(self._seconds)
+        self._give_up(f"the broker did not answer within {self._seconds:g} s")
+
+    def _give_up(self, why: str) -> NoReturn:
+        log.error("not_drained", error=why)
         os._exit(1)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
