@@ -4,6 +4,8 @@ The producer is a stand-in: when a call fails or hangs cannot be chosen with a r
 brokers that are killed and frozen are in tests/integration/test_faults.py.
 """
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,6 +167,22 @@ def test_whoever_is_fenced_is_told_so(code: int, monkeypatch: pytest.MonkeyPatch
         publish(publisher, FEED)
     with pytest.raises(ProducerLost, match="there is no producer"):
         publish(publisher, FEED)
+
+
+def test_a_transaction_that_the_broker_aborted_since_it_took_too_long_is_no_other_workers_doing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process or a machine that was paused comes back to a producer that is fenced."""
+    producer = StandInProducer()
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+
+    def pause(_seconds: float) -> None:
+        clock.now += 12.0
+        fails_with(KafkaError._FENCED, fatal=True)()
+
+    monkeypatch.setattr(producer, "commit_transaction", pause)
+    assert isinstance(failure_of(producer, FEED), ProducerLost)
 
 
 def test_a_record_that_the_client_does_not_take_undoes_the_transaction_and_names_its_partition(

@@ -8,6 +8,7 @@ What a failure means is decided here:
 | a record that the client does not take           | TransactionAborted | the same; `partitions` names whose it was |
 | a call that did not return within its limit      | ProducerLost       | a new producer; restore from the log      |
 | anything after which the outcome is unknown      | ProducerLost       | the same                                  |
+| fenced by the broker: the transaction took long  | ProducerLost       | the same                                  |
 | another producer took over our transactional id  | Fenced             | the same once; fenced again while the     |
 |                                                  |                    | broker was well: exit                     |
 
@@ -16,6 +17,7 @@ and its producer are abandoned, and a new producer under the same transactional 
 one: whatever the lost call does later, the broker refuses it.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +34,8 @@ CALL_SECONDS = 5.0
 """How long the client may take for one transactional call."""
 GRACE_SECONDS = 2.0
 """How much longer we wait for it. A client that keeps its limits returns before."""
+_ABORTED_BY_BROKER_SECONDS = 9.0
+"""A transaction may take 10 s (clients.py). Then the broker aborts it, and fences us."""
 _FULL_QUEUE_SECONDS = (
     15.0  # past the client's own limit for sending a record, which is the transaction's: 10 s
 )
@@ -125,6 +129,7 @@ class _Session:
         self.delivery_failure: KafkaError | None = None
         self.refused_partitions: set[int] = set()
         self.ends: dict[tuple[str, int], int] = {}
+        self.began = 0.0  # the transaction, in monotonic seconds
 
     def call(self, call: Callable[[Producer], object]) -> None:
         """Make a blocking call. Raises what it raises, and CallOverdue."""
@@ -135,6 +140,7 @@ class _Session:
         self.delivery_failure = None
         self.refused_partitions.clear()
         self.ends.clear()
+        self.began = time.monotonic()
         self.call(lambda producer: producer.begin_transaction())
 
     def produce(self, output: Output) -> None:
@@ -316,7 +322,7 @@ class Publisher:
         """
         if error.code() in _FENCED:
             self._discard()
-            raise Fenced(error.str())
+            raise self._fenced(session, error)
 
         can_be_undone = has_failed_before or (error.txn_requires_abort() and not error.fatal())
         if can_be_undone:
@@ -351,10 +357,18 @@ class Publisher:
         except KafkaException as error:
             self._discard()
             if error.args[0].code() in _FENCED:
-                raise Fenced(error.args[0].str()) from None
+                raise self._fenced(session, error.args[0]) from None
             raise ProducerLost(
                 self._reach.explain(error.args[0]), cause=error.args[0].name()
             ) from None
+
+    def _fenced(self, session: _Session, error: KafkaError) -> Fenced | ProducerLost:
+        """Who fenced us: another worker, or the broker, because we were paused."""
+        if time.monotonic() - session.began > _ABORTED_BY_BROKER_SECONDS:
+            return ProducerLost(
+                f"the transaction took too long: {error.str()}", cause="transaction timeout"
+            )
+        return Fenced(error.str())
 
     def _discard(self) -> None:
         if self._session is not None:
