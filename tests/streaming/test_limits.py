@@ -1,8 +1,21 @@
 """The smallest limit counts, whoever sets it."""
 
-import pytest
+from dataclasses import replace
 
-from workers.streaming.limits import LEAST_BYTES, RECORD_OVERHEAD, LimitTooSmall, limits_of
+import pytest
+from structlog.testing import capture_logs
+
+from tests.streaming.standins import LIMITS, StandInCluster
+from workers.errors import Failure
+from workers.streaming import limits as limits_module
+from workers.streaming.limits import (
+    LEAST_BYTES,
+    RECORD_OVERHEAD,
+    LimitTooSmall,
+    OutputLimits,
+    RecordLimits,
+    limits_of,
+)
 
 MEGABYTE = 1_000_000
 
@@ -51,3 +64,28 @@ def test_a_topic_that_takes_next_to_nothing_is_refused_with_what_is_needed(
         LimitTooSmall, match=f"take {min(feeds, letters)} bytes, expected at least {LEAST_BYTES}"
     ):
         limits_of(feeds, letters, {})
+
+
+def test_limits_that_stay_unknown_are_logged_once_however_often_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[RecordLimits | Failure] = []
+
+    def read(*_: object) -> RecordLimits:
+        answer = answers.pop(0)
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(limits_module, "read_limits", read)
+    smaller = replace(LIMITS, feed_bytes=50_000)
+    answers += [LimitTooSmall("3000 bytes")] * 3 + [smaller] + [LimitTooSmall("3000 bytes")] * 2
+    limits = OutputLimits(StandInCluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
+    with capture_logs() as logged:
+        changed = [limits.read_again() for _ in range(6)]
+    assert changed == [False, False, False, True, False, False]
+    assert [line["event"] for line in logged] == [
+        "limits_unknown",
+        "limits_changed",
+        "limits_unknown",
+    ]

@@ -86,6 +86,7 @@ class OutputLimits:
         self._feeds = feeds
         self._dead_letters = dead_letters
         self._now = first
+        self._unknown = ""  # why the limits could not be read the last time
 
     @property
     def feed_bytes(self) -> int:
@@ -119,8 +120,12 @@ class OutputLimits:
         try:
             found = read_limits(self._cluster, self._feeds, self._dead_letters, _READ_SECONDS)
         except (TopicError, BrokerUnreachable, LimitTooSmall) as error:
-            log.warning("limits_unknown", error=str(error))
+            # Asked again with each try of each partition that waits for other limits.
+            if str(error) != self._unknown:
+                self._unknown = str(error)
+                log.warning("limits_unknown", error=self._unknown)
             return False
+        self._unknown = ""
         if found.feed_bytes >= before.feed_bytes and found.letter_bytes >= before.letter_bytes:
             try:
                 found = replace(
