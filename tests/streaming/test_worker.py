@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from workers.streaming.ownership import NotRead, PartitionState
 from workers.streaming.publisher import Fenced, ProducerLost
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.watchdog import Pulse
@@ -74,3 +75,16 @@ def test_a_worker_that_gave_up_a_call_may_be_fenced_by_it_later() -> None:
     worker._start_anew(ProducerLost("no return within 7 s", cause="commit_transaction"))
     for _ in range(3):
         worker._start_anew(Fenced("by a newer instance"))
+
+
+def test_a_drain_is_no_clean_one_if_a_partition_was_taken_out_with_what_was_closed_in_it() -> None:
+    failing = NotRead(PartitionState.FAILING, "a fault", since=0.0)
+    nothing_owned: dict[int, Any] = {}
+    parts = SimpleNamespace(
+        consumer=SimpleNamespace(list_topics=lambda *_, **__: None),
+        ownership=SimpleNamespace(partitions=nothing_owned, not_read={3: failing}),
+        outlet=SimpleNamespace(drain=lambda _: None),
+        route=SimpleNamespace(candidates="candidates"),
+    )
+    with pytest.raises(ProducerLost, match=r"partitions \[3\] fail"):
+        Worker(cast(Parts, parts))._drain()

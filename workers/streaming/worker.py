@@ -364,6 +364,12 @@ class Worker:
             raise ProducerLost(
                 f"{self._unpublished} closed requests and dead letters are not published"
             )
+        not_read = self._parts.ownership.not_read
+        failing = [n for n, one in sorted(not_read.items()) if one.state is PartitionState.FAILING]
+        if failing:
+            raise ProducerLost(
+                f"partitions {failing} fail: what was closed in them is not published"
+            )
         log.info("drained", partitions=sorted(self._parts.ownership.partitions))
 
     @property
