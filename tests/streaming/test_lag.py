@@ -5,9 +5,12 @@ The consumer is a stand-in: the watermark that came with the last fetch cannot b
 real one.
 """
 
-from typing import cast
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.streaming.lag import Lag
@@ -37,7 +40,10 @@ def partition(number: int, next_offset: int) -> Partition:
 
 
 def lag_of(stand_in: StandIn) -> Lag:
-    return Lag(cast(Consumer, stand_in), "candidates")
+    def nobody_asks() -> AdminClient:
+        raise AssertionError("the broker must not be asked")
+
+    return Lag(cast(Consumer, stand_in), "candidates", nobody_asks)
 
 
 def test_lag_is_what_lies_between_what_is_taken_in_and_the_high_watermark() -> None:
@@ -77,3 +83,36 @@ def test_it_is_looked_at_once_a_second_and_a_lost_partition_goes_with_the_next_l
     assert stand_in.asked == 1
     lag.look([], 11.0)
     assert lag.records == {}
+
+
+class PatientAdmin:
+    """Answers when a test says so."""
+
+    def __init__(self) -> None:
+        self.questions: list[Future[Any]] = []
+
+    def list_offsets(
+        self, asked: dict[TopicPartition, Any], **_: object
+    ) -> dict[TopicPartition, Any]:
+        self.questions = [Future() for _ in asked]
+        return dict(zip(asked, self.questions, strict=True))
+
+
+def test_of_a_partition_that_is_paused_the_broker_says_where_its_log_ends_and_nobody_waits() -> (
+    None
+):
+    admin = PatientAdmin()
+    lag = Lag(cast(Consumer, StandIn({0: 500})), "candidates", lambda: cast(AdminClient, admin))
+    paused = partition(0, 480)
+    paused.is_paused = True
+    lag.look([paused], 1.0)
+    assert lag.records == {0: 20}
+    admin.questions[0].set_result(SimpleNamespace(offset=100_000))
+    lag.look([paused], 2.0)
+    assert lag.records == {0: 99_520}
+    assert lag.ends == {0: 500}, "what the client has fetched, for those who look whether it reads"
+
+    admin.questions[0].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    paused.is_paused = False
+    lag.look([paused], 3.0)
+    assert lag.records == {0: 20}

@@ -193,7 +193,7 @@ def build_worker(
             counts=counts,
             errors=errors,
             reach=reach,
-            lag=Lag(consumer, route.candidates),
+            lag=Lag(consumer, route.candidates, cluster.admin),
             end_check=EndCheck(cluster.admin, route.candidates),
         )
     )

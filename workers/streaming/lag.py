@@ -1,10 +1,13 @@
 """How far behind the log each partition is, for people to see; nothing is decided by it."""
 
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from workers.streaming.offsets import ask_latest_of
 from workers.streaming.partition import Partition
 
 _SECONDS: Final = 1.0
@@ -16,13 +19,22 @@ class Lag:
 
     `records` and `ends`, the watermarks, are replaced whole: any thread reads them. A partition
     whose watermark is not known yet is not in them.
+
+    A watermark comes with the client's last fetch. Nothing is fetched of a partition that is paused,
+    so the broker is asked about those for `records`, and nobody waits for its answer.
     """
 
-    def __init__(self, consumer: Consumer, topic: str) -> None:
+    def __init__(
+        self, consumer: Consumer, topic: str, new_admin: Callable[[], AdminClient]
+    ) -> None:
         self.records: Mapping[int, int] = {}
         self.ends: Mapping[int, int] = {}
         self._consumer, self._topic = consumer, topic
         self._looked = float("-inf")
+        self._new_admin = new_admin
+        self._admin: AdminClient | None = None
+        self._questions: Mapping[int, Future[Any]] = {}
+        self._answers: dict[int, int] = {}
 
     def look(self, partitions: Collection[Partition], now: float) -> None:
         """Look where the last look is a second old; `now` in monotonic seconds. The loop's thread
@@ -33,13 +45,39 @@ class Lag:
         self._looked = now
         ends = {partition: self._end(partition.number) for partition in partitions}
         self.ends = {partition.number: end for partition, end in ends.items() if end is not None}
+        self._look_at_paused({partition.number for partition in partitions if partition.is_paused})
         self.records = {
             # A seek leaves the watermark of the last fetch, which may be older than what is taken
             # in since.
-            partition.number: max(0, end - partition.out_below)
+            partition.number: max(
+                0, max(end, self._answers.get(partition.number, 0)) - partition.out_below
+            )
             for partition, end in ends.items()
             if end is not None
         }
+
+    def _look_at_paused(self, paused: Collection[int]) -> None:
+        """Take the answers that have come, and ask again once all have."""
+        if not all(question.done() for question in self._questions.values()):
+            return
+        for number, question in self._questions.items():
+            if question.exception() is None:
+                self._answers[number] = int(question.result().offset)
+        self._questions = {}
+        self._answers = {n: end for n, end in self._answers.items() if n in paused}
+        if not paused:
+            self._admin = None
+            return
+
+        places = {number: TopicPartition(self._topic, number) for number in paused}
+        try:
+            # Held until the answers: a client that is collected answers nothing any more.
+            self._admin = self._admin or self._new_admin()
+            asked = ask_latest_of(self._admin, list(places.values()))
+        except KafkaException:
+            self._admin = None
+            return
+        self._questions = {number: asked[where] for number, where in places.items()}
 
     def _end(self, number: int) -> int | None:
         """The high watermark that came with the client's last fetch: no question to the broker."""
