@@ -131,8 +131,8 @@ def lost_events(logs: Logs) -> list[int]:
             ),
             st.sampled_from(RULES).map(lambda rules: f"rules {rules}"),
         ),
-        min_size=60,
-        max_size=120,
+        min_size=30,
+        max_size=60,
     ),
 )
 def test_rules_that_change_and_offsets_that_are_lost_lose_no_event_and_double_nothing(
