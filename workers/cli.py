@@ -19,7 +19,6 @@ class _Commands(click.Group):
     """
 
     names = (
-        "demo",
         "stack",
         "worker",
         "status",
@@ -47,7 +46,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
-    epilog="\b\nExample:\n  trimtab demo\n  trimtab worker --help",
+    epilog="\b\nExample:\n  trimtab stack up\n  trimtab worker --help",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="trimtab")
@@ -59,8 +58,13 @@ def trimtab() -> None:
 
 def main() -> None:
     """The console script."""
+    run(trimtab)
+
+
+def run(command: click.Command) -> None:
+    """Run a command with the words of the command line, and end with the exit code of its error."""
     try:
-        trimtab()
+        command()
     except ConfigurationError as error:
         _end(str(error), 2)
     except Failure as error:

@@ -4,15 +4,16 @@ files to run it on.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import click
 from click.testing import CliRunner
 
 from tests.scoring.building import FEATURES, add_model, mlp
-from workers.cli import main
+from workers.cli import main, run
 from workers.settings import SETTINGS
 
 _NO_SETTING: dict[str, str | None] = {setting.variable: None for setting in SETTINGS.values()}
@@ -47,9 +48,22 @@ class Ended(NamedTuple):
 
 def trimtab(*words: object, given: bytes | str = b"", **environment: str) -> Ended:
     """Run the console script; the settings of whoever runs the tests are not seen."""
-    command = ["trimtab", *map(str, words)]
+    return _run(main, ["trimtab", *map(str, words)], given, environment)
+
+
+def run_command(command: click.Command, *words: str) -> Ended:
+    """Run another command as `trimtab` runs its own."""
+    return _run(lambda: run(command), ["command", *words], b"", {})
+
+
+def _run(
+    main: Callable[[], None],
+    argv: list[str],
+    given: bytes | str,
+    environment: dict[str, str],
+) -> Ended:
     with CliRunner().isolation(given, _NO_SETTING | environment) as (out, err, _):
-        with mock.patch.object(sys, "argv", command):
+        with mock.patch.object(sys, "argv", argv):
             try:
                 main()
                 code = 0

@@ -176,7 +176,6 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ("worker", "--kafka", "h:1", "--redis", "redis://h"),
         ("stack", "up"),
         ("stack", "status"),
-        ("demo", "--stop"),
     ],
 )
 def test_a_user_without_a_home_is_told_what_to_set(

@@ -9,6 +9,7 @@ import pytest
 from tests.docs.papers import ROOT, table
 
 WORKERS = ROOT / "workers"
+DEMO = ROOT / "demo"
 PAPER = ROOT / "ARCHITECTURE.md"
 # What a pure room may know of the world: values, numbers and containers.
 PURE = frozenset(
@@ -84,7 +85,7 @@ def test_a_vendor_library_is_imported_in_one_package_only(vendor: str) -> None:
     assert strangers == []
 
 
-@pytest.mark.parametrize("module", modules(), ids=named)
+@pytest.mark.parametrize("module", [*modules(), *sorted(DEMO.glob("*.py"))], ids=named)
 def test_the_environment_is_read_only_through_options(module: Path) -> None:
     read = {"environ", "getenv", "environb"}
     tree = ast.parse(module.read_text(encoding="utf-8"))

@@ -17,11 +17,6 @@ from tests.docs.papers import ROOT
 from tests.integration.harness import World, make_request, now_ms, until
 from tests.ranking.building import feed_of, mix
 from tests.scoring.building import add_model, mlp
-from workers.codec.feeds import decode_feed
-from workers.commands.demo.audit import audit
-from workers.commands.demo.claims import Arms, Foresight, Swap
-from workers.commands.demo.outcome import Outcome, Turn
-from workers.commands.demo.watch import Seen
 from workers.commands.preview_tables import margin_document, preview_document
 from workers.local import Stack
 from workers.ranking.feed import Feed
@@ -183,29 +178,6 @@ def test_the_models_that_come_with_the_checkout() -> None:
         ended = trimtab("models", command, ROOT / "onnx_models", "--json")
         assert ended.code == 0
         check(f"models-{command}", json.loads(ended.out))
-
-
-def test_demo() -> None:
-    feed = decode_feed((SCHEMAS / "golden" / "feeds" / "full.json").read_bytes())
-    nothing = audit({"r": ()}, [], {}, {})
-    some = audit({}, [feed], {}, {})
-    seen = Turn(1000, 1005, Seen(feed, 1010))
-    for outcome in (
-        Outcome(
-            nothing, None, None, None, None, None, None, "the first feed: not there after 60 s"
-        ),
-        Outcome(
-            some,
-            seen,
-            feed,
-            feed,
-            Foresight(3, 2),
-            Arms({"control": 4}, 2, 0),
-            Swap(500, "hash", 9, 0),
-            None,
-        ),
-    ):
-        check("demo", json.loads(json.dumps(outcome.document())))
 
 
 QUALITY, ENGAGEMENT = mix(1, 0), mix(0, 1)

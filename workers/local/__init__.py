@@ -1,5 +1,5 @@
 """A real Kafka and a real Redis on this machine, started and ended by one command, for a first
-look, tests and demos.
+look and for tests.
 
 `Stack(home, cache)` is the whole of it; nothing here is used where Kafka and Redis exist already.
 """

@@ -1,5 +1,4 @@
-"""The local stack: a real Kafka and a real Redis on this machine, for a first look, for tests and
-for demos.
+"""The local stack: a real Kafka and a real Redis on this machine, for a first look and for tests.
 
 Everything lives under `<home>/stack`: two homes never meet. What changes the stack holds its lock;
 what fails halfway ends what it started itself, and nothing else.

@@ -1,0 +1,196 @@
+"""The demo's command line: `make demo`, or `python -m demo` in the repository.
+
+Exit codes are those of `trimtab`: 0 if everything was shown and every claim holds, 1 if not, 2 for
+wrong use or wrong configuration.
+"""
+
+import json
+import shlex
+import sys
+from contextlib import ExitStack, suppress
+
+import click
+
+from demo.audit import Outcome
+from demo.environment import Environment, stop_command
+from demo.fixtures import OBJECTIVE, SURFACE, Fixtures, prepare
+from demo.operations import weights_arguments
+from demo.script import Script
+from demo.terminal import Terminal, command_lines, export_lines, exports, trimtab
+from demo.traffic import KEPT_RATE, keep_sending
+from workers.cli import run
+from workers.commands.options import example, settings
+from workers.local.errors import tail
+from workers.settings import folder_of
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=example("make demo", "make demo ARGS=--keep", "make demo ARGS=--stop"),
+)
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Leave the stack, the worker and a stream of requests running, and print what to try.",
+)
+@click.option("--stop", is_flag=True, help="End what --keep has left running.")
+@click.option(
+    "--requests",
+    type=click.IntRange(10),
+    default=1000,
+    show_default=True,
+    help="Send at least N requests.",
+    metavar="N",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=7,
+    show_default=True,
+    help="Seed of the random choice of posts and requests.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the outcome as JSON, and everything else to standard error.",
+)
+@click.option(
+    "--keep-sending-to",
+    metavar="BOOTSTRAP",
+    hidden=True,
+    help="Only send requests. --keep starts this in the background.",
+)
+@settings("home", "cache")
+def demo(
+    keep: bool,
+    stop: bool,
+    requests: int,
+    seed: int,
+    as_json: bool,
+    keep_sending_to: str | None,
+    home: str,
+    cache: str,
+) -> None:
+    """Rank real posts on a real Kafka, and change weights and a model while requests are sent.
+
+    Starts a Kafka, a Redis and a worker of its own, sends requests of 50 posts each, and counts
+    what was lost, doubled or torn. The exit code is 0 if all of these are 0 and everything was
+    shown. Nothing is left running, unless --keep asks for it.
+    """
+    if keep_sending_to is not None:
+        keep_sending(keep_sending_to, seed)
+        return
+
+    terminal = Terminal(use_stderr=as_json)
+    environment = Environment(
+        home=folder_of("home", home), cache=folder_of("cache", cache), say=terminal.note
+    )
+    if stop:
+        with environment.locked():
+            environment.end()
+        terminal.print("nothing of the demo runs")
+        return
+
+    outcome = run_demo(environment, requests=requests, seed=seed, keep=keep, terminal=terminal)
+    if as_json:
+        click.echo(json.dumps(outcome.document()))
+    sys.exit(0 if outcome.good else 1)
+
+
+def run_demo(
+    environment: Environment, requests: int, seed: int, keep: bool, terminal: Terminal
+) -> Outcome:
+    """Prepare, run the script, and end everything, or leave it running if `keep` asks for it.
+
+    Raises ConfigurationError or a Failure.
+    """
+    with environment.locked(), ExitStack() as at_the_end:
+        environment.clear()
+        at_the_end.callback(environment.end)
+        try:
+            terminal.heading("Trimtab: real posts become ranked feeds, with a real Kafka and Redis")
+            fixtures = prepare(environment, seed, terminal)
+            outcome = _run_script(environment, fixtures, requests, seed, keep, terminal)
+        except KeyboardInterrupt:
+            with suppress(OSError):  # the terminal may be gone
+                terminal.print("interrupted: ending what the demo has started")
+            raise
+
+        if keep and outcome.good:
+            _keep_running(environment, fixtures, seed, terminal)
+            at_the_end.pop_all()
+            return outcome
+
+    terminal.print("", "Everything has ended. Nothing is left running.")
+    return outcome
+
+
+def _run_script(
+    environment: Environment,
+    fixtures: Fixtures,
+    requests: int,
+    seed: int,
+    keep: bool,
+    terminal: Terminal,
+) -> Outcome:
+    def stop_worker() -> None:
+        if not keep:
+            environment.stop("worker")
+
+    script = Script(fixtures, requests=requests, seed=seed, terminal=terminal)
+    outcome = script.run(before_audit=stop_worker)
+
+    if outcome.trouble is not None:
+        log = environment.log("worker").read_text(encoding="utf-8", errors="replace")
+        terminal.print("", "  The end of the worker's log:", tail(log))
+    return outcome
+
+
+def _keep_running(
+    environment: Environment, fixtures: Fixtures, seed: int, terminal: Terminal
+) -> None:
+    """Start a stream of requests, leave everything running, and print what to try.
+
+    Raises StackError.
+    """
+    kafka = fixtures.addresses.kafka
+    environment.start("stream", "demo", f"--keep-sending-to={kafka}", f"--seed={seed}")
+    environment.keep()
+
+    terminal.heading(
+        f"Everything goes on, with {KEPT_RATE:.0f} requests a second for an hour. "
+        "To try, in any shell:"
+    )
+    variables = exports(fixtures.addresses, fixtures.models)
+    canary = weights_arguments(fixtures.canary)
+    log = shlex.quote(str(environment.log("worker")))
+    terminal.print(
+        "  # read the feeds as a downstream consumer does",
+        *export_lines(variables, prompt="  "),
+        *_trimtab_lines("feeds", "tail", "--top", "5"),
+        "",
+        "  # change the weights meanwhile: by hand, or with a preview first; then go back",
+        *command_lines(fixtures.hset_command(fixtures.previewed), prompt="  "),
+        *_trimtab_lines("weights", "set", SURFACE, *canary, "--preview", "--reason", "to try"),
+        *_trimtab_lines("weights", "rollback", SURFACE),
+        "",
+        f"  # use the highest version of {OBJECTIVE} again, which is pinned now",
+        *_trimtab_lines("models", "activate", OBJECTIVE, "latest"),
+        *_trimtab_lines("models", "status"),
+        "",
+        "  # see what the worker ranks under, and what it logs",
+        *_trimtab_lines("status"),
+        f"  tail -f {log}",
+        "",
+        "  # stop everything",
+        f"  {stop_command(environment.home)}",
+    )
+
+
+def _trimtab_lines(*words: str) -> list[str]:
+    return command_lines([*trimtab(), *words], prompt="  ")
+
+
+if __name__ == "__main__":
+    run(demo)
