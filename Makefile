@@ -14,7 +14,7 @@ help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
 demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a model changed meanwhile (ARGS=--keep leaves it running)
-	$(BIN)/python -m demo $(ARGS)
+	@$(BIN)/python -m demo $(ARGS)
 
 test: lint ## everything: lint, types, import rules, and every test on a real Kafka and a real Redis
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,185 +10,209 @@ import pytest
 
 from demo.audit import (
     ArmCounts,
+    Audit,
     ModelSwap,
     Outcome,
     PreviewCheck,
+    ScoresByModel,
     WeightChange,
+    WeightsByArm,
     audit,
     check_preview,
     count_arms,
     count_other_versions,
     why_torn,
 )
-from tests.demo.building import EVEN, MODEL_SCORES, OTHER_WEIGHTS, SCORES, WEIGHTS, ranked, sent
+from tests.demo.building import EVEN, MODEL_SCORES, OTHER_WEIGHTS, POSTS, WEIGHTS, ranked
 from workers.ranking.feed import Feed, FeedItem
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 
 
+def judge(*feeds: Feed, of: Sequence[str]) -> Audit:
+    """The audit of these feeds, if the requests with the ids `of` were sent."""
+    sent = dict.fromkeys(of, POSTS)
+    return audit(sent=sent, feeds=feeds, weights=WEIGHTS, scores=MODEL_SCORES)
+
+
+def reason(
+    feed: Feed, weights: WeightsByArm = WEIGHTS, scores: ScoresByModel = MODEL_SCORES
+) -> str | None:
+    """Why a feed of the posts a, b and c is torn."""
+    return why_torn(feed, posts=POSTS, weights=weights, scores=scores)
+
+
+def in_order(items: Iterable[FeedItem]) -> list[FeedItem]:
+    return sorted(items, key=lambda item: -item.final_score)
+
+
 def test_one_whole_feed_a_request_is_clean() -> None:
-    found = audit(
-        sent("r1", "r2"), [ranked("r1"), ranked("r2", OTHER_WEIGHTS)], WEIGHTS, MODEL_SCORES
-    )
+    found = judge(ranked("r1"), ranked("r2", OTHER_WEIGHTS), of=["r1", "r2"])
     assert (found.requests, found.feeds, found.clean) == (2, 2, True)
     assert found.by_weights == {("control", EVEN.version): 1, ("control", OTHER_WEIGHTS.version): 1}
 
 
 def test_a_request_without_a_feed_is_lost() -> None:
-    found = audit(sent("r1", "r2"), [ranked("r2")], WEIGHTS, MODEL_SCORES)
+    found = judge(ranked("r2"), of=["r1", "r2"])
     assert (found.lost, found.doubled, found.torn, found.clean) == (["r1"], [], [], False)
 
 
 def test_a_request_with_two_feeds_is_doubled() -> None:
-    found = audit(sent("r1"), [ranked("r1"), ranked("r1")], WEIGHTS, MODEL_SCORES)
+    found = judge(ranked("r1"), ranked("r1"), of=["r1"])
     assert (found.lost, found.doubled, found.torn, found.clean) == ([], ["r1"], [], False)
 
 
 def test_a_feed_of_a_request_that_was_never_sent_is_torn() -> None:
-    found = audit(sent("r1"), [ranked("r1"), ranked("stranger")], WEIGHTS, MODEL_SCORES)
+    found = judge(ranked("r1"), ranked("stranger"), of=["r1"])
     assert [request_id for request_id, _ in found.torn] == ["stranger"]
 
 
 def test_a_feed_with_halves_of_two_sets_of_weights_is_torn() -> None:
-    half = Weights.of({"quality": 0.1, "engagement": 0.5})
-    assert "not a set that was in force" in (
-        why_torn(ranked("r", half), SCORES, WEIGHTS, MODEL_SCORES) or ""
-    )
+    halves = Weights.of({"quality": 0.1, "engagement": 0.5})
+    assert "not a set that was in force" in str(reason(ranked("r", halves)))
 
 
 def test_a_feed_whose_version_is_not_that_of_its_weights_is_torn() -> None:
     feed = ranked("r", Weights(EVEN.values, OTHER_WEIGHTS.version))
-    assert why_torn(feed, SCORES, WEIGHTS, MODEL_SCORES) is not None
+    assert "not a set that was in force" in str(reason(feed))
 
 
 def test_a_feed_ranked_under_other_weights_than_it_says_is_torn() -> None:
     feed = replace(ranked("r", OTHER_WEIGHTS), weights=EVEN)
-    assert "not the weighted sum" in (why_torn(feed, SCORES, WEIGHTS, MODEL_SCORES) or "")
+    assert "not the weighted sum" in str(reason(feed))
 
 
 def test_a_feed_out_of_order_is_torn() -> None:
     feed = ranked("r")
-    assert "order" in (
-        why_torn(replace(feed, items=feed.items[::-1]), SCORES, WEIGHTS, MODEL_SCORES) or ""
-    )
+    reversed_feed = replace(feed, items=feed.items[::-1])
+    assert "order" in str(reason(reversed_feed))
 
 
 def test_adjustments_belong_to_the_sum_that_a_final_score_must_be() -> None:
     first, *rest = ranked("r").items
-    final = first.final_score
-    adjusted = first._replace(final_score=final - 0.25, adjustments={"diversity": -0.25})
-    feed = replace(ranked("r"), items=sorted([adjusted, *rest], key=lambda item: -item.final_score))
-    assert why_torn(feed, SCORES, WEIGHTS, MODEL_SCORES) is None
-    unsaid = replace(feed, items=[item._replace(adjustments={}) for item in feed.items])
-    assert "plus its adjustments" in (why_torn(unsaid, SCORES, WEIGHTS, MODEL_SCORES) or "")
+    adjusted = first._replace(
+        final_score=first.final_score - 0.25, adjustments={"diversity": -0.25}
+    )
+    feed = replace(ranked("r"), items=in_order([adjusted, *rest]))
+    assert reason(feed) is None
+
+    unsaid = [item._replace(adjustments={}) for item in feed.items]
+    assert "plus its adjustments" in str(reason(replace(feed, items=unsaid)))
 
 
-def test_equal_final_scores_stand_in_order_of_item_id() -> None:
+def test_items_with_equal_final_scores_are_in_order_of_item_id() -> None:
     items = [FeedItem(item_id, 0.5, (0.5, 0.5)) for item_id in ("a", "b")]
-    feed, alike = replace(ranked("r"), items=items), {1: {"a": 0.5, "b": 0.5}}
-    models = {"quality": alike, "engagement": alike}
-    assert why_torn(feed, SCORES, WEIGHTS, models) is None
-    assert "order" in (why_torn(replace(feed, items=items[::-1]), SCORES, WEIGHTS, models) or "")
+    same_scores = {1: {"a": 0.5, "b": 0.5}}
+    scores = {"quality": same_scores, "engagement": same_scores}
+
+    feed = replace(ranked("r"), items=items)
+    assert reason(feed, scores=scores) is None
+
+    reversed_feed = replace(feed, items=items[::-1])
+    assert "order" in str(reason(reversed_feed, scores=scores))
 
 
 def test_a_feed_with_a_post_twice_is_torn() -> None:
     feed = ranked("r")
-    assert (
-        why_torn(replace(feed, items=[feed.items[0], *feed.items]), SCORES, WEIGHTS, MODEL_SCORES)
-        is not None
-    )
+    twice = replace(feed, items=[feed.items[0], *feed.items])
+    assert "not the posts that were sent" in str(reason(twice))
+
+
+def test_a_feed_with_a_post_of_another_request_is_torn() -> None:
+    found = why_torn(ranked("r"), posts=["a", "b"], weights=WEIGHTS, scores=MODEL_SCORES)
+    assert "not the posts that were sent" in str(found)
 
 
 def test_a_feed_closed_by_its_deadline_is_partial_and_not_torn() -> None:
     feed = ranked("r1")
-    found = audit(
-        sent("r1"),
-        [replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)],
-        WEIGHTS,
-        MODEL_SCORES,
-    )
+    partial = replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)
+    found = judge(partial, of=["r1"])
     assert (found.partial, found.clean) == (["r1"], True)
 
 
 def test_a_feed_under_the_weights_of_another_arm_is_torn() -> None:
-    written = {"control": (EVEN,), "canary": (OTHER_WEIGHTS,)}
+    weights = {"control": (EVEN,), "canary": (OTHER_WEIGHTS,)}
     canary = replace(ranked("r", OTHER_WEIGHTS), arm="canary")
-    assert why_torn(canary, SCORES, written, MODEL_SCORES) is None
-    assert "for the arm control" in (
-        why_torn(replace(canary, arm="control"), SCORES, written, MODEL_SCORES) or ""
-    )
-    assert "for the arm canary" in (
-        why_torn(replace(canary, weights=EVEN), SCORES, written, MODEL_SCORES) or ""
-    )
-    assert "for the arm stranger" in (
-        why_torn(replace(canary, arm="stranger"), SCORES, written, MODEL_SCORES) or ""
-    )
+    assert reason(canary, weights) is None
+
+    for arm in ("control", "stranger"):
+        assert f"for the arm {arm}" in str(reason(replace(canary, arm=arm), weights))
+    assert "for the arm canary" in str(reason(replace(canary, weights=EVEN), weights))
 
 
 def test_feeds_are_counted_by_the_version_of_each_model() -> None:
-    found = audit(sent("r1", "r2"), [ranked("r1"), ranked("r2", version=2)], WEIGHTS, MODEL_SCORES)
+    found = judge(ranked("r1"), ranked("r2", version=2), of=["r1", "r2"])
     assert found.clean
     assert found.by_model == {("quality", 1): 1, ("quality", 2): 1, ("engagement", 1): 2}
 
 
 def test_a_feed_that_names_another_version_than_the_one_that_scored_it_is_torn() -> None:
     feed = replace(ranked("r"), models={"quality": 2, "engagement": 1})
-    assert "not all of its scores of quality are those of quality/2" in (
-        why_torn(feed, SCORES, WEIGHTS, MODEL_SCORES) or ""
-    )
+    expected = "not all of its scores of quality are those of quality/2"
+    assert expected in str(reason(feed))
 
 
 def test_a_feed_scored_by_two_versions_of_one_model_is_torn_whichever_it_names() -> None:
-    old, new = (
-        {item.item_id: item for item in ranked("r", version=version).items} for version in (1, 2)
-    )
-    items = sorted([old["a"], new["b"], old["c"]], key=lambda item: -item.final_score)
+    old = {item.item_id: item for item in ranked("r", version=1).items}
+    new = {item.item_id: item for item in ranked("r", version=2).items}
+    items = in_order([old["a"], new["b"], old["c"]])
+
     for version in (1, 2):
         mixed = replace(ranked("r", version=version), items=items)
-        assert "not all of its scores of quality" in (
-            why_torn(mixed, SCORES, WEIGHTS, MODEL_SCORES) or ""
-        )
+        assert "not all of its scores of quality" in str(reason(mixed))
 
 
-def test_a_feed_by_a_version_that_was_never_in_force_or_without_one_for_each_weight_is_torn() -> (
-    None
-):
-    refused = replace(ranked("r"), models={"quality": 3, "engagement": 1})
-    assert "quality/3" in (why_torn(refused, SCORES, WEIGHTS, MODEL_SCORES) or "")
-    less = replace(ranked("r"), models={"quality": 1})
-    assert "its models are of quality, its weights of quality, engagement" in (
-        why_torn(less, SCORES, WEIGHTS, MODEL_SCORES) or ""
-    )
+def test_a_feed_by_a_version_that_was_never_in_force_is_torn() -> None:
+    feed = replace(ranked("r"), models={"quality": 3, "engagement": 1})
+    assert "it names quality/3" in str(reason(feed))
+
+
+def test_a_feed_without_a_model_for_each_weight_is_torn() -> None:
+    feed = replace(ranked("r"), models={"quality": 1})
+    expected = "its models are of quality, its weights of quality, engagement"
+    assert expected in str(reason(feed))
 
 
 def test_a_feed_ranked_under_the_previewed_weights_is_as_previewed() -> None:
-    assert check_preview(
-        [(ranked("r"), ranked("r-again", OTHER_WEIGHTS))], OTHER_WEIGHTS
-    ) == PreviewCheck(1, 1)
+    pair = (ranked("r"), ranked("r-again", OTHER_WEIGHTS))
+    found = check_preview([pair], OTHER_WEIGHTS)
+    assert found == PreviewCheck(compared=1, as_previewed=1)
 
 
-def test_a_feed_under_other_weights_or_of_other_scores_is_not_as_previewed() -> None:
-    turned = ranked("r-again", OTHER_WEIGHTS)
-    item = turned.items[0]
-    other = [item._replace(final_score=math.nextafter(item.final_score, 1)), *turned.items[1:]]
-    pairs = [(ranked("r"), ranked("r-again")), (ranked("r"), replace(turned, items=other))]
+def test_a_feed_under_other_weights_is_not_as_previewed() -> None:
+    pair = (ranked("r"), ranked("r-again"))
+    found = check_preview([pair], OTHER_WEIGHTS)
+    assert found == PreviewCheck(compared=1, as_previewed=0)
+    assert not found.holds
+
+
+def test_a_feed_with_a_final_score_that_differs_in_one_bit_is_not_as_previewed() -> None:
+    feed = ranked("r-again", OTHER_WEIGHTS)
+    first, *rest = feed.items
+    other_first = first._replace(final_score=math.nextafter(first.final_score, 1))
+    pair = (ranked("r"), replace(feed, items=[other_first, *rest]))
+
+    found = check_preview([pair], OTHER_WEIGHTS)
+    assert found == PreviewCheck(compared=1, as_previewed=0)
+
+
+def test_a_partial_feed_is_not_compared_with_its_preview() -> None:
+    partial = replace(ranked("r"), completion=Completion.DEADLINE)
+    pairs = [(partial, ranked("r", OTHER_WEIGHTS)), (ranked("r"), partial)]
     found = check_preview(pairs, OTHER_WEIGHTS)
-    assert (found, found.holds) == (PreviewCheck(2, 0), False)
-
-
-def test_a_feed_that_came_in_part_is_not_compared_with_its_preview() -> None:
-    part = replace(ranked("r"), completion=Completion.DEADLINE)
-    assert check_preview(
-        [(part, ranked("r", OTHER_WEIGHTS)), (ranked("r"), part)], OTHER_WEIGHTS
-    ) == PreviewCheck(0, 0)
+    assert found == PreviewCheck(compared=0, as_previewed=0)
 
 
 def test_users_who_come_again_are_counted_and_those_in_two_arms_too() -> None:
-    def feed(user: str, arm: str) -> Feed:
-        return replace(ranked("r"), user_id=user, arm=arm)
-
-    once, same = feed("once", "canary"), [feed("same", "control")] * 3
-    found = count_arms([once, *same, feed("both", "canary"), feed("both", "control")])
+    users = [
+        ("once", "canary"),
+        ("same", "control"),
+        ("same", "control"),
+        ("same", "control"),
+        ("both", "canary"),
+        ("both", "control"),
+    ]
+    found = count_arms(replace(ranked("r"), user_id=user, arm=arm) for user, arm in users)
     assert found == ArmCounts({"canary": 2, "control": 4}, returning=2, in_two_arms=1)
     assert f"{found.percent('control'):.1f} % of {found.total}" == "66.7 % of 6"
 
@@ -199,7 +224,7 @@ def test_feeds_by_another_version_than_the_pinned_one_are_counted() -> None:
 
 
 GOOD = Outcome(
-    audit=audit(sent("r1"), [ranked("r1")], WEIGHTS, MODEL_SCORES),
+    audit=judge(ranked("r1"), of=["r1"]),
     weight_change=WeightChange(started_at=10, returned_at=12, ranked_at=15, readable_at=20),
     before=ranked("r1"),
     after=ranked("r1-again", OTHER_WEIGHTS),
@@ -207,7 +232,7 @@ GOOD = Outcome(
     arms=ArmCounts({"control": 2}, returning=1, in_two_arms=0),
     model_swap=ModelSwap(ranked_ms=500, refused="hash", pinned=100, others=0),
 )
-LOST = audit(sent("r1"), [], WEIGHTS, MODEL_SCORES)
+LOST = judge(of=["r1"])
 
 
 @pytest.mark.parametrize(

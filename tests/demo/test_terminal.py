@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from demo.terminal import Terminal, command_lines, export_lines, fit, moves, side_by_side_lines
-from tests.demo.building import OTHER_WEIGHTS, SCORES, ranked
+from tests.demo.building import OTHER_WEIGHTS, POSTS, ranked
 
 
 def test_of_empty_lines_in_a_row_one_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,13 +35,14 @@ def test_an_export_that_is_too_wide_is_one_a_variable() -> None:
 
 
 def test_moves_count_positions_and_up_is_positive() -> None:
-    before, after = ranked("r"), ranked("r", OTHER_WEIGHTS)
+    before = ranked("r")
+    after = ranked("r", OTHER_WEIGHTS)
     assert [item.item_id for item in after.items] == ["b", "a", "c"]
     assert moves(before, after) == {"b": 1, "a": -1, "c": 0}
 
 
 def test_everything_fits_into_a_hundred_columns() -> None:
-    titles = dict.fromkeys(SCORES, "a title of\nmany words " * 20)
+    titles = dict.fromkeys(POSTS, "a title of\nmany words " * 20)
     lines = side_by_side_lines(ranked("r"), ranked("r", OTHER_WEIGHTS), titles)
     assert max(map(len, lines)) == 100
     command = [
