@@ -1,39 +1,61 @@
 """Look up, score, combine, filter, diversify, rank: closed requests become feeds.
 
-The same path for the worker and for `trimtab rank`.
+The worker and `trimtab rank` use the same path. Each request is one job, and each step below fills
+in its own field of the jobs.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from workers.ranking.feed import Feed
-from workers.ranking.lookup import LookUp, hydrate, nothing_to_look_up
+from workers.ranking.lookup import HydratedRequest, LookUp, hydrate, nothing_to_look_up
 from workers.ranking.mix import Assignment, Mix
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
+from workers.ranking.scored import Scores
 from workers.ranking.unscored import unscored
 from workers.scoring.registry import Registry
 from workers.scoring.resolver import Loading, Resolution
-from workers.scoring.scorer import SurfaceModels, score_requests
+from workers.scoring.scorer import Mask, ScoredBatch, SurfaceModels, score_requests
 
 
 class Ranked(NamedTuple):
-    """`feeds` in the order of the requests; None where the models are still loading, and the
-    request is to come again.
+    """The result of a micro-batch: a feed for each request, in the order of the requests.
 
-    `clipped` counts features that were outside their bounds, `unscored` the feeds that no model has
-    scored, `dropped` and `defaulted` the candidates that were dropped and that have default
-    features, `without_lookups` the feeds for which a look-up was skipped, `model_errors` the
-    candidates that a model failed on.
+    A feed is None if the models of its request are still loading. The request must come again.
     """
 
     feeds: list[Feed | None]
     clipped: int
+    """Features that were outside their bounds."""
     unscored: int
+    """Feeds that no model has scored."""
     dropped: int
+    """Candidates that a look-up dropped."""
     defaulted: int
+    """Candidates with default features."""
     without_lookups: int
+    """Feeds for which a look-up was skipped."""
     model_errors: int = 0
+    """Candidates that a model failed on."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One request on its way to a feed."""
+
+    request: Request
+    assignment: Assignment
+    resolution: Resolution = field(init=False)
+
+    # Filled in only if the models of the request are loaded.
+    models: SurfaceModels = field(init=False)
+    hydrated: HydratedRequest = field(init=False)
+    scores: Scores | None = None
+    """None if no model has scored the request."""
+    failed: Mask | None = None
+    """The candidates that a model failed on. None: no candidate."""
 
 
 def rank_requests(
@@ -44,71 +66,99 @@ def rank_requests(
     is_overdue: Callable[[Request], bool] = lambda _: False,
     look_up: LookUp = nothing_to_look_up,
 ) -> Ranked:
-    """Rank a micro-batch; a request that is overdue does not wait for models any more.
+    """Rank a micro-batch.
 
-    `mix_of` is asked once for each surface: all its feeds are drawn of one mix, and each is ranked
-    under one set, by one version of each objective. `look_up` is asked at most once, and only for
-    requests that are ranked now: one that still waits for its models costs no look-up. A candidate
-    that a model fails on is removed; where a model fails altogether, the request ends in a feed
-    that says that nothing was scored.
+    - `mix_of` is called once for each surface, so that all its feeds are ranked under one mix. Each
+      feed is ranked under one set of weights, by one version of each objective.
+    - A request whose models are still loading gets no feed yet, unless it is overdue.
+    - `look_up` is called at most once, and only for requests whose models are loaded.
+    - A candidate that a model fails on is removed. If a model fails on every row, or if there is no
+      model, the request gets a feed that says that nothing was scored.
     """
-    mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
-    assignments = [mixes[request.surface.name].assign(request.user_id) for request in requests]
-    found = list(zip(requests, assignments, _answers(requests, assignments, registry), strict=True))
-    scorable = [
-        (request, models) for request, _, models in found if isinstance(models, SurfaceModels)
-    ]
-    known = hydrate([request for request, _ in scorable], look_up)
-    batch = score_requests(
-        [(one.request, models) for one, (_, models) in zip(known, scorable, strict=True)]
-    )
+    jobs = _assign(requests, mix_of)
+    _resolve_models(jobs, registry)
+
+    ready = [job for job in jobs if isinstance(job.resolution, SurfaceModels)]
+    _look_up(ready, look_up)
+    batch = _score(ready)
     registry.note_errors(batch.errors)
+
     feeds = list[Feed | None]()
-    lacking = 0
-    scored = iter(range(len(scorable)))
-    for request, under, models in found:
-        if isinstance(models, Loading) and not is_overdue(request):
+    unscored_feeds = 0
+    for job in jobs:
+        if isinstance(job.resolution, Loading) and not is_overdue(job.request):
             feeds.append(None)
-            continue
-        place = next(scored) if isinstance(models, SurfaceModels) else None
-        if not isinstance(models, SurfaceModels) or place is None or place in batch.unscored:
-            feeds.append(unscored(request, under, ranked_at(request)))
-            lacking += 1
-            continue
-        feed = rank(
-            known[place].request,
-            batch.scores[place],
-            under.weights,
-            models.versions,
-            ranked_at(request),
-            under.arm,
-            batch.failed.get(place),
-        )
-        feeds.append(known[place].tell(feed))
-    looked_up = [one for place, one in enumerate(known) if place not in batch.unscored]
+        elif job.scores is None:
+            feeds.append(unscored(job.request, job.assignment, ranked_at(job.request)))
+            unscored_feeds += 1
+        else:
+            feeds.append(_rank(job, job.scores, ranked_at(job.request)))
+
+    scored = [job.hydrated for job in ready if job.scores is not None]
     return Ranked(
-        feeds,
-        batch.clipped,
-        lacking,
-        dropped=sum(len(one.dropped) for one in looked_up),
-        defaulted=sum(len(one.defaulted) for one in looked_up),
-        without_lookups=sum(bool(one.skipped) for one in looked_up),
+        feeds=feeds,
+        clipped=batch.clipped,
+        unscored=unscored_feeds,
+        dropped=sum(len(hydrated.dropped) for hydrated in scored),
+        defaulted=sum(len(hydrated.defaulted) for hydrated in scored),
+        without_lookups=sum(bool(hydrated.skipped) for hydrated in scored),
         model_errors=batch.model_errors,
     )
 
 
-def _answers(
-    requests: Sequence[Request], assignments: Sequence[Assignment], registry: Registry
-) -> list[Resolution]:
-    """The models of each request: looked for once for each surface and arm."""
-    known: dict[tuple[str, str], Resolution] = {}
-    for request, under in zip(requests, assignments, strict=True):
-        at = request.surface.name, under.arm
-        if at not in known:
-            known[at] = registry.models_for(
-                request.surface, tuple(under.weights.values), under.pins, under.arm
-            )
+def _assign(requests: Sequence[Request], mix_of: Callable[[str], Mix]) -> list[Job]:
+    """Assign each request to an arm of its surface's mix."""
+    mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
     return [
-        known[request.surface.name, under.arm]
-        for request, under in zip(requests, assignments, strict=True)
+        Job(request, mixes[request.surface.name].assign(request.user_id)) for request in requests
     ]
+
+
+def _resolve_models(jobs: Sequence[Job], registry: Registry) -> None:
+    """Ask the registry for the models of each job, once for each surface and arm."""
+    resolutions: dict[tuple[str, str], Resolution] = {}
+    for job in jobs:
+        assignment = job.assignment
+        key = (job.request.surface.name, assignment.arm)
+        if key not in resolutions:
+            resolutions[key] = registry.models_for(
+                job.request.surface,
+                objectives=tuple(assignment.weights.values),
+                pins=assignment.pins,
+                arm=assignment.arm,
+            )
+
+        job.resolution = resolutions[key]
+        if isinstance(job.resolution, SurfaceModels):
+            job.models = job.resolution
+
+
+def _look_up(ready: Sequence[Job], look_up: LookUp) -> None:
+    """Drop the items that a look-up excludes, and fill in features that the candidates lack."""
+    hydrated = hydrate([job.request for job in ready], look_up)
+    for job, hydrated_request in zip(ready, hydrated, strict=True):
+        job.hydrated = hydrated_request
+
+
+def _score(ready: Sequence[Job]) -> ScoredBatch:
+    """Score all jobs together: one call of each model for all requests that share it."""
+    batch = score_requests([(job.hydrated.request, job.models) for job in ready])
+    for place, job in enumerate(ready):
+        if place not in batch.unscored:
+            job.scores = batch.scores[place]
+            job.failed = batch.failed.get(place)
+    return batch
+
+
+def _rank(job: Job, scores: Scores, ranked_at: int) -> Feed:
+    """Combine, filter, diversify and rank one scored request. Record what its look-ups did."""
+    feed = rank(
+        job.hydrated.request,
+        scores,
+        weights=job.assignment.weights,
+        models=job.models.versions,
+        ranked_at=ranked_at,
+        arm=job.assignment.arm,
+        failed=job.failed,
+    )
+    return job.hydrated.tell(feed)
