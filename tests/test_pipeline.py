@@ -156,22 +156,22 @@ def test_the_objectives_are_those_of_the_weights_also_where_the_surface_does_not
 # Models that fail
 
 
-Said = list[tuple[str, dict[str, Any]]]
+Events = list[tuple[str, dict[str, Any]]]
 
 
 @pytest.fixture
-def fallible(tmp_path: Path) -> Iterator[tuple[Registry, Said]]:
-    """A library whose `quality` fails on rows whose f1 is 1000, and what it says of failures."""
+def fallible(tmp_path: Path) -> Iterator[tuple[Registry, Events]]:
+    """A registry whose `quality` fails on rows whose f1 is 1000, and what it logs of failures."""
     add_model(tmp_path, embedding(), "quality")
     add_model(tmp_path, mlp(seed=1), "engagement")
-    said: Said = []
+    events: Events = []
 
     def say(event: str, /, **fields: Any) -> None:
         if event == "model_error":
-            said.append((event, fields))
+            events.append((event, fields))
 
     with Registry(tmp_path, {"home": HOME, "search": SEARCH}, 2**26, say) as entered:
-        yield entered, said
+        yield entered, events
 
 
 def of_rows(name: str, bad: list[int], count: int = 6, where: str = "home") -> Request:
@@ -186,46 +186,46 @@ def of_rows(name: str, bad: list[int], count: int = 6, where: str = "home") -> R
 def fail_altogether(registry: Registry, objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = registry.catalogue.entry(objective, 1)
     assert entry is not None
-    assert entry.session_entry is not None
+    assert entry.cached_session is not None
 
     class Broken:
         def run(self, outputs: list[str], inputs: dict[str, Any], _options: object) -> Any:
             raise MemoryError
 
-    monkeypatch.setattr(entry.session_entry, "session", Broken())
+    monkeypatch.setattr(entry.cached_session, "session", Broken())
 
 
 def test_a_candidate_that_a_model_fails_on_is_removed_and_all_else_is_ranked_as_ever(
-    fallible: tuple[Registry, Said],
+    fallible: tuple[Registry, Events],
 ) -> None:
-    registry, said = fallible
+    registry, events = fallible
     rank = partial(rank_requests, registry=registry, mix_of=lambda _: PLAIN, ranked_at=lambda _: 5)
-    sound, other = rank([of_rows("r", []), of_rows("s", [], where="search")]).feeds
+    intact, other = rank([of_rows("r", []), of_rows("s", [], where="search")]).feeds
     ranked = rank([of_rows("r", [1, 4]), of_rows("s", [], where="search")])
     spoilt, untouched = ranked.feeds
-    assert sound is not None
+    assert intact is not None
     assert spoilt is not None
     assert untouched == other
-    assert spoilt.items == [item for item in sound.items if item.item_id not in "be"]
+    assert spoilt.items == [item for item in intact.items if item.item_id not in "be"]
     assert spoilt.removed == [Removal("b", "model-error"), Removal("e", "model-error")]
-    assert (spoilt.models, ranked.model_errors, ranked.unscored) == (sound.models, 2, 0)
-    assert len(said) == 1
+    assert (spoilt.models, ranked.model_errors, ranked.unscored) == (intact.models, 2, 0)
+    assert len(events) == 1
 
 
 def test_a_failure_is_logged_once_for_each_version_however_often_it_comes(
-    fallible: tuple[Registry, Said],
+    fallible: tuple[Registry, Events],
 ) -> None:
-    registry, said = fallible
+    registry, events = fallible
     for number in range(5):
         rank_requests([of_rows(f"r{number}", [number])], registry, lambda _: PLAIN, lambda _: 5)
-    ((event, fields),) = said
+    ((event, fields),) = events
     assert (event, fields["model"]) == ("model_error", "quality/1")
     assert "f1 1000" in fields["features"]
     assert "idx=1000" in fields["error"]
 
 
 def test_a_request_whose_every_candidate_fails_has_an_empty_feed_that_says_so(
-    fallible: tuple[Registry, Said],
+    fallible: tuple[Registry, Events],
 ) -> None:
     registry, _ = fallible
     (feed,) = rank_requests(
@@ -237,9 +237,9 @@ def test_a_request_whose_every_candidate_fails_has_an_empty_feed_that_says_so(
 
 
 def test_where_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
-    fallible: tuple[Registry, Said], monkeypatch: pytest.MonkeyPatch
+    fallible: tuple[Registry, Events], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry, said = fallible
+    registry, events = fallible
     fail_altogether(registry, "quality", monkeypatch)
     looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
     asked = of_rows("r", [])._replace(surface=looking)
@@ -253,7 +253,7 @@ def test_where_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
         assert (feed.items, feed.models) == ([], {})
         assert feed.removed == [Removal(item_id, "not-scored") for item_id in "abcdef"]
         assert (ranked.unscored, ranked.model_errors, ranked.dropped) == (1, 5, 0)
-    ((_, fields),) = said
+    ((_, fields),) = events
     assert (fields["features"], fields["error"]) == (
         "any: the model fails on its golden row too",
         "MemoryError",
@@ -261,7 +261,7 @@ def test_where_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
 
 
 def test_a_feed_with_a_failed_candidate_is_ranked_again_under_other_weights_without_it(
-    fallible: tuple[Registry, Said],
+    fallible: tuple[Registry, Events],
 ) -> None:
     registry, _ = fallible
     (feed,) = rank_requests([of_rows("r", [2])], registry, lambda _: PLAIN, lambda _: 5).feeds

@@ -108,10 +108,14 @@ def rank_requests(
 
 def _assign(requests: Sequence[Request], mix_of: Callable[[str], Mix]) -> list[Job]:
     """Assign each request to an arm of its surface's mix."""
-    mixes = {name: mix_of(name) for name in {request.surface.name for request in requests}}
-    return [
-        Job(request, mixes[request.surface.name].assign(request.user_id)) for request in requests
-    ]
+    mixes: dict[str, Mix] = {}
+    jobs = list[Job]()
+    for request in requests:
+        surface = request.surface.name
+        if surface not in mixes:
+            mixes[surface] = mix_of(surface)
+        jobs.append(Job(request, mixes[surface].assign(request.user_id)))
+    return jobs
 
 
 def _resolve_models(jobs: Sequence[Job], registry: Registry) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.bench.cost import MIB
 from tests.bench.rig import DEADLINE_MS, MODELS_FOLDER, SURFACES_FILE, Rig
 from tests.scoring.building import FEATURES, add_model, trees
-from workers.scoring.manifest import MODEL
+from workers.scoring.files import MODEL
 from workers.scoring.session_cache import session_bytes
 
 TREES, DEPTH = 100, 3

@@ -41,7 +41,7 @@ def labels_of(raw: bytes) -> list[str]:
 
 
 def scores_of(raw: bytes, label: object) -> Floats:
-    """What the cut file gives; the cut itself is sound, and has one output."""
+    """What the cut file gives; the cut itself is valid, and has one output."""
     cut = keep_class(raw, str(label))
     onnx.checker.check_model(onnx.ModelProto.FromString(cut), full_check=True)
     session = onnxruntime.InferenceSession(cut, providers=["CPUExecutionProvider"])

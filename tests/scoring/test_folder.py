@@ -28,7 +28,7 @@ def found(root: Path) -> dict[str, list[int]]:
 
 
 def seen(root: Path) -> dict[str, list[int]]:
-    return {objective: list(versions) for objective, versions in Folder(root).look().items()}
+    return {objective: list(versions) for objective, versions in Folder(root).scan().items()}
 
 
 def test_only_folders_with_whole_numbers_for_names_are_versions(root: Path) -> None:

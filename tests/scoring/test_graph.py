@@ -271,7 +271,7 @@ def test_a_signature_that_is_not_the_manifests_is_refused(build: Build, message:
 
 
 @pytest.mark.parametrize("build", [mlp, trees, lambda: mlp(gemm=False)])
-def test_a_sound_graph_passes(build: Build) -> None:
+def test_a_valid_graph_passes(build: Build) -> None:
     check_graph(build().SerializeToString(), manifest())
 
 

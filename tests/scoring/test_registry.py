@@ -1,11 +1,13 @@
-"""The library over a real folder; tests wait for a catalogue, never for a time."""
+"""The registry over a real folder. Tests wait for a catalogue, never for a time."""
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -22,9 +24,11 @@ from tests.scoring.building import (
 )
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surfaces
-from workers.scoring.catalogue import Catalogue, Entry, State
+from workers.scoring.catalogue import Catalogue, CatalogueEntry, Rejected, Verified, VersionState
+from workers.scoring.folder import find_versions, stamp
+from workers.scoring.manifest import read_manifest
 from workers.scoring.refusal import ModelReason
-from workers.scoring.registry import NoVerifiedModel, Registry
+from workers.scoring.registry import Loader, NoVerifiedModel, Registry
 from workers.scoring.resolver import Lacking, Loading
 from workers.scoring.scorer import SurfaceModels
 from workers.scoring.session_cache import session_bytes
@@ -56,13 +60,13 @@ def until(registry: Registry, holds: Callable[[Catalogue], bool]) -> Catalogue:
     return catalogue
 
 
-def entry(registry: Registry, objective: str, number: int) -> Entry:
+def entry(registry: Registry, objective: str, number: int) -> CatalogueEntry:
     found = registry.catalogue.entry(objective, number)
     assert found is not None
     return found
 
 
-def reached(objective: str, number: int, *states: State) -> Callable[[Catalogue], bool]:
+def reached(objective: str, number: int, *states: VersionState) -> Callable[[Catalogue], bool]:
     def holds(catalogue: Catalogue) -> bool:
         found = catalogue.entry(objective, number)
         return found is not None and found.state in states
@@ -70,7 +74,7 @@ def reached(objective: str, number: int, *states: State) -> Callable[[Catalogue]
     return holds
 
 
-READY = (State.AVAILABLE, State.LOADED)
+READY = (VersionState.AVAILABLE, VersionState.LOADED)
 
 
 def versions(
@@ -79,10 +83,10 @@ def versions(
     """The versions that score, once nothing is loading."""
     while True:
         revision = registry.catalogue.revision
-        answer = registry.models_for(HOME, objectives, pins)
-        if isinstance(answer, SurfaceModels):
-            return answer.versions
-        assert isinstance(answer, Loading), answer
+        resolution = registry.models_for(HOME, objectives, pins)
+        if isinstance(resolution, SurfaceModels):
+            return resolution.versions
+        assert isinstance(resolution, Loading), resolution
         assert registry.wait_past(revision, PATIENCE)
 
 
@@ -90,11 +94,11 @@ def test_the_highest_version_by_number_is_in_force(tmp_path: Path) -> None:
     both(tmp_path, 9)
     add_model(tmp_path, mlp(), "quality", 10)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
-        answer = registry.models_for(HOME, OBJECTIVES)
-        assert isinstance(answer, SurfaceModels), (
+        resolution = registry.models_for(HOME, OBJECTIVES)
+        assert isinstance(resolution, SurfaceModels), (
             "what the surfaces need is loaded before the first request"
         )
-        assert answer.versions == {"quality": 10, "engagement": 9}
+        assert resolution.versions == {"quality": 10, "engagement": 9}
         assert registry.in_force == {"home": {"quality": 10, "engagement": 9}}
 
 
@@ -138,23 +142,25 @@ def test_a_version_must_suit_the_feature_set_of_every_surface_that_names_its_obj
         tmp_path, {**SURFACES, "search": surface("search", feature_set=newer)}, 64 * MB
     ) as registry:
         assert versions(registry)["quality"] == 1
-        assert entry(registry, "quality", 2).state is State.REFUSED
+        assert entry(registry, "quality", 2).state is VersionState.REFUSED
 
 
-def test_a_version_that_comes_later_takes_over_and_the_swap_is_counted_and_said(
+def test_a_version_that_comes_later_takes_over_and_the_swap_is_counted_and_logged(
     tmp_path: Path,
 ) -> None:
     both(tmp_path)
-    said: list[tuple[str, dict[str, Any]]] = []
+    events: list[tuple[str, dict[str, Any]]] = []
     with Registry(
-        tmp_path, SURFACES, 64 * MB, lambda event, **fields: said.append((event, fields))
+        tmp_path, SURFACES, 64 * MB, lambda event, **fields: events.append((event, fields))
     ) as registry:
         assert versions(registry)["quality"] == 1
         add_model(tmp_path, mlp(seed=5), "quality", 2)
         until(registry, reached("quality", 2, *READY))
         assert versions(registry)["quality"] == 2
-        assert registry.tally.swaps == 1
-    assert ("models_swapped", "home") in [(event, fields.get("surface")) for event, fields in said]
+        assert registry.counts.swaps == 1
+    assert ("models_swapped", "home") in [
+        (event, fields.get("surface")) for event, fields in events
+    ]
 
 
 def broken(kind: str, root: Path) -> ModelReason:
@@ -188,7 +194,7 @@ def test_a_bad_version_that_comes_later_never_scores(tmp_path: Path, kind: str) 
     both(tmp_path)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         reason = broken(kind, tmp_path)
-        until(registry, reached("quality", 2, State.REFUSED))
+        until(registry, reached("quality", 2, VersionState.REFUSED))
         assert versions(registry)["quality"] == 1
         refusal = entry(registry, "quality", 2).refusal
         assert refusal is not None
@@ -201,7 +207,7 @@ def test_a_refused_version_is_looked_at_again_when_its_files_change(tmp_path: Pa
     whole = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(whole[:100])
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
-        assert entry(registry, "quality", 2).state is State.REFUSED
+        assert entry(registry, "quality", 2).state is VersionState.REFUSED
         (folder / "model.onnx").write_bytes(whole)
         until(registry, reached("quality", 2, *READY))
         assert versions(registry)["quality"] == 2
@@ -222,15 +228,15 @@ def test_a_pinned_version_is_verified_because_it_is_asked_for(tmp_path: Path) ->
     both(tmp_path, 1)
     both(tmp_path, 2)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
-        assert entry(registry, "quality", 1).state is State.LISTED
+        assert entry(registry, "quality", 1).state is VersionState.LISTED
         assert versions(registry) == {"quality": 2, "engagement": 2}
         assert versions(registry)["quality"] == 2
         assert registry.models_for(HOME, OBJECTIVES, {"quality": 1}), (
-            "what was in force goes on meanwhile"
+            "what was in force goes on in the meantime"
         )
-        until(registry, reached("quality", 1, State.LOADED))
+        until(registry, reached("quality", 1, VersionState.LOADED))
         assert versions(registry, quality=1) == {"quality": 1, "engagement": 2}
-        registry.want("engagement", 1)
+        registry.request_verification("engagement", 1)
         until(registry, reached("engagement", 1, *READY))
 
 
@@ -242,7 +248,7 @@ def test_a_loaded_version_whose_folder_goes_is_not_available_and_goes_on_where_i
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert versions(registry, quality=2)["quality"] == 2
         shutil.rmtree(tmp_path / "quality" / "2")
-        until(registry, reached("quality", 2, State.GONE))
+        until(registry, reached("quality", 2, VersionState.GONE))
         assert versions(registry, quality=2)["quality"] == 2
         until(registry, reached("quality", 1, *READY))
         assert versions(registry)["quality"] == 1
@@ -264,9 +270,9 @@ def test_an_objective_that_nothing_scores_is_lacking_with_the_reason(tmp_path: P
     both(tmp_path)
     spoil(add_model(tmp_path, mlp(), "virality"))
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
-        answer = registry.models_for(HOME, [*OBJECTIVES, "virality"])
-        assert isinstance(answer, Lacking)
-        assert "virality/1: hash: " in answer.reason
+        resolution = registry.models_for(HOME, [*OBJECTIVES, "virality"])
+        assert isinstance(resolution, Lacking)
+        assert "virality/1: hash: " in resolution.reason
         assert isinstance(registry.models_for(HOME, ["speed"]), Lacking)
 
 
@@ -277,7 +283,9 @@ def test_what_is_beyond_the_first_models_is_verified_in_the_thread(tmp_path: Pat
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert isinstance(registry.models_for(HOME, ["o33"]), Loading | SurfaceModels)
         assert versions(registry, ["o33"]) == {"o33": 1}
-        until(registry, lambda catalogue: not any(e.state is State.LISTED for e in catalogue))
+        until(
+            registry, lambda catalogue: not any(e.state is VersionState.LISTED for e in catalogue)
+        )
 
 
 def test_identical_files_are_loaded_once(tmp_path: Path) -> None:
@@ -286,10 +294,10 @@ def test_identical_files_are_loaded_once(tmp_path: Path) -> None:
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert versions(registry) == {"quality": 1, "engagement": 1}
         assert (
-            entry(registry, "quality", 1).session_entry
-            is entry(registry, "engagement", 1).session_entry
+            entry(registry, "quality", 1).cached_session
+            is entry(registry, "engagement", 1).cached_session
         )
-        assert registry.tally.loads == 1
+        assert registry.counts.loads == 1
 
 
 def test_past_the_budget_the_least_recently_used_session_goes_and_its_version_stays_available(
@@ -301,22 +309,22 @@ def test_past_the_budget_the_least_recently_used_session_goes_and_its_version_st
     with Registry(tmp_path, SURFACES, 2 * session_bytes(size) + 1000) as registry:
         assert versions(registry, ["engagement"]) == {"engagement": 1}
         assert versions(registry, ["quality"]) == {"quality": 1}
-        assert entry(registry, "third", 1).state is State.AVAILABLE
+        assert entry(registry, "third", 1).state is VersionState.AVAILABLE
         assert versions(registry, ["third"]) == {"third": 1}
-        assert entry(registry, "engagement", 1).state is State.AVAILABLE
-        assert entry(registry, "quality", 1).state is State.LOADED
-        assert registry.tally.evictions == 1
-        assert registry.tally.bytes_loaded <= 2 * session_bytes(size) + 1000
+        assert entry(registry, "engagement", 1).state is VersionState.AVAILABLE
+        assert entry(registry, "quality", 1).state is VersionState.LOADED
+        assert registry.counts.evictions == 1
+        assert registry.counts.bytes_loaded <= 2 * session_bytes(size) + 1000
 
 
 def test_a_start_loads_no_more_than_the_budget_holds(tmp_path: Path) -> None:
     both(tmp_path)
     with Registry(tmp_path, SURFACES, 0) as registry:
         assert [entry(registry, objective, 1).state for objective in OBJECTIVES] == [
-            State.AVAILABLE,
-            State.AVAILABLE,
+            VersionState.AVAILABLE,
+            VersionState.AVAILABLE,
         ]
-        assert (registry.tally.verified, registry.tally.loads, registry.tally.bytes_loaded) == (
+        assert (registry.counts.verified, registry.counts.loads, registry.counts.bytes_loaded) == (
             2,
             0,
             0,
@@ -328,22 +336,25 @@ def test_a_file_that_became_another_is_verified_anew_before_it_is_loaded(tmp_pat
     both(tmp_path)
     folder = add_model(tmp_path, mlp(seed=8), "third")
     with Registry(tmp_path, SURFACES, 1) as registry:
-        until(registry, reached("third", 1, State.AVAILABLE))
+        until(registry, reached("third", 1, VersionState.AVAILABLE))
         spoil(folder)
         assert isinstance(registry.models_for(HOME, ["third"]), Loading)
-        until(registry, reached("third", 1, State.REFUSED))
+        until(registry, reached("third", 1, VersionState.REFUSED))
 
 
-def test_each_change_raises_the_revision_and_is_told(tmp_path: Path) -> None:
+def test_each_change_raises_the_revision_and_is_reported(tmp_path: Path) -> None:
     both(tmp_path)
-    told: list[int] = []
+    revisions: list[int] = []
     with Registry(
-        tmp_path, SURFACES, 64 * MB, on_change=lambda catalogue: told.append(catalogue.revision)
+        tmp_path,
+        SURFACES,
+        64 * MB,
+        on_change=lambda catalogue: revisions.append(catalogue.revision),
     ) as registry:
         add_model(tmp_path, mlp(seed=5), "quality", 2)
         until(registry, reached("quality", 2, *READY))
-    assert told == sorted(set(told))
-    assert told[-1] == registry.catalogue.revision
+    assert revisions == sorted(set(revisions))
+    assert revisions[-1] == registry.catalogue.revision
 
 
 def test_a_folder_with_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -371,21 +382,21 @@ def test_a_start_with_an_endless_model_refuses_it_and_takes_the_good_version_bes
         assert versions(registry) == {"quality": 1, "engagement": 1}
 
 
-def test_while_an_endless_model_is_examined_verified_versions_are_loaded_and_others_noticed(
+def test_while_an_endless_model_is_verified_verified_versions_are_loaded_and_others_noticed(
     tmp_path: Path,
 ) -> None:
     both(tmp_path)
     add_model(tmp_path, mlp(seed=4), "virality", 1)
     with Registry(tmp_path, SURFACES, 1) as registry:
-        assert entry(registry, "virality", 1).state is State.AVAILABLE
+        assert entry(registry, "virality", 1).state is VersionState.AVAILABLE
         add_endless(tmp_path, "quality", 2)
-        until(registry, reached("quality", 2, State.LISTED))
+        until(registry, reached("quality", 2, VersionState.LISTED))
         assert versions(registry, ["virality"]) == {"virality": 1}
         both(tmp_path, 3)
-        until(registry, reached("engagement", 3, State.LISTED))
+        until(registry, reached("engagement", 3, VersionState.LISTED))
         shutil.rmtree(tmp_path / "virality")
         assert versions(registry) == {"quality": 1, "engagement": 1}
-        assert entry(registry, "quality", 2).state is State.LISTED
+        assert entry(registry, "quality", 2).state is VersionState.LISTED
 
 
 def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes_first(
@@ -394,18 +405,18 @@ def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes
     both(tmp_path)
     ends: list[str] = []
 
-    def say(event: str, **fields: Any) -> None:
+    def log(event: str, **fields: Any) -> None:
         ends.extend(
             fields["model"].split(":")[0]
             for _ in range(event in ("model_available", "model_refused"))
         )
 
     with Registry(
-        tmp_path, SURFACES, 64 * MB, say, limits=VerificationLimits(cpu_seconds=4)
+        tmp_path, SURFACES, 64 * MB, log, limits=VerificationLimits(cpu_seconds=4)
     ) as registry:
         ends.clear()
         add_endless(tmp_path, "quality", 2)
-        until(registry, reached("quality", 2, State.LISTED))
+        until(registry, reached("quality", 2, VersionState.LISTED))
         for name in ("first", "second", "third"):
             add_model(tmp_path, mlp(seed=len(name)), name)
         until(
@@ -416,27 +427,78 @@ def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes
         )
         assert isinstance(registry.models_for(HOME, ["third"]), Loading)
         assert versions(registry, ["third"]) == {"third": 1}
-        until(registry, lambda catalogue: not any(e.state is State.LISTED for e in catalogue))
+        until(
+            registry, lambda catalogue: not any(e.state is VersionState.LISTED for e in catalogue)
+        )
     assert ends[:2] == ["quality/2", "third/1"]
     assert set(ends[2:]) == {"first/1", "second/1"}
 
 
-def test_a_version_that_goes_while_it_is_examined_is_forgotten(tmp_path: Path) -> None:
+def test_a_version_that_goes_while_it_is_verified_is_forgotten(tmp_path: Path) -> None:
     both(tmp_path)
     with Registry(
         tmp_path, SURFACES, 64 * MB, limits=VerificationLimits(cpu_seconds=5)
     ) as registry:
-        (exams,) = (
-            one
-            for one in psutil.Process().children()
-            if "workers.scoring.verifier_process" in one.cmdline()
+        (verifier,) = (
+            child
+            for child in psutil.Process().children()
+            if "workers.scoring.verifier_process" in child.cmdline()
         )
-        before = exams.cpu_times().user
+        before = verifier.cpu_times().user
         folder = add_endless(tmp_path, "quality", 2)
-        while exams.cpu_times().user < before + 1:  # it has read the model, and runs it
+        while verifier.cpu_times().user < before + 1:  # it has read the model, and runs it
             registry.wait_past(registry.catalogue.revision, 0.1)
         shutil.rmtree(folder)
         until(registry, lambda catalogue: catalogue.entry("quality", 2) is None)
         add_model(tmp_path, mlp(seed=5), "quality", 2)
         until(registry, reached("quality", 2, *READY))
-        assert registry.tally.refused == 0
+        assert registry.counts.refused == 0
+
+
+# The loader
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader(2**26, 2**20, lambda event, **fields: None, time.monotonic)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> CatalogueEntry:
+    add_model(tmp_path, mlp())
+    (version,) = find_versions(tmp_path)["quality"]
+    return CatalogueEntry(version, stamp(version))
+
+
+def verified(entry: CatalogueEntry, **changes: str) -> Verified:
+    folder = entry.version.folder
+    manifest = msgspec.structs.replace(read_manifest(folder, folder.parent.parent), **changes)
+    return Verified(manifest, 16_384, (folder / "model.onnx").stat().st_size)
+
+
+def test_a_verified_version_is_loaded_if_it_is_requested_or_there_is_room(
+    loader: Loader, listed: CatalogueEntry
+) -> None:
+    assert loader.apply_verdict(listed, verified(listed), load=False).state is VersionState.LOADED
+    small = Loader(1, 2**20, loader.log, loader.clock)
+    assert small.apply_verdict(listed, verified(listed), load=False).state is VersionState.AVAILABLE
+    assert small.apply_verdict(listed, verified(listed), load=True).state is VersionState.LOADED
+    assert (small.counts.verified, small.counts.loads) == (2, 1)
+
+
+def test_a_version_whose_files_changed_after_verification_is_listed_again(
+    loader: Loader, listed: CatalogueEntry
+) -> None:
+    verdict = verified(listed)
+    (listed.version.folder / "model.onnx").write_bytes(b"another")
+    again = loader.apply_verdict(listed, verdict, load=True)
+    assert again == CatalogueEntry(listed.version, stamp(listed.version))
+    assert (again.state, len(loader.sessions)) == (VersionState.LISTED, 0)
+
+
+def test_a_version_that_cannot_be_opened_as_it_was_verified_is_refused(
+    loader: Loader, listed: CatalogueEntry
+) -> None:
+    verdict = loader.apply_verdict(listed, verified(listed, sha256="0" * 64), load=True).verdict
+    assert isinstance(verdict, Rejected)
+    assert (verdict.reason, loader.counts.refused) == (ModelReason.HASH, 1)

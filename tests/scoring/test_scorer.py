@@ -244,7 +244,7 @@ def test_a_candidate_fails_whatever_it_is_batched_with(failing: Scorer) -> None:
         assert one.scores[0].tobytes() == together.scores[place].tobytes()
 
 
-def test_of_each_model_that_fails_the_first_row_is_told(failing: Scorer) -> None:
+def test_of_each_model_that_fails_the_first_row_is_reported(failing: Scorer) -> None:
     errors = failing.score([home(3), spoilt(home(3), 1, 2)]).errors
     assert [
         (error.model.objective, error.model.version, error.features is None) for error in errors

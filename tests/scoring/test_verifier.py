@@ -1,4 +1,4 @@
-"""Versions examined by a real process beside this one; the models are real, and so are the signals."""
+"""Versions verified by a real process beside this one; the models are real, and so are the signals."""
 
 import os
 import signal
@@ -22,9 +22,9 @@ from workers.scoring.verifier_process import VerificationLimits
 
 
 @pytest.fixture
-def examiner() -> Iterator[Verifier]:
-    with Verifier(limits=VerificationLimits(cpu_seconds=2)) as one:
-        yield one
+def verifier() -> Iterator[Verifier]:
+    with Verifier(limits=VerificationLimits(cpu_seconds=2)) as verifier:
+        yield verifier
 
 
 def refusal(verdict: Verdict) -> str:
@@ -33,22 +33,22 @@ def refusal(verdict: Verdict) -> str:
     return verdict.message
 
 
-def pid_of(examiner: Verifier) -> int:
-    until(lambda: examiner.pid is not None)
-    assert examiner.pid is not None
-    return examiner.pid
+def pid_of(verifier: Verifier) -> int:
+    until(lambda: verifier.pid is not None)
+    assert verifier.pid is not None
+    return verifier.pid
 
 
-def in_exam(pid: int) -> bool:
+def is_verifying(pid: int) -> bool:
     """Whether it has used more than its start and a first look at the model take."""
     return psutil.Process(pid).cpu_times().user > 3
 
 
-def test_a_sound_version_comes_back_with_what_it_takes_to_open_it(
-    tmp_path: Path, examiner: Verifier
+def test_a_verified_version_comes_back_with_what_it_takes_to_open_it(
+    tmp_path: Path, verifier: Verifier
 ) -> None:
     folder = add_model(tmp_path, mlp())
-    verdict = examiner.examine(folder, [WIDE])
+    verdict = verifier.verify(folder, [WIDE])
     assert isinstance(verdict, Verified)
     assert (verdict.manifest.objective, verdict.manifest.version, verdict.rows_per_call) == (
         "quality",
@@ -64,44 +64,44 @@ def test_a_version_is_held_against_the_feature_sets_and_the_limit_of_its_size(
     folder = add_model(tmp_path, mlp())
     narrow = FeatureSet("narrow", WIDE.names[:31])
     with Verifier(size_limit=100) as strict, Verifier() as other:
-        small, features = strict.examine(folder), other.examine(folder, [WIDE, narrow])
+        small, features = strict.verify(folder), other.verify(folder, [WIDE, narrow])
     assert isinstance(small, Rejected)
     assert isinstance(features, Rejected)
     assert (small.reason, features.reason) == (ModelReason.SIZE, ModelReason.FEATURES)
     assert "feature set 'narrow'" in features.message
 
 
-def test_many_versions_are_examined_by_one_process(tmp_path: Path, examiner: Verifier) -> None:
+def test_many_versions_are_verified_by_one_process(tmp_path: Path, verifier: Verifier) -> None:
     pids = set()
     for version in (1, 2, 3):
         assert isinstance(
-            examiner.examine(add_model(tmp_path, mlp(seed=version), version=version)), Verified
+            verifier.verify(add_model(tmp_path, mlp(seed=version), version=version)), Verified
         )
-        pids.add(examiner.pid)
+        pids.add(verifier.pid)
     assert len(pids) == 1
 
 
-def test_an_endless_model_is_refused_by_its_cpu_time_and_the_next_is_examined(
-    tmp_path: Path, examiner: Verifier
+def test_an_endless_model_is_refused_by_its_cpu_time_and_the_next_is_verified(
+    tmp_path: Path, verifier: Verifier
 ) -> None:
-    message = refusal(examiner.examine(add_endless(tmp_path)))
+    message = refusal(verifier.verify(add_endless(tmp_path)))
     assert message == "model.onnx: takes more than the 2 s of CPU time that verification may take"
-    assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Verified)
+    assert isinstance(verifier.verify(add_model(tmp_path, mlp(), version=2)), Verified)
 
 
-def test_each_exam_has_a_cpu_time_of_its_own(tmp_path: Path) -> None:
+def test_each_verification_has_a_cpu_time_of_its_own(tmp_path: Path) -> None:
     folder = add_model(tmp_path, mlp(hidden=(512, 512)))
-    with Verifier(limits=VerificationLimits(cpu_seconds=1)) as examiner:
-        assert isinstance(examiner.examine(folder), Verified)
-        pid = pid_of(examiner)
+    with Verifier(limits=VerificationLimits(cpu_seconds=1)) as verifier:
+        assert isinstance(verifier.verify(folder), Verified)
+        pid = pid_of(verifier)
         while psutil.Process(pid).cpu_times().user < 4:
-            assert isinstance(examiner.examine(folder), Verified)
-        assert examiner.pid == pid
+            assert isinstance(verifier.verify(folder), Verified)
+        assert verifier.pid == pid
 
 
 def test_a_model_that_takes_too_long_by_the_clock_is_refused(tmp_path: Path) -> None:
-    with Verifier(limits=VerificationLimits(seconds=1)) as examiner:
-        message = refusal(examiner.examine(add_endless(tmp_path)))
+    with Verifier(limits=VerificationLimits(seconds=1)) as verifier:
+        message = refusal(verifier.verify(add_endless(tmp_path)))
     assert message == "model.onnx: takes more than the 1 s that verification may take"
 
 
@@ -109,83 +109,83 @@ def test_a_model_that_takes_too_long_by_the_clock_is_refused(tmp_path: Path) -> 
 def test_a_model_that_takes_too_much_memory_is_refused_and_the_process_lives(
     tmp_path: Path, built: onnx.ModelProto
 ) -> None:
-    with Verifier() as examiner:
-        message = refusal(examiner.examine(add_model(tmp_path, built, golden=golden_of(mlp()))))
+    with Verifier() as verifier:
+        message = refusal(verifier.verify(add_model(tmp_path, built, golden=golden_of(mlp()))))
         assert (
             "bad_alloc: wants more than the 514 MiB of memory that verification may take" in message
         )
-        pid = examiner.pid
-        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Verified)
-        assert examiner.pid == pid
+        pid = verifier.pid
+        assert isinstance(verifier.verify(add_model(tmp_path, mlp(), version=2)), Verified)
+        assert verifier.pid == pid
 
 
 def test_memory_within_the_bound_is_no_reason(tmp_path: Path) -> None:
-    with Verifier() as examiner:
-        assert isinstance(examiner.examine(add_model(tmp_path, hungry(2**24))), Verified)
+    with Verifier() as verifier:
+        assert isinstance(verifier.verify(add_model(tmp_path, hungry(2**24))), Verified)
 
 
-def test_a_process_that_was_killed_between_exams_is_replaced_and_no_version_is_blamed(
-    tmp_path: Path, examiner: Verifier
+def test_a_process_that_was_killed_between_verifications_is_replaced_and_no_version_is_blamed(
+    tmp_path: Path, verifier: Verifier
 ) -> None:
     folder = add_model(tmp_path, mlp())
-    assert isinstance(examiner.examine(folder), Verified)
-    pid = pid_of(examiner)
+    assert isinstance(verifier.verify(folder), Verified)
+    pid = pid_of(verifier)
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert isinstance(examiner.examine(folder), Verified)
-    assert examiner.pid != pid
+    assert isinstance(verifier.verify(folder), Verified)
+    assert verifier.pid != pid
 
 
-def examine_aside(examiner: Verifier, folder: Path) -> tuple[threading.Thread, list[Verdict]]:
+def verify_aside(verifier: Verifier, folder: Path) -> tuple[threading.Thread, list[Verdict]]:
     verdicts: list[Verdict] = []
-    thread = threading.Thread(target=lambda: verdicts.append(examiner.examine(folder)), daemon=True)
+    thread = threading.Thread(target=lambda: verdicts.append(verifier.verify(folder)), daemon=True)
     thread.start()
     return thread, verdicts
 
 
 def test_a_model_that_ends_the_process_is_refused_and_the_process_replaced(tmp_path: Path) -> None:
-    with Verifier() as examiner:
-        thread, verdicts = examine_aside(examiner, add_endless(tmp_path))
-        os.kill(pid_of(examiner), signal.SIGSEGV)
+    with Verifier() as verifier:
+        thread, verdicts = verify_aside(verifier, add_endless(tmp_path))
+        os.kill(pid_of(verifier), signal.SIGSEGV)
         thread.join()
         message = refusal(verdicts[0])
         assert message == "model.onnx: the process that verified it ended by signal 11 (SIGSEGV)"
-        assert isinstance(examiner.examine(add_model(tmp_path, mlp(), version=2)), Verified)
+        assert isinstance(verifier.verify(add_model(tmp_path, mlp(), version=2)), Verified)
 
 
-def test_closed_it_ends_its_process_in_mid_exam(tmp_path: Path) -> None:
-    examiner = Verifier()
-    thread, _ = examine_aside(examiner, add_endless(tmp_path))
-    pid = pid_of(examiner)
-    examiner.close()
+def test_closed_it_ends_its_process_while_it_verifies(tmp_path: Path) -> None:
+    verifier = Verifier()
+    thread, _ = verify_aside(verifier, add_endless(tmp_path))
+    pid = pid_of(verifier)
+    verifier.close()
     thread.join()
     assert not psutil.pid_exists(pid)
 
 
 def test_a_process_without_work_ends_and_another_comes_when_there_is_some(tmp_path: Path) -> None:
     folder = add_model(tmp_path, mlp())
-    with Verifier(idle_seconds=0) as examiner:
-        assert isinstance(examiner.examine(folder), Verified)
-        pid = pid_of(examiner)
-        examiner.rest()
-        assert (examiner.pid, psutil.pid_exists(pid)) == (None, False)
-        assert isinstance(examiner.examine(folder), Verified)
+    with Verifier(idle_seconds=0) as verifier:
+        assert isinstance(verifier.verify(folder), Verified)
+        pid = pid_of(verifier)
+        verifier.stop_if_idle()
+        assert (verifier.pid, psutil.pid_exists(pid)) == (None, False)
+        assert isinstance(verifier.verify(folder), Verified)
     with Verifier(idle_seconds=3600) as patient:
-        assert isinstance(patient.examine(folder), Verified)
-        patient.rest()
+        assert isinstance(patient.verify(folder), Verified)
+        patient.stop_if_idle()
         assert patient.pid is not None
 
 
-def test_whoever_is_killed_leaves_no_process_that_examines_an_endless_model(tmp_path: Path) -> None:
+def test_whoever_is_killed_leaves_no_process_that_verifies_an_endless_model(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from workers.scoring.verifier import Verifier as E; "
-        + ("E().examine(Path(sys.argv[1]))")
+        + ("E().verify(Path(sys.argv[1]))")
     )
     command = [sys.executable, "-c", code, str(add_endless(tmp_path))]
     # Both have the end of this pipe that is written to: it is at its end when both are gone.
     with subprocess.Popen(command, stderr=subprocess.PIPE) as parent:
         children = psutil.Process(parent.pid).children
-        until(lambda: any(in_exam(child.pid) for child in children()))
+        until(lambda: any(is_verifying(child.pid) for child in children()))
         parent.kill()
         assert parent.stderr is not None
         assert parent.stderr.read() == b""

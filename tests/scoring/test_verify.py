@@ -42,7 +42,7 @@ def refusal(folder: Path, *feature_sets: FeatureSet, size_limit: int = 10**6) ->
 
 
 @pytest.mark.parametrize("build", [mlp, lambda: mlp(gemm=False), trees])
-def test_a_sound_version_scores_as_onnxruntime_does(
+def test_a_verified_version_scores_as_onnxruntime_does(
     tmp_path: Path, build: Callable[[], onnx.ModelProto]
 ) -> None:
     built, rows = build(), random_rows(100)

@@ -99,7 +99,7 @@ def build_steering(
             _say,
             report=started.report,
             available=Shown(registry).available,
-            want=registry.want,
+            want=registry.request_verification,
             on_connected=lookups.reconnect,
             timeout_s=settings.redis_timeout_ms / 1000,
         )

@@ -1,4 +1,4 @@
-"""What is known of every version in the models' folder, as one immutable snapshot."""
+"""What is known of every version in the models folder, as one immutable snapshot."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,19 +14,21 @@ from workers.scoring.refusal import ModelReason, Refusal, Version
 from workers.scoring.session_cache import CachedSession, SessionKey
 
 
-class State(StrEnum):
+class VersionState(StrEnum):
     """How far a version has come."""
 
     LISTED = "listed"  # in the folder, not verified yet
-    AVAILABLE = "available"  # verified; it is loaded when it is asked for
+    AVAILABLE = "available"  # verified; loaded when a request needs it
     LOADED = "loaded"  # verified, and ready to score
-    REFUSED = "refused"  # looked at again when its files change
-    GONE = "gone"  # its folder is not there any more; loaded, it goes on while it is in force
+    REFUSED = "refused"  # verified again only when its files change
+    GONE = "gone"  # its folder is gone; it stays loaded while it is in force
 
 
 class Verified(msgspec.Struct, frozen=True, tag=True):
-    """What verification found. `size` of model.onnx in bytes; the manifest keeps one golden row, to
-    warm the model.
+    """The verdict on a version that passed verification.
+
+    `size` is that of model.onnx in bytes. The manifest keeps only one golden row, which warms the
+    model up.
     """
 
     manifest: Manifest
@@ -34,20 +36,23 @@ class Verified(msgspec.Struct, frozen=True, tag=True):
     size: int
 
     @property
-    def content(self) -> SessionKey:
-        """What two versions share where one session serves both."""
+    def session_key(self) -> SessionKey:
+        """Two versions with equal keys share a session."""
         manifest = self.manifest
         return SessionKey(
-            manifest.sha256, str(manifest.input), str(manifest.output), manifest.features
+            sha256=manifest.sha256,
+            input=str(manifest.input),
+            output=str(manifest.output),
+            features=manifest.features,
         )
 
-    def model(self, session_entry: CachedSession) -> Model:
-        """This version, scored by a session that is loaded."""
-        return Model(self.manifest, session_entry.session, self.rows_per_call)
+    def model(self, cached: CachedSession) -> Model:
+        """This version, scored by a loaded session."""
+        return Model(self.manifest, cached.session, self.rows_per_call)
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):
-    """Why verification refused."""
+    """The verdict on a version that failed verification, and why."""
 
     reason: ModelReason
     message: str
@@ -56,126 +61,126 @@ class Rejected(msgspec.Struct, frozen=True, tag=True):
 Verdict = Verified | Rejected
 
 
-class Stamp(NamedTuple):
-    """By what it is seen that a version's files have changed: inode, size and time of change of
-    each.
-    """
+class FileStamp(NamedTuple):
+    """Inode, size and time of change of a version's files. If it differs, the files have changed."""
 
     manifest: tuple[int, int, int] | None
     model: tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One version. `stamp` is of the files that the verdict is on; `shelf` holds its session while
-    it is loaded.
-    """
+class CatalogueEntry:
+    """One version. `stamp` is that of the files that the verdict is about."""
 
     version: Version
-    stamp: Stamp
+    stamp: FileStamp
     verdict: Verdict | None = None
-    session_entry: CachedSession | None = None
+    cached_session: CachedSession | None = None
     listed: bool = True
 
     @property
-    def state(self) -> State:
+    def state(self) -> VersionState:
         """How far it has come."""
         if isinstance(self.verdict, Rejected):
-            return State.REFUSED
+            return VersionState.REFUSED
         if not self.listed:
-            return State.GONE
+            return VersionState.GONE
         if self.verdict is None:
-            return State.LISTED
-        return State.AVAILABLE if self.session_entry is None else State.LOADED
+            return VersionState.LISTED
+        if self.cached_session is None:
+            return VersionState.AVAILABLE
+        return VersionState.LOADED
 
     @property
-    def sound(self) -> Verified | None:
-        """What verification found, where it passed."""
+    def verified(self) -> Verified | None:
+        """The verdict, if the version passed verification."""
         return self.verdict if isinstance(self.verdict, Verified) else None
 
     @property
     def is_available(self) -> bool:
-        """Whether it may be in force."""
+        """Whether it may come into force."""
         return self.listed and isinstance(self.verdict, Verified)
 
     @property
     def refusal(self) -> Refusal | None:
-        """Why it is refused, where it is."""
-        verdict = self.verdict
-        return (
-            Refusal(self.version, verdict.reason, verdict.message)
-            if isinstance(verdict, Rejected)
-            else None
-        )
+        """Why it is refused, if it is."""
+        if not isinstance(self.verdict, Rejected):
+            return None
+        return Refusal(self.version, self.verdict.reason, self.verdict.message)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features that it reads, in its order; none before it is verified."""
-        return self.sound.manifest.features if self.sound else ()
+        """The features that it reads, in its order. Empty before it is verified."""
+        return self.verified.manifest.features if self.verified else ()
 
     @property
     def bytes(self) -> int:
-        """What its session takes by estimate; 0 while it is not loaded."""
-        return self.session_entry.bytes if self.session_entry else 0
+        """The estimated memory of its session. 0 if it is not loaded."""
+        return self.cached_session.bytes if self.cached_session else 0
 
     def suits(self, feature_set: FeatureSet) -> bool:
-        """Whether a feature set holds every feature that it reads."""
-        return self.sound is not None and set(self.sound.manifest.features) <= set(
-            feature_set.names
-        )
+        """Whether it is verified, and the feature set holds every feature that it reads."""
+        return self.verified is not None and set(self.features) <= set(feature_set.names)
 
 
-Versions = Mapping[int, Entry]
-_NONE: Versions = {}
+VersionEntries = Mapping[int, CatalogueEntry]
+_NO_ENTRIES: VersionEntries = {}
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Objective to version to entry, the highest version first; `revision` rises with every change."""
+    """Objective to version number to entry, the highest version first. `revision` rises with every
+    change.
+    """
 
     revision: int
-    entries: Mapping[str, Versions]
+    entries: Mapping[str, VersionEntries]
 
-    def versions(self, objective: str) -> Versions:
-        """An objective's versions, the highest first."""
-        return self.entries.get(objective, _NONE)
+    def versions(self, objective: str) -> VersionEntries:
+        """The versions of an objective, the highest first."""
+        return self.entries.get(objective, _NO_ENTRIES)
 
-    def entry(self, objective: str, number: int) -> Entry | None:
-        """One version, where it is known."""
+    def entry(self, objective: str, number: int) -> CatalogueEntry | None:
+        """One version, if it is known."""
         return self.versions(objective).get(number)
 
-    def highest(self, objective: str, feature_set: FeatureSet) -> Entry | None:
+    def highest(self, objective: str, feature_set: FeatureSet) -> CatalogueEntry | None:
         """The highest available version that reads only features of the set."""
-        suited = (
-            e for e in self.versions(objective).values() if e.is_available and e.suits(feature_set)
-        )
-        return next(suited, None)
-
-    def next_to_verify(self, objective: str) -> Entry | None:
-        """The highest listed version above which nothing verifies; None where one does."""
         for entry in self.versions(objective).values():
-            if entry.is_available:
-                return None
-            if entry.state is State.LISTED:
+            if entry.is_available and entry.suits(feature_set):
                 return entry
         return None
 
-    def __iter__(self) -> Iterator[Entry]:
-        return (entry for versions in self.entries.values() for entry in versions.values())
+    def next_to_verify(self, objective: str) -> CatalogueEntry | None:
+        """The highest listed version, unless a higher one is available."""
+        for entry in self.versions(objective).values():
+            if entry.is_available:
+                return None
+            if entry.state is VersionState.LISTED:
+                return entry
+        return None
 
-    def changed(self, put: Iterable[Entry] = (), dropped: Iterable[Version] = ()) -> "Catalogue":
-        """The catalogue with these entries put in or replaced, and without those dropped."""
-        entries: dict[str, dict[int, Entry]] = {}
+    def __iter__(self) -> Iterator[CatalogueEntry]:
+        for versions in self.entries.values():
+            yield from versions.values()
+
+    def changed(
+        self, put: Iterable[CatalogueEntry] = (), dropped: Iterable[Version] = ()
+    ) -> "Catalogue":
+        """The catalogue with these entries added or replaced, and without the dropped versions."""
+        entries: dict[str, VersionEntries] = dict(self.entries)
+        changed: dict[str, dict[int, CatalogueEntry]] = {}
+
+        def versions_to_change(objective: str) -> dict[int, CatalogueEntry]:
+            if objective not in changed:
+                changed[objective] = dict(self.versions(objective))
+            return changed[objective]
+
         for version in dropped:
-            self._copied(entries, version.objective).pop(version.number, None)
+            versions_to_change(version.objective).pop(version.number, None)
         for entry in put:
-            self._copied(entries, entry.version.objective)[entry.version.number] = entry
-        highest_first = {
-            o: {n: found[n] for n in sorted(found, reverse=True)} for o, found in entries.items()
-        }
-        return replace(self, revision=self.revision + 1, entries={**self.entries, **highest_first})
+            versions_to_change(entry.version.objective)[entry.version.number] = entry
 
-    def _copied(self, entries: dict[str, dict[int, Entry]], objective: str) -> dict[int, Entry]:
-        if objective not in entries:
-            entries[objective] = dict(self.versions(objective))
-        return entries[objective]
+        for objective, versions in changed.items():
+            entries[objective] = dict(sorted(versions.items(), reverse=True))
+        return replace(self, revision=self.revision + 1, entries=entries)

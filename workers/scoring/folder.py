@@ -1,14 +1,24 @@
-"""The models' folder, looked at again and again: what has not changed is not read anew."""
+"""The models folder, which is scanned again and again.
+
+- A version is a folder `<root>/<objective>/<number>/`. Without manifest.json it is not there yet:
+  the manifest is written last.
+- Folders that have not changed since the last scan are not read again.
+- A version that was verified is not read again either. Another file under its number is another
+  model, and its hash tells when it is loaded again.
+- A refused version is listed again when its files change.
+- A version that is loaded and in force stays in the catalogue when its folder goes.
+"""
 
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from workers.scoring.catalogue import Stamp
-from workers.scoring.manifest import MANIFEST, MODEL
+from workers.scoring.catalogue import Catalogue, CatalogueEntry, FileStamp, VersionState
+from workers.scoring.files import MANIFEST, MODEL
 from workers.scoring.refusal import Version
 
 _NUMBER = re.compile("[0-9]+")
@@ -16,100 +26,153 @@ _NUMBER = re.compile("[0-9]+")
 _TICK_NS = 2_000_000_000
 
 Listing = Mapping[str, Mapping[int, Version]]
+"""Objective to number to version."""
 
 
-class _Seen(NamedTuple):
+class _ScannedFolder(NamedTuple):
+    """The folder of one objective at the last scan. `settled`: its time of change can be trusted."""
+
     stat: tuple[int, int]
     versions: list[Version]
     settled: bool
 
 
 class Folder:
-    """`<root>/<objective>/<version>/`. A version without manifest.json is not there yet: the
-    manifest comes last.
-    """
+    """The models folder, and what was seen of it at the last scan."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._seen: dict[str, _Seen] = {}
-        self._complete: dict[Path, bool] = {}
+        self._scanned: dict[str, _ScannedFolder] = {}
+        self._complete: set[Path] = set()
 
-    def look(self) -> Listing:
-        """Every version that is there, by objective and number."""
-        self._seen = {name: seen for name, seen in self._look_at_all() if seen.versions}
-        found = {
-            name: {
-                version.number: version for version in seen.versions if self._is_complete(version)
-            }
-            for name, seen in self._seen.items()
-        }
-        kept = {version.folder for versions in found.values() for version in versions.values()}
-        self._complete = dict.fromkeys(kept, True)
-        return {objective: versions for objective, versions in found.items() if versions}
+    def scan(self) -> Listing:
+        """Every version that is complete, by objective and number."""
+        self._scanned = self._scan_objectives()
 
-    def _look_at_all(self) -> Iterator[tuple[str, _Seen]]:
+        listing: dict[str, dict[int, Version]] = {}
+        complete = set[Path]()
+        for objective, scanned in self._scanned.items():
+            for version in scanned.versions:
+                folder = version.folder
+                if folder in self._complete or (folder / MANIFEST).exists():
+                    listing.setdefault(objective, {})[version.number] = version
+                    complete.add(folder)
+        self._complete = complete
+        return listing
+
+    def _scan_objectives(self) -> dict[str, _ScannedFolder]:
+        """The folders that have versions, by objective. Unchanged folders are not read again."""
         now = time.time_ns()
+        scanned: dict[str, _ScannedFolder] = {}
         for name, folder in _folders(self._root):
             try:
-                found = folder.stat()
+                status = folder.stat()
             except OSError:
-                continue  # it went between two looks
-            stat, before = (found.st_ino, found.st_mtime_ns), self._seen.get(name)
-            if before is not None and before.stat == stat and before.settled:
-                yield name, before
-            else:
-                yield (
-                    name,
-                    _Seen(stat, list(_versions(name, folder)), now - found.st_mtime_ns > _TICK_NS),
-                )
+                continue  # it was removed in the meantime
 
-    def _is_complete(self, version: Version) -> bool:
-        return version.folder in self._complete or (version.folder / MANIFEST).exists()
+            stat = (status.st_ino, status.st_mtime_ns)
+            current = self._scanned.get(name)
+            if current is None or current.stat != stat or not current.settled:
+                settled = now - status.st_mtime_ns > _TICK_NS
+                current = _ScannedFolder(stat, list(_versions(name, folder)), settled)
+            if current.versions:
+                scanned[name] = current
+        return scanned
+
+
+class CatalogueChanges(NamedTuple):
+    """Entries to add or replace, and versions that are gone."""
+
+    put: list[CatalogueEntry]
+    dropped: list[Version]
+
+
+def changes_of(
+    catalogue: Catalogue, listing: Listing, in_force: Collection[tuple[str, int]]
+) -> CatalogueChanges:
+    """Compare a listing with the catalogue. `in_force` has pairs of objective and number."""
+    put = list[CatalogueEntry]()
+    dropped = list[Version]()
+
+    for versions in listing.values():
+        for version in versions.values():
+            entry = _entry_to_put(catalogue, version)
+            if entry is not None:
+                put.append(entry)
+
+    for entry in catalogue:
+        objective = entry.version.objective
+        number = entry.version.number
+        if number in listing.get(objective, {}):
+            continue
+        if entry.cached_session is None or (objective, number) not in in_force:
+            dropped.append(entry.version)
+        elif entry.listed:
+            put.append(replace(entry, listed=False))
+    return CatalogueChanges(put, dropped)
+
+
+def _entry_to_put(catalogue: Catalogue, version: Version) -> CatalogueEntry | None:
+    """The entry of a version in the listing. None if the catalogue's entry still holds."""
+    known = catalogue.entry(version.objective, version.number)
+    if known is None:
+        return CatalogueEntry(version, stamp(version))
+    if known.state not in (VersionState.GONE, VersionState.REFUSED):
+        return None
+
+    current = stamp(version)
+    if current != known.stamp:
+        return CatalogueEntry(version, current)
+    if known.state is VersionState.GONE:
+        return replace(known, listed=True)
+    return None
 
 
 def find_versions(root: Path) -> dict[str, list[Version]]:
-    """Versions by objective, the highest first, also those whose manifest is not there."""
-    found = {name: list(_versions(name, folder)) for name, folder in sorted(_folders(root))}
-    return {
-        o: sorted(versions, key=lambda version: -version.number)
-        for o, versions in found.items()
-        if versions
-    }
+    """Versions by objective, the highest first. Includes those without a manifest."""
+    found: dict[str, list[Version]] = {}
+    for name, folder in sorted(_folders(root)):
+        versions = list(_versions(name, folder))
+        if versions:
+            found[name] = sorted(versions, key=lambda version: -version.number)
+    return found
 
 
-def stamp(version: Version) -> Stamp:
-    """The state of a version's files."""
-    return Stamp(_stamp(version.folder / MANIFEST), _stamp(version.folder / MODEL))
+def stamp(version: Version) -> FileStamp:
+    """The stamp of a version's files."""
+    return FileStamp(_stamp(version.folder / MANIFEST), _stamp(version.folder / MODEL))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _versions(objective: str, folder: Path) -> Iterator[Version]:
-    """Folders whose names are whole numbers; of `1` and `01` the one that a manifest can name."""
-    named = {name: path for name, path in _folders(folder) if _NUMBER.fullmatch(name)}
-    for name, path in sorted(named.items()):
-        if name == str(int(name)) or str(int(name)) not in named:
-            yield Version(objective, int(name), path)
+    """Folders whose names are whole numbers. Of `1` and `01`, the one that a manifest can name."""
+    numbered = {name: path for name, path in _folders(folder) if _NUMBER.fullmatch(name)}
+    for name, path in sorted(numbered.items()):
+        number = int(name)
+        if name == str(number) or str(number) not in numbered:
+            yield Version(objective, number, path)
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and paths of the folders inside a folder. Empty if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if entry.is_dir() and _is_text(entry.name)]
+            folders = [entry for entry in entries if entry.is_dir() and _is_text(entry.name)]
     except OSError:
-        found = []
-    for entry in found:
+        return
+    for entry in folders:
         yield entry.name, Path(entry.path)
 
 
 def _is_text(name: str) -> bool:
-    """Bytes that are no UTF-8 can name nothing in a record, a document or a log."""
+    """Bytes that are not UTF-8 can name nothing in a record, a document or a log."""
     try:
         name.encode()
     except UnicodeEncodeError:

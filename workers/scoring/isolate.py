@@ -1,19 +1,19 @@
-"""Scoring that a failing model does not end: the rows that it fails on are found, and every other
-keeps its score.
+"""Scores rows of which some may make the model fail: these are found, and the others keep their
+scores.
 
 A verified model may still fail on a row that verification never saw, such as a category past the
 end of a table.
 
-- While no call fails, this costs nothing.
-- If a call fails, the model first scores its golden row. A model that fails on that too fails
-  altogether, and is given up at once.
-- Otherwise the rows are halved until the failing ones are found; up to 16 rows are tried one by
-  one. One failing row among 8,192 costs 36 calls. If every row fails, that is a call a row, and at
-  most one more for 4 rows: measured, 0.3 s for 8,192 rows.
-- A row's score does not depend on the rows beside it (model.py), so the others have the same bytes
-  as ever.
-- A call that does not end within 5 s is stopped and has failed. While its rows are searched, 1 s is
-  enough: a call that is only slow ends in time once it has fewer rows.
+- As long as no call fails, this costs nothing.
+- If a call fails, the model first scores its golden row. If it fails on that, too, it is given up
+  at once: ModelFailed.
+- Otherwise the rows are halved until the failing ones are found. Up to 16 rows are tried one by
+  one. One failing row among 8,192 costs 36 calls. If every row fails, that is one call for each
+  row, and at most one more for 4 rows: measured, 0.3 s for 8,192 rows.
+- A row's score does not depend on the rows beside it (model.py), so the others get the same bytes
+  as always.
+- A call that does not end within 5 s is stopped and has failed. During the search 1 s is enough: a
+  call that is only slow ends in time once it has fewer rows.
 """
 
 from typing import NamedTuple
@@ -30,25 +30,31 @@ _SEARCH_SECONDS = 1.0
 
 
 class ModelError(NamedTuple):
-    """How a model failed: on these features first, or altogether (`features` is None)."""
+    """How a model failed. `features` is the first row that it failed on, None if it fails on every
+    row.
+    """
 
     model: Manifest
     features: tuple[float, ...] | None
     message: str
 
     def described(self) -> dict[str, str]:
-        """For the log, at most some hundred characters each."""
+        """For the log: a few hundred characters each at most."""
         name = f"{self.model.objective}/{self.model.version}"
         if self.features is None:
-            shown = "any: the model fails on its golden row too"
+            features = "any: the model fails on its golden row too"
         else:
-            named = zip(self.model.features, self.features, strict=True)
-            shown = ", ".join(f"{feature} {value:g}" for feature, value in named)
-        return {"model": name, "features": _shortened(shown), "error": _shortened(self.message)}
+            values = zip(self.model.features, self.features, strict=True)
+            features = ", ".join(f"{feature} {value:g}" for feature, value in values)
+        return {
+            "model": name,
+            "features": _shortened(features),
+            "error": _shortened(self.message),
+        }
 
 
 class ModelFailed(Exception):
-    """A model fails altogether: on its golden row, too."""
+    """A model fails on every row, even on its golden row."""
 
     def __init__(self, error: ModelError) -> None:
         super().__init__(error.message)
@@ -56,8 +62,9 @@ class ModelFailed(Exception):
 
 
 class Isolated(NamedTuple):
-    """Scores `[N]`, NaN for the rows that the model failed on; `failed` has their places, `error`
-    is of the first.
+    """Scores `[N]`, with NaN for the rows that the model failed on.
+
+    `failed` has the places of these rows. `error` is that of the first one.
     """
 
     scores: Matrix
@@ -70,10 +77,11 @@ def score_isolated(model: Model, matrix: Matrix) -> Isolated:
     try:
         return Isolated(model.score(matrix, _CALL_SECONDS), [], None)
     except RunFailed as failed:
-        error = str(failed)
+        message = str(failed)
+
     _check_golden_row(model)
     search = _Search(model, matrix)
-    search.narrow(0, len(matrix), error)
+    search.narrow(0, len(matrix), message)
     return Isolated(search.scores, search.failed, search.error)
 
 
@@ -82,39 +90,41 @@ def _check_golden_row(model: Model) -> None:
     try:
         model.score(golden, _SEARCH_SECONDS)
     except RunFailed as failed:
-        raise ModelFailed(ModelError(model.manifest, None, str(failed))) from failed
+        error = ModelError(model.manifest, features=None, message=str(failed))
+        raise ModelFailed(error) from failed
 
 
 class _Search:
     """The search for the failing rows of one matrix."""
 
     def __init__(self, model: Model, matrix: Matrix) -> None:
-        self._model, self._matrix = model, matrix
+        self._model = model
+        self._matrix = matrix
         self.scores = np.full(len(matrix), np.nan, np.float32)
         self.failed: list[int] = []
         self.error: ModelError | None = None
 
-    def narrow(self, start: int, end: int, error: str) -> None:
-        """Find the failing rows among those that failed together, with `error`."""
-        if end - start == 1:
+    def narrow(self, start: int, end: int, message: str) -> None:
+        """Find the failing rows in a range that failed as a whole, with this message."""
+        count = end - start
+        if count == 1:
             self.failed.append(start)
             if self.error is None:
                 features = tuple(self._matrix[start].tolist())
-                self.error = ModelError(self._model.manifest, features, error)
+                self.error = ModelError(self._model.manifest, features, message)
             return
-        half = 1 if end - start <= _ONE_BY_ONE else (end - start + 1) // 2
+
+        half = 1 if count <= _ONE_BY_ONE else (count + 1) // 2
         size = min(half, self._model.rows_per_call)
         for begin in range(start, end, size):
-            self._try(begin, min(begin + size, end))
-
-    def _try(self, start: int, end: int) -> None:
-        try:
-            self.scores[start:end] = self._model.score(self._matrix[start:end], _SEARCH_SECONDS)
-        except RunFailed as failed:
-            error = str(failed)
-        else:
-            return
-        self.narrow(start, end, error)
+            rows = slice(begin, min(begin + size, end))
+            try:
+                self.scores[rows] = self._model.score(self._matrix[rows], _SEARCH_SECONDS)
+                continue
+            except RunFailed as failed:
+                message = str(failed)
+            # Outside of the handler, so that the errors of a deep search do not pile up.
+            self.narrow(rows.start, rows.stop, message)
 
 
 def _shortened(text: str) -> str:

@@ -1,21 +1,29 @@
-"""A model that scores: an onnxruntime session and the manifest it was verified against.
+"""A model that scores: an onnxruntime session, and the manifest that it was verified against.
 
-A candidate's score has the same bytes whatever stands beside it in the batch, so that a replay
-gives the same feeds. onnxruntime alone does not promise that. Measured on 1.32 (float32, one
-thread):
-- a batch of one row runs gemv kernels that round otherwise (LinearRegressor, SVMRegressor), and the
-  last rows of a batch fall out of the vector loop into scalar code that rounds otherwise (Log,
-  Softplus, Sin, Cos, Mish). Batches filled up to a multiple of 16 rows (one AVX-512 register of
-  float32) have neither: every row takes the vector path.
-- a sum over each row (ReduceSum over a width that is no multiple of 4) rounds by where the row lies
-  in memory, which no filling mends. Verification finds such a model (batching.py) and has it scored
-  one row a call.
-Gemm, MatMul, Relu, Sigmoid, Tanh, Gelu, Erf, Softmax, LayerNormalization and tree ensembles
-differed in no case.
+A candidate's score has the same bytes whatever is beside it in the batch, so that a replay gives
+the same feeds. onnxruntime alone does not guarantee that. Measured on 1.32 (float32, one thread):
+- A batch of one row runs gemv kernels, which round differently (LinearRegressor, SVMRegressor). The
+  last rows of a batch fall out of the vector loop into scalar code, which rounds differently, too
+  (Log, Softplus, Sin, Cos, Mish). Neither happens in a batch that is filled up to a multiple of 16
+  rows (one AVX-512 register of float32): every row takes the vector path.
+- A sum over each row (ReduceSum over a width that is not a multiple of 4) rounds by where the row
+  lies in memory, and filling does not help. Verification finds such a model (verify.py), and it is
+  scored one row a call.
+Gemm, MatMul, Relu, Sigmoid, Tanh, Gelu, Erf, Softmax, LayerNormalization and tree ensembles never
+differed.
+
+A run that does not end is stopped: a verified model may still loop for ever over a row that
+verification never saw. onnxruntime looks at a flag between two operators, also inside a loop. A
+thread of this module sets the flag of a run that is past its limit. It wakes up twice a second, so
+that a run costs only two assignments, and a limit is exceeded by at most half a second.
 """
 
+import itertools
 import math
+import threading
+import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -24,7 +32,6 @@ from numpy.typing import NDArray
 from workers.ranking.features import FeatureSet
 from workers.scoring.manifest import Manifest
 from workers.scoring.refusal import ModelReason, ModelRefused
-from workers.scoring.run_limit import RUN_LIMITS
 
 # A worker reports to nobody but its owner. Measured on 1.32, a call that fails then costs 30 us
 # instead of 370.
@@ -33,20 +40,70 @@ onnxruntime.disable_telemetry_events()
 Matrix = NDArray[np.float32]
 
 ROWS_PER_CALL = 16_384
-"""Bounds the memory of one call; past this size a call is no cheaper a row."""
+"""Bounds the memory of one call. Beyond this size a call does not get cheaper by the row."""
 
 _FILL = 16
+_WATCH_SECONDS = 0.5
 
 
 class RunFailed(Exception):
-    """A model could not score some rows; the message says what went wrong. Verification cannot rule
-    this out.
+    """A model could not score some rows. The message says what went wrong.
+
+    Verification cannot rule this out.
     """
+
+
+class _Run(NamedTuple):
+    until: float
+    options: onnxruntime.RunOptions
+
+
+class RunLimits:
+    """Stops the runs of all threads of a process. `begin` a run, give it the options, and `end`
+    it.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[int, _Run] = {}
+        self._numbers = itertools.count()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, seconds: float) -> tuple[int, onnxruntime.RunOptions]:
+        """The number of a new run, and the options that stop it `seconds` from now."""
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._watch, name="run-limits", daemon=True
+                    )
+                    self._thread.start()
+
+        options = onnxruntime.RunOptions()
+        number = next(self._numbers)
+        self._runs[number] = _Run(time.monotonic() + seconds, options)
+        return number, options
+
+    def end(self, number: int) -> None:
+        """The run is over."""
+        del self._runs[number]
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(_WATCH_SECONDS):
+            now = time.monotonic()
+            # A copy: other threads begin and end runs in the meantime.
+            for run in list(self._runs.values()):
+                if now >= run.until:
+                    run.options.terminate = True
+
+
+RUN_LIMITS = RunLimits()
 
 
 @dataclass(frozen=True)
 class Model:
-    """One verified version. `rows_per_call` is 1 where a row's score depends on its place in the
+    """One verified version. `rows_per_call` is 1 if a row's score depends on its place in the
     batch.
     """
 
@@ -58,8 +115,8 @@ class Model:
         """Score candidates: float32 `[N, features]` in the manifest's order of features to float32
         `[N]`.
 
-        A call that takes longer than `seconds` is stopped. Raises RunFailed, whichever of the rows
-        is the cause.
+        A call that takes longer than `seconds` is stopped. Raises RunFailed if any row fails,
+        without saying which.
         """
         scores = np.empty(len(matrix), np.float32)
         try:
@@ -74,13 +131,13 @@ class Model:
         return scores
 
     def _run(self, rows: Matrix, seconds: float) -> Matrix:
+        # Always a buffer of our own: a kernel may round by the alignment of the caller's. It is
+        # filled up with the last row: a model that fails on zeros must not fail because of them.
         count, width = rows.shape
-        # Always a buffer of our own: a kernel may round by the alignment of the caller's. What
-        # fills it is a row of the caller's too: a model that fails on zeros fails on no other row
-        # because of them.
         block = np.empty((-count % _FILL + count, width), np.float32)
         block[:count] = rows
         block[count:] = rows[-1]
+
         number, options = RUN_LIMITS.begin(seconds)
         try:
             (scores,) = self.session.run(
@@ -92,18 +149,18 @@ class Model:
             raise
         finally:
             RUN_LIMITS.end(number)
-        # A graph may give another number of scores for some rows, whatever it declares.
+
+        # A graph may return another number of scores for some rows, whatever it declares.
         if scores.size != len(block) or scores.dtype != np.float32:
-            raise RunFailed(
-                f"output: got {scores.dtype} {list(scores.shape)}, expected float32 [{len(block)},1]"
-            )
+            got = f"{scores.dtype} {list(scores.shape)}"
+            raise RunFailed(f"output: got {got}, expected float32 [{len(block)},1]")
         filled: Matrix = scores.reshape(len(block))
         return filled[:count]
 
     def columns(self, feature_set: FeatureSet) -> NDArray[np.intp] | None:
-        """Where the model's features stand in a feature set; None where both are the same.
+        """The columns of a feature set that the model reads. None if it reads all as they are.
 
-        Raises ModelRefused where the feature set does not hold one of them.
+        Raises ModelRefused if the feature set does not hold one of them.
         """
         if self.manifest.features == feature_set.names:
             return None
@@ -112,7 +169,7 @@ class Model:
 
 
 def check_features(manifest: Manifest, feature_set: FeatureSet) -> None:
-    """Refuse a model that reads what the feature set does not hold. Raises ModelRefused."""
+    """Raises ModelRefused if a model reads features that the feature set does not hold."""
     missing = sorted(set(manifest.features) - set(feature_set.names))
     if missing:
         names = ", ".join(map(repr, missing))
@@ -135,6 +192,7 @@ def open_model(raw: bytes, manifest: Manifest) -> Model:
         raise ModelRefused(
             ModelReason.UNREADABLE, f"model.onnx: onnxruntime cannot load it: {error}"
         ) from error
+
     # The session keeps the file's bytes for a fallback to other providers, which is off.
     session._model_bytes = None
     return Model(manifest, session)
@@ -142,19 +200,22 @@ def open_model(raw: bytes, manifest: Manifest) -> Model:
 
 def _options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    # One process a core: a second thread would only take the core of another worker, a spinning one
-    # all of it.
+    # There is one worker process for each core. A second thread would only take the core of another
+    # worker, and a spinning one would take all of it.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    # Both keep memory for good, by the largest batch and by each size of batch; off, scoring is as
-    # fast.
+
+    # Both would keep memory for good: for the largest batch, and for each size of batch. Scoring is
+    # as fast without them.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
+
     # The format that was checked, not one that onnxruntime sees in the same bytes.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    # Only what ends the process: a call that fails raises, and would be printed for every row that
-    # is tried.
+
+    # Print only fatal errors. A call that fails raises anyway, and would be printed for every row
+    # that is tried.
     options.log_severity_level = 4
     return options

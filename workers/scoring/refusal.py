@@ -1,7 +1,7 @@
-"""Why a model version is refused. Every code is stable: tools may match on it.
+"""Why a model version is refused. The codes are stable: tools may match on them.
 
-`ModelRefused` means the model's owner is at fault: the version is not used, and whatever was in
-force goes on.
+A refusal means that the model's owner is at fault. The version is not used, and the version that
+was in force stays in force.
 """
 
 from enum import StrEnum
@@ -10,31 +10,39 @@ from typing import NamedTuple
 
 
 class ModelReason(StrEnum):
-    """Codes of a refusal, in the order in which a version is examined."""
+    """The codes, in the order in which verification checks a version."""
 
-    PATH = "path"  # a file is no regular file, or leads out of the models' folder
-    SIZE = "size"  # a file is larger than allowed
-    MANIFEST = "manifest"  # manifest.json is missing, or does not say what it must
-    FOLDER = "folder"  # the manifest's objective and version are not those of the folder
-    HASH = "hash"  # model.onnx is not the file that the manifest describes
-    UNREADABLE = (
-        "unreadable"  # model.onnx is missing, is no ONNX model, or onnxruntime cannot run it
-    )
-    EXTERNAL_DATA = "external-data"  # a tensor's values lie in another file
-    OPERATOR_DOMAIN = "operator-domain"  # an operator of another domain than ONNX's own
-    SHAPE = "shape"  # names, dtypes or shapes of input or output are not the manifest's
-    FEATURES = (
-        "features"  # features that the feature set does not hold, or another order inside the file
-    )
-    BATCH = "batch"  # a candidate's score depends on the candidates beside it, or changes from run to run
-    GOLDEN = "golden"  # a golden row does not come out, or a score is not finite
+    # A file is not a regular file, or leads out of the models folder.
+    PATH = "path"
+    # A file is larger than allowed.
+    SIZE = "size"
+    # manifest.json is missing or not valid.
+    MANIFEST = "manifest"
+    # The manifest's objective and version are not those of the folder.
+    FOLDER = "folder"
+    # model.onnx is not the file that the manifest describes.
+    HASH = "hash"
+    # model.onnx is missing, is not an ONNX model, or onnxruntime cannot run it.
+    UNREADABLE = "unreadable"
+    # The values of a tensor lie in another file.
+    EXTERNAL_DATA = "external-data"
+    # An operator belongs to another domain than ONNX's own.
+    OPERATOR_DOMAIN = "operator-domain"
+    # The names, dtypes or shapes of input or output are not the manifest's.
+    SHAPE = "shape"
+    # The feature set lacks features of the model, or the file itself has them in another order.
+    FEATURES = "features"
+    # A candidate's score depends on the candidates beside it, or changes from run to run.
+    BATCH = "batch"
+    # A golden row gets another score, or a score is not finite.
+    GOLDEN = "golden"
 
 
 class ModelRefused(Exception):
-    """A version that must not be used: the message names the file, the field, the value and what
+    """A version that must not be used. The message names the file, the field, the value and what
     was expected.
 
-    `says_what_to_do`: the message itself ends with it, so that no general advice is to follow.
+    `says_what_to_do`: the message itself ends with advice, so general advice must not follow it.
     """
 
     def __init__(self, reason: ModelReason, message: str, says_what_to_do: bool = False) -> None:
@@ -51,13 +59,18 @@ class Version(NamedTuple):
     number: int
     folder: Path
 
+    @property
+    def name(self) -> str:
+        """As logs and messages name it."""
+        return f"{self.objective}/{self.number}"
+
 
 class Refusal(NamedTuple):
-    """A version that was passed over, and why."""
+    """A version that was refused, and why."""
 
     version: Version
     reason: ModelReason
     message: str
 
     def __str__(self) -> str:
-        return f"{self.version.objective}/{self.version.number}: {self.reason}: {self.message}"
+        return f"{self.version.name}: {self.reason}: {self.message}"

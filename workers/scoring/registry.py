@@ -1,16 +1,28 @@
-"""The models' folder, followed while the worker runs: a thread notices, has verified, and loads;
-the loop only looks.
+"""Every model in the models folder, kept up to date while the worker runs.
 
-The thread puts one immutable catalogue in the place of another. It alone changes what is loaded; it
-takes no lock that the loop takes, and the loop asks it by a queue. Exams come back by the same
-queue, so that it waits for none of them.
+Three threads share the work, and a verifier process beside the worker:
+- The ranking loop calls `models_for` and `note_errors`. It only reads the current catalogue, which
+  is immutable. What it needs beyond that it requests through the inbox.
+- The `models` thread scans the folder, loads and evicts sessions, and replaces the catalogue by the
+  next one. It alone does so, once the registry has started.
+- The `verification` thread waits for the verifier process, one version at a time. Verdicts come
+  back through the inbox.
+
+What is never waited for:
+- The ranking loop waits for nothing. It takes no lock that another thread holds, and it never loads
+  or verifies a model. A request whose models are missing waits, not the loop.
+- The models thread never waits for a verdict. It goes on loading in the meantime.
+- Nothing waits for the verifier process at the exit: it is killed.
+
+An error in the models thread is kept, and raised in the loop by `models_for`: the worker ends.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -19,39 +31,55 @@ from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.mix import NO_PINS, Pinned
 from workers.ranking.surface import Surface, Surfaces, feature_sets_by_objective
-from workers.scoring.catalogue import Catalogue, Entry, State, Verdict
-from workers.scoring.folder import Folder
+from workers.scoring.catalogue import (
+    Catalogue,
+    CatalogueEntry,
+    Rejected,
+    Verdict,
+    VersionState,
+)
+from workers.scoring.folder import Folder, changes_of, stamp
 from workers.scoring.isolate import ModelError
-from workers.scoring.loader import Loader
-from workers.scoring.refusal import Version
+from workers.scoring.refusal import ModelRefused, Version
 from workers.scoring.resolver import LoadRequest, ModelQuery, Resolution, Resolver
-from workers.scoring.scan import look_again
+from workers.scoring.session_cache import SessionCache, session_bytes
 from workers.scoring.verifier import Verifier
 from workers.scoring.verifier_process import VERIFICATION_LIMITS, VerificationLimits
-from workers.scoring.verify import SIZE_LIMIT
+from workers.scoring.verify import SIZE_LIMIT, reopen
 
 MODELS_AT_START: Final = 32
-"""So many are verified before the first record is read; what is beyond them is verified as it is
-used.
+"""At most this many versions are verified before the first record is read. The others are verified
+as they are used.
 """
 
-_LOOK_SECONDS = 0.5
+_SCAN_SECONDS = 0.5
 _JOIN_SECONDS = 5.0
 
 
 class NoVerifiedModel(Failure):
-    """An objective that a surface needs has no version that verifies: the worker must not start."""
-
-
-class RegistryFailed(Exception):
-    """The thread that follows the models' folder has ended by an error, which is the cause: no
-    request's fault.
+    """An objective that a surface needs has no version that passes verification: the worker must
+    not start.
     """
 
 
+class RegistryFailed(Exception):
+    """The models thread has ended by an error, which is the cause. No request is at fault."""
+
+
+class LoadCounts(NamedTuple):
+    """How often a version was verified, refused, loaded and evicted."""
+
+    verified: int = 0
+    refused: int = 0
+    loads: int = 0
+    evictions: int = 0
+
+
 class ModelCounts(NamedTuple):
-    """Totals since the start. A hit is a micro-batch's look for models that were there, a miss one
-    that waits.
+    """Totals since the start.
+
+    A hit is a micro-batch's query for models that were loaded, a miss one that was not answered
+    with models.
     """
 
     hits: int
@@ -64,13 +92,106 @@ class ModelCounts(NamedTuple):
     bytes_loaded: int
 
 
-class Registry:
-    """Every model in a folder. Entered, it has verified what the surfaces need, and its thread runs
-    until the exit.
+@dataclass
+class Loader:
+    """Applies verdicts, and loads and evicts sessions, for the models thread.
 
-    `say` takes events for the log, `on_change` each new catalogue: both are called in the thread,
-    at the start in the caller's. `budget_bytes` bounds what is loaded, by estimate, `limits` each
-    exam. Raises NoVerifiedModel when entered.
+    Not thread-safe, except for `counts`, which is replaced as a whole.
+    """
+
+    budget_bytes: int
+    size_limit: int
+    log: Callable[..., None]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.sessions = SessionCache(self.budget_bytes, self.clock)
+        self.counts = LoadCounts()
+
+    def apply_verdict(self, entry: CatalogueEntry, verdict: Verdict, load: bool) -> CatalogueEntry:
+        """The entry with its verdict. Loaded if `load`, or if there is room for it."""
+        if isinstance(verdict, Rejected):
+            return self._refused(entry, verdict)
+
+        self.counts = self.counts._replace(verified=self.counts.verified + 1)
+        sha256 = verdict.manifest.sha256
+        self.log("model_available", model=entry.version.name, sha256=sha256[:12])
+
+        entry = replace(entry, verdict=verdict)
+        fits = self.sessions.bytes + session_bytes(verdict.size) <= self.budget_bytes
+        return self.load(entry) if load or fits else entry
+
+    def load(self, entry: CatalogueEntry) -> CatalogueEntry:
+        """A verified entry with its session. If its files have changed since, it is listed again."""
+        verified = entry.verified
+        if verified is None:
+            return entry
+
+        cached = self.sessions.get(verified.session_key)
+        if cached is None:
+            try:
+                model = reopen(
+                    entry.version.folder,
+                    verified.manifest,
+                    rows_per_call=verified.rows_per_call,
+                    size_limit=self.size_limit,
+                )
+            except ModelRefused as refused:
+                current = stamp(entry.version)
+                if current != entry.stamp:
+                    return CatalogueEntry(entry.version, current)
+                return self._refused(entry, Rejected(refused.reason, refused.message))
+
+            cached = self.sessions.put(verified.session_key, model.session, verified.size)
+            self.counts = self.counts._replace(loads=self.counts.loads + 1)
+
+        cached.holders.add(entry.version)
+        return replace(entry, cached_session=cached)
+
+    def release(self, version: Version) -> None:
+        """A version is gone. Its session goes too, unless another version shares it."""
+        for cached in list(self.sessions):
+            cached.holders.discard(version)
+            if not cached.holders:
+                self.sessions.remove(cached)
+
+    def evict(self, catalogue: Catalogue, keep: Collection[Version]) -> list[CatalogueEntry]:
+        """Evict the least recently used sessions, but not those of the versions to `keep`.
+
+        Returns the entries of the catalogue that have lost their session, without it.
+        """
+        kept = set[int]()
+        for entry in catalogue:
+            if entry.cached_session is not None and entry.version in keep:
+                kept.add(id(entry.cached_session))
+
+        evicted = self.sessions.evict(lambda cached: id(cached) in kept)
+        if not evicted:
+            return []
+        self.counts = self.counts._replace(evictions=self.counts.evictions + len(evicted))
+
+        without_session = list[CatalogueEntry]()
+        for entry in catalogue:
+            if entry.cached_session is not None and entry.cached_session in evicted:
+                without_session.append(replace(entry, cached_session=None))
+        return without_session
+
+    def _refused(self, entry: CatalogueEntry, verdict: Rejected) -> CatalogueEntry:
+        refused = replace(entry, verdict=verdict)
+        self.counts = self.counts._replace(refused=self.counts.refused + 1)
+        self.log("model_refused", model=str(refused.refusal))
+        return refused
+
+
+class Registry:
+    """Every model in a folder.
+
+    When entered, it has verified what the surfaces need, and its thread runs until the exit. Raises
+    NoVerifiedModel when entered.
+
+    `log` takes events and `on_change` each new catalogue. Both are called in the models thread, and
+    at the start in the caller's. `budget_bytes` bounds the estimated size of what is loaded.
+    `limits` bounds each verification.
     """
 
     def __init__(
@@ -78,72 +199,37 @@ class Registry:
         root: Path,
         surfaces: Surfaces,
         budget_bytes: int,
-        say: Callable[..., None] = lambda event, **fields: None,
+        log: Callable[..., None] = lambda event, **fields: None,
         on_change: Callable[[Catalogue], None] = lambda catalogue: None,
         size_limit: int = SIZE_LIMIT,
         limits: VerificationLimits = VERIFICATION_LIMITS,
     ) -> None:
-        self._root, self._say, self._on_change = root, say, on_change
+        self._root = root
         self._surfaces = surfaces
         self._needed = feature_sets_by_objective(surfaces)
+        self._log = log
+        self._on_change = on_change
+
         self._folder = Folder(root)
-        self._reader = Loader(budget_bytes, size_limit, say, time.monotonic)
-        self._examiner = Verifier(size_limit, limits)
-        self._exams = ThreadPoolExecutor(1, "exams")
-        self._exam: Entry | None = None
         self._catalogue = Catalogue(0, {})
-        self._heard: queue.SimpleQueue[LoadRequest | Future[Verdict] | None] = queue.SimpleQueue()
-        self._asked: dict[Version, bool] = {}
-        self._answers = Resolver(self._heard.put, say, time.monotonic)
-        self._failed: set[tuple[str, int, str, bool]] = set()
         self._changed = threading.Condition()
-        self._failure: Exception | None = None
-        self._stopping = False
+        self._inbox: queue.SimpleQueue[LoadRequest | Future[Verdict] | None] = queue.SimpleQueue()
+
+        self._resolver = Resolver(self._inbox.put, log, time.monotonic)
+        self._loader = Loader(budget_bytes, size_limit, log, time.monotonic)
+        self._logged_errors: set[tuple[str, int, str, bool]] = set()
+
+        self._verifier = Verifier(size_limit, limits)
+        self._verification = ThreadPoolExecutor(1, "verification")
+        self._verifying: CatalogueEntry | None = None
+
+        # Requested versions that are not ready yet, and whether each is to be loaded too.
+        self._requested: dict[Version, bool] = {}
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+        self._stopping = False
+        self._failure: Exception | None = None
 
-    # For the loop, and for whoever looks
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The snapshot in force, of any thread's."""
-        return self._catalogue
-
-    @property
-    def in_force(self) -> dict[str, dict[str, int]]:
-        """Objective to version by surface, as feeds outside of every arm were scored last, or would
-        be first.
-        """
-        scored, available = self._answers.in_force, self.available()
-        return {
-            name: dict(
-                scored.get((name, CONTROL))
-                or {o: available[o] for o in surface.objectives if o in available}
-            )
-            for name, surface in self._surfaces.items()
-        }
-
-    def available(self) -> dict[str, int]:
-        """Objective to the highest version that is available."""
-        found = (
-            (o, next((n for n, e in v.items() if e.is_available), 0))
-            for o, v in self._catalogue.entries.items()
-        )
-        return {objective: number for objective, number in found if number}
-
-    def states(self) -> dict[str, dict[int, dict[str, str]]]:
-        """Objective to version to its state, and why it is refused, as JSON can carry it."""
-        return {
-            o: {n: _state(entry) for n, entry in v.items()}
-            for o, v in self._catalogue.entries.items()
-        }
-
-    @property
-    def tally(self) -> ModelCounts:
-        """What was counted so far."""
-        answers, reader = self._answers, self._reader
-        return ModelCounts(
-            answers.hits, answers.misses, answers.swaps, *reader.tally, reader.sessions.bytes
-        )
+    # Called by the ranking loop
 
     def models_for(
         self,
@@ -152,38 +238,86 @@ class Registry:
         pins: Pinned = NO_PINS,
         arm: str = CONTROL,
     ) -> Resolution:
-        """The models of a surface's feeds of one arm, in the order of `objectives`. Never waits:
-        the loop's thread.
+        """The models of a surface's feeds of one arm, in the order of `objectives`. Never waits.
 
-        While what is to be in force is verified and loaded, what was goes on. Raises LibraryFailed.
+        While another version is verified and loaded, the one in force goes on. Raises
+        RegistryFailed.
         """
         if self._failure is not None:
             raise RegistryFailed(repr(self._failure)) from self._failure
-        return self._answers.answer(self._catalogue, ModelQuery(surface, arm, objectives, pins))
+        return self._resolver.resolve(self._catalogue, ModelQuery(surface, arm, objectives, pins))
 
     def note_errors(self, errors: Iterable[ModelError]) -> None:
         """Log how models failed: once for each version that fails on some row, and once if it fails
-        altogether.
+        on every row.
         """
         for error in errors:
-            what = (
-                error.model.objective,
-                error.model.version,
-                error.model.sha256,
-                error.features is None,
-            )
-            if what not in self._failed:
-                self._failed.add(what)
-                self._say("model_error", **error.described())
+            model = error.model
+            key = (model.objective, model.version, model.sha256, error.features is None)
+            if key not in self._logged_errors:
+                self._logged_errors.add(key)
+                self._log("model_error", **error.described())
 
-    def want(self, objective: str, version: int) -> None:
-        """Ask that a version be verified, of any thread's; the answer is a catalogue to come."""
-        self._heard.put(LoadRequest(objective, version, load=False))
+    # Called by any thread
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The current snapshot."""
+        return self._catalogue
+
+    @property
+    def in_force(self) -> dict[str, dict[str, int]]:
+        """Surface to objective to version: what scored its last feed outside of every arm, or would
+        score its first.
+        """
+        scored = self._resolver.in_force
+        available = self.available()
+        in_force: dict[str, dict[str, int]] = {}
+        for name, surface in self._surfaces.items():
+            versions = scored.get((name, CONTROL))
+            if not versions:
+                versions = {o: available[o] for o in surface.objectives if o in available}
+            in_force[name] = dict(versions)
+        return in_force
+
+    def available(self) -> dict[str, int]:
+        """Objective to its highest available version."""
+        highest: dict[str, int] = {}
+        for objective, versions in self._catalogue.entries.items():
+            for number, entry in versions.items():
+                if entry.is_available:
+                    highest[objective] = number
+                    break
+        return highest
+
+    def states(self) -> dict[str, dict[int, dict[str, str]]]:
+        """Objective to version to its state, with the reason if it is refused, for JSON."""
+        states: dict[str, dict[int, dict[str, str]]] = {}
+        for objective, versions in self._catalogue.entries.items():
+            states[objective] = {number: _state(entry) for number, entry in versions.items()}
+        return states
+
+    @property
+    def counts(self) -> ModelCounts:
+        """Totals since the start."""
+        loaded = self._loader.counts
+        return ModelCounts(
+            hits=self._resolver.hits,
+            misses=self._resolver.misses,
+            swaps=self._resolver.swaps,
+            verified=loaded.verified,
+            refused=loaded.refused,
+            loads=loaded.loads,
+            evictions=loaded.evictions,
+            bytes_loaded=self._loader.sessions.bytes,
+        )
+
+    def request_verification(self, objective: str, version: int) -> None:
+        """Request that a version be verified. The verdict appears in a later catalogue."""
+        self._inbox.put(LoadRequest(objective, version, load=False))
 
     def wait_past(self, revision: int, timeout: float) -> bool:
-        """Wait until the catalogue is past a revision; whether it came to be within `timeout`
-        seconds.
-        """
+        """Wait until the catalogue is past a revision. Returns False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._catalogue.revision > revision or bool(self._failure), timeout
@@ -193,10 +327,10 @@ class Registry:
 
     def __enter__(self) -> "Registry":
         try:
-            self._look()
-            self._verify_first()
+            self._scan()
+            self._verify_at_start()
         except BaseException:
-            self._examiner.close()
+            self._verifier.close()
             raise
         self._thread.start()
         return self
@@ -208,161 +342,190 @@ class Registry:
         trace: TracebackType | None,
     ) -> None:
         self._stopping = True
-        self._heard.put(None)
+        self._inbox.put(None)
         self._thread.join(_JOIN_SECONDS)
-        self._exams.shutdown(wait=False, cancel_futures=True)
-        self._examiner.close()
+        self._verification.shutdown(wait=False, cancel_futures=True)
+        self._verifier.close()
 
-    def _verify_first(self) -> None:
-        left, others = (
-            MODELS_AT_START,
-            [o for o in self._catalogue.entries if o not in self._needed],
-        )
+    def _verify_at_start(self) -> None:
+        """Verify the highest version of each objective, first of those that a surface needs."""
+        others = [name for name in self._catalogue.entries if name not in self._needed]
+        left = MODELS_AT_START
         for objective in (*self._needed, *others):
             while left and (entry := self._catalogue.next_to_verify(objective)) is not None:
-                verdict = self._examine(entry)
-                self._put([self._reader.judge(entry, verdict, load=False)])
+                verdict = self._verify(entry)
+                self._put([self._loader.apply_verdict(entry, verdict, load=False)])
                 left -= 1
-        lacking = [
-            self._lack(objective) for objective in self._needed if self._is_lacking(objective)
-        ]
+
+        lacking = list[str]()
+        for objective in self._needed:
+            entries = self._catalogue.versions(objective).values()
+            if all(entry.state is VersionState.REFUSED for entry in entries):
+                lacking.append(self._why_lacking(objective))
         if lacking:
             raise NoVerifiedModel("; ".join(lacking))
 
-    def _is_lacking(self, objective: str) -> bool:
-        return all(
-            entry.state is State.REFUSED for entry in self._catalogue.versions(objective).values()
-        )
-
-    def _lack(self, objective: str) -> str:
+    def _why_lacking(self, objective: str) -> str:
         refusals = [str(entry.refusal) for entry in self._catalogue.versions(objective).values()]
         if not refusals:
             folder = self._root / objective
             return f"objective {objective!r}: no version in {folder}, expected {folder / '1'}"
         return f"objective {objective!r}: no version verifies: " + "; ".join(refusals)
 
-    # The thread
+    # The models thread
 
     def _run(self) -> None:
         try:
-            looked = time.monotonic()
+            next_scan = time.monotonic() + _SCAN_SECONDS
             while not self._stopping:
-                self._hear(looked + _LOOK_SECONDS)
-                self._load_one()
-                if time.monotonic() >= looked + _LOOK_SECONDS:
-                    if self._exam is None:
-                        self._examiner.rest()
-                    self._look()
-                    looked = time.monotonic()
-                self._begin_exam()
+                self._read_inbox(until=next_scan)
+                self._load_smallest()
+
+                if time.monotonic() >= next_scan:
+                    if self._verifying is None:
+                        self._verifier.stop_if_idle()
+                    self._scan()
+                    next_scan = time.monotonic() + _SCAN_SECONDS
+
+                self._start_verification()
         except Exception as failure:
-            # Nothing would be swapped any more: the loop raises it, and the worker ends.
+            # Models would never be swapped again. The loop raises this, and the worker ends.
             self._failure = failure
             with self._changed:
                 self._changed.notify_all()
             raise
 
-    def _hear(self, until: float) -> None:
-        """Take what is asked and what was examined, all that has come; wait for it where nothing is
-        to be loaded.
-        """
-        self._asked = {
-            version: load for version, load in self._asked.items() if self._is_open(version, load)
-        }
-        patience = 0.001 if self._waiting(State.AVAILABLE) else max(0.001, until - time.monotonic())
+    def _read_inbox(self, until: float) -> None:
+        """Read all requests and verdicts that have come. Wait for one if nothing is to be loaded."""
+        for version, load in list(self._requested.items()):
+            if not self._is_open(version, load):
+                del self._requested[version]
+
+        wait = 0.001
+        if not self._requested_in(VersionState.AVAILABLE):
+            wait = max(wait, until - time.monotonic())
         try:
-            self._take(self._heard.get(timeout=patience))
+            self._handle(self._inbox.get(timeout=wait))
             while True:
-                self._take(self._heard.get_nowait())
+                self._handle(self._inbox.get_nowait())
         except queue.Empty:
             pass
 
-    def _take(self, heard: LoadRequest | Future[Verdict] | None) -> None:
-        if self._stopping or heard is None:
-            return
-        if isinstance(heard, Future):
-            self._end_exam(heard.result())
-        elif (entry := self._meant(heard)) is not None:
-            self._asked[entry.version] = heard.load or self._asked.get(entry.version, False)
-
-    def _meant(self, ask: LoadRequest) -> Entry | None:
-        if ask.version is not None:
-            return self._catalogue.entry(ask.objective, ask.version)
-        versions = self._catalogue.versions(ask.objective).values()
-        return next((entry for entry in versions if entry.state is State.LISTED), None)
-
     def _is_open(self, version: Version, load: bool) -> bool:
+        """Whether a request still has to be fulfilled."""
         entry = self._catalogue.entry(version.objective, version.number)
-        return entry is not None and (
-            entry.state is State.LISTED or (load and entry.state is State.AVAILABLE)
-        )
+        if entry is None:
+            return False
+        if entry.state is VersionState.LISTED:
+            return True
+        return load and entry.state is VersionState.AVAILABLE
 
-    def _waiting(self, state: State) -> list[Entry]:
-        """What is asked for and has come so far; first what is to be loaded."""
-        asked = sorted(self._asked, key=lambda version: not self._asked[version])
-        found = (self._catalogue.entry(version.objective, version.number) for version in asked)
-        return [entry for entry in found if entry is not None and entry.state is state]
-
-    def _load_one(self) -> None:
-        """Load what is smallest of all that is asked for: it should not wait for what takes long."""
-        available = [
-            entry for entry in self._waiting(State.AVAILABLE) if self._asked[entry.version]
-        ]
-        if available and not self._stopping:
-            self._put([self._reader.load(min(available, key=_size))])
-
-    def _begin_exam(self) -> None:
-        if self._exam is not None or self._stopping:
+    def _handle(self, message: LoadRequest | Future[Verdict] | None) -> None:
+        if self._stopping or message is None:
             return
-        waiting = self._waiting(State.LISTED)
-        self._exam = waiting[0] if waiting else next(self._unverified(), None)
-        if self._exam is not None:
-            self._exams.submit(self._examine, self._exam).add_done_callback(self._heard.put)
+        if isinstance(message, Future):
+            self._end_verification(message.result())
+            return
 
-    def _end_exam(self, verdict: Verdict) -> None:
-        entry, self._exam = self._exam, None
-        # Its folder may have gone meanwhile, and come again.
-        if entry is not None and entry is self._catalogue.entry(
-            entry.version.objective, entry.version.number
-        ):
-            self._put([self._reader.judge(entry, verdict, self._asked.get(entry.version, False))])
+        entry = self._requested_entry(message)
+        if entry is not None:
+            load = message.load or self._requested.get(entry.version, False)
+            self._requested[entry.version] = load
 
-    def _examine(self, entry: Entry) -> Verdict:
-        return self._examiner.examine(
-            entry.version.folder, self._needed.get(entry.version.objective, ())
-        )
+    def _requested_entry(self, request: LoadRequest) -> CatalogueEntry | None:
+        if request.version is not None:
+            return self._catalogue.entry(request.objective, request.version)
+        for entry in self._catalogue.versions(request.objective).values():
+            if entry.state is VersionState.LISTED:
+                return entry
+        return None
 
-    def _unverified(self) -> Iterator[Entry]:
-        found = (self._catalogue.next_to_verify(objective) for objective in self._catalogue.entries)
-        return (entry for entry in found if entry is not None)
+    def _requested_in(self, state: VersionState) -> list[CatalogueEntry]:
+        """The requested entries in a state, first those that are to be loaded."""
+        versions = sorted(self._requested, key=lambda version: not self._requested[version])
+        entries = list[CatalogueEntry]()
+        for version in versions:
+            entry = self._catalogue.entry(version.objective, version.number)
+            if entry is not None and entry.state is state:
+                entries.append(entry)
+        return entries
 
-    def _look(self) -> None:
-        in_force = {(o, n) for models in self._answers.in_force.values() for o, n in models.items()}
-        changes = look_again(self._catalogue, self._folder.look(), in_force)
+    def _load_smallest(self) -> None:
+        """Load one of the requested versions: the smallest, which should not wait for large ones."""
+        available = self._requested_in(VersionState.AVAILABLE)
+        to_load = [entry for entry in available if self._requested[entry.version]]
+        if to_load and not self._stopping:
+            self._put([self._loader.load(min(to_load, key=_size))])
+
+    def _start_verification(self) -> None:
+        """Start to verify a requested version, or the next one of an objective without any."""
+        if self._verifying is not None or self._stopping:
+            return
+
+        self._verifying = self._next_to_verify()
+        if self._verifying is not None:
+            verdict = self._verification.submit(self._verify, self._verifying)
+            verdict.add_done_callback(self._inbox.put)
+
+    def _next_to_verify(self) -> CatalogueEntry | None:
+        requested = self._requested_in(VersionState.LISTED)
+        if requested:
+            return requested[0]
+        for objective in self._catalogue.entries:
+            entry = self._catalogue.next_to_verify(objective)
+            if entry is not None:
+                return entry
+        return None
+
+    def _end_verification(self, verdict: Verdict) -> None:
+        entry = self._verifying
+        self._verifying = None
+        if entry is None:
+            return
+
+        # Its folder may have gone in the meantime, and come again.
+        current = self._catalogue.entry(entry.version.objective, entry.version.number)
+        if entry is current:
+            load = self._requested.get(entry.version, False)
+            self._put([self._loader.apply_verdict(entry, verdict, load)])
+
+    def _verify(self, entry: CatalogueEntry) -> Verdict:
+        feature_sets = self._needed.get(entry.version.objective, ())
+        return self._verifier.verify(entry.version.folder, feature_sets)
+
+    def _scan(self) -> None:
+        """Scan the models folder, and put what has changed into the catalogue."""
+        in_force = set[tuple[str, int]]()
+        for versions in self._resolver.in_force.values():
+            in_force.update(versions.items())
+
+        changes = changes_of(self._catalogue, self._folder.scan(), in_force)
         for version in changes.dropped:
-            self._reader.let_go(version)
-            self._say("model_gone", model=f"{version.objective}/{version.number}")
+            self._loader.release(version)
+            self._log("model_gone", model=version.name)
         if changes.put or changes.dropped:
             self._put(changes.put, changes.dropped)
 
-    def _put(self, entries: Collection[Entry], dropped: Collection[Version] = ()) -> None:
-        """Put another catalogue in place, in which whatever has lost its session is not loaded any
-        more.
+    def _put(self, entries: Collection[CatalogueEntry], dropped: Collection[Version] = ()) -> None:
+        """Replace the catalogue. Whatever has to be evicted for these entries is evicted in the
+        same step.
         """
         changed = self._catalogue.changed(entries, dropped)
-        evicted = self._reader.make_room(changed, {entry.version for entry in entries})
+        evicted = self._loader.evict(changed, keep={entry.version for entry in entries})
         with self._changed:
             self._catalogue = changed.changed(evicted) if evicted else changed
             self._changed.notify_all()
         self._on_change(self._catalogue)
 
 
-def _size(entry: Entry) -> int:
-    return entry.sound.size if entry.sound else 0
+def _size(entry: CatalogueEntry) -> int:
+    return entry.verified.size if entry.verified else 0
 
 
-def _state(entry: Entry) -> dict[str, str]:
-    why = entry.refusal
-    return {"state": str(entry.state)} | (
-        {"reason": str(why.reason), "message": why.message} if why else {}
-    )
+def _state(entry: CatalogueEntry) -> dict[str, str]:
+    state = {"state": str(entry.state)}
+    refusal = entry.refusal
+    if refusal is not None:
+        state["reason"] = str(refusal.reason)
+        state["message"] = refusal.message
+    return state

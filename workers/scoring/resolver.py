@@ -1,24 +1,48 @@
-"""Which version scores what: decided once a micro-batch for each surface and arm, from one snapshot
-of the catalogue.
+"""Which version of a model scores what.
 
-Whatever is to be in force is loaded first; until then what was in force goes on, if there was
-something.
+The choice is made once for each surface, arm and catalogue, from one snapshot of the catalogue. A
+version comes into force only once it is loaded. Until then the version that was in force goes on
+scoring, if it is still loaded and suits the feature set: "current" below.
+
+For each objective, the first row that applies:
+
+| what the catalogue holds                               | what scores now  | load request     |
+|--------------------------------------------------------|------------------|------------------|
+| the pinned version, not verified yet                   | current, or wait | pinned version   |
+| the pinned version, loaded, suits the feature set      | pinned version   |                  |
+| the pinned version, available, suits the feature set   | current, or wait | pinned version   |
+| a pin that cannot be met (*), and there is a current   | current          |                  |
+| a version that is available and suits: the highest,    |                  |                  |
+|   if it is loaded                                      | highest          |                  |
+|   if it is not loaded                                  | current, or wait | highest          |
+| no such version, but some that are not verified yet    | current, or wait | highest verified |
+| nothing of these, and there is a current               | current          |                  |
+| nothing of these                                       | nothing: Lacking |                  |
+
+(*) A pin cannot be met if its version is unknown, refused, gone and not loaded, or reads features
+that the feature set does not hold. `pin_unmet` is logged. Without a pin the first four rows do not
+apply.
+
+A surface gets its models only if every objective has one. Otherwise its requests wait (Loading), or
+end in feeds that are not scored (Lacking).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from workers.ranking.features import FeatureSet
 from workers.ranking.mix import Pinned
 from workers.ranking.surface import Surface
-from workers.scoring.catalogue import Catalogue, Entry, State
+from workers.scoring.catalogue import Catalogue, CatalogueEntry, VersionState
+from workers.scoring.model import Model
 from workers.scoring.scorer import SurfaceModels
 from workers.scoring.session_cache import CachedSession
 
 
 class LoadRequest(NamedTuple):
-    """What the library is asked for: to verify a version, and to load it. None: the highest that
-    verifies.
+    """Asks the registry's thread to verify a version, and to load it if `load`.
+
+    `version` None: the highest version that passes verification.
     """
 
     objective: str
@@ -27,13 +51,13 @@ class LoadRequest(NamedTuple):
 
 
 class Loading(NamedTuple):
-    """Not yet: the models are asked for, and the requests wait."""
+    """The models of these objectives were requested. The requests must wait for them."""
 
     objectives: tuple[str, ...]
 
 
 class Lacking(NamedTuple):
-    """Nothing that verifies can score an objective."""
+    """No version that passes verification can score an objective."""
 
     reason: str
 
@@ -41,17 +65,17 @@ class Lacking(NamedTuple):
 Resolution = SurfaceModels | Loading | Lacking
 
 
-class Choice(NamedTuple):
-    """One objective: what scores it now, what it waits for or turns to, and why it waits for
-    nothing.
+class VersionChoice(NamedTuple):
+    """The choice for one objective.
 
-    `unmet` says that a pin names a version that is not to be had.
+    `entry` scores now. `lacking` says why nothing scores it and nothing will. `pin_unmet`: the pin
+    cannot be met.
     """
 
-    now: Entry | None = None
-    ask: LoadRequest | None = None
+    entry: CatalogueEntry | None = None
+    request: LoadRequest | None = None
     lacking: str | None = None
-    unmet: bool = False
+    pin_unmet: bool = False
 
 
 def choose_version(
@@ -59,60 +83,84 @@ def choose_version(
     objective: str,
     feature_set: FeatureSet,
     pin: int | None,
-    before: int | None,
-) -> Choice:
-    """Choose what scores an objective. `before` is the version in force until now. Pure."""
-    going_on = _loaded(catalogue, objective, before, feature_set)
-    pinned = None if pin is None else catalogue.entry(objective, pin)
-    if pinned is not None and pinned.state is State.LISTED:
-        return Choice(going_on, LoadRequest(objective, pin, load=True))
-    if pinned is not None and pinned.suits(feature_set) and (pinned.session_entry or pinned.listed):
-        return _turn_to(pinned, going_on)
-    unmet = pin is not None
-    if unmet and going_on is not None:
-        return Choice(going_on, unmet=True)
+    in_force: int | None,
+) -> VersionChoice:
+    """Choose what scores an objective, by the table above. `in_force` is the version in force until
+    now. Pure.
+    """
+    current = _current(catalogue, objective, in_force, feature_set)
+    if pin is None:
+        return _choose_highest(catalogue, objective, feature_set, current)
+
+    pinned = catalogue.entry(objective, pin)
+    if pinned is not None:
+        if pinned.state is VersionState.LISTED:
+            return VersionChoice(current, LoadRequest(objective, pin, load=True))
+        can_score = pinned.listed or pinned.cached_session is not None
+        if can_score and pinned.suits(feature_set):
+            return _turn_to(pinned, current)
+
+    if current is not None:
+        return VersionChoice(current, pin_unmet=True)
+    choice = _choose_highest(catalogue, objective, feature_set, current=None)
+    return choice._replace(pin_unmet=True)
+
+
+def _choose_highest(
+    catalogue: Catalogue,
+    objective: str,
+    feature_set: FeatureSet,
+    current: CatalogueEntry | None,
+) -> VersionChoice:
     highest = catalogue.highest(objective, feature_set)
     if highest is not None:
-        return _turn_to(highest, going_on)._replace(unmet=unmet)
-    if any(entry.state is State.LISTED for entry in catalogue.versions(objective).values()):
-        return Choice(going_on, LoadRequest(objective, None, load=True), unmet=unmet)
-    return Choice(
-        going_on, None, None if going_on else _lack(catalogue, objective, feature_set), unmet
-    )
+        return _turn_to(highest, current)
+
+    versions = catalogue.versions(objective).values()
+    if any(entry.state is VersionState.LISTED for entry in versions):
+        return VersionChoice(current, LoadRequest(objective, version=None, load=True))
+
+    if current is not None:
+        return VersionChoice(current)
+    return VersionChoice(lacking=_why_lacking(catalogue, objective, feature_set))
 
 
-def _loaded(
-    catalogue: Catalogue, objective: str, number: int | None, feature_set: FeatureSet
-) -> Entry | None:
-    entry = None if number is None else catalogue.entry(objective, number)
-    return (
-        entry
-        if entry is not None and entry.session_entry is not None and entry.suits(feature_set)
-        else None
-    )
+def _current(
+    catalogue: Catalogue, objective: str, in_force: int | None, feature_set: FeatureSet
+) -> CatalogueEntry | None:
+    """The version in force until now, if it is still loaded and suits the feature set."""
+    if in_force is None:
+        return None
+    entry = catalogue.entry(objective, in_force)
+    if entry is None or entry.cached_session is None or not entry.suits(feature_set):
+        return None
+    return entry
 
 
-def _turn_to(target: Entry, going_on: Entry | None) -> Choice:
-    if target.session_entry is not None:
-        return Choice(target)
-    return Choice(going_on, LoadRequest(target.version.objective, target.version.number, load=True))
+def _turn_to(target: CatalogueEntry, current: CatalogueEntry | None) -> VersionChoice:
+    """Use a version if it is loaded. Otherwise request it, and go on with the current one."""
+    if target.cached_session is not None:
+        return VersionChoice(target)
+    version = target.version
+    return VersionChoice(current, LoadRequest(version.objective, version.number, load=True))
 
 
-def _lack(catalogue: Catalogue, objective: str, feature_set: FeatureSet) -> str:
+def _why_lacking(catalogue: Catalogue, objective: str, feature_set: FeatureSet) -> str:
     versions = catalogue.versions(objective).values()
     if not versions:
         return f"objective {objective!r}: no version in the models' folder"
-    unsuited = [e for e in versions if e.is_available]
-    why = [str(entry.refusal) for entry in versions if entry.refusal]
-    why += [
-        f"{e.version.number} reads features that {feature_set.name!r} does not hold"
-        for e in unsuited
-    ]
-    return f"objective {objective!r}: no version verifies: " + "; ".join(why)
+
+    reasons = [str(entry.refusal) for entry in versions if entry.refusal]
+    for entry in versions:
+        if entry.is_available:
+            reasons.append(
+                f"{entry.version.number} reads features that {feature_set.name!r} does not hold"
+            )
+    return f"objective {objective!r}: no version verifies: " + "; ".join(reasons)
 
 
 class ModelQuery(NamedTuple):
-    """What the loop asks for: the models of one surface's feeds of one arm."""
+    """Asks for the models of one surface's feeds of one arm."""
 
     surface: Surface
     arm: str
@@ -120,121 +168,151 @@ class ModelQuery(NamedTuple):
     pins: Pinned
 
     @property
-    def at(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, str]:
         """Surface and arm."""
         return self.surface.name, self.arm
 
 
-class _Known(NamedTuple):
-    asked: ModelQuery
-    answer: Resolution
+class _CachedResolution(NamedTuple):
+    query: ModelQuery
+    resolution: Resolution
     sessions: tuple[CachedSession, ...] = ()
 
 
 class Resolver:
-    """Answers for the loop, in its thread alone: they hold while the catalogue and what is asked
-    stay the same.
+    """Resolves queries of the ranking loop, in the loop's thread alone.
 
-    `in_force` is surface and arm to objective to version, replaced and never changed: any thread
-    reads it.
+    A resolution is kept as long as the catalogue and the query stay the same. `in_force` maps
+    surface and arm to objective to version. It is replaced as a whole and never changed, so any
+    thread may read it.
     """
 
     def __init__(
         self,
-        ask: Callable[[LoadRequest], None],
-        say: Callable[..., None],
+        request_load: Callable[[LoadRequest], None],
+        log: Callable[..., None],
         clock: Callable[[], float],
     ) -> None:
         self.in_force: Mapping[tuple[str, str], Mapping[str, int]] = {}
-        self.hits = self.misses = self.swaps = 0
-        self._ask, self._say, self._clock = ask, say, clock
-        self._catalogue: Catalogue | None = None
-        self._known: dict[tuple[str, str], _Known] = {}
-        self._built: dict[tuple[str, tuple[tuple[str, int], ...]], SurfaceModels] = {}
-        self._said: dict[tuple[str, str], str] = {}
+        self.hits = 0
+        self.misses = 0
+        self.swaps = 0
 
-    def answer(self, catalogue: Catalogue, asked: ModelQuery) -> Resolution:
-        """The models that score a surface's feeds of one arm. Never waits; what is missing is asked
-        for.
+        self._request_load = request_load
+        self._log = log
+        self._clock = clock
+
+        self._catalogue: Catalogue | None = None
+        self._resolutions: dict[tuple[str, str], _CachedResolution] = {}
+        self._surface_models: dict[tuple[str, tuple[tuple[str, int], ...]], SurfaceModels] = {}
+        self._logged_trouble: dict[tuple[str, str], str] = {}
+
+    def resolve(self, catalogue: Catalogue, query: ModelQuery) -> Resolution:
+        """The models that score a surface's feeds of one arm. Never waits. Requests what is
+        missing.
         """
         if catalogue is not self._catalogue:
-            # All of it: an answer that nobody asks for again would hold sessions past the budget.
-            self._catalogue, self._known, self._built = catalogue, {}, {}
-        known = self._known.get(asked.at)
-        if known is None or known.asked != asked:
-            known = self._known[asked.at] = self._choose(catalogue, asked)
-        if isinstance(known.answer, SurfaceModels):
+            # Drop all of them: a resolution that nobody asks for again would hold its sessions past
+            # the budget.
+            self._catalogue = catalogue
+            self._resolutions = {}
+            self._surface_models = {}
+
+        cached = self._resolutions.get(query.key)
+        if cached is None or cached.query != query:
+            cached = self._choose(catalogue, query)
+            self._resolutions[query.key] = cached
+
+        if isinstance(cached.resolution, SurfaceModels):
             self.hits += 1
             now = self._clock()
-            for session_entry in known.sessions:
-                session_entry.used_at = now
+            for session in cached.sessions:
+                session.used_at = now
         else:
             self.misses += 1
-        return known.answer
+        return cached.resolution
 
-    def _choose(self, catalogue: Catalogue, asked: ModelQuery) -> _Known:
-        before, feature_set = self.in_force.get(asked.at, {}), asked.surface.feature_set
-        chosen = {
-            objective: choose_version(
-                catalogue, objective, feature_set, asked.pins.get(objective), before.get(objective)
+    def _choose(self, catalogue: Catalogue, query: ModelQuery) -> _CachedResolution:
+        """Choose a version for each objective, and request what has to be loaded."""
+        feature_set = query.surface.feature_set
+        in_force = self.in_force.get(query.key, {})
+        choices: dict[str, VersionChoice] = {}
+        for objective in query.objectives:
+            choices[objective] = choose_version(
+                catalogue,
+                objective,
+                feature_set,
+                pin=query.pins.get(objective),
+                in_force=in_force.get(objective),
             )
-            for objective in asked.objectives
-        }
-        for one in chosen.values():
-            if one.ask is not None:
-                self._ask(one.ask)
-        self._say_trouble(asked, chosen)
-        entries = [one.now for one in chosen.values() if one.now is not None]
-        if len(entries) == len(chosen):
-            models = self._build(feature_set, entries)
-            self._put_in_force(asked, models)
-            return _Known(
-                asked,
-                models,
-                tuple(entry.session_entry for entry in entries if entry.session_entry is not None),
-            )
-        lacking = [one.lacking for one in chosen.values() if one.lacking]
-        waiting = tuple(objective for objective, one in chosen.items() if not one.now)
-        return _Known(asked, Lacking("; ".join(lacking)) if lacking else Loading(waiting))
 
-    def _build(self, feature_set: FeatureSet, entries: Iterable[Entry]) -> SurfaceModels:
-        """One value for surfaces that are scored alike: their requests go into one call."""
-        key = feature_set.name, tuple((e.version.objective, e.version.number) for e in entries)
-        if key not in self._built:
-            models = [
-                e.sound.model(e.session_entry)
-                for e in entries
-                if e.sound is not None and e.session_entry is not None
-            ]
-            self._built[key] = SurfaceModels.of(feature_set, models)
-        return self._built[key]
+        for choice in choices.values():
+            if choice.request is not None:
+                self._request_load(choice.request)
+        self._log_trouble(query, choices)
 
-    def _put_in_force(self, asked: ModelQuery, models: SurfaceModels) -> None:
-        before, versions = self.in_force.get(asked.at), models.versions
-        if before == versions:
+        entries = [choice.entry for choice in choices.values() if choice.entry is not None]
+        if len(entries) == len(choices):
+            models = self._models_of(feature_set, entries)
+            self._put_in_force(query, models)
+            sessions = [entry.cached_session for entry in entries if entry.cached_session]
+            return _CachedResolution(query, models, tuple(sessions))
+
+        lacking = [choice.lacking for choice in choices.values() if choice.lacking]
+        if lacking:
+            return _CachedResolution(query, Lacking("; ".join(lacking)))
+        loading = [objective for objective, choice in choices.items() if choice.entry is None]
+        return _CachedResolution(query, Loading(tuple(loading)))
+
+    def _models_of(
+        self, feature_set: FeatureSet, entries: Sequence[CatalogueEntry]
+    ) -> SurfaceModels:
+        """The models of these versions. Surfaces with the same versions share one value, so that
+        their requests are scored in one call.
+        """
+        versions = tuple((entry.version.objective, entry.version.number) for entry in entries)
+        key = (feature_set.name, versions)
+        if key not in self._surface_models:
+            models = list[Model]()
+            for entry in entries:
+                if entry.verified is not None and entry.cached_session is not None:
+                    models.append(entry.verified.model(entry.cached_session))
+            self._surface_models[key] = SurfaceModels.of(feature_set, models)
+        return self._surface_models[key]
+
+    def _put_in_force(self, query: ModelQuery, models: SurfaceModels) -> None:
+        before = self.in_force.get(query.key)
+        versions = models.versions
+        if versions == before:
             return
-        self.in_force = {**self.in_force, asked.at: versions}
+
+        self.in_force = {**self.in_force, query.key: versions}
         if before is not None:
             self.swaps += 1
-            surface, arm = asked.at
-            self._say(
-                "models_swapped", surface=surface, arm=arm, models=versions, before=dict(before)
+            self._log(
+                "models_swapped",
+                surface=query.surface.name,
+                arm=query.arm,
+                models=versions,
+                before=dict(before),
             )
 
-    def _say_trouble(self, asked: ModelQuery, chosen: Mapping[str, Choice]) -> None:
-        """Once each time it changes: that feeds lack a model, or that a pin names a version which
-        is not to be had.
-        """
-        unmet = [
-            f"{objective}/{asked.pins[objective]}" for objective, one in chosen.items() if one.unmet
-        ]
-        lacking = "; ".join(one.lacking for one in chosen.values() if one.lacking)
+    def _log_trouble(self, query: ModelQuery, choices: Mapping[str, VersionChoice]) -> None:
+        """Log that objectives lack a model or that pins cannot be met, each time this changes."""
+        unmet = list[str]()
+        reasons = list[str]()
+        for objective, choice in choices.items():
+            if choice.pin_unmet:
+                unmet.append(f"{objective}/{query.pins[objective]}")
+            if choice.lacking:
+                reasons.append(choice.lacking)
+        lacking = "; ".join(reasons)
         trouble = f"{lacking} {unmet}" if lacking or unmet else ""
-        if trouble == self._said.get(asked.at, ""):
+        if trouble == self._logged_trouble.get(query.key, ""):
             return
-        self._said[asked.at] = trouble
-        surface, arm = asked.at
+
+        self._logged_trouble[query.key] = trouble
         if lacking:
-            self._say("models_lacking", surface=surface, arm=arm, error=lacking)
+            self._log("models_lacking", surface=query.surface.name, arm=query.arm, error=lacking)
         if unmet:
-            self._say("pin_unmet", surface=surface, arm=arm, pinned=unmet)
+            self._log("pin_unmet", surface=query.surface.name, arm=query.arm, pinned=unmet)

@@ -1,9 +1,11 @@
-"""The models in force for a feed, as one immutable value: a swap puts another in its place, and no
-feed sees two.
+"""Scores the requests of a micro-batch together.
 
-The requests of a micro-batch are scored together: grouped by their models, joined to one matrix,
-one onnxruntime call for each objective. The grouping cannot be seen in the scores (see model.py),
-nor in what a model fails on (see isolate.py).
+- The models in force for a feed are one immutable value. A swap puts another value in its place, so
+  no feed is scored by two versions of a model.
+- Requests with the same models are grouped, and their candidates joined to one matrix: one
+  onnxruntime call for each objective.
+- The grouping does not change the scores (model.py), nor which candidates a model fails on
+  (isolate.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,25 +27,27 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class ScoredBatch:
-    """`scores` stands in the order of the requests: for each float32 `[candidates, objectives]`.
-
-    `clipped` counts features that were outside their bounds. The rest is empty unless a model
-    fails: `failed` has the candidates that a model failed on, by the place of their request,
-    `unscored` the places of the requests that have candidates and of which a model failed
-    altogether. `model_errors` counts the candidates of both.
-    """
+    """The scores of a micro-batch. A place is that of the request in the batch."""
 
     scores: list[Scores]
+    """For each request float32 `[candidates, objectives]`."""
     clipped: int = 0
-    model_errors: int = 0
+    """Features that were outside their bounds."""
+
+    # The rest is empty unless a model fails.
     failed: dict[int, Mask] = field(default_factory=dict)
+    """By place, the candidates that a model failed on."""
     unscored: set[int] = field(default_factory=set)
+    """The places of requests with candidates, if a model failed on every row."""
+    model_errors: int = 0
+    """The number of candidates in `failed` and `unscored`."""
     errors: list[ModelError] = field(default_factory=list)
 
 
 class SurfaceScores(NamedTuple):
-    """Scores as float32 `[candidates, objectives]`; `failed` has the candidates that a model failed
-    on, None: none.
+    """Scores as float32 `[candidates, objectives]`.
+
+    `failed` has the candidates that a model failed on. None: no candidate.
     """
 
     scores: Scores
@@ -54,8 +58,8 @@ class SurfaceScores(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SurfaceModels:
-    """A surface's models in the order of its objectives, each with the columns it reads (None: all,
-    as they are).
+    """A surface's models in the order of its objectives, each with the columns that it reads. None:
+    all columns as they are.
     """
 
     feature_set: FeatureSet
@@ -63,7 +67,7 @@ class SurfaceModels:
 
     @classmethod
     def of(cls, feature_set: FeatureSet, models: Iterable[Model]) -> "SurfaceModels":
-        """Raises ModelRefused where the feature set does not hold a model's features."""
+        """Raises ModelRefused if the feature set does not hold a model's features."""
         return cls(feature_set, tuple((model, model.columns(feature_set)) for model in models))
 
     @cached_property
@@ -72,46 +76,50 @@ class SurfaceModels:
         return {model.manifest.objective: model.manifest.version for model, _ in self.models}
 
     def score(self, rows: bytes) -> SurfaceScores:
-        """Score candidates' rows, joined. A row that a model fails on has no score of it. Raises
-        ModelFailed.
+        """Score candidates, whose rows are joined. Raises ModelFailed if a model fails on every
+        row.
         """
         matrix: Matrix = np.frombuffer(rows, "<f4").reshape(-1, self.feature_set.width)
         matrix, clipped = self.feature_set.clip(matrix)
+
         scores = np.empty((len(matrix), len(self.models)), np.float32)
         failed: Mask | None = None
         errors: list[ModelError] = []
-        for place, (model, columns) in enumerate(self.models):
-            own = matrix if columns is None else matrix[:, columns]
-            isolated = score_isolated(model, own)
-            scores[:, place] = isolated.scores
+        for objective, (model, columns) in enumerate(self.models):
+            inputs = matrix if columns is None else matrix[:, columns]
+            isolated = score_isolated(model, inputs)
+            scores[:, objective] = isolated.scores
             if isolated.error is not None:
-                failed = np.zeros(len(matrix), np.bool_) if failed is None else failed
+                if failed is None:
+                    failed = np.zeros(len(matrix), np.bool_)
                 failed[isolated.failed] = True
                 errors.append(isolated.error)
         return SurfaceScores(scores, clipped, failed, errors)
 
 
-def score_requests(asked: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatch:
-    """Score a micro-batch, each request by its own models; one without candidates gets `[0,
-    objectives]`.
+def score_requests(pairs: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatch:
+    """Score a micro-batch, each request by its own models. A request without candidates gets scores
+    of shape `[0, objectives]`.
     """
-    batch = ScoredBatch([np.empty((0, 0), np.float32)] * len(asked))
-    for models, places in _groups(asked):
+    batch = ScoredBatch([np.empty((0, 0), np.float32)] * len(pairs))
+    for models, places in _groups(pairs):
         try:
-            group = models.score(b"".join([asked[place][0].rows for place in places]))
+            group = models.score(b"".join([pairs[place][0].rows for place in places]))
         except ModelFailed as failed:
             batch.errors.append(failed.error)
             for place in places:
                 batch.scores[place] = np.empty((0, len(models.models)), np.float32)
-                if asked[place][0].item_ids:
+                candidates = len(pairs[place][0].item_ids)
+                if candidates:
                     batch.unscored.add(place)
-                    batch.model_errors += len(asked[place][0].item_ids)
+                    batch.model_errors += candidates
             continue
+
         batch.clipped += group.clipped
         batch.errors += group.errors
         start = 0
         for place in places:
-            end = start + len(asked[place][0].item_ids)
+            end = start + len(pairs[place][0].item_ids)
             batch.scores[place] = group.scores[start:end]
             if group.failed is not None and group.failed[start:end].any():
                 batch.failed[place] = group.failed[start:end]
@@ -121,18 +129,20 @@ def score_requests(asked: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatc
 
 
 def _groups(
-    asked: Sequence[tuple[Request, SurfaceModels]],
+    pairs: Sequence[tuple[Request, SurfaceModels]],
 ) -> Iterator[tuple[SurfaceModels, list[int]]]:
-    """Places of requests of the same models, at most ROWS_PER_CALL candidates together (one large
-    may be more).
+    """Places of requests with the same models, at most ROWS_PER_CALL candidates together. A single
+    large request may have more.
     """
     open_groups: dict[SurfaceModels, tuple[list[int], int]] = {}
-    for place, (request, models) in enumerate(asked):
-        count = len(request.item_ids)
+    for place, (request, models) in enumerate(pairs):
+        candidates = len(request.item_ids)
         places, rows = open_groups.get(models, ([], 0))
-        if places and rows + count > ROWS_PER_CALL:
+        if places and rows + candidates > ROWS_PER_CALL:
             yield models, places
             places, rows = [], 0
         places.append(place)
-        open_groups[models] = places, rows + count
-    yield from ((models, places) for models, (places, _) in open_groups.items())
+        open_groups[models] = places, rows + candidates
+
+    for models, (places, _) in open_groups.items():
+        yield models, places

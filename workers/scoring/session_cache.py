@@ -1,5 +1,11 @@
-"""Loaded sessions within a budget of bytes: identical files share one, and the least recently used
-go.
+"""Loaded onnxruntime sessions, within a budget of bytes.
+
+The rules:
+- Identical files share one session.
+- If the sessions exceed the budget, the least recently used are evicted.
+- A session that is to be kept is not evicted, even if it alone exceeds the budget.
+- A session that was loaded for requests which have not come back for it yet is not evicted for a
+  while. Otherwise it would be loaded and evicted again, for ever.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +22,7 @@ _UNUSED_SECONDS = 5.0
 
 
 class SessionKey(NamedTuple):
-    """What a session is made of: two versions that agree in all of it are one."""
+    """What a session is made of. Two versions with equal keys share a session."""
 
     sha256: str
     input: str
@@ -25,25 +31,25 @@ class SessionKey(NamedTuple):
 
 
 def session_bytes(size: int) -> int:
-    """What a session of a file of `size` bytes takes by estimate, not below what it takes in
-    memory.
+    """The estimated memory of a session of a file of `size` bytes. Not below what it really takes.
 
-    Measured on onnxruntime 1.30, resident: an ensemble of trees 2.7 to 3.2 times its file, Gemm
-    layers 0.6 to 1.2 times (their packed weights beside the rest), and up to 121 KiB for a session
-    of a file of a few KiB. Where sessions come and go, the allocator keeps room between them: a
+    Measured on onnxruntime 1.30, resident: an ensemble of trees takes 2.7 to 3.2 times its file,
+    Gemm layers 0.6 to 1.2 times (their packed weights beside the rest), and the session of a file
+    of a few KiB up to 121 KiB. If sessions come and go, the allocator keeps room between them: a
     worker that held 200 of 1,000 models of 43 KiB, and loaded one 848 times, had 87 MiB more than
-    one of a single model, 435 KiB for each.
+    a worker with a single model, which is 435 KiB for each.
     """
     return BYTES_A_FILE_BYTE * size + BYTES_A_MODEL
 
 
 @dataclass(eq=False)
 class CachedSession:
-    """One session. `used_at` is written by the loop alone, in monotonic seconds; 0 before its first
-    use.
+    """One session. All times are in monotonic seconds.
+
+    `used_at` is written by the ranking loop alone. It is 0 before the first use.
     """
 
-    content: SessionKey
+    key: SessionKey
     session: onnxruntime.InferenceSession
     bytes: int
     loaded_at: float
@@ -51,62 +57,58 @@ class CachedSession:
     holders: set[Version] = field(default_factory=set)
 
     @property
-    def last(self) -> float:
-        """When it was last of use."""
+    def last_used_at(self) -> float:
+        """When it was loaded or used last."""
         return max(self.loaded_at, self.used_at)
 
 
 class SessionCache:
-    """Sessions by content. Not thread-safe; reads no clock but the one given, in seconds."""
+    """Sessions by key. Not thread-safe. Reads no clock but the one given, in seconds."""
 
     def __init__(self, budget_bytes: int, clock: Callable[[], float]) -> None:
-        self._budget, self._clock = budget_bytes, clock
-        self._shelves: dict[SessionKey, CachedSession] = {}
+        self._budget = budget_bytes
+        self._clock = clock
+        self._sessions: dict[SessionKey, CachedSession] = {}
         self.bytes = 0
 
     def __iter__(self) -> Iterator[CachedSession]:
-        return iter(self._shelves.values())
+        return iter(self._sessions.values())
 
     def __len__(self) -> int:
-        return len(self._shelves)
+        return len(self._sessions)
 
-    def find(self, content: SessionKey) -> CachedSession | None:
-        """The shelf that holds this content, where one does; asking for it is a use."""
-        session_entry = self._shelves.get(content)
-        if session_entry is not None:
-            session_entry.loaded_at = self._clock()
-        return session_entry
+    def get(self, key: SessionKey) -> CachedSession | None:
+        """The session with this key, if it is loaded. It counts as loaded again."""
+        cached = self._sessions.get(key)
+        if cached is not None:
+            cached.loaded_at = self._clock()
+        return cached
 
     def put(
-        self, content: SessionKey, session: onnxruntime.InferenceSession, size: int
+        self, key: SessionKey, session: onnxruntime.InferenceSession, size: int
     ) -> CachedSession:
-        """Put up a session made of a file of `size` bytes."""
-        session_entry = CachedSession(content, session, session_bytes(size), self._clock())
-        self._shelves[content] = session_entry
-        self.bytes += session_entry.bytes
-        return session_entry
+        """Add a session made of a file of `size` bytes."""
+        cached = CachedSession(key, session, session_bytes(size), loaded_at=self._clock())
+        self._sessions[key] = cached
+        self.bytes += cached.bytes
+        return cached
 
-    def take_down(self, session_entry: CachedSession) -> None:
-        """Let go of one."""
-        if self._shelves.pop(session_entry.content, None) is not None:
-            self.bytes -= session_entry.bytes
+    def remove(self, cached: CachedSession) -> None:
+        """Remove a session, if it is still there."""
+        if self._sessions.pop(cached.key, None) is not None:
+            self.bytes -= cached.bytes
 
-    def make_room(self, keep: Callable[[CachedSession], bool]) -> list[CachedSession]:
-        """Take down the least recently used until the rest is within the budget; returns what went.
-
-        What `keep` says yes to stays, also where it alone is past the budget, and so does for a
-        while what was loaded for requests that have not come back for it: it would be loaded again
-        at once, and for ever.
-        """
-        now, gone = self._clock(), list[CachedSession]()
-        for session_entry in sorted(self, key=lambda session_entry: session_entry.last):
+    def evict(self, keep: Callable[[CachedSession], bool]) -> list[CachedSession]:
+        """Evict sessions until the rest is within the budget. Returns the evicted ones."""
+        now = self._clock()
+        evicted = list[CachedSession]()
+        for cached in sorted(self, key=lambda cached: cached.last_used_at):
             if self.bytes <= self._budget:
                 break
-            awaited = (
-                session_entry.used_at < session_entry.loaded_at
-                and now - session_entry.loaded_at < _UNUSED_SECONDS
-            )
-            if not keep(session_entry) and not awaited:
-                self.take_down(session_entry)
-                gone.append(session_entry)
-        return gone
+
+            is_unused = cached.used_at < cached.loaded_at
+            is_awaited = is_unused and now - cached.loaded_at < _UNUSED_SECONDS
+            if not is_awaited and not keep(cached):
+                self.remove(cached)
+                evicted.append(cached)
+        return evicted

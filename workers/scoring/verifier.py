@@ -1,5 +1,7 @@
-"""Versions verified in a process beside this one: what a model does to that process it does to no
-worker.
+"""Verifies versions in a process beside this one, so that a model can harm only that process.
+
+The protocol is one line of JSON for one line: a VerificationRequest to the process, a Verdict back.
+A line without its end means that the process died while it verified: the model is refused.
 """
 
 import signal
@@ -31,9 +33,10 @@ _Process = subprocess.Popen[bytes]
 
 
 class Verifier:
-    """Starts its process when it is wanted, keeps it for the next exam, and replaces one that died.
+    """Starts its process for the first verification, keeps it for the next ones, and replaces it if
+    it died.
 
-    One thread at a time, but for `close`, which any thread may call.
+    For one thread at a time, except for `close`, which any thread may call.
     """
 
     def __init__(
@@ -42,48 +45,51 @@ class Verifier:
         limits: VerificationLimits = VERIFICATION_LIMITS,
         idle_seconds: float = 300.0,
     ) -> None:
-        self._size_limit, self._limits, self._idle_seconds = size_limit, limits, idle_seconds
+        self._size_limit = size_limit
+        self._limits = limits
+        self._idle_seconds = idle_seconds
         self._process: _Process | None = None
         self._used_at = 0.0
         self._closing = threading.Lock()
         self._closed = False
 
-    def examine(self, folder: Path, feature_sets: Iterable[FeatureSet] = ()) -> Verdict:
-        """Verify `<root>/<objective>/<version>`, whatever comes of it: a model that ends the
-        process is refused.
-        """
-        reads = [FeatureNames(feature_set.name, feature_set.names) for feature_set in feature_sets]
-        request_ = VerificationRequest(
-            str(folder.absolute()), reads, self._size_limit, self._limits
+    def verify(self, folder: Path, feature_sets: Iterable[FeatureSet] = ()) -> Verdict:
+        """Verify `<root>/<objective>/<version>`. A model that ends the process is refused."""
+        request = VerificationRequest(
+            folder=str(folder.absolute()),
+            feature_sets=[FeatureNames(each.name, each.names) for each in feature_sets],
+            size_limit=self._size_limit,
+            limits=self._limits,
         )
         try:
-            process = self._running()
-            answer = _ask(process, msgspec.json.encode(request_))
+            process = self._running_process()
+            reply = _exchange(process, msgspec.json.encode(request))
         except OSError as error:
-            return _unexamined(f"no process to verify it: {error}")
+            return _not_verified(f"no process to verify it: {error}")
         self._used_at = time.monotonic()
-        if answer.endswith(b"\n"):
-            verdict: Verdict = _VERDICTS.decode(answer)
+
+        if reply.endswith(b"\n"):
+            verdict: Verdict = _VERDICTS.decode(reply)
             return verdict
-        return _unexamined(self._ended_by(_end(process)))
+        return _not_verified(self._why_ended(_wait_for_end(process)))
 
     @property
     def pid(self) -> int | None:
-        """Of its process, where it has one."""
+        """The id of its process, if it has one."""
         return self._process.pid if self._process is not None else None
 
-    def rest(self) -> None:
-        """Let the process go where nothing was examined for `idle_seconds`: it takes memory."""
+    def stop_if_idle(self) -> None:
+        """Stop the process if it has verified nothing for `idle_seconds`: it takes memory."""
         if self._process is not None and time.monotonic() >= self._used_at + self._idle_seconds:
-            _stop(self._process)
+            _kill(self._process)
             self._process = None
 
     def close(self) -> None:
-        """End the process, also in an exam; no other is started."""
+        """End the process, even while it verifies. No other is started."""
         with self._closing:
             self._closed = True
         if self._process is not None:
-            _stop(self._process)
+            _kill(self._process)
 
     def __enter__(self) -> "Verifier":
         return self
@@ -96,51 +102,47 @@ class Verifier:
     ) -> None:
         self.close()
 
-    def _running(self) -> _Process:
+    def _running_process(self) -> _Process:
         with self._closing:
             if self._closed:
-                raise RuntimeError("the examiner is closed")
+                raise RuntimeError("the verifier is closed")
             if self._process is None or self._process.poll() is not None:
-                self._process = _start()
+                # In a session of its own: Ctrl-C is meant for the worker, which then closes it.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "workers.scoring.verifier_process"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,
+                )
             return self._process
 
-    def _ended_by(self, code: int) -> str:
+    def _why_ended(self, code: int) -> str:
         if code == -signal.SIGXCPU:
             return f"takes more than the {self._limits.cpu_seconds} s of CPU time that verification may take"
         if code == -signal.SIGALRM:
             return f"takes more than the {self._limits.seconds} s that verification may take"
-        by = (
-            f"by signal {-code} ({signal.Signals(-code).name})"
-            if code < 0
-            else f"with exit code {code}"
-        )
-        return f"the process that verified it ended {by}"
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"the process that verified it ended by signal {-code} ({name})"
+        return f"the process that verified it ended with exit code {code}"
 
 
-def _start() -> _Process:
-    command = [sys.executable, "-m", "workers.scoring.verifier_process"]
-    # A session of its own: Ctrl-C is for the worker, which ends this process by its pipe.
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
-
-
-def _ask(process: _Process, request_: bytes) -> bytes:
-    """One line for one line; a line without its end where the process died."""
-    to, back = _pipes(process)
+def _exchange(process: _Process, line: bytes) -> bytes:
+    """Write one line and read one line. What is read has no line end if the process died."""
+    stdin, stdout = _pipes(process)
     with suppress(BrokenPipeError):
-        to.write(request_ + b"\n")
-        to.flush()
-    return back.readline()
+        stdin.write(line + b"\n")
+        stdin.flush()
+    return stdout.readline()
 
 
-def _stop(process: _Process) -> None:
+def _kill(process: _Process) -> None:
     process.kill()
-    _end(process)
+    _wait_for_end(process)
 
 
-def _end(process: _Process) -> int:
-    """Wait for a process that is ending; returns its exit code."""
+def _wait_for_end(process: _Process) -> int:
+    """Wait for a process that is ending. Returns its exit code."""
     for pipe in _pipes(process):
         with suppress(BrokenPipeError):
             pipe.close()
@@ -153,5 +155,5 @@ def _pipes(process: _Process) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdin, process.stdout
 
 
-def _unexamined(why: str) -> Rejected:
+def _not_verified(why: str) -> Rejected:
     return Rejected(ModelReason.UNREADABLE, f"model.onnx: {why}")

@@ -1,9 +1,12 @@
-"""A process that verifies versions for another, within limits: a model may run for ever, take all
-memory, or crash.
+"""The process that verifies versions, within limits: a model may run for ever, take all memory, or
+crash.
 
-`python -m workers.scoring.verifier_process` reads an exam a line from standard input and writes a
-verdict a line to standard output. A limit that is passed ends the process, but for memory, which
-ends the exam; so does the end of its input.
+`python -m workers.scoring.verifier_process` reads one VerificationRequest a line from standard
+input, and writes one Verdict a line to standard output.
+
+- Exceeding the limit of CPU time or of time ends the process.
+- Exceeding the limit of memory only fails this verification.
+- The process also ends when its standard input ends.
 """
 
 import os
@@ -20,7 +23,7 @@ import msgspec
 
 from workers.ranking.features import FeatureSet
 from workers.scoring.catalogue import Rejected, Verdict, Verified
-from workers.scoring.manifest import MODEL
+from workers.scoring.files import MODEL
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.session_cache import session_bytes
 from workers.scoring.verify import verify
@@ -29,19 +32,19 @@ MB: Final = 1024 * 1024
 
 _NICE = 5
 _STATM = Path("/proc/self/statm")
-# Times what a session takes. Measured: an ensemble of trees took up to 20 times its file while it
-# was verified (the graph as Python and as onnxruntime reads it, and their copies), Gemm layers 3.5
-# times.
+# Verification may take so many times what a session takes. Measured: an ensemble of trees took up
+# to 20 times its file while it was verified (the graph as Python and as onnxruntime read it, and
+# their copies), Gemm layers 3.5 times.
 _SESSIONS = 8
-_NO_MEMORY = "bad_alloc"  # onnxruntime tells of it by this word alone
+_NO_MEMORY = "bad_alloc"  # all that onnxruntime says if it gets no memory
 
 
 class VerificationLimits(msgspec.Struct, frozen=True):
-    """What one exam may take. `seconds` is for what waits and does not run: a busy or paused
-    machine is no reason.
+    """What one verification may take.
 
-    `memory_mb` is address space beyond what the process has when the exam begins; to it come 24
-    bytes for each byte of the file.
+    `cpu_seconds` bounds a model that runs. `seconds` bounds one that waits; it is long, because a
+    busy or paused machine is no reason to refuse a model. `memory_mb` is address space beyond what
+    the process has at the start of the verification, plus 24 bytes for each byte of the file.
     """
 
     cpu_seconds: int = 60
@@ -53,14 +56,14 @@ VERIFICATION_LIMITS: Final = VerificationLimits()
 
 
 class FeatureNames(NamedTuple):
-    """A feature set as far as verification wants it."""
+    """The part of a feature set that verification needs."""
 
     name: str
     names: tuple[str, ...]
 
 
 class VerificationRequest(msgspec.Struct, frozen=True):
-    """One version to be verified; `size_limit` of its file in bytes."""
+    """One version to verify. `size_limit` is that of its model.onnx, in bytes."""
 
     folder: str
     feature_sets: Sequence[FeatureNames]
@@ -69,42 +72,55 @@ class VerificationRequest(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Take one exam after the other until standard input ends."""
+    """Verify one version after the other until standard input ends."""
     os.nice(_NICE)
     _limit(resource.RLIMIT_CORE, 0)
-    # Whatever else a library prints stays out of the verdicts.
+
+    # Whatever a library prints must not get between the verdicts.
     verdicts = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    exams: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(
-        target=_read, args=(sys.stdin.buffer, exams), name="exams", daemon=True
+        target=_read_requests, args=(sys.stdin.buffer, requests), name="requests", daemon=True
     ).start()
     while True:
-        verdict = _take(msgspec.json.decode(exams.get(), type=VerificationRequest))
+        request = msgspec.json.decode(requests.get(), type=VerificationRequest)
+        verdict = _verify_within_limits(request)
         verdicts.write(msgspec.json.encode(verdict) + b"\n")
         verdicts.flush()
 
 
-def _read(lines: BinaryIO, exams: "queue.SimpleQueue[bytes]") -> None:
-    """In a thread: the parent may go while a model runs. onnxruntime lets go of Python's lock for
-    that time.
+def _read_requests(lines: BinaryIO, requests: "queue.SimpleQueue[bytes]") -> None:
+    """Read requests in a thread, so that the process ends if the parent ends while a model runs.
+
+    onnxruntime releases Python's lock while it runs.
     """
     for line in lines:
-        exams.put(line)
+        requests.put(line)
     os._exit(0)
 
 
-def _take(request_: VerificationRequest) -> Verdict:
-    memory = request_.limits.memory_mb * MB + _SESSIONS * session_bytes(_size(request_))
-    past_memory = f"wants more than the {memory // MB} MiB of memory that verification may take"
-    _set_limits(request_.limits, memory)
+def _verify_within_limits(request: VerificationRequest) -> Verdict:
+    folder = Path(request.folder)
     try:
-        return _examine(request_)
+        file_size = (folder / MODEL).stat().st_size
+    except OSError:
+        file_size = 0
+
+    memory = request.limits.memory_mb * MB + _SESSIONS * session_bytes(file_size)
+    past_memory = f"wants more than the {memory // MB} MiB of memory that verification may take"
+    _set_limits(request.limits, memory)
+    try:
+        feature_sets = [FeatureSet(*each) for each in request.feature_sets]
+        model = verify(folder, feature_sets, request.size_limit)
+        manifest = msgspec.structs.replace(model.manifest, golden=model.manifest.golden[:1])
+        return Verified(manifest, model.rows_per_call, size=(folder / MODEL).stat().st_size)
     except ModelRefused as refused:
-        unread = refused.reason is ModelReason.UNREADABLE and _NO_MEMORY in refused.message
-        return Rejected(
-            refused.reason, f"{refused.message}: {past_memory}" if unread else refused.message
-        )
+        message = refused.message
+        if refused.reason is ModelReason.UNREADABLE and _NO_MEMORY in message:
+            message = f"{message}: {past_memory}"
+        return Rejected(refused.reason, message)
     except MemoryError:
         return Rejected(ModelReason.UNREADABLE, f"model.onnx: {past_memory}")
     except OSError as error:
@@ -113,35 +129,24 @@ def _take(request_: VerificationRequest) -> Verdict:
         signal.alarm(0)
 
 
-def _size(request_: VerificationRequest) -> int:
-    try:
-        return (Path(request_.folder) / MODEL).stat().st_size
-    except OSError:
-        return 0
-
-
 def _set_limits(limits: VerificationLimits, memory: int) -> None:
-    """Signals by their default end the process, also one that is deep inside onnxruntime."""
+    """The signals end the process by default, even if it is deep inside onnxruntime."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds)
-    if _STATM.exists():  # elsewhere than on Linux nothing tells, and memory is not bounded
+    cpu_seconds = int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds
+    _limit(resource.RLIMIT_CPU, cpu_seconds)
+
+    # Only Linux tells how much address space is in use. Elsewhere memory is not bounded.
+    if _STATM.exists():
         pages = int(_STATM.read_text(encoding="ascii").split()[0])
         _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
+
     signal.alarm(limits.seconds)
 
 
 def _limit(what: int, most: int) -> None:
     _, hard = resource.getrlimit(what)
-    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-
-
-def _examine(request_: VerificationRequest) -> Verified:
-    folder = Path(request_.folder)
-    model = verify(
-        folder, [FeatureSet(*reads) for reads in request_.feature_sets], request_.size_limit
-    )
-    few = msgspec.structs.replace(model.manifest, golden=model.manifest.golden[:1])
-    return Verified(few, model.rows_per_call, (folder / MODEL).stat().st_size)
+    soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (soft, hard))
 
 
 if __name__ == "__main__":

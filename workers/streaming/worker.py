@@ -158,7 +158,7 @@ class Worker:
             "open_requests": parts.intake.budget.requests,
             "models": parts.outlet.registry.in_force,
             "library": parts.outlet.registry.states(),
-            "tally": parts.outlet.registry.tally._asdict(),
+            "tally": parts.outlet.registry.counts._asdict(),
             "counts": asdict(self.counts),
         }
 

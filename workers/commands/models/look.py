@@ -53,10 +53,10 @@ def list_models(folder: Path, surfaces: Path | None, as_json: bool) -> None:
     onnx_models.
     """
     sets = _feature_sets(surfaces)
-    with Verifier() as examiner:
+    with Verifier() as verifier:
         found = find_versions(folder).items()
         entries = [
-            entry for o, versions in found for entry in _listed(versions, sets.get(o, []), examiner)
+            entry for o, versions in found for entry in _listed(versions, sets.get(o, []), verifier)
         ]
     if as_json:
         click.echo(json.dumps({"models": entries}, indent=2))
@@ -79,9 +79,9 @@ def verify(context: click.Context, folder: Path, surfaces: Path | None, as_json:
     """
     sets = _feature_sets(surfaces)
     found = [version for versions in find_versions(folder).values() for version in versions]
-    with Verifier() as examiner:
+    with Verifier() as verifier:
         verdicts = [
-            _judged(version, examiner.examine(version.folder, sets.get(version.objective, [])))
+            _judged(version, verifier.verify(version.folder, sets.get(version.objective, [])))
             for version in found
         ]
     missing = sorted(set(sets) - {version["objective"] for version in verdicts if version["ok"]})
@@ -99,12 +99,12 @@ def _feature_sets(surfaces: Path | None) -> _FeatureSets:
 
 
 def _listed(
-    versions: list[Version], sets: list[FeatureSet], examiner: Verifier
+    versions: list[Version], sets: list[FeatureSet], verifier: Verifier
 ) -> Iterator[_Entry]:
     """One objective's versions, the highest first; those below the one in force are not verified."""
     rest = iter(versions)
     for version in rest:
-        verdict = examiner.examine(version.folder, sets)
+        verdict = verifier.verify(version.folder, sets)
         yield _entry(version, verdict)
         if isinstance(verdict, Verified):
             break

@@ -16,14 +16,13 @@ from workers.errors import Failure
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surfaces, feature_sets_by_objective
 from workers.ranking.version import LAST_VERSION
-from workers.scoring.add import add_version
 from workers.scoring.catalogue import Verified
 from workers.scoring.classifier import keep_class
-from workers.scoring.draft import draft, features_of
 from workers.scoring.files import read_file
 from workers.scoring.folder import find_versions
 from workers.scoring.manifest import Manifest
 from workers.scoring.model import Matrix
+from workers.scoring.new_version import add_version, draft, features_of
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.verify import SIZE_LIMIT
 from workers.settings import SETTINGS, ConfigurationError, read_text

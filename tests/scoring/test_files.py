@@ -1,4 +1,4 @@
-"""A file that is no ONNX model is called what it is, with how to come by the model."""
+"""A file that is not an ONNX model is called what it is, with how to get the model."""
 
 import gzip
 import io
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.scoring.building import manifest_of, mlp, trees, write_version
+from workers.scoring.files import kind_of, known_kind
 from workers.scoring.graph import read_model
-from workers.scoring.kinds import kind_of, known_kind
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.verify import verify
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.scoring.building import FEATURES, mlp, random_rows
-from workers.scoring.add import VersionTaken, add_version
-from workers.scoring.draft import draft
 from workers.scoring.manifest import Manifest, read_manifest
+from workers.scoring.new_version import VersionTaken, add_version, draft
 from workers.scoring.refusal import ModelRefused
 
 RAW = mlp().SerializeToString()
@@ -18,9 +17,9 @@ def drafted(objective: str = "quality", version: int = 1) -> Manifest:
 
 
 def test_a_manifest_reads_as_it_was_drafted(tmp_path: Path) -> None:
-    sound = add_version(tmp_path, drafted(), RAW)
+    verified = add_version(tmp_path, drafted(), RAW)
     assert read_manifest(tmp_path / "quality" / "1", tmp_path) == drafted()
-    assert sound.manifest.sha256 == drafted().sha256
+    assert verified.manifest.sha256 == drafted().sha256
 
 
 def test_a_manifest_has_a_line_a_key_and_a_line_a_golden_row(tmp_path: Path) -> None:
@@ -38,7 +37,7 @@ def test_a_model_of_other_bytes_than_its_manifest_is_refused_and_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_who_add_the_same_number_the_second_is_told(tmp_path: Path) -> None:
+def test_of_two_who_add_the_same_number_the_second_gets_an_error(tmp_path: Path) -> None:
     add_version(tmp_path, drafted(), RAW)
     with pytest.raises(VersionTaken, match="is there already"):
         add_version(tmp_path, drafted(), RAW)
