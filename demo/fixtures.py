@@ -108,7 +108,7 @@ class Fixtures:
         rows, _ = self.surface.feature_set.clip(matrix(first_posts.values()))
 
         found: dict[str, dict[int, Mapping[str, float]]] = {}
-        for objective, versions in Folder(self.models).look().items():
+        for objective, versions in Folder(self.models).scan().items():
             found[objective] = {}
             for number, version in versions.items():
                 if (objective, number) == (OBJECTIVE, BAD):
