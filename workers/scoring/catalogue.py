@@ -62,7 +62,7 @@ Verdict = Verified | Rejected
 
 
 class FileStamp(NamedTuple):
-    """Inode, size and time of change of a version's files. If it differs, the files have changed."""
+    """Inode, size and time of change of a version's files. It differs if the files have changed."""
 
     manifest: tuple[int, int, int] | None
     model: tuple[int, int, int] | None
@@ -148,6 +148,13 @@ class Catalogue:
         """The highest available version that reads only features of the set."""
         for entry in self.versions(objective).values():
             if entry.is_available and entry.suits(feature_set):
+                return entry
+        return None
+
+    def highest_listed(self, objective: str) -> CatalogueEntry | None:
+        """The highest version that is not verified yet."""
+        for entry in self.versions(objective).values():
+            if entry.state is VersionState.LISTED:
                 return entry
         return None
 

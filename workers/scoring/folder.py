@@ -30,7 +30,7 @@ Listing = Mapping[str, Mapping[int, Version]]
 
 
 class _ScannedFolder(NamedTuple):
-    """The folder of one objective at the last scan. `settled`: its time of change can be trusted."""
+    """An objective's folder at the last scan. `settled`: its time of change can be trusted."""
 
     stat: tuple[int, int]
     versions: list[Version]

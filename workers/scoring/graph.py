@@ -103,9 +103,25 @@ def check_contents(model: onnx.ModelProto) -> None:
     """Refuse values in other files and operators of other domains. Raises ModelRefused."""
     for message in _messages(model):
         if isinstance(message, onnx.TensorProto):
-            _check_tensor(message)
+            is_external = message.data_location == onnx.TensorProto.EXTERNAL
+            if message.external_data or is_external:
+                raise ModelRefused(
+                    ModelReason.EXTERNAL_DATA,
+                    f"model.onnx: tensor {message.name!r} lies in another file, "
+                    "expected every value inside model.onnx",
+                )
+
         elif isinstance(message, onnx.NodeProto | onnx.OperatorSetIdProto):
-            _check_domain(message)
+            if message.domain in DOMAINS:
+                continue
+            where = "opset_import"
+            if isinstance(message, onnx.NodeProto):
+                where = f"operator {message.op_type!r}"
+            raise ModelRefused(
+                ModelReason.OPERATOR_DOMAIN,
+                f"model.onnx: {where}: got domain {message.domain!r}, "
+                "expected ai.onnx or ai.onnx.ml",
+            )
 
 
 def read_model(raw: bytes) -> onnx.ModelProto:
@@ -148,23 +164,6 @@ def _messages(model: onnx.ModelProto) -> Iterator[Any]:
             if field.message_type is not None:
                 is_single = hasattr(value, "ListFields")
                 waiting.extend([value] if is_single else value)
-
-
-def _check_tensor(tensor: onnx.TensorProto) -> None:
-    if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-        message = (
-            f"model.onnx: tensor {tensor.name!r} lies in another file, "
-            "expected every value inside model.onnx"
-        )
-        raise ModelRefused(ModelReason.EXTERNAL_DATA, message)
-
-
-def _check_domain(user: onnx.NodeProto | onnx.OperatorSetIdProto) -> None:
-    if user.domain in DOMAINS:
-        return
-    where = f"operator {user.op_type!r}" if isinstance(user, onnx.NodeProto) else "opset_import"
-    message = f"model.onnx: {where}: got domain {user.domain!r}, expected ai.onnx or ai.onnx.ml"
-    raise ModelRefused(ModelReason.OPERATOR_DOMAIN, message)
 
 
 def _wrong_shape(key: str, values: list[Value], expected: Tensor) -> ModelRefused:

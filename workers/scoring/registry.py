@@ -122,7 +122,7 @@ class Loader:
         return self.load(entry) if load or fits else entry
 
     def load(self, entry: CatalogueEntry) -> CatalogueEntry:
-        """A verified entry with its session. If its files have changed since, it is listed again."""
+        """A verified entry with its session. It is listed again if its files have changed since."""
         verified = entry.verified
         if verified is None:
             return entry
@@ -294,7 +294,13 @@ class Registry:
         """Objective to version to its state, with the reason if it is refused, for JSON."""
         states: dict[str, dict[int, dict[str, str]]] = {}
         for objective, versions in self._catalogue.entries.items():
-            states[objective] = {number: _state(entry) for number, entry in versions.items()}
+            states[objective] = {}
+            for number, entry in versions.items():
+                state = {"state": str(entry.state)}
+                if entry.refusal is not None:
+                    state["reason"] = str(entry.refusal.reason)
+                    state["message"] = entry.refusal.message
+                states[objective][number] = state
         return states
 
     @property
@@ -396,7 +402,9 @@ class Registry:
             raise
 
     def _read_inbox(self, until: float) -> None:
-        """Read all requests and verdicts that have come. Wait for one if nothing is to be loaded."""
+        """Read all requests and verdicts that have come. Wait for one unless there is something to
+        load.
+        """
         for version, load in list(self._requested.items()):
             if not self._is_open(version, load):
                 del self._requested[version]
@@ -427,18 +435,13 @@ class Registry:
             self._end_verification(message.result())
             return
 
-        entry = self._requested_entry(message)
+        if message.version is None:
+            entry = self._catalogue.highest_listed(message.objective)
+        else:
+            entry = self._catalogue.entry(message.objective, message.version)
         if entry is not None:
             load = message.load or self._requested.get(entry.version, False)
             self._requested[entry.version] = load
-
-    def _requested_entry(self, request: LoadRequest) -> CatalogueEntry | None:
-        if request.version is not None:
-            return self._catalogue.entry(request.objective, request.version)
-        for entry in self._catalogue.versions(request.objective).values():
-            if entry.state is VersionState.LISTED:
-                return entry
-        return None
 
     def _requested_in(self, state: VersionState) -> list[CatalogueEntry]:
         """The requested entries in a state, first those that are to be loaded."""
@@ -451,7 +454,7 @@ class Registry:
         return entries
 
     def _load_smallest(self) -> None:
-        """Load one of the requested versions: the smallest, which should not wait for large ones."""
+        """Load the smallest of the requested versions: it should not wait for the large ones."""
         available = self._requested_in(VersionState.AVAILABLE)
         to_load = [entry for entry in available if self._requested[entry.version]]
         if to_load and not self._stopping:
@@ -520,12 +523,3 @@ class Registry:
 
 def _size(entry: CatalogueEntry) -> int:
     return entry.verified.size if entry.verified else 0
-
-
-def _state(entry: CatalogueEntry) -> dict[str, str]:
-    state = {"state": str(entry.state)}
-    refusal = entry.refusal
-    if refusal is not None:
-        state["reason"] = str(refusal.reason)
-        state["message"] = refusal.message
-    return state

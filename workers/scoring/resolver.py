@@ -116,8 +116,7 @@ def _choose_highest(
     if highest is not None:
         return _turn_to(highest, current)
 
-    versions = catalogue.versions(objective).values()
-    if any(entry.state is VersionState.LISTED for entry in versions):
+    if catalogue.highest_listed(objective) is not None:
         return VersionChoice(current, LoadRequest(objective, version=None, load=True))
 
     if current is not None:

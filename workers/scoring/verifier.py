@@ -118,7 +118,8 @@ class Verifier:
 
     def _why_ended(self, code: int) -> str:
         if code == -signal.SIGXCPU:
-            return f"takes more than the {self._limits.cpu_seconds} s of CPU time that verification may take"
+            limit = f"{self._limits.cpu_seconds} s of CPU time"
+            return f"takes more than the {limit} that verification may take"
         if code == -signal.SIGALRM:
             return f"takes more than the {self._limits.seconds} s that verification may take"
         if code < 0:

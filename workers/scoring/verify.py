@@ -193,19 +193,15 @@ def _probe(model: Model) -> Matrix:
 def _largest_difference(model: Model, probe: Matrix) -> float:
     """Between the scores of the whole probe, and those of the same rows in other batches."""
     whole = model.score(probe)
+    batches = [slice(row, row + 1) for row in range(_ALONE)]
+    for cut in _CUTS:
+        batches.append(slice(0, cut))
+        batches.append(slice(cut, None))
+
     largest = 0.0
-    for rows in _other_batches():
+    for rows in batches:
         largest = max(largest, _difference(whole[rows], model.score(probe[rows])))
     return largest
-
-
-def _other_batches() -> Iterator[slice]:
-    """Rows of the probe: alone, and at other places of other batches."""
-    for row in range(_ALONE):
-        yield slice(row, row + 1)
-    for cut in _CUTS:
-        yield slice(0, cut)
-        yield slice(cut, None)
 
 
 def _difference(whole: Matrix, part: Matrix) -> float:
