@@ -27,6 +27,7 @@ from workers.streaming.publisher import (
     TransactionAborted,
     TransactionFailed,
 )
+from workers.streaming.rights import Resource
 
 FEED = Output("feeds", 2, b"r", b"{}", [])
 LETTER = Output("letters", 1, b"k", b"x", [])
@@ -307,3 +308,15 @@ def test_a_start_without_an_answer_goes_on_with_the_same_producer_and_does_not_f
     assert publisher.start()
     publish(publisher, FEED)
     assert producer.committed == [("feeds", 2)]
+
+
+def test_a_transaction_that_goes_through_shows_that_the_group_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A denial may come from the offsets of a transaction alone. Then no join tells its end."""
+    granted: list[Resource] = []
+    publisher = publisher_of(StandInProducer())
+    monkeypatch.setattr(publisher._reach, "granted", granted.append)
+    assert publisher.start()
+    publish(publisher, FEED)
+    assert granted == [Resource.TRANSACTIONAL_ID, Resource.GROUP]

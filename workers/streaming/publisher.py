@@ -297,6 +297,9 @@ class Publisher:
             self._abort(session, refused)
         except KafkaException as error:
             self._recover(session, error.args[0], has_failed_before=doing == "produce")
+        # The offsets went with it, and that takes the right on the group: a denial that was met here
+        # may pass without another join.
+        self._reach.granted(Resource.GROUP)
         for (topic, partition), end in session.ends.items():
             if topic == self._feeds_topic:
                 self.ends[partition] = end
