@@ -4,7 +4,9 @@ ends.
 
 from collections.abc import Collection
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import closing
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -24,7 +26,9 @@ from workers.streaming.rights import (
     offsets_rights,
     require_rights,
 )
+from workers.streaming.topics import BrokerUnreachable
 
+T = TypeVar("T")
 SECONDS = 5.0
 """How long the broker has to answer."""
 
@@ -45,14 +49,24 @@ def skip_command(partition: int, offset: int) -> str:
     return f"stop the group's workers, then: trimtab offsets skip --partition {partition} --offset {offset}"
 
 
-def ask_committed(admin: AdminClient, group: str, where: TopicPartition) -> "Future[Any]":
-    """What the group has committed there; the broker refuses while a transaction on it is
-    undecided.
+def committed_of(cluster: Cluster, group: str, where: TopicPartition) -> TopicPartition:
+    """What the group has committed there, for tools; `error` says if a transaction on it is
+    undecided. Raises KafkaException.
+
+    A consumer is asked, and not an admin client: see restore.py.
     """
-    query = ConsumerGroupTopicPartitions(group, [where])
-    return admin.list_consumer_group_offsets([query], require_stable=True, request_timeout=SECONDS)[
-        group
-    ]
+    with closing(cluster.reader(group)) as consumer:
+        return consumer.committed([where], SECONDS)[0]
+
+
+def answer_of(future: "Future[T]", seconds: float = SECONDS + 1.0) -> T:
+    """Wait for what an admin client was asked. Raises what that raises, and BrokerUnreachable: it
+    does not always keep its own limit.
+    """
+    try:
+        return future.result(seconds)
+    except FutureTimeout:
+        raise BrokerUnreachable(f"Kafka gave no answer within {seconds:g} s") from None
 
 
 def ask_earliest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
@@ -99,25 +113,25 @@ def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: in
     """Commit the earliest offset that is left, without a pointer: the next restore reads the whole
     output.
 
-    Raises OffsetNotMoved where the group still has members, RightMissing, and KafkaException where
-    the broker does not answer.
+    Raises OffsetNotMoved where the group still has members, RightMissing, and BrokerUnreachable or
+    KafkaException where the broker does not answer.
     """
     needed = offsets_rights(topic, group)
     require_rights(cluster, needed)
     admin, where = cluster.admin(), TopicPartition(topic, partition)
     with denials_named(cluster, needed):
-        before = ask_committed(admin, group, where).result().topic_partitions[0].offset
-        earliest = ask_earliest(admin, where).result().offset
+        before = committed_of(cluster, group, where).offset
+        earliest = answer_of(ask_earliest(admin, where)).offset
         move(admin, group, TopicPartition(topic, partition, earliest))
     return Moved(before, earliest)
 
 
 def move(admin: AdminClient, group: str, to: TopicPartition) -> None:
     """Commit an offset and its metadata for a group. Raises OffsetNotMoved if the group still has
-    members, and KafkaException if the broker denies it.
+    members, BrokerUnreachable, and KafkaException if the broker denies it.
     """
     request = ConsumerGroupTopicPartitions(group, [to])
-    moved = admin.alter_consumer_group_offsets([request], request_timeout=SECONDS)[group].result()
+    moved = answer_of(admin.alter_consumer_group_offsets([request], request_timeout=SECONDS)[group])
     failure = moved.topic_partitions[0].error
     if failure is not None:
         if denied_resource(failure) is not None:

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
-from workers.streaming.offsets import ask_earliest, ask_latest, ask_since
+from workers.streaming.offsets import answer_of, ask_earliest, ask_latest, ask_since
 from workers.streaming.read import check_denied, check_readable, partitions_of
 from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
 
@@ -113,7 +113,8 @@ class Recent:
             }
             try:
                 return {
-                    partition: int(future.result().offset) for partition, future in futures.items()
+                    partition: int(answer_of(future).offset)
+                    for partition, future in futures.items()
                 }
             except KafkaException as error:
                 if (

@@ -22,7 +22,14 @@ from confluent_kafka.admin import AdminClient
 from workers.codec.pointer import MOST_SPANS, Pointer, Span, read_pointer, write_pointer
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
-from workers.streaming.offsets import ask_committed, ask_earliest, ask_latest, ask_stable, move
+from workers.streaming.offsets import (
+    answer_of,
+    ask_earliest,
+    ask_latest,
+    ask_stable,
+    committed_of,
+    move,
+)
 from workers.streaming.read import check_denied
 from workers.streaming.records import fetched, is_end
 from workers.streaming.restore import Watermarks, starting_mark
@@ -60,7 +67,7 @@ def skip_unreadable(cluster: Cluster, topics: SkipTopics, partition: int, offset
     """Let workers pass over the batch that cannot be read at an offset.
 
     Raises NotSkipped, OffsetNotMoved if the group still has members, RightMissing, and
-    KafkaException if the broker does not answer.
+    BrokerUnreachable or KafkaException if the broker does not answer.
     """
     needed = offsets_rights(topics.candidates, topics.group)
     require_rights(cluster, needed)
@@ -71,7 +78,7 @@ def skip_unreadable(cluster: Cluster, topics: SkipTopics, partition: int, offset
 def _skip(cluster: Cluster, topics: SkipTopics, partition: int, offset: int) -> Skipped:
     admin = cluster.admin()
     source = TopicPartition(topics.candidates, partition)
-    found = ask_committed(admin, topics.group, source).result().topic_partitions[0]
+    found = committed_of(cluster, topics.group, source)
     if found.error is not None:
         raise NotSkipped(
             f"partition {partition}: the committed offset is not known: {found.error.str()}"
@@ -135,9 +142,9 @@ def _with(pointer: Pointer, span: Span, committed: int) -> Pointer:
 
 
 def _watermarks(admin: AdminClient, where: TopicPartition) -> Watermarks:
-    return Watermarks(
-        ask_earliest(admin, where).result().offset, ask_latest(admin, where).result().offset
-    )
+    earliest = answer_of(ask_earliest(admin, where)).offset
+    latest = answer_of(ask_latest(admin, where)).offset
+    return Watermarks(earliest, latest)
 
 
 # What cannot be read
@@ -239,14 +246,16 @@ def _read(cluster: Cluster, where: TopicPartition) -> _Tried | None:
                 if message.topic() != where.topic:
                     continue
                 if error is None or is_end(message):
-                    return None
+                    if message.offset() >= where.offset:
+                        return None
+                    continue
                 check_denied(cluster, error, where.topic)
                 if is_unreadable(error):
                     return _Tried(message.offset(), error.str())
     admin = (
         cluster.admin()
     )  # held until the answer: a client that is collected answers nothing any more
-    stable = ask_stable(admin, where).result().offset
+    stable = answer_of(ask_stable(admin, where)).offset
     if stable <= where.offset:
         raise NotSkipped(
             f"partition {where.partition}: offset {where.offset}: belongs to a transaction that is not decided yet"
