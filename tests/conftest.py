@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from workers.local import Stack
 from workers.settings import SETTINGS
@@ -16,6 +17,12 @@ from workers.settings import SETTINGS
 def pytest_configure() -> None:
     # A run that is told to end still tears down: its servers must not stay behind.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=1))
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own() -> None:
+    """A command that a test ran in this process has configured its logs, for itself alone."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
