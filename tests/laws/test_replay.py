@@ -109,6 +109,13 @@ class Run:
             self.logs.ranked += self.taken.pop(request.request_id)
         self.assembler.ledger_end = len(self.logs.feeds)
 
+    def finish(self) -> None:
+        """Take what is left, close what is open, and commit."""
+        while self.take():
+            pass
+        self.assembler.close_all()
+        self.commit()
+
 
 def lost_events(logs: Logs) -> list[int]:
     """The offsets of events that are in no feed and are no dead letter."""
@@ -155,10 +162,7 @@ def test_rules_that_change_and_offsets_that_are_lost_lose_no_event_and_double_no
             run = Run(logs, run.rules)
         else:
             run = Run(logs, act.removeprefix("rules "))
-    while run.take():
-        pass
-    run.assembler.close_all()
-    run.commit()
+    run.finish()
 
     names = [request_id for request_id, _, _ in logs.feeds]
     assert len(names) == len(set(names)), "a request has two feeds"
@@ -227,17 +231,11 @@ def test_offsets_that_are_lost_change_no_feed_and_add_no_dead_letter(
             if act == "lose offsets":
                 logs.mark = logs.rules = None
             run = Run(logs, run.rules)
-    while run.take():
-        pass
-    run.assembler.close_all()
-    run.commit()
+    run.finish()
 
     reference = Logs(records)
     undisturbed = Run(reference, RULES[0])
-    while undisturbed.take():
-        pass
-    undisturbed.assembler.close_all()
-    undisturbed.commit()
+    undisturbed.finish()
     assert sorted(logs.feeds) == sorted(reference.feeds)
     assert len(logs.letters) == len(set(logs.letters))
     assert set(logs.letters) <= set(reference.letters)

@@ -43,13 +43,16 @@ def test_a_backlog_of_large_events_is_no_hanging_loop_every_batch_of_it_is_a_tur
     assert turns == list(range(1, 11))
 
 
-def worker_with(reach: BrokerReachability) -> Worker:
-    """A worker that starts again at once, with no partition."""
+def worker_with(reach: BrokerReachability, starts: list[int] | None = None) -> Worker:
+    """A worker that starts again at once, with no partition. Each start is noted in `starts`."""
+    noted = [] if starts is None else starts
     parts = SimpleNamespace(
         reach=reach,
         pulse=Pulse(),
         publisher=SimpleNamespace(start=lambda: True),
-        ownership=SimpleNamespace(let_go=list, begin_anew=lambda numbers: None),
+        ownership=SimpleNamespace(
+            let_go=list, begin_anew=lambda numbers: noted.append(len(numbers))
+        ),
     )
     return Worker(cast(Parts, parts))
 
@@ -63,18 +66,22 @@ def test_a_worker_that_is_fenced_twice_while_the_broker_is_well_shares_its_slot_
 
 def test_a_worker_that_is_fenced_while_the_broker_comes_and_goes_may_have_done_so_itself() -> None:
     reach = BrokerReachability()
-    worker = worker_with(reach)
+    starts: list[int] = []
+    worker = worker_with(reach, starts)
     for _ in range(3):
         reach.lost("connection refused")
         reach.heard()
         worker._start_anew(Fenced("by a newer instance"))
+    assert len(starts) == 3
 
 
 def test_a_worker_that_gave_up_a_call_may_be_fenced_by_it_later() -> None:
-    worker = worker_with(BrokerReachability())
+    starts: list[int] = []
+    worker = worker_with(BrokerReachability(), starts)
     worker._start_anew(ProducerLost("no return within 7 s", cause="commit_transaction"))
     for _ in range(3):
         worker._start_anew(Fenced("by a newer instance"))
+    assert len(starts) == 4
 
 
 def test_a_drain_is_no_clean_one_if_a_partition_was_taken_out_with_what_was_closed_in_it() -> None:
