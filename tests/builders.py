@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from workers.ranking.event import Candidate, Event
 from workers.ranking.features import FeatureSet
 from workers.ranking.refusal import CandidateReason, RefusedCandidate
-from workers.ranking.request import Completion, Request
+from workers.ranking.request import Candidate, Completion, Event, Request
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules
 

@@ -12,12 +12,12 @@ import pytest
 from tests.builders import request, surface
 from tests.scoring.building import WIDE, add_model, embedding, mlp, random_rows
 from workers.pipeline import rank_requests
-from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
 from workers.ranking.mix import Mix
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 from workers.ranking.rerank import rerank
+from workers.ranking.surface import DropSet, Whose
 from workers.ranking.weights import Weights
 from workers.scoring.registry import Registry
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workers.ranking.diversify import Diversity
-from workers.ranking.drop_set import DropSet, Whose
+from workers.ranking.surface import DropSet, Whose
 from workers.settings import SETTINGS, ConfigurationError, folder_of, need, read_properties
 from workers.surfaces import load_surfaces
 

@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from workers.ranking.feed import Feed
+from workers.ranking.feed import Feed, unscored
 from workers.ranking.lookup import HydratedRequest, LookUp, hydrate, nothing_to_look_up
 from workers.ranking.mix import Assignment, Mix
-from workers.ranking.rank import rank
+from workers.ranking.rank import Scores, rank
 from workers.ranking.request import Request
-from workers.ranking.scored import Scores
-from workers.ranking.unscored import unscored
 from workers.scoring.registry import Registry
 from workers.scoring.resolver import Loading, Resolution
 from workers.scoring.scorer import Mask, ScoredBatch, SurfaceModels, score_requests

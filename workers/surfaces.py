@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from workers.ranking.diversify import Diversity
-from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.features import FeatureSet
-from workers.ranking.surface import Surface, Surfaces, check_drop_sets
+from workers.ranking.surface import DropSet, Surface, Surfaces, Whose, check_drop_sets
 from workers.ranking.weights import WeightRules
 from workers.settings import ConfigurationError, read_text
 

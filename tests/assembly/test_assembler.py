@@ -4,10 +4,9 @@ import pytest
 
 from tests.builders import HOME, event, refused, surface
 from workers.assembly.assembler import FUTURE_MS, NO_TIME, Assembler, Mark
-from workers.assembly.budget import Budget
-from workers.ranking.event import Event
+from workers.assembly.held import Budget
 from workers.ranking.refusal import EventRefused, Reason, RefusedCandidate
-from workers.ranking.request import Completion, Request
+from workers.ranking.request import Completion, Event, Request
 
 START = Mark(0, 0, NO_TIME, 0)
 

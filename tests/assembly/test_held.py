@@ -2,7 +2,7 @@
 
 from tests.builders import event
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.assembly.budget import Budget
+from workers.assembly.held import Budget
 
 
 def holding(*names: str) -> tuple[Assembler, Budget]:

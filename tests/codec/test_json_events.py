@@ -20,8 +20,8 @@ from tests.codec.wire import (
 )
 from workers.codec.json_events import JsonEvents
 from workers.codec.sources import SourceNames
-from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason
+from workers.ranking.request import Event
 
 EVENTS = JsonEvents(SURFACES, SourceNames())
 

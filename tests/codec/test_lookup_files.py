@@ -9,9 +9,9 @@ import pytest
 from tests.builders import surface
 from tests.codec.wire import TRIO
 from workers.codec.lookup_files import LookupFileBroken, read_lookups
-from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.features import FeatureSet
 from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
+from workers.ranking.surface import DropSet, Whose
 
 OTHER = FeatureSet("other", ("a",))
 SURFACES = {

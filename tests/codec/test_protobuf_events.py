@@ -13,8 +13,8 @@ from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
 from workers.codec.json_events import JsonEvents
 from workers.codec.protobuf_events import ProtobufEvents
 from workers.codec.sources import SourceNames
-from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason
+from workers.ranking.request import Event
 
 EVENTS = ProtobufEvents(SURFACES, SourceNames())
 

@@ -3,7 +3,7 @@
 import pytest
 
 from workers.commands.everyone import members_without_status
-from workers.steering.live import Live, LiveWorker
+from workers.steering.fleet import Live, LiveWorker
 from workers.steering.status import WorkerStatus
 from workers.streaming.members import Member
 

@@ -26,8 +26,8 @@ from workers.codec.decoder import Decoder
 from workers.codec.feeds import decode_feed, encode_feed, read_published
 from workers.codec.formats import Format
 from workers.counts import Counts
-from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason, RefusedCandidate
+from workers.ranking.request import Event
 from workers.streaming.placement import Placement
 
 

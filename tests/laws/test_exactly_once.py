@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from tests.builders import event, surface
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason
-from workers.ranking.request import Completion
+from workers.ranking.request import Completion, Event
 
 HOME = surface(deadline_ms=60, horizon_ms=50, max_candidates=3)
 

@@ -14,13 +14,13 @@ from tests.ranking.building import MODELS, mix
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.ranking.diversify import Diversity
-from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.feed import Feed
 from workers.ranking.lookup import LookupResult, SetOf, hydrate, questions_of
 from workers.ranking.preview import preview
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
 from workers.ranking.rerank import rerank
+from workers.ranking.surface import DropSet, Whose
 from workers.ranking.weights import Weights
 
 SETS = (

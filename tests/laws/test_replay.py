@@ -15,8 +15,8 @@ from tests.builders import event
 from tests.laws.test_exactly_once import HOME, record_logs
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.replay import PastLetter, Replay
-from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason
+from workers.ranking.request import Event
 
 RULES = ("abcd", "abc", "cd", "")
 

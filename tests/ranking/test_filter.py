@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from workers.ranking.filter import Limited, keep_finite, limit_sources, over_limit
+from workers.ranking.rank import Limited, Scored, keep_finite, limit_sources, over_limit
 from workers.ranking.removal import Removal
-from workers.ranking.scored import Scored
 
 SCORED = Scored(
     ("a", "b", "c"),

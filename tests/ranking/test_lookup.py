@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from tests.builders import PAIR, request, surface
-from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.features import FeatureSet
 from workers.ranking.lookup import (
     NO_RESULT,
@@ -20,6 +19,7 @@ from workers.ranking.lookup import (
 )
 from workers.ranking.removal import Removal
 from workers.ranking.request import Request
+from workers.ranking.surface import DropSet, Whose
 
 SEEN, BLOCKED = DropSet("seen", Whose.USER), DropSet("blocked", Whose.SURFACE)
 DROPPING = surface(drop=(SEEN, BLOCKED))

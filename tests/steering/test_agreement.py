@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from workers.ranking.weights import Weights
-from workers.steering.agreement import SurfaceAgreement, agreements
 from workers.steering.document_state import Refused, Source
-from workers.steering.live import LiveWorker
+from workers.steering.fleet import LiveWorker, SurfaceAgreement, agreements
 from workers.steering.status import (
     ExperimentStatus,
     PinsStatus,

@@ -12,7 +12,7 @@ from tests.steering.conftest import RedisServer, free_port
 from workers.errors import Failure
 from workers.steering import Follower
 from workers.steering.editor import SteeringEditor
-from workers.steering.live import LiveWorker
+from workers.steering.fleet import LiveWorker
 
 Steer = Callable[..., Follower]
 STATUS: dict[str, Any] = {

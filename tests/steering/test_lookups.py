@@ -16,8 +16,8 @@ import trustme
 
 from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from tests.steering.peers import Peer, TlsProxy, Trickler
-from workers.ranking.drop_set import DropSet, Whose
 from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
+from workers.ranking.surface import DropSet, Whose
 from workers.steering.keys import Keys
 from workers.steering.lookups import Lookups
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.builders import HOME
 from workers.ranking.pins import ANYTHING, Available
-from workers.steering.events import Events
+from workers.steering.connection import Events
 from workers.steering.keys import Keys
 from workers.steering.surface_state import ArmReplies, Replies
 from workers.steering.surface_states import SurfaceStates

@@ -7,12 +7,12 @@ import pytest
 from tests.builders import HOME
 from tests.streaming.standins import LIMITS, StandInCluster
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.assembly.budget import Budget
+from workers.assembly.held import Budget
 from workers.codec.dead_letters import read_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format
 from workers.counts import Counts
-from workers.ranking.event import Event
+from workers.ranking.request import Event
 from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition

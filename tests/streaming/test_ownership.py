@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from tests.builders import HOME
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.assembly.budget import Budget
+from workers.assembly.held import Budget
 from workers.counts import Counts
 from workers.streaming.clients import Cluster
 from workers.streaming.ownership import Ownership

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.codec.wire import SURFACES, candidate, encoded, sound
 from tests.streaming.standins import LIMITS
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.assembly.budget import Budget
+from workers.assembly.held import Budget
 from workers.assembly.replay import PastLetter, Replay
 from workers.codec.dead_letters import DeadLetter, read_dead_letter
 from workers.codec.decoder import Decoder

@@ -16,12 +16,10 @@ from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from workers.assembly.budget import Budget
-from workers.assembly.held import Held
+from workers.assembly.held import Budget, Held
 from workers.assembly.open_request import OpenRequest
-from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason, RefusedCandidate
-from workers.ranking.request import Completion, Request
+from workers.ranking.request import Completion, Event, Request
 
 NO_TIME = -1
 """Stream time before the first record."""

@@ -1,8 +1,7 @@
 """A request that is still open: what has come so far, held as compactly as Python allows."""
 
-from workers.ranking.event import Event
 from workers.ranking.refusal import CandidateReason, RefusedCandidate
-from workers.ranking.request import Completion, Request
+from workers.ranking.request import Completion, Event, Request
 
 _REQUEST_BYTES = 1200  # measured: the object, its dicts and its strings, before the first candidate
 _LOOSE_ROWS = 8  # joined as soon as there are as many: a row of its own costs 50 bytes, a growing buffer its holes

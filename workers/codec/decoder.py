@@ -8,8 +8,8 @@ from workers.codec.formats import Format, Headers, seen_format, stated_format, u
 from workers.codec.json_events import JsonEvents
 from workers.codec.protobuf_events import ProtobufEvents
 from workers.codec.sources import SourceNames
-from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason
+from workers.ranking.request import Event
 from workers.ranking.surface import Surfaces
 
 

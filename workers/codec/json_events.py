@@ -15,8 +15,8 @@ from msgspec import Meta, Struct
 
 from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES, judge
 from workers.codec.sources import SourceNames
-from workers.ranking.event import Candidate, Event
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
+from workers.ranking.request import Candidate, Event
 from workers.ranking.surface import Surface, Surfaces
 
 _Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES)]

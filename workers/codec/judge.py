@@ -19,7 +19,6 @@ from hashlib import blake2b
 from typing import NamedTuple, TypeGuard
 
 from workers.codec.sources import SourceNames
-from workers.ranking.event import Candidate, Event
 from workers.ranking.features import FeatureSet
 from workers.ranking.refusal import (
     CandidateReason,
@@ -28,6 +27,7 @@ from workers.ranking.refusal import (
     Reason,
     RefusedCandidate,
 )
+from workers.ranking.request import Candidate, Event
 from workers.ranking.surface import Surface, Surfaces
 
 ID_BYTES = 256

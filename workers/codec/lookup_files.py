@@ -13,10 +13,9 @@ from workers.codec.json_events import parse
 from workers.codec.judge import AN_ID, is_id, numbers, shown
 from workers.codec.text_files import NotUtf8, check_encoding, without_mark
 from workers.errors import Failure
-from workers.ranking.drop_set import FEATURES
 from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
 from workers.ranking.refusal import CandidateRefused, EventRefused
-from workers.ranking.surface import Surfaces
+from workers.ranking.surface import FEATURES, Surfaces
 
 
 class LookupFileBroken(Failure):

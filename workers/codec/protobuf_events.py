@@ -13,8 +13,8 @@ from workers.codec.generated.candidate_pb2 import Candidate as WireCandidate
 from workers.codec.generated.candidate_pb2 import CandidateEvent
 from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MOST_EXPECTED, Fields, judge
 from workers.codec.sources import SourceNames
-from workers.ranking.event import Candidate, Event
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
+from workers.ranking.request import Candidate, Event
 from workers.ranking.surface import Surfaces
 
 _new = tuple.__new__  # see workers.codec.json_events

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from workers.assembly.budget import Budget
+from workers.assembly.held import Budget
 from workers.assembly.rules import rules_digest
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format

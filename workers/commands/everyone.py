@@ -20,8 +20,8 @@ import click
 from click.core import ParameterSource
 
 from workers.commands.options import KAFKA, cluster_of, settings
+from workers.steering.fleet import Live, LiveWorker
 from workers.steering.keys import Keys
-from workers.steering.live import Live, LiveWorker
 from workers.streaming.members import UNNAMED, Member, MembersUnknown, read_members
 
 F = TypeVar("F", bound=Callable[..., Any])

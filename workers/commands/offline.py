@@ -7,9 +7,8 @@ from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.decoder import Decoder
 from workers.codec.event_files import RawEvent, read_events, request_id_of
 from workers.codec.formats import Format
-from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason, RefusedCandidate, candidates_message
-from workers.ranking.request import Request
+from workers.ranking.request import Event, Request
 from workers.ranking.surface import Surfaces
 
 

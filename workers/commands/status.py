@@ -13,9 +13,14 @@ from workers.commands.desk import REDIS, open_desk
 from workers.commands.options import example, settings
 from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
-from workers.steering.agreement import ExperimentGroup, SurfaceAgreement, WeightsGroup, agreements
 from workers.steering.document_state import Source
-from workers.steering.live import LiveWorker
+from workers.steering.fleet import (
+    ExperimentGroup,
+    LiveWorker,
+    SurfaceAgreement,
+    WeightsGroup,
+    agreements,
+)
 from workers.steering.status import WorkerStatus
 
 _WIDTH = 100

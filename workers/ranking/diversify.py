@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.ranking.scored import Sources
+Sources = tuple[str | None, ...]
+"""The source of each candidate; None if it has none."""
 
 DIVERSITY = "diversity"
 """The name of the adjustment."""

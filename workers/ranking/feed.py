@@ -1,12 +1,17 @@
-"""A ranked feed: the whole account of how a request was ranked, enough to check or recompute it."""
+"""A ranked feed: the whole account of how a request was ranked, enough to check or recompute it.
+
+Also here: the feed of a request that no model could score. Every request that opened ends in
+exactly one feed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from workers.ranking.diversify import Diversity
-from workers.ranking.removal import Removal
-from workers.ranking.request import Completion
+from workers.ranking.mix import Assignment
+from workers.ranking.removal import Removal, RemovalReason
+from workers.ranking.request import Completion, Request
 from workers.ranking.weights import Weights
 
 NO_ADJUSTMENTS: Mapping[str, float] = {}
@@ -66,3 +71,28 @@ class Feed:
     def reads_sources(self) -> bool:
         """Whether its order depends on the sources of items, and not on their scores alone."""
         return self.diversity is not None or self.max_per_source > 0
+
+
+def unscored(
+    request: Request,
+    assignment: Assignment,
+    ranked_at: int,
+    reason: RemovalReason = RemovalReason.NOT_SCORED,
+) -> Feed:
+    """A feed without items and without models: every candidate is removed for one reason.
+    `ranked_at` in ms.
+    """
+    return Feed(
+        request_id=request.request_id,
+        surface=request.surface.name,
+        user_id=request.user_id,
+        requested_at=request.requested_at,
+        ranked_at=ranked_at,
+        completion=request.completion,
+        refused=request.refused,
+        arm=assignment.arm,
+        weights=assignment.weights,
+        models={},
+        items=[],
+        removed=[Removal(item_id, reason) for item_id in sorted(request.item_ids)],
+    )

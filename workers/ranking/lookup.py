@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.ranking.drop_set import FEATURES
 from workers.ranking.feed import Feed
 from workers.ranking.removal import Removal
 from workers.ranking.request import Request
+from workers.ranking.surface import FEATURES
 
 
 class SetOf(NamedTuple):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.ranking.feed import Feed
+from workers.ranking.rank import Scores
 from workers.ranking.rerank import OtherObjectives, is_whole, place_anew, scored_of
-from workers.ranking.scored import Scores
 from workers.ranking.weights import Weights
 
 FIRST = 10

@@ -1,8 +1,9 @@
-"""A closed request: everything that ranking needs to know of it."""
+"""Candidate events as the codec validates them, and closed requests as assembly hands them on."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
+from workers.ranking.refusal import RefusedCandidate
 from workers.ranking.surface import Surface
 
 
@@ -35,3 +36,32 @@ class Request(NamedTuple):
     refused: int
     first_offset: int
     opened_at: int
+
+
+class Candidate(NamedTuple):
+    """One sound candidate. `row` is its features: little-endian float32, one for each name of the
+    feature set.
+    """
+
+    item_id: str
+    source: str | None
+    row: bytes
+
+
+class Event(NamedTuple):
+    """One candidate event. `requested_at` is in milliseconds since the epoch.
+
+    `missing` and `unknown` count feature names that were not given, or that the feature set does
+    not have.
+    """
+
+    request_id: str
+    surface: Surface
+    user_id: str
+    requested_at: int
+    expected: int | None
+    last: bool
+    candidates: list[Candidate]
+    refused: list[RefusedCandidate]
+    missing: int = 0
+    unknown: int = 0

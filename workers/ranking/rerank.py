@@ -11,10 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from workers.ranking.feed import Feed, FeedItem
-from workers.ranking.filter import over_limit
-from workers.ranking.rank import Ranking, feed_items, place
+from workers.ranking.rank import Ranking, Scored, feed_items, over_limit, place
 from workers.ranking.removal import Removal, RemovalReason
-from workers.ranking.scored import Scored
 from workers.ranking.weights import Weights
 
 

@@ -2,7 +2,7 @@
 Redis.
 """
 
-from workers.steering.events import OnEvent
+from workers.steering.connection import OnEvent
 from workers.steering.follower import Follower
 
 __all__ = ["Follower", "OnEvent"]

@@ -14,7 +14,6 @@ from workers.ranking.experiment import Experiment
 from workers.ranking.pins import Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
-from workers.steering.agreement import available_to_all
 from workers.steering.connection import (
     TIMEOUT_S,
     Command,
@@ -26,9 +25,9 @@ from workers.steering.connection import (
     replies_together,
     together,
 )
+from workers.steering.fleet import Live, LiveWorker, available_to_all, read_live
 from workers.steering.history import Entry, Written, read_entries, was_done, write
 from workers.steering.keys import Keys
-from workers.steering.live import Live, LiveWorker, read_live
 from workers.steering.surface_state import EXPERIMENT, document_of, models_of
 from workers.steering.view import AnyDocument, Found, View, arms_in, view_of
 

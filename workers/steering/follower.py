@@ -26,6 +26,8 @@ from workers.steering.connection import (
     TIMEOUT_S,
     Command,
     Denied,
+    Events,
+    OnEvent,
     RedisLink,
     RedisLost,
     Unwritable,
@@ -33,12 +35,11 @@ from workers.steering.connection import (
     together,
 )
 from workers.steering.content import NoContent, texts_of
-from workers.steering.events import Events, OnEvent
-from workers.steering.keeper import Keeper
+from workers.steering.history import Unrecorded
 from workers.steering.keys import Keys
+from workers.steering.last_good import Keeper
 from workers.steering.surface_state import ArmReplies, Replies
 from workers.steering.surface_states import SurfaceStates
-from workers.steering.unrecorded import Unrecorded
 
 _PATIENCE_S = 1.0  # how long start() and stop() wait for a thread at most, if Redis is near
 _ROUND_TRIPS = 8  # to connect and to read everything once: TCP, TLS, HELLO, SELECT, documents, arms

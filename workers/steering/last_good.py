@@ -3,11 +3,15 @@ and arms.
 
 One file a surface, replaced whole: workers of one host write it side by side, the latest wins. Not
 synced to the disk: what a power cut spoils does not read back and is ignored.
+
+The last good mixes on their way to the disk, in a thread of its own: a disk that stands still
+delays no change.
 """
 
 import os
 import secrets
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -20,6 +24,7 @@ from workers.ranking.mix import Mix
 from workers.ranking.pins import Available, Pins, PinsRefused
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights
+from workers.steering.connection import Events
 
 
 class LastGoodIgnored(Exception):
@@ -131,3 +136,48 @@ def _experiment(fields: Mapping[str, str] | None, arms: Mapping[str, Weights]) -
         if arm not in arms:
             raise ValueError(f"arms: {arm} of the experiment is not among them")
     return experiment
+
+
+_PAUSE_S = 0.1  # between a change and its copy: a storm of changes costs ten copies a second
+_AGAIN_S = 1.0  # until a disk that could not be written to is tried again
+
+
+class Keeper:
+    """Has `keep` called after what was noted, and a last time at the end; it says whether all is
+    kept.
+    """
+
+    def __init__(self, keep: Callable[[], bool], events: Events) -> None:
+        self._keep = keep
+        self._events = events
+        self._noted = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="last-good", daemon=True)
+
+    def start(self) -> None:
+        """Begin. To be called once."""
+        self._thread.start()
+
+    def note(self) -> None:
+        """Something has changed; returns at once."""
+        self._noted.set()
+
+    def stop(self, patience_s: float) -> None:
+        """End; returns once all is kept, after `patience_s` seconds at the latest."""
+        self._stopping.set()
+        self._noted.set()
+        if self._thread.is_alive():
+            self._thread.join(patience_s)
+
+    def _run(self) -> None:
+        try:
+            all_kept = True
+            while not self._stopping.is_set():
+                self._noted.wait(None if all_kept else _AGAIN_S)
+                self._stopping.wait(_PAUSE_S)
+                self._noted.clear()
+                all_kept = self._keep()
+            self._keep()
+        except BaseException as error:
+            self._events.say("steering_failed", error=repr(error))
+            raise

@@ -1,4 +1,7 @@
-"""Look-ups by id: a thread asks Redis, and the ranking loop waits for it no longer than its budget.
+"""Look-ups as commands for Redis, and its replies as answers: one SMISMEMBER a set, one MGET a
+feature set.
+
+Look-ups by id: a thread asks Redis, and the ranking loop waits for it no longer than its budget.
 
 The client bounds each of its reads, but not all of them together, nor the resolving of a name: with
 a thread between, the budget is kept whatever is slow. Each micro-batch has a place of its own for
@@ -8,15 +11,62 @@ not one a micro-batch.
 """
 
 import time
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Final, NamedTuple, Self
 
-from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult
-from workers.steering.connection import TIMEOUT_S, Command, Denied, RedisLink, RedisLost
-from workers.steering.events import OnEvent
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
+from workers.ranking.surface import FEATURES
+from workers.steering.connection import TIMEOUT_S, Command, Denied, OnEvent, RedisLink, RedisLost
 from workers.steering.keys import Keys
-from workers.steering.questions import Question, read, written
+
+
+class Question(NamedTuple):
+    """One command, about a set or (a string) about a feature set; its reply is in the order of
+    `items`.
+    """
+
+    about: SetOf | str
+    items: Sequence[str]
+    command: Command
+
+    @property
+    def name(self) -> str:
+        """What feeds call this look-up."""
+        return FEATURES if isinstance(self.about, str) else self.about.name
+
+
+def written(questions: LookupQuery, keys: Keys) -> list[Question]:
+    """The commands that ask all of it."""
+    asked = [_about_set(one, items, keys) for one, items in questions.sets.items()]
+    return asked + [
+        _about_features(name, items, keys) for name, items in questions.features.items()
+    ]
+
+
+def _about_set(one: SetOf, items: Sequence[str], keys: Keys) -> Question:
+    return Question(one, items, ("SMISMEMBER", keys.drop_set(one.name, one.owner), *items))
+
+
+def _about_features(name: str, items: Sequence[str], keys: Keys) -> Question:
+    return Question(name, items, ("MGET", *[keys.features(name, item_id) for item_id in items]))
+
+
+def read(asked: Sequence[Question], replies: Sequence[object]) -> LookupResult:
+    """What the replies say; a question that Redis has denied has no answer."""
+    held: dict[SetOf, frozenset[str]] = {}
+    found: dict[str, dict[str, bytes]] = {}
+    for (about, items, _), reply in zip(asked, replies, strict=True):
+        if not isinstance(reply, list):
+            continue
+        pairs = zip(items, reply, strict=True)
+        if isinstance(about, SetOf):
+            held[about] = frozenset(item_id for item_id, there in pairs if there)
+        else:
+            found[about] = {item_id: value for item_id, value in pairs if isinstance(value, bytes)}
+    return LookupResult(held, found)
+
 
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0

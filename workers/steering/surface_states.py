@@ -13,8 +13,8 @@ from workers.ranking.pins import Available, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering import last_good
+from workers.steering.connection import Events
 from workers.steering.document_state import Applied, DocumentState, Moment, Source
-from workers.steering.events import Events
 from workers.steering.keys import Keys
 from workers.steering.last_good import LastGoodIgnored
 from workers.steering.surface_state import ArmStanding, Replies, SurfaceState, default_standing

@@ -5,14 +5,14 @@ event.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from workers.assembly.budget import Budget
+from workers.assembly.held import Budget
 from workers.codec.dead_letters import dead_letter_headers, fit_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.pointer import Span
 from workers.counts import Counts
 from workers.log import log
-from workers.ranking.event import Event
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
+from workers.ranking.request import Event
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output

@@ -11,12 +11,11 @@ from confluent_kafka import Consumer
 from workers.codec.feeds import encode_feed, feed_headers
 from workers.counts import Counts
 from workers.pipeline import Ranked, rank_requests
-from workers.ranking.feed import Feed
+from workers.ranking.feed import Feed, unscored
 from workers.ranking.lookup import LookUp
 from workers.ranking.mix import Mix
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
-from workers.ranking.unscored import unscored
 from workers.scoring.catalogue import Catalogue
 from workers.scoring.registry import Registry, RegistryFailed
 from workers.streaming.failures import Failures

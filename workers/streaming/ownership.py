@@ -10,7 +10,7 @@ from functools import partial
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from workers.assembly.assembler import Assembler
-from workers.assembly.budget import Budget
+from workers.assembly.held import Budget
 from workers.log import log
 from workers.streaming.offsets import skip_command
 from workers.streaming.partition import Partition

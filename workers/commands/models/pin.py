@@ -28,10 +28,9 @@ from workers.ranking.surface import Surface
 from workers.ranking.version import LAST_VERSION, read_version
 from workers.scoring.folder import find_versions
 from workers.settings import ConfigurationError
-from workers.steering.agreement import in_force
 from workers.steering.editor import Change, SteeringEditor
+from workers.steering.fleet import LiveWorker, in_force
 from workers.steering.history import Entry
-from workers.steering.live import LiveWorker
 from workers.steering.view import View
 from workers.surfaces import load_surfaces
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from workers.commands.desk import last_change, mix, place, set_document
 from workers.commands.experiment import shares
 from workers.ranking.weights import Weights
-from workers.steering.agreement import having
-from workers.steering.live import LiveWorker
+from workers.steering.fleet import LiveWorker, having
 from workers.steering.status import SurfaceStatus
 from workers.steering.view import Document, View
 
