@@ -11,17 +11,17 @@ def holding(*names: str) -> tuple[Assembler, Budget]:
     for offset, name in enumerate(names):
         assembler.observe(offset, 1000)
         assembler.take(event(name, "a", "b", last=True), offset, 1000)
-    assembler.held.hold(assembler.take_closed(), now=0.0)
+    assembler.hold(assembler.take_closed(), now=0.0)
     return assembler, budget
 
 
 def test_what_is_held_counts_into_the_budget_and_not_into_what_is_closed() -> None:
     assembler, budget = holding("r", "s")
-    assert (len(assembler.held), budget.requests, assembler.closed_candidates) == (2, 2, 0)
+    assert (assembler.held_requests, budget.requests, assembler.closed_candidates) == (2, 2, 0)
     assert budget.bytes_held > 2 * 1200
     assembler.release_held()
     assert (
-        len(assembler.held),
+        assembler.held_requests,
         budget.requests,
         budget.bytes_held,
         assembler.closed_candidates,
@@ -44,13 +44,13 @@ def test_what_is_released_stands_before_what_has_closed_since_in_its_own_order()
     assert [request.request_id for request in assembler.take_closed()] == ["r", "s", "t"]
 
 
-def test_a_request_that_is_held_again_waits_no_longer_than_it_was_to_the_first_time() -> None:
+def test_a_request_keeps_its_first_deadline_when_it_is_held_again() -> None:
     assembler, _ = holding("r")
     assembler.release_held()
     (request,) = assembler.take_closed()
-    assembler.held.hold([request], now=20.0)
-    assert not assembler.held.is_overdue(request, 29.0)
-    assert assembler.held.is_overdue(request, 30.0)
+    assembler.hold([request], now=20.0)
+    assert not assembler.is_overdue(request, 29.0)
+    assert assembler.is_overdue(request, 30.0)
 
 
 def test_to_make_room_the_oldest_waits_no_more() -> None:
@@ -58,7 +58,7 @@ def test_to_make_room_the_oldest_waits_no_more() -> None:
     assembler.give_up_oldest_held()
     (request,) = assembler.take_closed()
     assert (request.request_id, budget.requests) == ("r", 1)
-    assert assembler.held.is_overdue(request, 0.0)
+    assert assembler.is_overdue(request, 0.0)
 
 
 def test_those_that_wait_no_more_go_out_oldest_first_and_before_all_that_wait_or_have_closed_since() -> (
@@ -80,10 +80,11 @@ def test_a_lost_partition_gives_back_what_it_held() -> None:
     assert (budget.requests, budget.bytes_held) == (0, 0)
 
 
-def test_where_no_request_may_wait_each_is_overdue_before_it_is_held() -> None:
+def test_if_no_request_may_wait_each_is_overdue_before_it_is_held() -> None:
     assembler, budget = holding("r")
-    (request,) = assembler.held.release()
-    assembler.held.forget([request])
-    assert not assembler.held.is_overdue(request, 99.0)
+    assembler.release_held()
+    (request,) = assembler.take_closed()
+    assembler.publish([request])
+    assert not assembler.is_overdue(request, 99.0)
     budget.max_wait_seconds = 0.0
-    assert assembler.held.is_overdue(request, 99.0)
+    assert assembler.is_overdue(request, 99.0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.builders import event, surface
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
+from workers.assembly.replay import Replay
 from workers.ranking.refusal import EventRefused, Reason
 from workers.ranking.request import Completion, Event
 
@@ -37,6 +38,7 @@ class Run:
         self.logs = logs
         start = logs.mark or Mark(0, 0, NO_TIME, 0)
         self.assembler = Assembler(start)
+        self.replay = Replay(start.next)
         for place, (request_id, _, _, requested_at) in enumerate(
             logs.ledger[start.scan :], start.scan
         ):
@@ -60,7 +62,8 @@ class Run:
         return True
 
     def _letter(self, offset: int, reason: Reason) -> None:
-        if not self.assembler.replaying(offset):
+        is_out = self.replay.is_out(offset, key=None, value=None, is_partial=False, message="")
+        if not is_out:
             self.letters.append((offset, reason))
 
     def commit(self, room: float = math.inf) -> None:

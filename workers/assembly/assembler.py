@@ -12,11 +12,11 @@ The rules that make a feed exactly one:
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from workers.assembly.held import Budget, Held
+from workers.assembly.held import Budget, HeldRequests
 from workers.assembly.open_request import OpenRequest
 from workers.ranking.refusal import EventRefused, Reason, RefusedCandidate
 from workers.ranking.request import Completion, Event, Request
@@ -62,7 +62,7 @@ class Assembler:
         self._replay_until = start.next
         self._admit = admit
         self._budget = budget or Budget()
-        self.held = Held(self._budget)
+        self._held = HeldRequests(self._budget)
         self._opening_time = start.time
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
         self._due: list[tuple[int, int, str]] = []
@@ -160,7 +160,7 @@ class Assembler:
         self._budget.requests -= len(self._open)
         self._budget.bytes_held -= sum(r.bytes_held for r in self._open.values())
         self._open.clear()
-        self.held.release()
+        self._held.release()
 
     def _close(self, request: OpenRequest, completion: Completion) -> None:
         del self._open[request.request_id]
@@ -187,15 +187,27 @@ class Assembler:
         self.closed_candidates -= sum(len(request.item_ids) for request in taken)
         return taken
 
+    # Requests that wait for their models
+
+    def hold(self, requests: Iterable[Request], now: float) -> None:
+        """Hold closed requests until their models are loaded. `now` is seconds of a monotonic
+        clock.
+        """
+        self._held.hold(requests, now)
+
+    def is_overdue(self, request: Request, now: float) -> bool:
+        """Whether a request has waited for its models for as long as it may."""
+        return self._held.is_overdue(request, now)
+
     def release_held(self) -> None:
-        """Put what waits for its models back to what is closed, before all the rest."""
-        released = self.held.release()
+        """Put held requests back among the closed ones, before all others: to be ranked again."""
+        released = self._held.release()
         self._closed.extendleft(reversed(released))
         self.closed_candidates += sum(len(request.item_ids) for request in released)
 
     def give_up_oldest_held(self) -> None:
-        """The same for the oldest of them alone, which is not to wait any more: to make room."""
-        self._given_up.append(self.held.give_up_oldest())
+        """Put the oldest held request back alone, to make room. It may not wait any longer."""
+        self._given_up.append(self._held.give_up_oldest())
         self.closed_candidates += len(self._given_up[-1].item_ids)
 
     # What is published
@@ -204,7 +216,7 @@ class Assembler:
         """Note that these requests' feeds stand in the output, at or after `ledger_end` as it is
         now.
         """
-        self.held.forget(requests)
+        self._held.forget(requests)
         for request in requests:
             del self._unpublished[request.request_id]
             expires = request.requested_at + request.surface.horizon_ms
@@ -248,16 +260,15 @@ class Assembler:
 
     # What can be seen
 
-    def replaying(self, offset: int) -> bool:
-        """Whether the record at `offset` was taken before a restore: its dead letters are out
-        already.
-        """
-        return offset < self._replay_until
-
     @property
     def open_requests(self) -> int:
         """How many requests are open."""
         return len(self._open)
+
+    @property
+    def held_requests(self) -> int:
+        """How many closed requests wait for their models."""
+        return len(self._held)
 
     @property
     def remembered(self) -> int:

@@ -1,4 +1,4 @@
-"""What a worker may hold, and the closed requests that it holds until their models are loaded."""
+"""What a worker may hold in memory, and the closed requests that wait for their models."""
 
 import math
 from collections import deque
@@ -11,11 +11,10 @@ from workers.ranking.request import Request
 
 @dataclass
 class Budget:
-    """Open requests and the bytes they hold. Past either bound the oldest request closes
-    (`evicted`).
+    """Counts open requests and the bytes that they hold, over all partitions of a worker.
 
-    A closed request waits for its models for `max_wait_seconds`, and counts meanwhile as an open
-    one.
+    Past either bound the oldest open request closes (`evicted`). A closed request may wait for its
+    models for `max_wait_seconds`. While it waits, it counts as an open one.
     """
 
     max_requests: int = 100_000
@@ -32,51 +31,51 @@ class Budget:
         )
 
 
-class Held:
-    """Of one partition. A request that comes back and is held again waits no longer than it was to
-    the first time.
+class HeldRequests:
+    """The closed requests of one partition that wait for their models.
+
+    A request keeps its first deadline when it is held again.
     """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._waiting: deque[Request] = deque()
-        self._until: dict[str, float] = {}
+        self._deadlines: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def hold(self, requests: Iterable[Request], now: float) -> None:
         """Hold requests; `now` is seconds of any clock that does not go back."""
-        until = now + self._budget.max_wait_seconds
+        deadline = now + self._budget.max_wait_seconds
         for request in requests:
-            self._until.setdefault(request.request_id, until)
+            self._deadlines.setdefault(request.request_id, deadline)
             self._waiting.append(request)
             self._budget.requests += 1
             self._budget.bytes_held += bytes_of(request)
 
     def is_overdue(self, request: Request, now: float) -> bool:
-        """Whether a request has waited for as long as it may: at once, where it may not wait at
-        all.
-        """
-        return self._until.get(request.request_id, now + self._budget.max_wait_seconds) <= now
+        """Whether a request has waited for as long as it may. Always True if no request may wait."""
+        deadline = self._deadlines.get(request.request_id, now + self._budget.max_wait_seconds)
+        return deadline <= now
 
     def release(self) -> list[Request]:
-        """Hand over everything, oldest first, to be looked at again."""
-        return [self._take() for _ in range(len(self._waiting))]
+        """Hand over everything, oldest first, to be ranked again."""
+        return [self._pop_oldest() for _ in range(len(self._waiting))]
 
     def give_up_oldest(self) -> Request:
-        """Hand over the oldest, which is overdue from now on: to make room."""
-        request = self._take()
-        self._until[request.request_id] = -math.inf
+        """Hand over the oldest request, to make room. It is overdue from now on."""
+        request = self._pop_oldest()
+        self._deadlines[request.request_id] = -math.inf
         return request
 
     def forget(self, requests: Iterable[Request]) -> None:
-        """These are ranked: how long they may wait is of no more interest."""
-        if self._until:
+        """Forget the deadlines of these requests: they are ranked."""
+        if self._deadlines:
             for request in requests:
-                self._until.pop(request.request_id, None)
+                self._deadlines.pop(request.request_id, None)
 
-    def _take(self) -> Request:
+    def _pop_oldest(self) -> Request:
         request = self._waiting.popleft()
         self._budget.requests -= 1
         self._budget.bytes_held -= bytes_of(request)

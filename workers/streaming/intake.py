@@ -103,7 +103,7 @@ class Intake:
         wait any less.
         """
         while self.budget.exceeded:
-            waiting = [p.assembler for p in partitions if p.assembler.held]
+            waiting = [p.assembler for p in partitions if p.assembler.held_requests]
             if waiting:
                 waiting[0].give_up_oldest_held()
                 continue

@@ -83,7 +83,7 @@ class Outlet:
         """Look again at what waits for its models, where something has changed or a while has
         passed.
         """
-        waiting = [partition for partition in partitions if partition.assembler.held]
+        waiting = [partition for partition in partitions if partition.assembler.held_requests]
         now, catalogue = time.monotonic(), self.registry.catalogue
         if not waiting or (catalogue is self._seen and now - self._released < _HELD_AGAIN_SECONDS):
             return
@@ -129,7 +129,7 @@ class Outlet:
         now, ranked_at = time.monotonic(), time.time_ns() // 1_000_000
 
         def is_overdue(request: Request) -> bool:
-            return any(partition.assembler.held.is_overdue(request, now) for partition, _ in chunk)
+            return any(partition.assembler.is_overdue(request, now) for partition, _ in chunk)
 
         def rank(some: Sequence[Request]) -> Ranked:
             return rank_requests(
@@ -205,7 +205,7 @@ class Outlet:
         partition.assembler.publish(done)
         if len(done) < len(ranked):
             held = [request for request, feed in ranked if feed is None]
-            partition.assembler.held.hold(held, now)
+            partition.assembler.hold(held, now)
             self.counts.held += len(held)
 
     def _encode(self, request: Request, feed: Feed) -> bytes:
