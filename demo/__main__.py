@@ -20,7 +20,7 @@ from demo.terminal import Terminal, command_lines, export_lines, exports, trimta
 from demo.traffic import KEPT_RATE, keep_sending
 from workers.cli import run
 from workers.commands.options import example, settings
-from workers.local.errors import tail
+from workers.local.server import last_lines
 from workers.settings import folder_of
 
 
@@ -143,7 +143,7 @@ def _run_script(
 
     if outcome.trouble is not None:
         log = environment.log("worker").read_text(encoding="utf-8", errors="replace")
-        terminal.print("", "  The end of the worker's log:", tail(log))
+        terminal.print("", "  The end of the worker's log:", last_lines(log))
     return outcome
 
 

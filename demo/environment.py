@@ -21,7 +21,7 @@ import msgspec
 
 from workers.errors import Failure
 from workers.local import Stack, StackAddresses, StackError, processes
-from workers.local.processes import ProcessMark
+from workers.local.processes import ProcessIdentity
 from workers.local.state import locked
 from workers.settings import SETTINGS, ConfigurationError, folder_of
 
@@ -40,7 +40,7 @@ class _Started(msgspec.Struct, frozen=True):
     """What was started besides the stack. `kept`: a finished demo left it running on purpose."""
 
     kept: bool = False
-    processes: dict[str, ProcessMark] = {}
+    processes: dict[str, ProcessIdentity] = {}
 
 
 class Environment:
@@ -77,7 +77,7 @@ class Environment:
             return
 
         started = self._read()
-        is_running = any(processes.is_alive(mark) for mark in started.processes.values())
+        is_running = any(processes.is_alive(process) for process in started.processes.values())
         if started.kept and is_running:
             raise StackError(
                 f"a demo is kept running in {self.folder}; stop it: {stop_command(self.home)}"
@@ -92,7 +92,7 @@ class Environment:
         self._write(_Started())
         return Stack(self.folder, self._cache, self._say).up()
 
-    def start(self, name: str, module: str, *arguments: str) -> ProcessMark:
+    def start(self, name: str, module: str, *arguments: str) -> ProcessIdentity:
         """Start `python -m <module> <arguments>` in the repository, without any setting of this
         command's user. The process outlives this command.
         """
@@ -100,11 +100,11 @@ class Environment:
 
         # A signal must not come between the start of a process and writing it down.
         with processes.signals_deferred():
-            mark = processes.spawn(command, REPOSITORY, self.log(name))
+            process = processes.spawn(command, REPOSITORY, self.log(name))
             started = self._read()
-            all_processes = {**started.processes, name: mark}
+            all_processes = {**started.processes, name: process}
             self._write(msgspec.structs.replace(started, processes=all_processes))
-        return mark
+        return process
 
     def log(self, name: str) -> Path:
         """The file with the output of a process that was started."""
@@ -125,8 +125,8 @@ class Environment:
 
         with _signals_handled_by(signal.SIG_IGN):
             started = self._read()
-            for mark in reversed(started.processes.values()):
-                processes.end(mark, _END_SECONDS)
+            for process in reversed(started.processes.values()):
+                processes.end(process, _END_SECONDS)
             Stack(self.folder, self._cache).down(wipe=True)
             shutil.rmtree(self.folder)
 

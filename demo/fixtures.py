@@ -16,7 +16,7 @@ from onnx_models.features import matrix
 from onnx_models.objectives import QUALITY
 from onnx_models.posts import Post, PostError, read_posts
 from workers.local import StackAddresses
-from workers.local.processes import ProcessMark
+from workers.local.processes import ProcessIdentity
 from workers.ranking.experiment import CONTROL
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
@@ -64,7 +64,7 @@ class Fixtures:
     """
 
     addresses: StackAddresses
-    worker: ProcessMark
+    worker: ProcessIdentity
     surface: Surface
     posts: list[Post]
     models: Path

@@ -21,7 +21,7 @@ from workers.codec.feeds import FeedUnreadable, decode_feed
 from workers.codec.formats import Format
 from workers.commands.produce import Pace
 from workers.local import processes
-from workers.local.processes import ProcessMark
+from workers.local.processes import ProcessIdentity
 from workers.ranking.feed import Feed
 from workers.streaming.clients import Cluster
 from workers.streaming.read import Reader
@@ -179,7 +179,7 @@ class FeedReader:
     """
 
     def __init__(
-        self, cluster: Cluster, worker: ProcessMark, after_each: Callable[[], None]
+        self, cluster: Cluster, worker: ProcessIdentity, after_each: Callable[[], None]
     ) -> None:
         self.answered: set[str] = set()
         self.first_by_weights: dict[str, ReadFeed] = {}

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from tests.integration.harness import until
 from workers.local import processes
 from workers.local.kafka_server import kafka_address, prepare_kafka
-from workers.local.ports import free_port
+from workers.local.server import free_port
 from workers.streaming.clients import Cluster
 from workers.streaming.rights import Resource, Right
 

@@ -1,4 +1,4 @@
-"""Waiting for what another process says, without waiting for ever where it never does."""
+"""Waits for a line from another process, but not for ever."""
 
 import os
 import select
@@ -12,7 +12,7 @@ def make_pipe(path: Path) -> int:
 
 
 def read_line(pipe: int, within: float = 60.0) -> str:
-    """The first line that is written to the pipe, which is closed then."""
+    """Return the first line that is written to the pipe, and close it."""
     with os.fdopen(pipe) as lines:
         watch = select.poll()
         watch.register(pipe, select.POLLIN)

@@ -1,5 +1,5 @@
-"""`trimtab stack` as a user meets it: its output, its exit codes, and what is missing on the
-machine.
+"""`trimtab stack` as a user sees it: its output, its exit codes, and what it says if a program is
+missing.
 """
 
 import json
@@ -21,7 +21,7 @@ from workers.local.jars import kafka_jars
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 STACK = (sys.executable, "-m", "workers.cli", "stack")
-# Formats at once; as a server it says its pid and never answers.
+# Formats at once. As a server it writes its pid to a pipe and never answers.
 SILENT_JAVA = """#!/bin/sh
 case "$*" in *StorageTool*) exit 0;; esac
 echo $$ > {pipe}
@@ -38,14 +38,19 @@ def places(tmp_path: Path, cache: Path) -> tuple[str, ...]:
 def run(places: tuple[str, ...]) -> Iterator[Run]:
     """Run one command on a stack of the test's own, which is down at the end."""
 
-    def command(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-        given = (*STACK, arguments[0], *places, *arguments[1:])
+    def run_command(
+        name: str, *arguments: str, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            given, capture_output=True, text=True, check=False, env=os.environ | changes
+            (*STACK, name, *places, *arguments),
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | variables,
         )
 
-    yield command
-    assert command("down").returncode == 0
+    yield run_command
+    assert run_command("down").returncode == 0
 
 
 @pytest.fixture
@@ -56,35 +61,38 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_stack_goes_up_twice_is_seen_exported_and_goes_down_twice(run: Run) -> None:
-    first, second = run("up"), run("up")
+def test_a_stack_goes_up_twice_is_shown_and_exported_and_goes_down_twice(run: Run) -> None:
+    first = run("up")
+    second = run("up")
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout == second.stdout
     assert "up already" in second.stderr
-    seen = json.loads(run("status", "--json").stdout)
-    assert seen["up"] is True
-    kafka, redis = seen["kafka"]["address"], seen["redis"]["address"]
+
+    status = json.loads(run("status", "--json").stdout)
+    assert status["up"] is True
+    kafka = status["kafka"]["address"]
+    redis = status["redis"]["address"]
     assert f"Kafka      {kafka}\nRedis      {redis}\n" in first.stdout
     assert (
         run("up", "--export").stdout
         == f"export TRIMTAB_KAFKA={kafka}\nexport TRIMTAB_REDIS={redis}\n"
     )
-    human = run("status")
-    assert human.returncode == 0
-    assert all(
-        str(part) in human.stdout
-        for part in (kafka, redis, seen["kafka"]["pid"], seen["redis"]["log"])
-    )
+
+    text = run("status")
+    assert text.returncode == 0
+    for part in (kafka, redis, str(status["kafka"]["pid"]), status["redis"]["log"]):
+        assert part in text.stdout
+
     assert (run("down").returncode, run("down").returncode) == (0, 0)
     assert run("status").returncode == 1
 
 
 def test_two_ups_at_once_start_one_stack(run: Run) -> None:
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda _: run("up", "--export"), range(2)))
-    assert [one.returncode for one in done] == [0, 0]
-    assert done[0].stdout == done[1].stdout
-    assert sum("Kafka is up (pid" in one.stderr for one in done) == 1
+        first, second = pool.map(lambda _: run("up", "--export"), range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout == second.stdout
+    assert (first.stderr + second.stderr).count("Kafka is up (pid") == 1
 
 
 def test_an_up_that_is_interrupted_ends_what_it_started(
@@ -94,6 +102,7 @@ def test_an_up_that_is_interrupted_ends_what_it_started(
     pipe = make_pipe(programs / "pipe")
     (programs / "java").write_text(SILENT_JAVA.format(pipe=programs / "pipe"))
     (programs / "java").chmod(0o755)
+
     up = subprocess.Popen(
         (*STACK, "up", *places), env=os.environ | {"PATH": str(programs)}, stderr=subprocess.DEVNULL
     )
@@ -101,12 +110,10 @@ def test_an_up_that_is_interrupted_ends_what_it_started(
     up.send_signal(signal.SIGINT)
     assert up.wait(60) == 1
     assert not psutil.pid_exists(server)
+
     stack_folder = str(tmp_path / "home" / "stack")
-    assert not [
-        p.pid
-        for p in psutil.process_iter(["cwd"])
-        if (p.info["cwd"] or "").startswith(stack_folder)
-    ]
+    for process in psutil.process_iter(["cwd"]):
+        assert not (process.info["cwd"] or "").startswith(stack_folder)
 
 
 def test_a_missing_java_is_named_with_what_to_install(run: Run, programs: Path) -> None:

@@ -1,4 +1,4 @@
-"""Kafka's libraries are fetched once, whole or not at all; Maven is played by a script."""
+"""Kafka's libraries are fetched once, completely or not at all. A script stands in for Maven."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.local.errors import StackError
 from workers.local.jars import kafka_jars, settings_file
 from workers.local.processes import run
+from workers.local.server import StackError
 
 FETCHES = """#!/bin/sh
 for argument in "$@"; do case "$argument" in -DoutputDirectory=*) folder="${argument#*=}";; esac; done
@@ -43,13 +43,14 @@ def install_maven(programs: Path, script: str) -> None:
     (programs / "mvn").chmod(0o755)
 
 
-def test_the_libraries_are_fetched_once_and_then_found(programs: Path, tmp_path: Path) -> None:
+def test_the_libraries_are_fetched_at_the_first_use_only(programs: Path, tmp_path: Path) -> None:
     install_maven(programs, FETCHES)
-    said: list[str] = []
-    folders = [kafka_jars(tmp_path / "cache", said.append) for _ in range(2)]
-    assert folders[0] == folders[1]
-    assert [jar.name for jar in folders[0].iterdir()] == ["kafka.jar"]
-    assert said == ["fetching Kafka with Maven, this once (about 45 MB)"]
+    reports: list[str] = []
+    first = kafka_jars(tmp_path / "cache", reports.append)
+    second = kafka_jars(tmp_path / "cache", reports.append)
+    assert first == second
+    assert [jar.name for jar in first.iterdir()] == ["kafka.jar"]
+    assert reports == ["fetching Kafka with Maven, this once (about 45 MB)"]
 
 
 def test_commands_that_fetch_at_once_fetch_once(programs: Path, tmp_path: Path) -> None:
@@ -57,12 +58,13 @@ def test_commands_that_fetch_at_once_fetch_once(programs: Path, tmp_path: Path) 
     fetch = (sys.executable, "-c", FETCH, str(tmp_path / "cache"))
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: run(fetch, Path.cwd()), range(4)))
-    assert [code for code, _ in done] == [0] * 4
-    assert len({said.splitlines()[-1] for _, said in done}) == 1
+    assert [exit_code for exit_code, _ in done] == [0] * 4
+    folders = {output.splitlines()[-1] for _, output in done}
+    assert len(folders) == 1
     assert (programs / "calls").read_text() == "fetched\n"
 
 
-def test_a_fetch_that_fails_says_how_maven_ended_and_leaves_nothing(
+def test_a_failed_fetch_shows_the_end_of_mavens_output_and_leaves_nothing(
     programs: Path, tmp_path: Path
 ) -> None:
     install_maven(programs, FAILS)

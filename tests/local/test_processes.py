@@ -1,4 +1,4 @@
-"""Processes are known by pid and start time, outlive their parent, and end when told."""
+"""Processes are identified by pid and start time, outlive their parent, and end when asked to."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ import pytest
 
 from tests.local.pipes import make_pipe, read_line
 from workers.local import processes
-from workers.local.processes import ProcessMark
+from workers.local.processes import ProcessIdentity
 
-Start = Callable[[str], ProcessMark]
+Start = Callable[[str], ProcessIdentity]
 
 STUBBORN = """
 import signal
@@ -27,59 +27,59 @@ signal.pause()
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a Python script as a process of ours, and kill what is left at the end."""
-    started: list[ProcessMark] = []
+    started: list[ProcessIdentity] = []
 
-    def spawn(script: str) -> ProcessMark:
+    def spawn(script: str) -> ProcessIdentity:
         started.append(processes.spawn((sys.executable, "-c", script), tmp_path, tmp_path / "log"))
         return started[-1]
 
     yield spawn
-    for mark in started:
-        processes.kill(mark)
+    for process in started:
+        processes.kill(process)
 
 
 def test_a_process_runs_in_a_session_of_its_own(start: Start) -> None:
-    mark = start("import signal; signal.pause()")
-    assert os.getsid(mark.pid) == mark.pid != os.getsid(0)
+    process = start("import signal; signal.pause()")
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
 
 
 def test_a_process_that_has_ended_is_known_to_have_ended_and_leaves_no_zombie(start: Start) -> None:
-    mark = start("pass")
-    assert processes.has_ended(mark, within=30)
-    assert not processes.is_alive(mark)
-    assert not psutil.pid_exists(mark.pid)
+    process = start("pass")
+    assert processes.has_ended(process, within=30)
+    assert not processes.is_alive(process)
+    assert not psutil.pid_exists(process.pid)
 
 
 def test_ending_waits_until_the_process_is_gone(start: Start) -> None:
-    mark = start("import signal; signal.pause()")
-    assert processes.is_alive(mark)
-    processes.end(mark, grace=30)
-    assert not psutil.pid_exists(mark.pid)
+    process = start("import signal; signal.pause()")
+    assert processes.is_alive(process)
+    processes.end(process, grace=30)
+    assert not psutil.pid_exists(process.pid)
 
 
 def test_a_process_that_ignores_the_request_to_end_is_killed(start: Start, tmp_path: Path) -> None:
     pipe = make_pipe(tmp_path / "pipe")
-    mark = start(STUBBORN.format(pipe=str(tmp_path / "pipe")))
+    process = start(STUBBORN.format(pipe=str(tmp_path / "pipe")))
     assert read_line(pipe) == "ready"
-    processes.end(mark, grace=0.05)
-    assert not psutil.pid_exists(mark.pid)
+    processes.end(process, grace=0.05)
+    assert not psutil.pid_exists(process.pid)
 
 
 def test_a_process_that_is_stopped_can_be_asked_to_end(start: Start) -> None:
-    mark = start("import signal; signal.pause()")
-    processes.send(mark, signal.SIGSTOP)
-    processes.end(mark, grace=30)
-    assert not processes.is_alive(mark)
+    process = start("import signal; signal.pause()")
+    processes.send(process, signal.SIGSTOP)
+    processes.end(process, grace=30)
+    assert not processes.is_alive(process)
 
 
 def test_a_recycled_pid_counts_as_ended_and_is_never_signalled(start: Start) -> None:
-    mark = start("import signal; signal.pause()")
-    earlier = ProcessMark(mark.pid, mark.started - 1)
+    process = start("import signal; signal.pause()")
+    earlier = ProcessIdentity(process.pid, process.started - 1)
     assert processes.has_ended(earlier)
     processes.end(earlier, grace=0)
     processes.kill(earlier)
     processes.send(earlier, signal.SIGKILL)
-    assert processes.is_alive(mark)
+    assert processes.is_alive(process)
 
 
 def test_an_interrupt_in_the_middle_of_what_must_not_be_interrupted_takes_effect_at_its_end() -> (
@@ -106,7 +106,7 @@ def test_the_log_of_the_run_before_is_kept(start: Start, tmp_path: Path) -> None
     assert (tmp_path / "log.previous").read_text() == "first\n"
 
 
-def test_a_command_that_is_run_to_its_end_gives_its_exit_code_and_all_it_said(
+def test_a_command_that_is_run_to_its_end_gives_its_exit_code_and_its_output(
     tmp_path: Path,
 ) -> None:
     script = "import os, sys; print(os.getcwd(), flush=True); sys.exit('no')"

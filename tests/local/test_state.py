@@ -1,17 +1,17 @@
-"""The state file is replaced whole, and one that is not ours is refused by name."""
+"""The state file is replaced whole. If it is not a state file, the error names it."""
 
 from pathlib import Path
 
 import pytest
 
-from workers.local.errors import StackError
-from workers.local.processes import ProcessMark
+from workers.local.processes import ProcessIdentity
+from workers.local.server import StackError
 from workers.local.state import ServerState, StackState, load_state, locked, save_state
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     state: StackState = {
-        "kafka": ServerState(20_000, ProcessMark(12, 345)),
+        "kafka": ServerState(20_000, ProcessIdentity(12, 345)),
         "redis": ServerState(20_001),
     }
     save_state(tmp_path / "state.json", state)
@@ -19,7 +19,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_no_state_means_that_nothing_is_known(tmp_path: Path) -> None:
+def test_without_a_file_the_state_is_empty(tmp_path: Path) -> None:
     assert load_state(tmp_path / "state.json") == {}
 
 
@@ -35,18 +35,18 @@ def test_a_state_that_is_not_ours_is_refused_by_the_name_of_its_file(
         load_state(path)
 
 
-def test_who_finds_the_lock_held_is_told(tmp_path: Path) -> None:
+def test_a_lock_that_is_held_is_reported_before_waiting(tmp_path: Path) -> None:
     lock = tmp_path / "new" / "lock"
-    with locked(lock, _tell), pytest.raises(_Told), locked(lock, _tell):
+    with locked(lock, _refuse_to_wait), pytest.raises(_Waiting), locked(lock, _refuse_to_wait):
         pass
 
 
-class _Told(Exception):
+class _Waiting(Exception):
     pass
 
 
-def _tell() -> None:
-    raise _Told
+def _refuse_to_wait() -> None:
+    raise _Waiting
 
 
 def test_a_folder_that_cannot_be_written_is_refused_by_name(tmp_path: Path) -> None:

