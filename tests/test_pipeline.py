@@ -12,12 +12,12 @@ import pytest
 from tests.builders import request, surface
 from tests.scoring.building import WIDE, add_model, embedding, mlp, random_rows
 from workers.pipeline import rank_requests
-from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.ranking.mix import Mix
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 from workers.ranking.rerank import rerank
-from workers.ranking.surface import DropSet, Whose
+from workers.ranking.surface import DropSet, SetOwner
 from workers.ranking.weights import Weights
 from workers.scoring.registry import Registry
 
@@ -62,12 +62,12 @@ def test_requests_whose_models_are_loading_wait_and_those_of_other_surfaces_go_o
 def test_a_request_that_waits_for_models_costs_no_look_up_and_its_feed_is_ranked_by_one_answer(
     registry: Registry,
 ) -> None:
-    looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
+    looking = surface(feature_set=WIDE, drop=(DropSet("seen", SetOwner.USER),))
     asked: list[LookupQuery] = []
 
     def look_up(questions: LookupQuery) -> LookupResult:
         asked.append(questions)
-        return LookupResult({SetOf("seen", "u"): {"a"}}, {})
+        return LookupResult({SetKey("seen", "u"): {"a"}}, {})
 
     pinned = Mix(PLAIN.weights, pins={"quality": 1})
     waiting = asking("r")._replace(surface=looking)
@@ -78,7 +78,7 @@ def test_a_request_that_waits_for_models_costs_no_look_up_and_its_feed_is_ranked
         feed, turns = ranked.feeds[0], turns + 1
         assert feed is not None or (asked == [] and registry.wait_past(revision, 20))
     assert turns > 1
-    assert asked == [LookupQuery({SetOf("seen", "u"): ("b", "a")}, {})]
+    assert asked == [LookupQuery({SetKey("seen", "u"): ("b", "a")}, {})]
     assert [item.item_id for item in feed.items] == ["b"]
     assert (feed.removed, ranked.dropped) == ([Removal("a", "seen")], 1)
 
@@ -86,8 +86,8 @@ def test_a_request_that_waits_for_models_costs_no_look_up_and_its_feed_is_ranked
 def test_a_feed_whose_every_candidate_is_dropped_has_no_items_and_says_why(
     registry: Registry,
 ) -> None:
-    looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
-    answers = LookupResult({SetOf("seen", "u"): {"a", "b"}}, {})
+    looking = surface(feature_set=WIDE, drop=(DropSet("seen", SetOwner.USER),))
+    answers = LookupResult({SetKey("seen", "u"): {"a", "b"}}, {})
     requests = [asking("r")._replace(surface=looking), asking("s")]
     dropped, plain = rank_requests(
         requests, registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers
@@ -241,9 +241,9 @@ def test_where_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
 ) -> None:
     registry, events = fallible
     fail_altogether(registry, "quality", monkeypatch)
-    looking = surface(feature_set=WIDE, drop=(DropSet("seen", Whose.USER),))
+    looking = surface(feature_set=WIDE, drop=(DropSet("seen", SetOwner.USER),))
     asked = of_rows("r", [])._replace(surface=looking)
-    answers = LookupResult({SetOf("seen", "u"): {"a"}}, {})
+    answers = LookupResult({SetKey("seen", "u"): {"a"}}, {})
     for _ in range(3):
         ranked = rank_requests(
             [asked], registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from workers.ranking.diversify import Diversity
-from workers.ranking.surface import DropSet, Whose
+from workers.ranking.surface import DropSet, SetOwner
 from workers.settings import SETTINGS, ConfigurationError, folder_of, need, read_properties
 from workers.surfaces import load_surfaces
 
@@ -79,7 +79,7 @@ def test_every_key_of_the_file_stands_in_the_frozen_values(file: Path) -> None:
     )
     assert home.weight_rules.bounds == {"quality": (0.0, 1.0)}
     assert (home.diversity, home.max_per_source) == (Diversity(0.8, 0.3), 3)
-    assert home.drop == (DropSet("seen", Whose.USER), DropSet("blocked", Whose.SURFACE))
+    assert home.drop == (DropSet("seen", SetOwner.USER), DropSet("blocked", SetOwner.SURFACE))
     assert home.lookup_features
 
 

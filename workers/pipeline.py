@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from workers.ranking.feed import Feed, unscored
-from workers.ranking.lookup import HydratedRequest, LookUp, hydrate, nothing_to_look_up
+from workers.ranking.lookup import HydratedRequest, LookUp, hydrate, skip_lookups
 from workers.ranking.mix import Assignment, Mix
 from workers.ranking.rank import Scores, rank
 from workers.ranking.request import Request
@@ -62,7 +62,7 @@ def rank_requests(
     mix_of: Callable[[str], Mix],
     ranked_at: Callable[[Request], int],
     is_overdue: Callable[[Request], bool] = lambda _: False,
-    look_up: LookUp = nothing_to_look_up,
+    look_up: LookUp = skip_lookups,
 ) -> Ranked:
     """Rank a micro-batch.
 
@@ -163,4 +163,4 @@ def _rank(job: Job, scores: Scores, ranked_at: int) -> Feed:
         arm=job.assignment.arm,
         failed=job.failed,
     )
-    return job.hydrated.tell(feed)
+    return job.hydrated.annotate(feed)

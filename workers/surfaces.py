@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from workers.ranking.diversify import Diversity
 from workers.ranking.features import FeatureSet
-from workers.ranking.surface import DropSet, Surface, Surfaces, Whose, check_drop_sets
+from workers.ranking.surface import DropSet, SetOwner, Surface, Surfaces, check_drop_sets
 from workers.ranking.weights import WeightRules
 from workers.settings import ConfigurationError, read_text
 
@@ -152,9 +152,11 @@ class _Table:
             raise self.wrong(key, value, "true or false")
         return value is True
 
-    def whose(self, key: str) -> dict[str, Whose]:
+    def whose(self, key: str) -> dict[str, SetOwner]:
         return self._mapping(
-            key, lambda value: next((w for w in Whose if w == value), None), "'user' or 'surface'"
+            key,
+            lambda value: next((w for w in SetOwner if w == value), None),
+            "'user' or 'surface'",
         )
 
     def numbers(self, key: str) -> dict[str, float]:

@@ -206,7 +206,7 @@ def test_candidates_past_the_limit_are_refused_by_their_place_and_count_towards_
     log = Log()
     first = event("r", "a", "b", "c", surface=small, expected=5, refused=[refused("bad", place=1)])
     answered = log.append(first)
-    assert [(r.place, r.identity, r.reason) for r in answered[1:]] == [
+    assert [(r.position, r.identity, r.reason) for r in answered[1:]] == [
         (3, "c", "too-many-candidates")
     ]
     log.append(event("r", "a", "d", surface=small, expected=5))

@@ -15,7 +15,7 @@ from workers.codec.feeds import (
     decode_feed,
     encode_feed,
     feed_headers,
-    read_published,
+    read_feed_identity,
 )
 from workers.codec.formats import Format, Headers
 from workers.ranking.diversify import Diversity
@@ -86,12 +86,12 @@ def test_a_feed_comes_back_as_it_went_out(form: Format, feed: Feed) -> None:
     value = encode_feed(feed, form, ROOMY)
     assert repr(decode_feed(value, feed_headers(form))) == repr(feed)
     assert decode_feed(value) == feed
-    assert read_published(value, feed_headers(form)) == (
+    assert read_feed_identity(value, feed_headers(form)) == (
         feed.requested_at,
         feed.surface,
         feed.request_id,
     )
-    assert read_published(value) == (feed.requested_at, feed.surface, feed.request_id)
+    assert read_feed_identity(value) == (feed.requested_at, feed.surface, feed.request_id)
 
 
 @pytest.mark.parametrize("length", [9, 10, 13, 32, 123])
@@ -109,7 +109,7 @@ def test_a_feed_in_json_after_whitespace_is_read_without_a_header(space: str) ->
     feed = _feed(2)
     value = space.encode() + encode_feed(feed, Format.JSON, ROOMY)
     assert decode_feed(value) == feed
-    assert read_published(value) == (feed.requested_at, feed.surface, feed.request_id)
+    assert read_feed_identity(value) == (feed.requested_at, feed.surface, feed.request_id)
 
 
 def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
@@ -252,7 +252,7 @@ def test_a_limit_too_small_for_a_feed_without_items_is_named(form: Format) -> No
     ],
 )
 def test_a_foreign_record_is_no_feed(value: bytes | None, headers: Headers | None) -> None:
-    assert read_published(value, headers) is None
+    assert read_feed_identity(value, headers) is None
     with pytest.raises(FeedUnreadable, match=r"^feed: "):
         decode_feed(value, headers)
 
@@ -280,7 +280,7 @@ def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_publis
     value = value.replace(sound, broken)
     with pytest.raises(FeedUnreadable):
         decode_feed(value)
-    assert read_published(value) == (1000, "home", "r-1")
+    assert read_feed_identity(value) == (1000, "home", "r-1")
 
 
 @pytest.mark.parametrize(

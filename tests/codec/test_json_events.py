@@ -62,7 +62,7 @@ def test_the_truth_answers_with_an_event_or_a_refusal_and_nothing_else(value: by
         assert len(outcome.message.encode()) < 500
         return
     assert all(len(c.row) == 12 for c in outcome.candidates)
-    places = [r.place for r in outcome.refused]
+    places = [r.position for r in outcome.refused]
     assert places == sorted(set(places))
 
 
@@ -166,7 +166,7 @@ def test_refused_candidates_leave_their_siblings_in_order() -> None:
     ]
     event = _truth(encoded(sound(candidates=listed)))
     assert [c.item_id for c in event.candidates] == ["x", "y", "x", "w"]
-    assert [(r.place, r.reason) for r in event.refused] == [
+    assert [(r.position, r.reason) for r in event.refused] == [
         (1, CandidateReason.SHAPE),
         (4, CandidateReason.FEATURE_COUNT),
     ]

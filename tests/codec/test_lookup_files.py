@@ -10,12 +10,12 @@ from tests.builders import surface
 from tests.codec.wire import TRIO
 from workers.codec.lookup_files import LookupFileBroken, read_lookups
 from workers.ranking.features import FeatureSet
-from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
-from workers.ranking.surface import DropSet, Whose
+from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
+from workers.ranking.surface import DropSet, SetOwner
 
 OTHER = FeatureSet("other", ("a",))
 SURFACES = {
-    "home": surface(drop=(DropSet("seen", Whose.USER), DropSet("blocked", Whose.SURFACE))),
+    "home": surface(drop=(DropSet("seen", SetOwner.USER), DropSet("blocked", SetOwner.SURFACE))),
     "shelf": surface("shelf", feature_set=TRIO, lookup_features=True),
     "plain": surface("plain", feature_set=OTHER),
 }
@@ -37,18 +37,18 @@ def test_what_a_line_says_is_answered_and_what_none_says_is_not_there() -> None:
         SURFACES,
     )
     asked = LookupQuery(
-        {SetOf("seen", "a:b"): ["x"], SetOf("seen", "c"): ["x"]}, {"trio": ["x:y", "z"]}
+        {SetKey("seen", "a:b"): ["x"], SetKey("seen", "c"): ["x"]}, {"trio": ["x:y", "z"]}
     )
     assert file(asked) == LookupResult(
-        {SetOf("seen", "a:b"): frozenset("xy"), SetOf("seen", "c"): frozenset()},
+        {SetKey("seen", "a:b"): frozenset("xy"), SetKey("seen", "c"): frozenset()},
         {"trio": {"x:y": struct.pack("<3f", 0.1, 2, -3.5)}},
     )
 
 
 def test_an_empty_file_answers_that_nothing_is_there() -> None:
     assert read_lookups([], SURFACES)(
-        LookupQuery({SetOf("seen", "u"): ["x"]}, {"trio": ["x"]})
-    ) == LookupResult({SetOf("seen", "u"): frozenset()}, {"trio": {}})
+        LookupQuery({SetKey("seen", "u"): ["x"]}, {"trio": ["x"]})
+    ) == LookupResult({SetKey("seen", "u"): frozenset()}, {"trio": {}})
 
 
 def test_the_examples_of_the_schema_are_read() -> None:

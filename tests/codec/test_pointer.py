@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.codec.pointer import MOST_SPANS, Pointer, Span, read_pointer, write_pointer
+from workers.codec.pointer import MAX_SPANS, Pointer, Span, read_pointer, write_pointer
 
 _OFFSETS = st.integers(0, 2**63 - 1)
 
@@ -31,7 +31,7 @@ def test_the_metadata_is_what_the_contract_says() -> None:
 
 
 def test_as_many_spans_as_a_pointer_may_have_fit_into_the_metadata() -> None:
-    spans = tuple(Span(2**62 + 2 * n, 2**62 + 2 * n + 1) for n in range(MOST_SPANS))
+    spans = tuple(Span(2**62 + 2 * n, 2**62 + 2 * n + 1) for n in range(MAX_SPANS))
     pointer = Pointer(
         scan=2**63 - 1, time=2**63 - 1, next=2**63 - 1, rules="1a2b3c4d5e6f", skip=spans
     )

@@ -15,7 +15,7 @@ from workers.codec.lookup_files import LookupFileBroken, read_lookups
 from workers.codec.text_files import NotUtf8, decode_text
 from workers.commands.models.new import _names
 from workers.commands.models.rows import read_rows
-from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.settings import ConfigurationError, read_properties
 from workers.surfaces import load_surfaces
 
@@ -73,9 +73,9 @@ def test_another_encoding_is_named_in_configuration(file: Path, name: str, encod
 
 def test_a_file_of_look_ups_may_begin_with_a_mark_and_another_encoding_is_named() -> None:
     line = '{"key": "seen:u", "members": ["a"]}\r\n'
-    asked = LookupQuery({SetOf("seen", "u"): ["a"]}, {})
+    asked = LookupQuery({SetKey("seen", "u"): ["a"]}, {})
     found = read_lookups([line.encode("utf-8-sig"), b""], SURFACES)(asked)
-    assert found == LookupResult({SetOf("seen", "u"): frozenset("a")}, {})
+    assert found == LookupResult({SetKey("seen", "u"): frozenset("a")}, {})
     for encoding in ENCODINGS["UTF-16"]:
         with pytest.raises(LookupFileBroken, match="line 1: got UTF-16, expected utf-8"):
             read_lookups(BytesIO(line.encode(encoding)), SURFACES)

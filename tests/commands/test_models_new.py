@@ -15,7 +15,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from tests.commands.running import Ended, trimtab, write_surfaces
 from tests.scoring.building import FEATURES, add_model, linear_then, mlp, model, random_rows
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.version import MAX_VERSION
 from workers.scoring.verify import verify
 
 NAMES = ",".join(FEATURES)
@@ -90,17 +90,17 @@ def test_a_folder_past_64_bits_does_not_count_for_the_next_number(tmp_path: Path
 
 
 def test_after_the_last_number_there_is_no_next(tmp_path: Path) -> None:
-    assert new(tmp_path, mlp(), "--version", LAST_VERSION).code == 0
+    assert new(tmp_path, mlp(), "--version", MAX_VERSION).code == 0
     ended = new(tmp_path, mlp(seed=1))
     assert ended.code == 2
     assert (
-        f"--version: got nothing, expected one: {LAST_VERSION} is there, and none is higher"
+        f"--version: got nothing, expected one: {MAX_VERSION} is there, and none is higher"
         in ended.err
     )
 
 
 @pytest.mark.parametrize(
-    "version", [0, -1, LAST_VERSION + 1, "20261127031249123456", "5" * 5000, "latest"]
+    "version", [0, -1, MAX_VERSION + 1, "20261127031249123456", "5" * 5000, "latest"]
 )
 def test_what_can_be_no_version_is_wrong_use(tmp_path: Path, version: int | str) -> None:
     assert new(tmp_path, mlp(), "--version", version).code == 2

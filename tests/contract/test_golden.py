@@ -23,7 +23,7 @@ from tests.contract.golden import (
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.dead_letters import dead_letter_headers, read_dead_letter
 from workers.codec.decoder import Decoder
-from workers.codec.feeds import decode_feed, encode_feed, read_published
+from workers.codec.feeds import decode_feed, encode_feed, read_feed_identity
 from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason, RefusedCandidate
@@ -76,7 +76,7 @@ def test_a_refused_example_is_refused_with_its_code_and_message(entry: Entry) ->
 def test_a_bad_candidate_is_refused_with_its_code_and_its_siblings_are_not(entry: Entry) -> None:
     event = _decode(entry)
     (refused,) = event.refused
-    assert (refused.place, refused.reason) == (1, entry["code"])
+    assert (refused.position, refused.reason) == (1, entry["code"])
     assert entry["message"] in refused.message
     assert [c.item_id for c in event.candidates] == entry["ranked"]
 
@@ -107,7 +107,7 @@ def test_what_only_the_stream_can_judge_is_refused_with_its_code(sequence: Entry
         assert _outcome(assembler, offset, record) == []
     if sequence["code"] in set(CandidateReason):
         (refused,) = _outcome(assembler, len(before), last)
-        assert (refused.reason, refused.place) == (sequence["code"], 3)
+        assert (refused.reason, refused.position) == (sequence["code"], 3)
         assert sequence["message"] in refused.message
         return
     with pytest.raises(EventRefused) as refusal:
@@ -154,7 +154,11 @@ def test_a_golden_feed_is_encoded_to_the_same_bytes(entry: Entry, form: Format) 
 def test_a_golden_feed_says_the_same_in_json_and_in_protobuf(entry: Entry) -> None:
     in_json, in_protobuf = ((GOLDEN / entry[form.value]).read_bytes() for form in Format)
     assert decode_feed(in_json) == decode_feed(in_protobuf)
-    assert read_published(in_json) == read_published(in_protobuf) == (1763900000000, "home", "r-1")
+    assert (
+        read_feed_identity(in_json)
+        == read_feed_identity(in_protobuf)
+        == (1763900000000, "home", "r-1")
+    )
 
 
 @pytest.mark.parametrize("entry", INDEX["feeds"], ids=_name)

@@ -13,12 +13,12 @@ from jsonschema import Draft202012Validator
 
 from tests.contract.golden import GOLDEN, INDEX, SCHEMAS, Entry
 from workers.codec.dead_letters import MESSAGE_BYTES
-from workers.codec.judge import ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES
+from workers.codec.judge import ID_BYTES, LATEST_MS, MAX_EXPECTED, SOURCE_BYTES
 from workers.codec.partitioner import murmur2, partition_of
-from workers.ranking.experiment import MOST_ARMS, Experiment
+from workers.ranking.experiment import MAX_ARMS, Experiment
 from workers.ranking.refusal import CandidateReason, Reason
 from workers.ranking.removal import RemovalReason
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.version import MAX_VERSION
 from workers.steering.history import MOST_ENTRIES
 
 GENERATED = SCHEMAS.parent / "workers" / "codec" / "generated"
@@ -158,22 +158,20 @@ def test_an_experiment_as_redis_holds_it_validates_and_nonsense_does_not() -> No
     assert not any(
         validator.is_valid({"salt": "s", bad: "5"}) for bad in ("", "a b", "a:b", "é", "x" * 65)
     )
-    assert _schema("experiment")["maxProperties"] == MOST_ARMS + len(("salt", "control"))
+    assert _schema("experiment")["maxProperties"] == MAX_ARMS + len(("salt", "control"))
 
 
 def test_the_bound_of_versions_is_the_one_that_is_told() -> None:
-    assert _schema("manifest")["properties"]["version"]["maximum"] == LAST_VERSION
-    assert (
-        _schema("feed")["properties"]["models"]["additionalProperties"]["maximum"] == LAST_VERSION
-    )
-    assert f"from 1 to {LAST_VERSION} " in _schema("models")["additionalProperties"]["description"]
+    assert _schema("manifest")["properties"]["version"]["maximum"] == MAX_VERSION
+    assert _schema("feed")["properties"]["models"]["additionalProperties"]["maximum"] == MAX_VERSION
+    assert f"from 1 to {MAX_VERSION} " in _schema("models")["additionalProperties"]["description"]
     assert "from 1 to 2^63 - 1" in (SCHEMAS / "README.md").read_text(encoding="utf-8")
 
 
 def test_pins_as_redis_holds_them_validate_and_nonsense_does_not() -> None:
     validator = _validator("models")
     assert validator.is_valid(
-        {"quality": "20261127031249", "engagement": "latest", "clicks": str(LAST_VERSION)}
+        {"quality": "20261127031249", "engagement": "latest", "clicks": str(MAX_VERSION)}
     )
     odd = ("0", "01", "+1", "-1", "1.0", "", "newest", "20261127031249123456", 3, None)
     assert not any(validator.is_valid({"quality": bad}) for bad in odd)
@@ -189,7 +187,7 @@ def test_the_limits_in_the_schemas_are_those_of_the_codec() -> None:
     assert defs["id"]["maxLength"] == ID_BYTES
     assert defs["candidate"]["properties"]["source"]["maxLength"] == SOURCE_BYTES
     assert properties["requested_at"]["maximum"] == LATEST_MS
-    assert properties["expected"]["maximum"] == MOST_EXPECTED
+    assert properties["expected"]["maximum"] == MAX_EXPECTED
     assert (
         f"{MESSAGE_BYTES} bytes"
         in _schema("dead-letter")["properties"]["trimtab.message"]["description"]

@@ -15,18 +15,18 @@ from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed
-from workers.ranking.lookup import LookupResult, SetOf, hydrate, questions_of
+from workers.ranking.lookup import LookupResult, SetKey, hydrate, query_for
 from workers.ranking.preview import preview
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
 from workers.ranking.rerank import rerank
-from workers.ranking.surface import DropSet, Whose
+from workers.ranking.surface import DropSet, SetOwner
 from workers.ranking.weights import Weights
 
 SETS = (
-    DropSet("seen", Whose.USER),
-    DropSet("blocked", Whose.SURFACE),
-    DropSet("muted", Whose.USER),
+    DropSet("seen", SetOwner.USER),
+    DropSet("blocked", SetOwner.SURFACE),
+    DropSet("muted", SetOwner.USER),
 )
 ITEMS = "abcdefghij"
 numbers = st.floats(-2, 2, width=32)
@@ -39,7 +39,7 @@ junk = st.dictionaries(
     st.sampled_from(ITEMS), st.binary(max_size=9) | st.just(struct.pack("<2f", 1, float("nan")))
 )
 owners = st.sampled_from(
-    [SetOf("seen", "u"), SetOf("seen", "v"), SetOf("blocked", "home"), SetOf("muted", "u")]
+    [SetKey("seen", "u"), SetKey("seen", "v"), SetKey("blocked", "home"), SetKey("muted", "u")]
 )
 answers = st.builds(
     LookupResult,
@@ -84,7 +84,7 @@ def feed_of(asked: Request, found: LookupResult, weights: Weights) -> Feed:
     """The feed by models that give back an item's features as its scores."""
     (known,) = hydrate([asked], lambda _: found)
     scores = np.frombuffer(known.request.rows, "<f4").reshape(-1, 2)
-    return known.tell(rank(known.request, scores, weights, MODELS, 5000))
+    return known.annotate(rank(known.request, scores, weights, MODELS, 5000))
 
 
 @settings(deadline=None)
@@ -97,7 +97,7 @@ def test_every_candidate_is_ranked_or_dropped_once_and_only_for_a_set_that_holds
     for item_id, reason, *_ in known.dropped:
         own = {
             one.name: items
-            for one, items in found.held.items()
+            for one, items in found.members.items()
             if one.owner in ("home", asked.user_id)
         }
         assert reason == next(name for name in names if item_id in own.get(name, ()))
@@ -123,7 +123,7 @@ def test_no_row_that_is_ranked_lacks_a_number_and_rows_that_came_are_not_touched
         elif item_id in known.defaulted:
             assert row == asked.surface.feature_set.default_row
         else:
-            assert row == found.found["pair"][item_id]
+            assert row == found.features["pair"][item_id]
 
 
 @settings(deadline=None)
@@ -132,10 +132,10 @@ def test_what_is_skipped_is_just_what_was_asked_and_not_answered(
     asked: Request, found: LookupResult
 ) -> None:
     (known,) = hydrate([asked], lambda _: found)
-    questions = questions_of([asked])
-    unanswered = [one.name for one in questions.sets if one not in found.held]
+    questions = query_for([asked])
+    unanswered = [one.name for one in questions.sets if one not in found.members]
     assert [name for name in known.skipped if name != "features"] == unanswered
-    assert ("features" in known.skipped) == (bool(known.defaulted) and "pair" not in found.found)
+    assert ("features" in known.skipped) == (bool(known.defaulted) and "pair" not in found.features)
 
 
 @settings(deadline=None)

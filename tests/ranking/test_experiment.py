@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.ranking.experiment import CONTROL, MOST_ARMS, Experiment, ExperimentRefused
+from workers.ranking.experiment import CONTROL, MAX_ARMS, Experiment, ExperimentRefused
 from workers.ranking.mix import Assignment, Mix
 from workers.ranking.weights import Weights
 
@@ -126,8 +126,8 @@ def test_arms_that_are_too_much_are_named_and_not_control() -> None:
 
 
 def test_more_arms_than_workers_would_read_are_refused() -> None:
-    arms = {f"a{n}": "1" for n in range(MOST_ARMS)}
-    assert len(read(**arms).running) == MOST_ARMS
+    arms = {f"a{n}": "1" for n in range(MAX_ARMS)}
+    assert len(read(**arms).running) == MAX_ARMS
     with pytest.raises(ExperimentRefused, match=r"^arms: got 101 of them, expected at most 100$"):
         read(**arms, further="0")
 

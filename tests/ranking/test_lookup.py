@@ -12,16 +12,16 @@ from workers.ranking.lookup import (
     HydratedRequest,
     LookupQuery,
     LookupResult,
-    SetOf,
+    SetKey,
     hydrate,
-    nothing_to_look_up,
-    questions_of,
+    query_for,
+    skip_lookups,
 )
 from workers.ranking.removal import Removal
 from workers.ranking.request import Request
-from workers.ranking.surface import DropSet, Whose
+from workers.ranking.surface import DropSet, SetOwner
 
-SEEN, BLOCKED = DropSet("seen", Whose.USER), DropSet("blocked", Whose.SURFACE)
+SEEN, BLOCKED = DropSet("seen", SetOwner.USER), DropSet("blocked", SetOwner.SURFACE)
 DROPPING = surface(drop=(SEEN, BLOCKED))
 LOOKING = surface(
     "shelf", lookup_features=True, feature_set=FeatureSet("pair", ("a", "b"), {"b": 8.0})
@@ -37,7 +37,7 @@ def row(*numbers: float) -> bytes:
 def held(**sets: set[str]) -> LookupResult:
     """Of the user u and the surface home."""
     return LookupResult(
-        {SetOf(name, "u" if name == "seen" else "home"): items for name, items in sets.items()}, {}
+        {SetKey(name, "u" if name == "seen" else "home"): items for name, items in sets.items()}, {}
     )
 
 
@@ -73,11 +73,11 @@ def test_each_set_and_each_item_is_asked_about_once_in_a_micro_batch() -> None:
         request(["x", "y", "z"], surface=LOOKING, rows=ABSENT + row(1, 2) + ABSENT),
         request(["z"], surface=LOOKING, rows=ABSENT),
     ]
-    assert questions_of(asked) == LookupQuery(
+    assert query_for(asked) == LookupQuery(
         {
-            SetOf("seen", "u"): ("a", "b", "c"),
-            SetOf("blocked", "home"): ("a", "b", "c"),
-            SetOf("seen", "v"): ("a",),
+            SetKey("seen", "u"): ("a", "b", "c"),
+            SetKey("blocked", "home"): ("a", "b", "c"),
+            SetKey("seen", "v"): ("a",),
         },
         {"pair": ("x", "z")},
     )
@@ -105,7 +105,8 @@ def test_a_set_that_did_not_answer_drops_nothing_and_is_named_and_the_others_hol
 
 def test_another_users_set_drops_nothing() -> None:
     answers = LookupResult(
-        {SetOf("seen", "v"): {"a"}, SetOf("seen", "u"): set(), SetOf("blocked", "home"): set()}, {}
+        {SetKey("seen", "v"): {"a"}, SetKey("seen", "u"): set(), SetKey("blocked", "home"): set()},
+        {},
     )
     assert one(request(["a"], surface=DROPPING), answers) == HydratedRequest(
         request(["a"], surface=DROPPING)
@@ -141,10 +142,10 @@ def test_where_features_were_not_looked_up_their_look_up_is_named_too() -> None:
 
 def test_what_is_dropped_needs_no_features() -> None:
     asked = request(["a", "b"], surface=BOTH, rows=ABSENT + row(1, 2))
-    found = one(asked, LookupResult({SetOf("seen", "u"): {"a"}}, {}))
+    found = one(asked, LookupResult({SetKey("seen", "u"): {"a"}}, {}))
     assert (found.defaulted, found.skipped, found.request.rows) == ((), (), row(1, 2))
 
 
 def test_where_nobody_can_be_asked_everything_is_skipped() -> None:
-    (found,) = hydrate([request(["a"], surface=BOTH, rows=ABSENT)], nothing_to_look_up)
+    (found,) = hydrate([request(["a"], surface=BOTH, rows=ABSENT)], skip_lookups)
     assert (found.skipped, found.dropped, found.defaulted) == (("seen", "features"), (), ("a",))

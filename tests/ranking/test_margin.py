@@ -9,7 +9,7 @@ from tests.builders import surface
 from tests.ranking.building import feed_of, mix
 from workers.ranking.diversify import Diversity
 from workers.ranking.margin import Crossing, Margin, Spread, feed_margins, margins_of
-from workers.ranking.rerank import OtherObjectives
+from workers.ranking.rerank import ObjectivesDiffer
 from workers.ranking.weights import Weights
 
 EVEN = mix(0.5, 0.5)
@@ -108,7 +108,7 @@ def test_an_empty_feed_has_no_margin() -> None:
 
 def test_a_feed_of_other_objectives_is_refused_alone_and_skipped_among_others() -> None:
     feed, set_of_one = feed_of(TABLE, EVEN), Weights.of({"quality": 1.0})
-    with pytest.raises(OtherObjectives):
+    with pytest.raises(ObjectivesDiffer):
         feed_margins(feed, set_of_one)
     assert margins_of([feed, replace(feed, weights=set_of_one), feed], EVEN).skipped == 1
 

@@ -5,10 +5,10 @@ ones.
 import pytest
 
 from tests.builders import HOME
-from workers.ranking.pins import ANYTHING, Available, Pins, PinsRefused, named_versions
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.pins import ANY_VERSION, AvailableModels, Pins, PinsRefused, named_versions
+from workers.ranking.version import MAX_VERSION
 
-THERE = Available(
+THERE = AvailableModels(
     {
         "quality": {1: frozenset("ab"), 2: frozenset("a")},
         "freshness": {1: frozenset("b")},
@@ -51,14 +51,14 @@ REFUSED = {
     "other digits": ({"quality": "²"}, "quality: got '²'"),
     "digits of another script": ({"quality": "٣"}, "quality: got '٣'"),
     "one past 64 bits": (
-        {"quality": str(LAST_VERSION + 1)},
-        f"versions are from 1 to {LAST_VERSION}",
+        {"quality": str(MAX_VERSION + 1)},
+        f"versions are from 1 to {MAX_VERSION}",
     ),
     "a time with microseconds": (
         {"quality": "20261127031249123456"},
         "quality: got '20261127031249123456'",
     ),
-    "thousands of digits": ({"quality": "5" * 5000}, f"versions are from 1 to {LAST_VERSION}"),
+    "thousands of digits": ({"quality": "5" * 5000}, f"versions are from 1 to {MAX_VERSION}"),
 }
 
 
@@ -72,12 +72,12 @@ def test_what_no_worker_could_score_with_is_refused_whole(
 
 
 def test_where_nothing_is_known_every_version_of_a_declared_objective_passes() -> None:
-    assert Pins.read({"quality": "7"}, HOME, ANYTHING).pinned == {"quality": 7}
+    assert Pins.read({"quality": "7"}, HOME, ANY_VERSION).pinned == {"quality": 7}
 
 
-@pytest.mark.parametrize("version", [1, 9_999_999_999, 20261127031249, 2**53 + 1, LAST_VERSION])
+@pytest.mark.parametrize("version", [1, 9_999_999_999, 20261127031249, 2**53 + 1, MAX_VERSION])
 def test_every_version_that_64_bits_hold_can_be_pinned_and_reads_back(version: int) -> None:
-    there = Available({"quality": {version: frozenset()}})
+    there = AvailableModels({"quality": {version: frozenset()}})
     pins = Pins.read({"quality": str(version)}, HOME, there)
     assert pins.pinned == {"quality": version}
     assert pins.fields() == {"quality": str(version)}
@@ -85,7 +85,7 @@ def test_every_version_that_64_bits_hold_can_be_pinned_and_reads_back(version: i
 
 
 def test_what_is_no_version_names_none() -> None:
-    odd = ["0", "01", "+1", "-1", "²", "1.0", " 1", "", str(LAST_VERSION + 1), "5" * 5000]
+    odd = ["0", "01", "+1", "-1", "²", "1.0", " 1", "", str(MAX_VERSION + 1), "5" * 5000]
     assert named_versions({f"o{place}": text for place, text in enumerate(odd)}) == []
 
 
@@ -93,7 +93,7 @@ def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_a
     None
 ):
     assert THERE.objectives(HOME) == ("quality", "engagement", "freshness")
-    rules = HOME.weight_rules.adding(THERE.added(HOME))
+    rules = HOME.weight_rules.with_added(THERE.added(HOME))
     assert list(rules.validate({"freshness": "0.25", "quality": "1"}).values) == [
         "quality",
         "engagement",

@@ -9,7 +9,7 @@ from tests.ranking.building import feed_of, mix
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed
 from workers.ranking.preview import Mover, Shift, kendall_tau, preview
-from workers.ranking.rerank import OtherObjectives
+from workers.ranking.rerank import ObjectivesDiffer
 from workers.ranking.weights import Weights
 
 QUALITY, ENGAGEMENT = mix(1, 0), mix(0, 1)
@@ -102,7 +102,8 @@ def test_feeds_that_are_not_whole_are_compared_and_counted() -> None:
 
 def test_two_sets_of_other_objectives_are_refused() -> None:
     with pytest.raises(
-        OtherObjectives, match=r"got objectives \['quality'\], expected \['quality', 'engagement'\]"
+        ObjectivesDiffer,
+        match=r"got objectives \['quality'\], expected \['quality', 'engagement'\]",
     ):
         preview([], QUALITY, Weights.of({"quality": 1}))
 

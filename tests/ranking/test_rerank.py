@@ -11,7 +11,7 @@ from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import FeedItem
-from workers.ranking.rerank import OtherObjectives, is_whole, rerank
+from workers.ranking.rerank import ObjectivesDiffer, is_whole, rerank
 from workers.ranking.weights import Weights
 
 TABLE = {"a": (0.1, 0.9), "b": (0.9, 0.2), "c": (float("nan"), 1.0), "d": (0.3, 0.3)}
@@ -41,7 +41,7 @@ def test_scores_are_weighted_by_name_in_the_order_of_the_set() -> None:
     "values", [{"quality": 1.0}, {"quality": 1.0, "engagement": 1.0, "freshness": 1.0}]
 )
 def test_a_feed_of_other_objectives_is_refused_with_both_named(values: dict[str, float]) -> None:
-    with pytest.raises(OtherObjectives) as refused:
+    with pytest.raises(ObjectivesDiffer) as refused:
         rerank(feed_of(TABLE, mix(1, 1)), Weights.of(values))
     assert (
         str(refused.value)

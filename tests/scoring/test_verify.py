@@ -28,9 +28,9 @@ from tests.scoring.building import (
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.ranking.features import FeatureSet
-from workers.ranking.pins import ANYTHING, Pins
+from workers.ranking.pins import ANY_VERSION, Pins
 from workers.ranking.rank import rank
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.version import MAX_VERSION
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.verify import verify
 
@@ -85,7 +85,7 @@ def test_a_manifest_in_another_folder_is_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["01", "0", str(LAST_VERSION + 1), "20261127031249123456", "7" * 250]
+    "name", ["01", "0", str(MAX_VERSION + 1), "20261127031249123456", "7" * 250]
 )
 def test_a_folder_that_can_be_no_version_is_refused_with_what_a_version_is(
     tmp_path: Path, name: str
@@ -93,24 +93,26 @@ def test_a_folder_that_can_be_no_version_is_refused_with_what_a_version_is(
     folder = add_model(tmp_path, mlp()).rename(tmp_path / "quality" / name)
     refused = refusal(folder)
     assert refused.reason is ModelReason.FOLDER
-    expected = f"expected a whole number from 1 to {LAST_VERSION}, without leading zeros"
+    expected = f"expected a whole number from 1 to {MAX_VERSION}, without leading zeros"
     assert refused.message == f"folder: got {name[:80]!r}, {expected}"
 
 
-@pytest.mark.parametrize("version", [0, LAST_VERSION + 1, 20261127031249123456])
+@pytest.mark.parametrize("version", [0, MAX_VERSION + 1, 20261127031249123456])
 def test_a_manifest_that_names_no_version_is_refused(tmp_path: Path, version: int) -> None:
     refused = refusal(add_model(tmp_path, mlp(), version=version))
     assert refused.reason is ModelReason.MANIFEST
     assert f"version: got {version}, expected `int`" in refused.message
 
 
-@pytest.mark.parametrize("version", [20261127031249, LAST_VERSION])
+@pytest.mark.parametrize("version", [20261127031249, MAX_VERSION])
 @pytest.mark.parametrize("form", Format)
 def test_the_number_of_what_verifies_can_be_pinned_and_published(
     tmp_path: Path, version: int, form: Format
 ) -> None:
     number = verify(add_model(tmp_path, mlp(), version=version)).manifest.version
-    assert Pins.read({"quality": str(number)}, surface(), ANYTHING).pinned == {"quality": version}
+    assert Pins.read({"quality": str(number)}, surface(), ANY_VERSION).pinned == {
+        "quality": version
+    }
     feed = rank(
         request(["a"]), random_rows(1, 2), surface().weight_rules.default(), {"quality": number}, 0
     )

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.steering.conftest import Events, RedisServer, read_once_more
-from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Follower
@@ -143,7 +143,7 @@ def test_a_worker_does_all_that_it_does_and_nothing_is_denied(
 def test_a_worker_looks_up_and_nothing_is_denied(server: RedisServer, events: Events) -> None:
     server.client.sadd("seen:u", "a")
     server.client.set("features:pair:a", b"value")
-    seen, blocked = SetOf("seen", "u"), SetOf("blocked", "home")
+    seen, blocked = SetKey("seen", "u"), SetKey("blocked", "home")
     with Lookups(url(server, "trimtab-worker"), "", NEVER, events) as look_up:
         answers = look_up(LookupQuery({seen: ["a", "b"], blocked: ["a"]}, {"pair": ["a"]}))
     assert answers == LookupResult(
@@ -155,7 +155,7 @@ def test_a_worker_looks_up_and_nothing_is_denied(server: RedisServer, events: Ev
 def test_a_look_up_that_a_worker_has_no_right_to_is_denied_alone(
     server: RedisServer, events: Events
 ) -> None:
-    muted, blocked = SetOf("muted", "u"), SetOf("blocked", "home")
+    muted, blocked = SetKey("muted", "u"), SetKey("blocked", "home")
     with Lookups(url(server, "trimtab-worker"), "", NEVER, events) as look_up:
         assert look_up(
             LookupQuery({muted: ["a"], blocked: ["a"]}, {"pair": ["a"]})

@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import surface
 from tests.steering.conftest import Events, RedisServer, read_once_more
-from workers.ranking.experiment import MOST_ARMS, Experiment
+from workers.ranking.experiment import MAX_ARMS, Experiment
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Follower
@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[dict[str | bytes, str | bytes], str]] = {
     "an empty salt": ({"salt": ""}, "salt: got ''"),
     "a value outside UTF-8": ({"canary": b"\xff5"}, r"\xff5"),
     "a field outside UTF-8": ({b"\xfecanary": "5"}, r"\xfe"),
-    "too many arms": ({f"a{n}": "0" for n in range(MOST_ARMS)}, "arms: got 101 of them"),
+    "too many arms": ({f"a{n}": "0" for n in range(MAX_ARMS)}, "arms: got 101 of them"),
 }
 
 
@@ -202,7 +202,7 @@ def test_an_arm_may_have_any_name(
 def test_as_many_arms_as_there_may_be_give_way_to_as_many_others(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
-    old, new = ([f"{begin}{n}" for n in range(MOST_ARMS)] for begin in "zb")
+    old, new = ([f"{begin}{n}" for n in range(MAX_ARMS)] for begin in "zb")
     for arm in (*old, *new):
         server.set(f"home:{arm}", quality=0.1)
     server.experiment("home", salt="s", **dict.fromkeys(old, "1"))
@@ -242,7 +242,7 @@ def test_an_arm_deleted_before_a_restart_goes_on_from_the_disk(
 # So many bytes of questions that Redis reads them in two pieces, between which others may write.
 WIDE = "w" * 150
 LAST = "z" * 64
-FILLERS = [f"{n:064}" for n in range(MOST_ARMS - 1)]
+FILLERS = [f"{n:064}" for n in range(MAX_ARMS - 1)]
 _SWAP = """
 for i = 1, 2 do redis.call('HSET', KEYS[i], 'quality', ARGV[i]) end
 return redis.call('HSET', KEYS[3], KEYS[4], ARGV[3])

@@ -13,7 +13,7 @@ from tests.integration.harness import until
 from tests.steering.conftest import Events, RedisServer, read_once_more
 from tests.steering.peers import Forwarder, Peer
 from tests.steering.test_follower import HandClock
-from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Follower
@@ -219,7 +219,7 @@ def test_a_user_who_may_write_nothing_is_not_taken_for_a_replicas(
 def test_look_ups_leave_a_replica_without_its_master(
     server: RedisServer, new: RedisServer, address: Forwarder, events: Events
 ) -> None:
-    seen = SetOf("seen", "u")
+    seen = SetKey("seen", "u")
     asked, known = LookupQuery({seen: ["a", "b"]}, {}), LookupResult({seen: frozenset("a")}, {})
     server.client.sadd("seen:u", "a")
     until(lambda: new.client.exists("seen:u") == 1)
@@ -238,7 +238,7 @@ def test_look_ups_leave_a_replica_without_its_master(
 def test_look_ups_go_where_the_address_leads_once_they_are_told_that_redis_may_have_moved(
     server: RedisServer, new: RedisServer, address: Forwarder, events: Events
 ) -> None:
-    seen = SetOf("seen", "u")
+    seen = SetKey("seen", "u")
     asked = LookupQuery({seen: ["a", "b"]}, {})
     with Lookups(address.url, "", NEVER, events) as look_up:
         look_up.reconnect()

@@ -13,7 +13,7 @@ from tests.commands.running import trimtab, write_surfaces
 from tests.integration.harness import until
 from tests.steering.conftest import SURFACES, Events, RedisServer
 from tests.steering.peers import Forwarder, TlsProxy
-from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
 from workers.ranking.weights import Weights
 from workers.settings import SETTINGS
 from workers.steering import Follower
@@ -24,7 +24,7 @@ from workers.steering.lookups import Lookups
 Steer = Callable[..., Follower]
 WAY_S = 0.14
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
-SEEN = SetOf("seen", "u")
+SEEN = SetKey("seen", "u")
 ASKED, KNOWN = LookupQuery({SEEN: ["a", "b"]}, {}), LookupResult({SEEN: frozenset("a")}, {})
 
 

@@ -11,8 +11,8 @@ import pytest
 from tests.builders import HOME, surface
 from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from workers.ranking.mix import Mix
-from workers.ranking.pins import ANYTHING, Available
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.pins import ANY_VERSION, AvailableModels
+from workers.ranking.version import MAX_VERSION
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering import Follower, last_good
 from workers.steering.last_good import Kept, LastGoodIgnored
@@ -27,7 +27,7 @@ KEPT = Mix(GOOD)
 
 def load(home: Path, key: str, rules: WeightRules = RULES) -> Mix | None:
     kept = last_good.load(
-        home, key, surface(weight_rules=rules, objectives=tuple(rules.defaults)), ANYTHING
+        home, key, surface(weight_rules=rules, objectives=tuple(rules.defaults)), ANY_VERSION
     )
     return kept and kept.mix
 
@@ -210,24 +210,24 @@ def test_in_a_storm_that_never_pauses_the_sets_are_kept_all_the_same(
 def test_pins_are_kept_and_left_out_where_a_pinned_version_is_gone(tmp_path: Path) -> None:
     pinned = Mix(GOOD, pins={"quality": 2}, arm_pins={"canary": {"quality": 3}})
     last_good.save(tmp_path, KEY, pinned, DEFAULT)
-    there = Available({"quality": {2: frozenset("a"), 3: frozenset("b")}})
+    there = AvailableModels({"quality": {2: frozenset("a"), 3: frozenset("b")}})
     assert last_good.load(tmp_path, KEY, HOME, there) == Kept(pinned)
-    kept = last_good.load(tmp_path, KEY, HOME, Available({"quality": {2: frozenset("a")}}))
+    kept = last_good.load(tmp_path, KEY, HOME, AvailableModels({"quality": {2: frozenset("a")}}))
     assert kept == Kept(Mix(GOOD), "quality: version 3 is not available, expected one of: 2")
 
 
 def test_a_pinned_version_by_time_is_kept(tmp_path: Path) -> None:
     pinned = Mix(
-        GOOD, pins={"quality": 20261127031249}, arm_pins={"canary": {"quality": LAST_VERSION}}
+        GOOD, pins={"quality": 20261127031249}, arm_pins={"canary": {"quality": MAX_VERSION}}
     )
     last_good.save(tmp_path, KEY, pinned, DEFAULT)
-    assert last_good.load(tmp_path, KEY, HOME, ANYTHING) == Kept(pinned)
+    assert last_good.load(tmp_path, KEY, HOME, ANY_VERSION) == Kept(pinned)
 
 
 def test_a_set_with_an_objective_that_has_no_model_any_more_is_ignored(tmp_path: Path) -> None:
     mix = Mix(Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1}))
     last_good.save(tmp_path, KEY, mix, DEFAULT)
-    there = Available({"freshness": {1: frozenset("a")}})
+    there = AvailableModels({"freshness": {1: frozenset("a")}})
     assert last_good.load(tmp_path, KEY, HOME, there) == Kept(mix)
     with pytest.raises(LastGoodIgnored, match="freshness: not an objective"):
-        last_good.load(tmp_path, KEY, HOME, Available())
+        last_good.load(tmp_path, KEY, HOME, AvailableModels())

@@ -16,14 +16,14 @@ import trustme
 
 from tests.steering.conftest import PATIENCE_S, Events, RedisServer
 from tests.steering.peers import Peer, TlsProxy, Trickler
-from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
-from workers.ranking.surface import DropSet, Whose
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
+from workers.ranking.surface import DropSet, SetOwner
 from workers.steering.keys import Keys
 from workers.steering.lookups import Lookups
 
 LONG_S = 60.0  # longer than any pause of this machine
 SHORT_S = 0.2
-SEEN, BLOCKED, OTHERS = SetOf("seen", "u"), SetOf("blocked", "home"), SetOf("seen", "v")
+SEEN, BLOCKED, OTHERS = SetKey("seen", "u"), SetKey("blocked", "home"), SetKey("seen", "v")
 ROW = struct.pack("<2f", 1.0, 2.0)
 ASKED = LookupQuery({SEEN: ["a", "b"], BLOCKED: ["a", "b"]}, {"pair": ["b", "c"]})
 KNOWN = LookupResult({SEEN: frozenset("a"), BLOCKED: frozenset()}, {"pair": {"b": ROW}})
@@ -94,7 +94,7 @@ def test_the_prefix_stands_before_every_key(server: RedisServer, look_up: Open) 
 def test_ids_are_utf_8_and_may_hold_colons(server: RedisServer, look_up: Open) -> None:
     server.client.sadd("seen:a:é", "日本:1")
     server.client.set("features:pair:日本:1", ROW)
-    one = SetOf("seen", "a:é")
+    one = SetKey("seen", "a:é")
     answers = look_up()(LookupQuery({one: ["日本:1"]}, {"pair": ["日本:1"]}))
     assert answers == LookupResult({one: frozenset(["日本:1"])}, {"pair": {"日本:1": ROW}})
 
@@ -117,7 +117,7 @@ def test_what_is_of_another_type_is_denied_alone_and_said_once_until_it_is_mende
     server.client.set("blocked:home", "no set")
     lookups = look_up()
     for _ in range(3):
-        assert lookups(ASKED) == LookupResult({SEEN: frozenset("a")}, KNOWN.found)
+        assert lookups(ASKED) == LookupResult({SEEN: frozenset("a")}, KNOWN.features)
     (said,) = events.all("lookup_denied")
     assert (said["lookup"], said["key"]) == ("blocked", "blocked:home")
     assert "wrong kind of value" in said["error"]
@@ -164,7 +164,10 @@ def test_while_redis_is_frozen_nobody_waits_and_its_late_reply_is_nobodys_answer
         {OTHERS: frozenset("b")}, {}
     )
     for _ in range(20):
-        assert lookups(LookupQuery({OTHERS: ["a", "b"]}, {})).held in ({}, {OTHERS: frozenset("b")})
+        assert lookups(LookupQuery({OTHERS: ["a", "b"]}, {})).members in (
+            {},
+            {OTHERS: frozenset("b")},
+        )
     events.wait("lookups_back")
 
 
@@ -245,7 +248,7 @@ def test_the_log_shows_no_password(look_up: Open, events: Events) -> None:
 )
 def test_no_drop_set_takes_a_key_that_is_ours(key: str) -> None:
     with pytest.raises(ValueError, match="expected another name than"):
-        DropSet(key.partition(":")[0], Whose.USER)
+        DropSet(key.partition(":")[0], SetOwner.USER)
 
 
 def test_a_url_that_cannot_be_right_is_refused(events: Events) -> None:

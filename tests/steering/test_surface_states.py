@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.builders import HOME
-from workers.ranking.pins import ANYTHING, Available
+from workers.ranking.pins import ANY_VERSION, AvailableModels
 from workers.steering.connection import Events
 from workers.steering.keys import Keys
 from workers.steering.surface_state import ArmReplies, Replies
 from workers.steering.surface_states import SurfaceStates
 
-FRESHNESS = Available({"freshness": {1: frozenset()}})
+FRESHNESS = AvailableModels({"freshness": {1: frozenset()}})
 
 
 def unheard(event: str, /, **fields: object) -> None:
@@ -21,9 +21,9 @@ def unheard(event: str, /, **fields: object) -> None:
 class Models:
     """What models there are, by now."""
 
-    there = ANYTHING
+    there = ANY_VERSION
 
-    def __call__(self) -> Available:
+    def __call__(self) -> AvailableModels:
         return self.there
 
 

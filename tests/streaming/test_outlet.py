@@ -19,7 +19,7 @@ from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.pipeline import Ranked
-from workers.ranking.lookup import nothing_to_look_up
+from workers.ranking.lookup import skip_lookups
 from workers.ranking.mix import Assignment, Mix
 from workers.ranking.rank import rank
 from workers.ranking.request import Request
@@ -52,7 +52,7 @@ def outlet_of(publisher: Publisher) -> Outlet:
         consumer=CONSUMER,
         registry=cast(Registry, SimpleNamespace(catalogue=None)),
         mix=lambda _: cast(Mix, SteadyMix()),
-        look_up=nothing_to_look_up,
+        look_up=skip_lookups,
         route=ROUTE,
         limits=limits,
         counts=counts,

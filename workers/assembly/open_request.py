@@ -125,7 +125,7 @@ def _past_the_limit(event: Event, indices: list[int]) -> list[RefusedCandidate]:
     """Refuse the sound candidates at `indices`, each named by its place among all candidates of the
     event.
     """
-    taken = {candidate.place for candidate in event.refused}
+    taken = {candidate.position for candidate in event.refused}
     places = [p for p in range(len(event.candidates) + len(taken)) if p not in taken]
     allowed = f"expected at most max_candidates = {event.surface.max_candidates} a request"
     return [

@@ -18,7 +18,7 @@ class FeedUnreadable(Failure):
     """The record is no ranked feed: something else writes to this topic."""
 
 
-class Published(NamedTuple):
+class FeedIdentity(NamedTuple):
     """What a restore must know of a published feed. `requested_at` in ms since the epoch."""
 
     requested_at: int
@@ -32,7 +32,7 @@ def encode_feed(feed: Feed, form: Format, limit_bytes: int) -> bytes:
     Where it is larger, the longest beginning of its items that fits is kept and `truncated` counts
     the rest. Where not even the feed without items fits, because too many are `removed` or
     `defaulted`, those lists are left out, whole, `unlisted` counts the removed, and the items are
-    cut again. (Whose names are too long for a record are too long for it as items, too: where
+    cut again. (SetOwner names are too long for a record are too long for it as items, too: where
     `defaulted` is left out, `truncated`, `unlisted` or `below_top_k` stands.) Raises ValueError
     where what is left does not fit either: the limit is far too small.
     """
@@ -80,12 +80,12 @@ def decode_feed(value: bytes | None, headers: Headers | None = None) -> Feed:
         raise FeedUnreadable(f"feed: {error}") from None
 
 
-def read_published(value: bytes | None, headers: Headers | None = None) -> Published | None:
+def read_feed_identity(value: bytes | None, headers: Headers | None = None) -> FeedIdentity | None:
     """Read which request a record is the feed of, and no more; None where the record is no feed."""
     try:
         form, payload = _format_of(value, headers)
         read = json_feeds.identity if form is Format.JSON else protobuf_feeds.identity
-        return Published(*read(payload))
+        return FeedIdentity(*read(payload))
     except (FeedUnreadable, ValueError, RecursionError):
         return None
 

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, NoReturn
 import msgspec
 from msgspec import Meta, Struct
 
-from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MOST_EXPECTED, SOURCE_BYTES, judge
+from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MAX_EXPECTED, SOURCE_BYTES, judge
 from workers.codec.sources import SourceNames
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
 from workers.ranking.request import Candidate, Event
@@ -39,7 +39,7 @@ class _Event(Struct, gc=False):
     user_id: _Id
     requested_at: Annotated[int, Meta(ge=0, le=LATEST_MS)]
     candidates: list[_Candidate]
-    expected: Annotated[int, Meta(ge=0, le=MOST_EXPECTED)] | None = None
+    expected: Annotated[int, Meta(ge=0, le=MAX_EXPECTED)] | None = None
     last: bool | None = None
 
 

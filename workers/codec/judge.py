@@ -36,7 +36,7 @@ ALWAYS_FITS = 256 // 4
 """Characters that take at most 256 bytes, whichever they are."""
 LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
-MOST_EXPECTED = 1_000_000
+MAX_EXPECTED = 1_000_000
 
 AN_ID = f"1 to {ID_BYTES} bytes of UTF-8"
 
@@ -166,9 +166,9 @@ def _requested_at(event: Fields) -> int:
 
 def _expected(event: Fields) -> int | None:
     value = event.get("expected")
-    if value is None or _is_integer(value, MOST_EXPECTED):
+    if value is None or _is_integer(value, MAX_EXPECTED):
         return value
-    raise _wrong("expected", value, f"an integer, 0 to {MOST_EXPECTED}, or null")
+    raise _wrong("expected", value, f"an integer, 0 to {MAX_EXPECTED}, or null")
 
 
 def _last(event: Fields) -> bool:

@@ -13,7 +13,7 @@ from workers.codec.json_events import parse
 from workers.codec.judge import AN_ID, is_id, numbers, shown
 from workers.codec.text_files import NotUtf8, check_encoding, without_mark
 from workers.errors import Failure
-from workers.ranking.lookup import LookupQuery, LookupResult, SetOf
+from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.ranking.refusal import CandidateRefused, EventRefused
 from workers.ranking.surface import FEATURES, Surfaces
 
@@ -26,7 +26,7 @@ class LookupFileBroken(Failure):
 class LookupFile:
     """What a file holds; called, it answers every question."""
 
-    sets: Mapping[SetOf, frozenset[str]]
+    sets: Mapping[SetKey, frozenset[str]]
     features: Mapping[str, Mapping[str, bytes]]
 
     def __call__(self, questions: LookupQuery) -> LookupResult:
@@ -62,7 +62,7 @@ class _Reader:
         self._names = sorted({one.name for surface in surfaces.values() for one in surface.drop})
         looking = [surface.feature_set for surface in surfaces.values() if surface.lookup_features]
         self._feature_sets = {feature_set.name: feature_set for feature_set in looking}
-        self.sets: dict[SetOf, frozenset[str]] = {}
+        self.sets: dict[SetKey, frozenset[str]] = {}
         self.features: dict[str, dict[str, bytes]] = {name: {} for name in self._feature_sets}
 
     def take(self, line: bytes) -> None:
@@ -76,9 +76,9 @@ class _Reader:
         if name == FEATURES:
             self._take_features(key, rest, fields.get("features"))
         else:
-            self._take_set(key, SetOf(name, rest), fields.get("members"))
+            self._take_set(key, SetKey(name, rest), fields.get("members"))
 
-    def _take_set(self, key: str, one: SetOf, members: object) -> None:
+    def _take_set(self, key: str, one: SetKey, members: object) -> None:
         if one.name not in self._names:
             known = [
                 *(f"{name}:..." for name in self._names),

@@ -11,7 +11,7 @@ from itertools import pairwise
 import msgspec
 from msgspec import Struct
 
-MOST_SPANS = 32
+MAX_SPANS = 32
 """How many spans a pointer may have: 1.5 KiB at most."""
 
 _MOST = 2**63 - 1
@@ -58,8 +58,8 @@ class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
         ):
             if not low <= value <= _MOST:
                 raise ValueError(f"{field}: got {value}, expected {low} to {_MOST}")
-        if len(self.skip) > MOST_SPANS:
-            raise ValueError(f"skip: got {len(self.skip)} spans, expected at most {MOST_SPANS}")
+        if len(self.skip) > MAX_SPANS:
+            raise ValueError(f"skip: got {len(self.skip)} spans, expected at most {MAX_SPANS}")
         for before, after in pairwise(self.skip):
             if after.first < before.end:
                 raise ValueError(

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from workers.codec.generated.candidate_pb2 import Candidate as WireCandidate
 from workers.codec.generated.candidate_pb2 import CandidateEvent
-from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MOST_EXPECTED, Fields, judge
+from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MAX_EXPECTED, Fields, judge
 from workers.codec.sources import SourceNames
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
 from workers.ranking.request import Candidate, Event
@@ -44,7 +44,7 @@ class ProtobufEvents:
             or not (_is_id(request_id) and _is_id(user_id))
         ):
             return None
-        if not (0 < at <= LATEST_MS and 0 <= (expected or 0) <= MOST_EXPECTED and (listed or last)):
+        if not (0 < at <= LATEST_MS and 0 <= (expected or 0) <= MAX_EXPECTED and (listed or last)):
             return None
         event = Event(request_id, surface, user_id, at, expected, last, [], [])
         try:

@@ -10,7 +10,7 @@ from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.log import log
 from workers.ranking.lookup import LookUp
-from workers.ranking.pins import Available
+from workers.ranking.pins import AvailableModels
 from workers.ranking.surface import Surfaces
 from workers.scoring.catalogue import Catalogue
 from workers.scoring.registry import Registry
@@ -55,9 +55,9 @@ class Shown:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._seen: Catalogue | None = None
-        self._available = Available()
+        self._available = AvailableModels()
 
-    def available(self) -> Available:
+    def available(self) -> AvailableModels:
         """Objective to its verified versions and what they read."""
         catalogue = self._registry.catalogue
         if catalogue is not self._seen:
@@ -67,7 +67,7 @@ class Shown:
         return self._available
 
 
-def _available(catalogue: Catalogue) -> Available:
+def _available(catalogue: Catalogue) -> AvailableModels:
     verified = {
         objective: {
             number: frozenset(entry.features)
@@ -76,7 +76,9 @@ def _available(catalogue: Catalogue) -> Available:
         }
         for objective, versions in catalogue.entries.items()
     }
-    return Available({objective: versions for objective, versions in verified.items() if versions})
+    return AvailableModels(
+        {objective: versions for objective, versions in verified.items() if versions}
+    )
 
 
 def build_steering(

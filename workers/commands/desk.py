@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from workers.commands.options import settings
-from workers.ranking.experiment import CONTROL, ExperimentRefused, check_arm
+from workers.ranking.experiment import CONTROL, ExperimentRefused, check_arm_name
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.settings import ConfigurationError, need
@@ -89,7 +89,7 @@ def own_arm(arm: str | None) -> str | None:
     if arm in (None, CONTROL):
         return None
     try:
-        check_arm(str(arm))
+        check_arm_name(str(arm))
     except ExperimentRefused as refused:
         raise ConfigurationError(f"--{refused}") from None
     return arm
@@ -106,7 +106,7 @@ def actor_or_login(actor: str | None) -> str:
 
 
 def place(surface: str, arm: str | None) -> str:
-    """Whose weights, for people."""
+    """SetOwner weights, for people."""
     return surface if arm is None else f"{surface}, arm {arm}"
 
 

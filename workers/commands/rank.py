@@ -13,7 +13,7 @@ from workers.codec.lookup_files import LookupFileBroken, read_lookups
 from workers.commands.offline import OfflineAssembly, Taken
 from workers.commands.options import example, fields_of, settings
 from workers.pipeline import rank_requests
-from workers.ranking.lookup import LookUp, nothing_to_look_up
+from workers.ranking.lookup import LookUp, skip_lookups
 from workers.ranking.mix import Mix
 from workers.ranking.request import Request
 from workers.ranking.surface import Surfaces
@@ -111,7 +111,7 @@ def _say(event: str, /, **fields: object) -> None:
 
 def _look_up(file: BinaryIO | None, known: Surfaces) -> LookUp:
     if file is None:
-        return nothing_to_look_up
+        return skip_lookups
     try:
         return read_lookups(file, known)
     except LookupFileBroken as broken:

@@ -22,7 +22,7 @@ CONTROL = "control"
 """The arm of users who are in no other: ranked under the surface's own weights."""
 SALT = "salt"
 """The field beside the arms."""
-MOST_ARMS = 100
+MAX_ARMS = 100
 """Beside `control`: each costs every worker a read at each poll."""
 
 BUCKETS = 10_000
@@ -52,12 +52,12 @@ class Experiment:
             raise ExperimentRefused(
                 f"{SALT}: got {self.salt[:80]!r}, expected 1 to {_MOST_SALT} bytes of UTF-8"
             )
-        if len(self.shares) > MOST_ARMS:
+        if len(self.shares) > MAX_ARMS:
             raise ExperimentRefused(
-                f"arms: got {len(self.shares)} of them, expected at most {MOST_ARMS}"
+                f"arms: got {len(self.shares)} of them, expected at most {MAX_ARMS}"
             )
         for arm, share in self.shares.items():
-            check_arm(arm)
+            check_arm_name(arm)
             if not 0 <= share <= BUCKETS:
                 raise ExperimentRefused(f"{arm}: got {_percent(share)} %, expected 0 to 100")
         total = sum(self.shares.values())
@@ -108,14 +108,14 @@ class Experiment:
         return self._arms[int.from_bytes(digest[:8], "big") % BUCKETS]
 
 
-def is_arm(name: str) -> bool:
+def is_arm_name(name: str) -> bool:
     """Whether it can be the name of an arm with weights of its own."""
     return name not in (CONTROL, SALT) and _ARM.fullmatch(name) is not None
 
 
-def check_arm(arm: str) -> None:
+def check_arm_name(arm: str) -> None:
     """Raises ExperimentRefused for what cannot be the name of an arm with weights of its own."""
-    if not is_arm(arm):
+    if not is_arm_name(arm):
         expected = f"1 to 64 of A-Z, a-z, 0-9, _ and -, other than {CONTROL!r} and {SALT!r}"
         raise ExperimentRefused(f"arm: got {arm[:80]!r}, expected {expected}")
 

@@ -19,7 +19,7 @@ from workers.ranking.request import Request
 from workers.ranking.surface import FEATURES
 
 
-class SetOf(NamedTuple):
+class SetKey(NamedTuple):
     """One set: a drop set's name and whose it is, a user's id or a surface's name."""
 
     name: str
@@ -31,7 +31,7 @@ class LookupQuery(NamedTuple):
     item once.
     """
 
-    sets: Mapping[SetOf, Sequence[str]]
+    sets: Mapping[SetKey, Sequence[str]]
     features: Mapping[str, Sequence[str]]
 
 
@@ -42,15 +42,15 @@ class LookupResult(NamedTuple):
     value.
     """
 
-    held: Mapping[SetOf, Collection[str]]
-    found: Mapping[str, Mapping[str, bytes]]
+    members: Mapping[SetKey, Collection[str]]
+    features: Mapping[str, Mapping[str, bytes]]
 
 
 LookUp = Callable[[LookupQuery], LookupResult]
 NO_RESULT = LookupResult({}, {})
 
 
-def nothing_to_look_up(_: LookupQuery) -> LookupResult:
+def skip_lookups(_: LookupQuery) -> LookupResult:
     """Where there is nobody to ask."""
     return NO_RESULT
 
@@ -68,7 +68,7 @@ class HydratedRequest:
     skipped: tuple[str, ...] = ()
     defaulted: tuple[str, ...] = ()
 
-    def tell(self, feed: Feed) -> Feed:
+    def annotate(self, feed: Feed) -> Feed:
         """The feed, with what the look-ups did to it on its record."""
         if not self.request.surface.looks_up:
             return feed
@@ -82,14 +82,14 @@ def hydrate(requests: Sequence[Request], look_up: LookUp) -> list[HydratedReques
     """Look up what these requests need, all of it at once; nobody is asked where none needs
     anything.
     """
-    questions = questions_of(requests)
+    questions = query_for(requests)
     answers = look_up(questions) if questions.sets or questions.features else NO_RESULT
     return [_inform(request, answers) for request in requests]
 
 
-def questions_of(requests: Iterable[Request]) -> LookupQuery:
+def query_for(requests: Iterable[Request]) -> LookupQuery:
     """What a micro-batch asks; each set is asked once, and so is each item's row."""
-    sets: dict[SetOf, dict[str, None]] = {}
+    sets: dict[SetKey, dict[str, None]] = {}
     features: dict[str, dict[str, None]] = {}
     for request in requests:
         if not request.surface.looks_up or not request.item_ids:
@@ -105,9 +105,9 @@ def questions_of(requests: Iterable[Request]) -> LookupQuery:
     )
 
 
-def _sets_of(request: Request) -> Iterator[SetOf]:
+def _sets_of(request: Request) -> Iterator[SetKey]:
     surface = request.surface
-    return (SetOf(one.name, one.owner(surface.name, request.user_id)) for one in surface.drop)
+    return (SetKey(one.name, one.owner_id(surface.name, request.user_id)) for one in surface.drop)
 
 
 def _matrix(request: Request) -> NDArray[np.float32]:
@@ -129,9 +129,11 @@ def _inform(request: Request, answers: LookupResult) -> HydratedRequest:
         return HydratedRequest(request)
     reasons, skipped = _reasons(request, answers)
     kept = _without(request, reasons) if reasons else request
-    filled, defaulted = _filled(kept, answers.found.get(request.surface.feature_set.name))
+    filled, defaulted = _filled(kept, answers.features.get(request.surface.feature_set.name))
     dropped = tuple(Removal(item_id, reason) for item_id, reason in sorted(reasons.items()))
-    lost = [FEATURES] if defaulted and request.surface.feature_set.name not in answers.found else []
+    lost = (
+        [FEATURES] if defaulted and request.surface.feature_set.name not in answers.features else []
+    )
     return HydratedRequest(filled, dropped, (*skipped, *lost), defaulted)
 
 
@@ -142,7 +144,7 @@ def _reasons(request: Request, answers: LookupResult) -> tuple[dict[str, str], l
     reasons: dict[str, str] = {}
     skipped: list[str] = []
     for one in _sets_of(request):
-        held = answers.held.get(one)
+        held = answers.members.get(one)
         if held is None:
             skipped.append(one.name)
             continue

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from workers.ranking.feed import Feed
 from workers.ranking.rank import combine, order
-from workers.ranking.rerank import OtherObjectives, is_whole, scored_of
+from workers.ranking.rerank import ObjectivesDiffer, is_whole, scored_of
 from workers.ranking.weights import Weights
 
 Bounds = Mapping[str, tuple[float, float]]
@@ -151,13 +151,13 @@ def margins_of(feeds: Iterable[Feed], weights: Weights, bounds: Bounds = _NO_BOU
     for feed in feeds:
         try:
             found.append(feed_margins(feed, weights, bounds))
-        except OtherObjectives:
+        except ObjectivesDiffer:
             skipped += 1
     return Margins(weights, tuple(found), skipped)
 
 
 def feed_margins(feed: Feed, weights: Weights, bounds: Bounds = _NO_BOUNDS) -> FeedMargins:
-    """The margins of one feed, ranked anew under `weights`. Raises OtherObjectives."""
+    """The margins of one feed, ranked anew under `weights`. Raises ObjectivesDiffer."""
     found, _, scores = scored_of(feed, weights)
     final = combine(scores, weights)
     ranked = order(final, found)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surface
-from workers.ranking.version import LAST_VERSION, read_version
+from workers.ranking.version import MAX_VERSION, read_version
 
 LATEST = "latest"
 """The word for no pin: the highest version that is available."""
@@ -26,7 +26,9 @@ class Pins:
     versions: Mapping[str, int | None]
 
     @classmethod
-    def read(cls, fields: Mapping[str, str], surface: Surface, available: "Available") -> "Pins":
+    def read(
+        cls, fields: Mapping[str, str], surface: Surface, available: "AvailableModels"
+    ) -> "Pins":
         """From the fields of the hash. Raises PinsRefused where an objective or its version is not
         to be had.
         """
@@ -54,21 +56,21 @@ class Pins:
 
 
 @dataclass(frozen=True, eq=False)
-class Available:
+class AvailableModels:
     """What a worker has: objective to its verified versions, each with the features that it reads.
 
-    Where `anything` is True nothing is known, and every version of every declared objective is
+    Where `any_version` is True nothing is known, and every version of every declared objective is
     taken for available. Compared by identity: thousands of documents are held against thousands of
     models, again and again.
     """
 
     models: Mapping[str, Mapping[int, frozenset[str]]] = field(default_factory=dict)
-    anything: bool = False
+    any_version: bool = False
     _suited: dict[tuple[str, ...], tuple[str, ...]] = field(
         default_factory=dict, init=False, repr=False
     )
 
-    def suited(self, feature_set: FeatureSet) -> tuple[str, ...]:
+    def suitable_objectives(self, feature_set: FeatureSet) -> tuple[str, ...]:
         """The objectives of which a version reads nothing but the features of the set, by name."""
         if feature_set.names not in self._suited:
             found = (
@@ -81,7 +83,9 @@ class Available:
 
     def added(self, surface: Surface) -> tuple[str, ...]:
         """The objectives that the surface does not declare and may weight all the same, by name."""
-        return tuple(o for o in self.suited(surface.feature_set) if o not in surface.objectives)
+        return tuple(
+            o for o in self.suitable_objectives(surface.feature_set) if o not in surface.objectives
+        )
 
     def objectives(self, surface: Surface) -> tuple[str, ...]:
         """All that the surface may weight: those that it declares, then the others by name."""
@@ -97,7 +101,7 @@ class Available:
         ]
 
 
-ANYTHING = Available(anything=True)
+ANY_VERSION = AvailableModels(any_version=True)
 """For those who know no worker's models."""
 
 
@@ -108,16 +112,18 @@ def named_versions(fields: Mapping[str, str]) -> list[tuple[str, int]]:
 
 
 def _version(
-    objective: str, value: str, feature_set: FeatureSet, available: Available
+    objective: str, value: str, feature_set: FeatureSet, available: AvailableModels
 ) -> int | None:
     if value == LATEST:
         return None
     version = read_version(value)
     if version is None:
-        expected = f"expected the number of a version, or {LATEST!r}; versions are from 1 to {LAST_VERSION}"
+        expected = (
+            f"expected the number of a version, or {LATEST!r}; versions are from 1 to {MAX_VERSION}"
+        )
         raise PinsRefused(f"{objective}: got {value[:80]!r}, {expected}")
     versions = available.versions(objective, feature_set)
-    if version not in versions and not available.anything:
+    if version not in versions and not available.any_version:
         there = ", ".join(map(str, sorted(versions))) or "none"
         raise PinsRefused(
             f"{objective}: version {value} is not available, expected one of: {there}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workers.ranking.feed import Feed
 from workers.ranking.rank import Scores
-from workers.ranking.rerank import OtherObjectives, is_whole, place_anew, scored_of
+from workers.ranking.rerank import ObjectivesDiffer, is_whole, place_anew, scored_of
 from workers.ranking.weights import Weights
 
 FIRST = 10
@@ -85,11 +85,11 @@ class Preview:
 
 
 def preview(feeds: Iterable[Feed], before: Weights, after: Weights) -> Preview:
-    """Compare feeds one after the other; none is kept. Raises OtherObjectives where the two sets'
+    """Compare feeds one after the other; none is kept. Raises ObjectivesDiffer where the two sets'
     objectives differ.
     """
     if set(before.values) != set(after.values):
-        raise OtherObjectives(
+        raise ObjectivesDiffer(
             f"after: got objectives {list(after.values)}, expected {list(before.values)}"
         )
     tally = _Tally(before, after)
@@ -174,7 +174,7 @@ class _Tally:
     def take(self, feed: Feed) -> None:
         try:
             scored, turned = scored_of(feed, self._before), scored_of(feed, self._after)
-        except OtherObjectives:
+        except ObjectivesDiffer:
             self._skipped += 1
             return
         self._feeds += 1

@@ -64,7 +64,7 @@ class RefusedCandidate(NamedTuple):
     of the event and its place (bytes), so that a producer's retry changes nothing.
     """
 
-    place: int
+    position: int
     identity: str | bytes
     reason: CandidateReason
     message: str
@@ -77,10 +77,10 @@ def candidates_message(refused: list[RefusedCandidate]) -> str:
     """Name each refused candidate; past the first twenty by code and place only, so that a header
     stays small.
     """
-    full = [f"candidates[{r.place}] {r.reason}: {r.message}" for r in refused[:_NAMED_IN_FULL]]
+    full = [f"candidates[{r.position}] {r.reason}: {r.message}" for r in refused[:_NAMED_IN_FULL]]
     rest: dict[CandidateReason, list[int]] = {}
     for candidate in refused[_NAMED_IN_FULL:]:
-        rest.setdefault(candidate.reason, []).append(candidate.place)
+        rest.setdefault(candidate.reason, []).append(candidate.position)
     return "; ".join(
         full + [f"{reason} at candidates {_spans(places)}" for reason, places in rest.items()]
     )

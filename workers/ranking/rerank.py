@@ -16,7 +16,7 @@ from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.weights import Weights
 
 
-class OtherObjectives(ValueError):
+class ObjectivesDiffer(ValueError):
     """The feed was scored by other objectives than the set weights; the message names both."""
 
 
@@ -30,11 +30,11 @@ def is_whole(feed: Feed) -> bool:
 def scored_of(feed: Feed, weights: Weights) -> Scored:
     """What can be ranked: the feed's items, then what was over the limit of its source.
 
-    The scores' columns stand in the set's order. Raises OtherObjectives.
+    The scores' columns stand in the set's order. Raises ObjectivesDiffer.
     """
     named, wanted = list(feed.weights.values), list(weights.values)
     if set(named) != set(wanted):
-        raise OtherObjectives(
+        raise ObjectivesDiffer(
             f"feed {feed.request_id!r}: got objectives {named}, expected {wanted}"
         )
     found: list[FeedItem | Removal] = [*feed.items, *filter(_over_limit, feed.removed)]
@@ -56,7 +56,7 @@ def place_anew(feed: Feed, scored: Scored, weights: Weights) -> Ranking:
 
 
 def rerank(feed: Feed, weights: Weights) -> Feed:
-    """The feed as it would have been published under `weights`. Raises OtherObjectives.
+    """The feed as it would have been published under `weights`. Raises ObjectivesDiffer.
 
     Of a feed that is not whole only what is on its record is ranked.
     """

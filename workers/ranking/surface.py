@@ -16,7 +16,7 @@ _RESERVED = frozenset(
 )
 
 
-class Whose(StrEnum):
+class SetOwner(StrEnum):
     """Whether each user has a set of that name, or the whole surface has one."""
 
     USER = "user"
@@ -32,7 +32,7 @@ class DropSet:
     """
 
     name: str
-    whose: Whose
+    owner: SetOwner
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
@@ -44,9 +44,9 @@ class DropSet:
                 f"drop.{self.name}: expected another name than {', '.join(sorted(_RESERVED))}"
             )
 
-    def owner(self, surface: str, user_id: str) -> str:
-        """Whose set it is for a request of this surface and user: what follows the name in the key."""
-        return user_id if self.whose is Whose.USER else surface
+    def owner_id(self, surface: str, user_id: str) -> str:
+        """SetOwner set it is for a request of this surface and user: what follows the name in the key."""
+        return user_id if self.owner is SetOwner.USER else surface
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,10 @@ def check_drop_sets(surfaces: Surfaces) -> None:
     """Raises ValueError naming the key where a user's set and a surface's could meet under one key
     in Redis.
     """
-    known: dict[str, Whose] = {}
+    known: dict[str, SetOwner] = {}
     for name, one in ((name, one) for name, surface in surfaces.items() for one in surface.drop):
-        if known.setdefault(one.name, one.whose) is not one.whose:
+        if known.setdefault(one.name, one.owner) is not one.owner:
             expected = f"{known[one.name].value!r} as on another surface"
             raise ValueError(
-                f"surfaces.{name}.drop.{one.name}: got {one.whose.value!r}, expected {expected}"
+                f"surfaces.{name}.drop.{one.name}: got {one.owner.value!r}, expected {expected}"
             )

@@ -8,7 +8,7 @@ it.
 import re
 from typing import Final
 
-LAST_VERSION: Final = 2**63 - 1
+MAX_VERSION: Final = 2**63 - 1
 
 _TEXT = re.compile(r"[1-9][0-9]{0,18}")
 
@@ -20,4 +20,4 @@ def read_version(text: str) -> int | None:
     if not _TEXT.fullmatch(text):
         return None
     number = int(text)
-    return number if number <= LAST_VERSION else None
+    return number if number <= MAX_VERSION else None

@@ -90,7 +90,7 @@ class WeightRules:
         }
         return Weights.of(values | {o: self._read(o, fields[o]) for o in self.added if o in fields})
 
-    def adding(self, objectives: tuple[str, ...]) -> "WeightRules":
+    def with_added(self, objectives: tuple[str, ...]) -> "WeightRules":
         """These rules, with objectives that may be weighted beside the declared ones."""
         return replace(self, added=objectives) if objectives != self.added else self
 

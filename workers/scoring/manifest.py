@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.version import MAX_VERSION
 from workers.scoring.files import MANIFEST, known_kind, read_file
 from workers.scoring.refusal import ModelReason, ModelRefused
 
@@ -52,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     objective: _Text
-    version: Annotated[int, msgspec.Meta(ge=1, le=LAST_VERSION)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
     sha256: _Sha256
     input: Tensor
     output: Tensor

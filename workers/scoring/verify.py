@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.ranking.features import FeatureSet
-from workers.ranking.version import LAST_VERSION, read_version
+from workers.ranking.version import MAX_VERSION, read_version
 from workers.scoring.files import MODEL, known_kind, read_file
 from workers.scoring.graph import check_graph, read_model
 from workers.scoring.manifest import Manifest, read_manifest
@@ -92,7 +92,7 @@ def _running() -> Iterator[None]:
 
 def _check_folder(manifest: Manifest, folder: Path) -> None:
     if read_version(folder.name) is None:
-        expected = f"expected a whole number from 1 to {LAST_VERSION}, without leading zeros"
+        expected = f"expected a whole number from 1 to {MAX_VERSION}, without leading zeros"
         raise ModelRefused(ModelReason.FOLDER, f"folder: got {folder.name[:80]!r}, {expected}")
 
     for key, got, expected in (

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from workers.errors import Failure
-from workers.ranking.pins import ANYTHING, Available
+from workers.ranking.pins import ANY_VERSION, AvailableModels
 from workers.ranking.surface import Surface
 from workers.steering.connection import Denied, RedisLink
 from workers.steering.document_state import Source
@@ -169,17 +169,19 @@ def having(workers: Iterable[LiveWorker], surface: str) -> list[LiveWorker]:
     return [one for one in workers if one.status is None or surface in one.status.surfaces]
 
 
-def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Available:
+def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> AvailableModels:
     """The models that every live worker has for the surface; where none lives, anything may be."""
     statuses = [one.status for one in having(workers, surface.name) if one.status is not None]
     if not statuses:
-        return ANYTHING
+        return ANY_VERSION
     named = [
         {*surface.objectives, *status.objectives.get(surface.feature_set.name, ())}
         for status in statuses
     ]
     libraries = [status.library for status in statuses]
-    return Available({o: _versions_in_all(libraries, o) for o in sorted(set.intersection(*named))})
+    return AvailableModels(
+        {o: _versions_in_all(libraries, o) for o in sorted(set.intersection(*named))}
+    )
 
 
 def in_force(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from workers.ranking.mix import Mix
-from workers.ranking.pins import ANYTHING, Available, named_versions
+from workers.ranking.pins import ANY_VERSION, AvailableModels, named_versions
 from workers.ranking.surface import Surface
 from workers.steering import status
 from workers.steering.connection import (
@@ -84,7 +84,7 @@ class Follower:
         on_event: OnEvent,
         *,
         report: Callable[[], Mapping[str, object]] = dict,
-        available: Callable[[], Available] = lambda: ANYTHING,
+        available: Callable[[], AvailableModels] = lambda: ANY_VERSION,
         want: Callable[[str, int], None] = lambda objective, version: None,
         on_connected: Callable[[], None] = lambda: None,
         timeout_s: float = TIMEOUT_S,
@@ -306,7 +306,9 @@ class Follower:
         now, live, standings = self._now(), self._keys.live, self._standings.current
         expiry = round(_STATUS_POLLS * self._poll_s * 1000)
         available = self._available()
-        objectives = {name: available.suited(one) for name, one in self._feature_sets.items()}
+        objectives = {
+            name: available.suitable_objectives(one) for name, one in self._feature_sets.items()
+        }
         text = status.encode(
             self._worker_id, now, expiry, self._pushes, standings, objectives, self._report()
         )

@@ -21,7 +21,7 @@ import msgspec
 
 from workers.ranking.experiment import Experiment
 from workers.ranking.mix import Mix
-from workers.ranking.pins import Available, Pins, PinsRefused
+from workers.ranking.pins import AvailableModels, Pins, PinsRefused
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering.connection import Events
@@ -83,7 +83,7 @@ def save(home: Path, key: str, mix: Mix, default: Weights) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def load(home: Path, key: str, surface: Surface, available: Available) -> Kept | None:
+def load(home: Path, key: str, surface: Surface, available: AvailableModels) -> Kept | None:
     """The mix kept for `key`, valid for the surface; None where none was kept. Raises
     LastGoodIgnored.
     """
@@ -107,11 +107,11 @@ def _document(key: str, mix: Mix, default: Weights) -> _LastGood:
     )
 
 
-def _read(raw: bytes, key: str, surface: Surface, available: Available) -> Kept:
+def _read(raw: bytes, key: str, surface: Surface, available: AvailableModels) -> Kept:
     kept = msgspec.json.decode(raw, type=_LastGood)
     if kept.key != key:
         raise ValueError(f"key: got {kept.key!r}, expected {key!r}")
-    rules = surface.weight_rules.adding(available.added(surface))
+    rules = surface.weight_rules.with_added(available.added(surface))
     weights = kept.weights.read(rules) if kept.weights else rules.default()
     arms = {arm: one.read(rules) for arm, one in kept.arms.items()}
     mix = Mix(weights, _experiment(kept.experiment, arms), arms)
@@ -124,7 +124,9 @@ def _read(raw: bytes, key: str, surface: Surface, available: Available) -> Kept:
     return Kept(replace(mix, pins=pins, arm_pins=arm_pins))
 
 
-def _pins(models: Mapping[str, int], surface: Surface, available: Available) -> Mapping[str, int]:
+def _pins(
+    models: Mapping[str, int], surface: Surface, available: AvailableModels
+) -> Mapping[str, int]:
     return Pins.read(
         {objective: str(version) for objective, version in models.items()}, surface, available
     ).pinned

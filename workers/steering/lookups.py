@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Final, NamedTuple, Self
 
-from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetOf
+from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
 from workers.ranking.surface import FEATURES
 from workers.steering.connection import TIMEOUT_S, Command, Denied, OnEvent, RedisLink, RedisLost
 from workers.steering.keys import Keys
@@ -27,7 +27,7 @@ class Question(NamedTuple):
     `items`.
     """
 
-    about: SetOf | str
+    about: SetKey | str
     items: Sequence[str]
     command: Command
 
@@ -45,7 +45,7 @@ def written(questions: LookupQuery, keys: Keys) -> list[Question]:
     ]
 
 
-def _about_set(one: SetOf, items: Sequence[str], keys: Keys) -> Question:
+def _about_set(one: SetKey, items: Sequence[str], keys: Keys) -> Question:
     return Question(one, items, ("SMISMEMBER", keys.drop_set(one.name, one.owner), *items))
 
 
@@ -55,13 +55,13 @@ def _about_features(name: str, items: Sequence[str], keys: Keys) -> Question:
 
 def read(asked: Sequence[Question], replies: Sequence[object]) -> LookupResult:
     """What the replies say; a question that Redis has denied has no answer."""
-    held: dict[SetOf, frozenset[str]] = {}
+    held: dict[SetKey, frozenset[str]] = {}
     found: dict[str, dict[str, bytes]] = {}
     for (about, items, _), reply in zip(asked, replies, strict=True):
         if not isinstance(reply, list):
             continue
         pairs = zip(items, reply, strict=True)
-        if isinstance(about, SetOf):
+        if isinstance(about, SetKey):
             held[about] = frozenset(item_id for item_id, there in pairs if there)
         else:
             found[about] = {item_id: value for item_id, value in pairs if isinstance(value, bytes)}

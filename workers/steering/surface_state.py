@@ -8,14 +8,14 @@ from typing import Final, NamedTuple
 
 from workers.ranking.experiment import (
     CONTROL,
-    MOST_ARMS,
+    MAX_ARMS,
     SALT,
     Experiment,
     ExperimentRefused,
-    is_arm,
+    is_arm_name,
 )
 from workers.ranking.mix import Mix
-from workers.ranking.pins import Available, Pins
+from workers.ranking.pins import AvailableModels, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering.content import NoContent, texts_of
@@ -50,12 +50,12 @@ class ArmStanding:
     models: DocumentState[Pins] = field(default_factory=DocumentState)
 
     def judge(
-        self, replies: ArmReplies, surface: Surface, available: Available, moment: Moment
+        self, replies: ArmReplies, surface: Surface, available: AvailableModels, moment: Moment
     ) -> "ArmStanding":
         """Weigh the replies; each anew, too, where other models are available."""
 
         def weights(fields: Mapping[str, str]) -> Weights:
-            return surface.weight_rules.adding(available.added(surface)).validate(fields)
+            return surface.weight_rules.with_added(available.added(surface)).validate(fields)
 
         def pins(fields: Mapping[str, str]) -> Pins:
             return Pins.read(fields, surface, available)
@@ -123,7 +123,7 @@ class SurfaceState:
         return was.keys() != now.keys() or any(_differs(was[name], now[name]) for name in now)
 
     def judge(
-        self, replies: Replies, surface: Surface, available: Available, moment: Moment
+        self, replies: Replies, surface: Surface, available: AvailableModels, moment: Moment
     ) -> "SurfaceState":
         """Weigh the replies; returns itself where they were weighed already."""
         own = self.own.judge(replies.own, surface, available, moment)
@@ -179,7 +179,7 @@ def _named_arms(reply: object) -> list[str]:
         named = [arm for arm in texts_of(reply) if arm not in (SALT, CONTROL)]
     except NoContent:
         return []
-    return [name for name in named if is_arm(name)] if len(named) <= MOST_ARMS else []
+    return [name for name in named if is_arm_name(name)] if len(named) <= MAX_ARMS else []
 
 
 def _differs(one: AnyStanding, other: AnyStanding) -> bool:

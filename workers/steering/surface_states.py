@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from workers.ranking.experiment import Experiment
 from workers.ranking.mix import Mix
-from workers.ranking.pins import Available, Pins
+from workers.ranking.pins import AvailableModels, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering import last_good
@@ -36,7 +36,7 @@ class SurfaceStates:
         home: Path,
         events: Events,
         now: Callable[[], int],
-        available: Callable[[], Available],
+        available: Callable[[], AvailableModels],
     ) -> None:
         self._surfaces = surfaces
         self._keys = keys

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from workers.ranking.experiment import CONTROL, Experiment, is_arm
-from workers.ranking.pins import Available, Pins
+from workers.ranking.experiment import CONTROL, Experiment, is_arm_name
+from workers.ranking.pins import AvailableModels, Pins
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights, WeightsRefused
 from workers.steering.content import NoContent, shown, texts_of
@@ -75,7 +75,7 @@ class View:
 
     surface: Surface
     rules: WeightRules
-    available: Available
+    available: AvailableModels
     weights: Document[Weights]
     models: Document[Pins]
     experiment: Document[Experiment]
@@ -136,9 +136,9 @@ class Found:
     now: int
 
 
-def view_of(surface: Surface, keys: Keys, found: Found, available: Available) -> View:
+def view_of(surface: Surface, keys: Keys, found: Found, available: AvailableModels) -> View:
     """Put together what was found."""
-    name, rules = surface.name, surface.weight_rules.adding(available.added(surface))
+    name, rules = surface.name, surface.weight_rules.with_added(available.added(surface))
     arms = sorted(
         document.partition(":")[2]
         for document in found.documents
@@ -173,7 +173,7 @@ def arms_in(found: Found) -> list[str]:
     }  # of weights and of models
     with suppress(NoContent):  # what cannot be read names no arm
         named.update(texts_of(found.documents[EXPERIMENT]))
-    return sorted(name for name in named if is_arm(name))
+    return sorted(name for name in named if is_arm_name(name))
 
 
 def set_at(document: Document[Weights], rules: WeightRules, place: str) -> Weights:

@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient
 from workers.assembly.assembler import NO_TIME, Mark
 from workers.assembly.replay import PastLetter, Replay, length_of
 from workers.codec.dead_letters import read_dead_letter
-from workers.codec.feeds import Published, read_published
+from workers.codec.feeds import FeedIdentity, read_feed_identity
 from workers.codec.pointer import Pointer, Span, read_pointer
 from workers.log import log
 from workers.ranking.refusal import Reason
@@ -400,7 +400,7 @@ class Restorer:
         return None
 
     def _remember(self, record: Record) -> Remembered:
-        feed: Published | None = read_published(record.value, record.headers)
+        feed: FeedIdentity | None = read_feed_identity(record.value, record.headers)
         if feed is None:
             log.warning("foreign_feed", partition=record.partition, offset=record.offset)
             key = (record.key or b"").decode("utf-8", "replace")

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from workers.codec.pointer import MOST_SPANS, Pointer, Span, read_pointer, write_pointer
+from workers.codec.pointer import MAX_SPANS, Pointer, Span, read_pointer, write_pointer
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.offsets import (
@@ -131,9 +131,9 @@ def _check_place(partition: int, offset: int, committed: int, inputs: Watermarks
 
 def _with(pointer: Pointer, span: Span, committed: int) -> Pointer:
     kept = [one for one in pointer.skip if one.end > committed]
-    if len(kept) >= MOST_SPANS:
+    if len(kept) >= MAX_SPANS:
         raise NotSkipped(
-            f"skipped already: {len(kept)} spans behind offset {committed}, expected at most {MOST_SPANS}"
+            f"skipped already: {len(kept)} spans behind offset {committed}, expected at most {MAX_SPANS}"
         )
     skip = tuple(sorted((*kept, span), key=lambda one: one.first))
     return Pointer(

@@ -14,8 +14,8 @@ from tests.commands.running import Ended
 from tests.integration.harness import until
 from tests.scoring.building import WIDE
 from tests.steering.conftest import Events, RedisServer
-from workers.ranking.pins import Available
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.pins import AvailableModels
+from workers.ranking.version import MAX_VERSION
 from workers.steering import Follower
 
 Run = Callable[..., Ended]
@@ -26,7 +26,7 @@ NO_WORKER = "no worker lives that could say which versions are available"
 
 def have(steer: Steer, versions: Sequence[int]) -> Follower:
     """Start the steering of a worker that has these versions of `quality`, and one of `engagement`."""
-    available = Available(
+    available = AvailableModels(
         {
             "quality": dict.fromkeys(versions, frozenset(WIDE.names)),
             "engagement": {1: frozenset(WIDE.names)},
@@ -121,7 +121,7 @@ def test_an_objective_that_only_a_worker_could_know_is_refused_with_that(
 
 
 @pytest.mark.parametrize(
-    "odd", ["²", "٣", "5" * 5000, "-1", "+2", "01", "1.0", str(LAST_VERSION + 1), "2 ", ""]
+    "odd", ["²", "٣", "5" * 5000, "-1", "+2", "01", "1.0", str(MAX_VERSION + 1), "2 ", ""]
 )
 def test_a_pin_that_is_no_version_is_refused_and_a_rollback_passes_it_over(
     server: RedisServer, run: Run, steer: Steer, events: Events, odd: str
@@ -146,7 +146,7 @@ def test_a_pin_that_is_no_version_is_passed_over_while_a_worker_lives_too(
 # Versions by time
 
 
-@pytest.mark.parametrize("version", [BY_TIME, 2**53 + 1, LAST_VERSION])
+@pytest.mark.parametrize("version", [BY_TIME, 2**53 + 1, MAX_VERSION])
 def test_a_version_by_time_is_pinned_by_command_and_by_hand(
     server: RedisServer, run: Run, steer: Steer, events: Events, version: int
 ) -> None:
@@ -169,14 +169,14 @@ def test_a_version_by_time_is_pinned_by_command_and_by_hand(
 
 
 @pytest.mark.parametrize(
-    "version", ["0", str(LAST_VERSION + 1), "20261127031249123456", "5" * 5000, "01"]
+    "version", ["0", str(MAX_VERSION + 1), "20261127031249123456", "5" * 5000, "01"]
 )
 def test_what_can_be_no_version_cannot_be_pinned(
     server: RedisServer, run: Run, version: str
 ) -> None:
     ended = run("models", "activate", "quality", version)
     assert ended.code == 2
-    assert f"versions are from 1 to {LAST_VERSION}" in ended.err
+    assert f"versions are from 1 to {MAX_VERSION}" in ended.err
     assert pinned(server) is None
 
 

@@ -15,7 +15,7 @@ from workers.commands.options import example, settings
 from workers.errors import Failure
 from workers.ranking.features import FeatureSet
 from workers.ranking.surface import Surfaces, feature_sets_by_objective
-from workers.ranking.version import LAST_VERSION
+from workers.ranking.version import MAX_VERSION
 from workers.scoring.catalogue import Verified
 from workers.scoring.classifier import keep_class
 from workers.scoring.files import read_file
@@ -67,7 +67,7 @@ _REMEDIES: Mapping[ModelReason, str] = {
     help="Names of the input's columns in order, a,b,c, or a file that holds them.",
 )
 @click.option(
-    "--version", type=click.IntRange(1, LAST_VERSION), help="Its number.  [default: the next]"
+    "--version", type=click.IntRange(1, MAX_VERSION), help="Its number.  [default: the next]"
 )
 @click.option(
     "--golden-from",
@@ -139,10 +139,10 @@ def _number(root: Path, objective: str, version: int | None) -> int:
     if version is not None:
         return version
     found = [
-        one.number for one in find_versions(root).get(objective, ()) if one.number <= LAST_VERSION
+        one.number for one in find_versions(root).get(objective, ()) if one.number <= MAX_VERSION
     ]
     highest = max(found, default=0)
-    if highest == LAST_VERSION:
+    if highest == MAX_VERSION:
         raise ConfigurationError(
             f"--version: got nothing, expected one: {highest} is there, and none is higher"
         )

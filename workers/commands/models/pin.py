@@ -25,7 +25,7 @@ from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.pins import LATEST, Pins, PinsRefused
 from workers.ranking.surface import Surface
-from workers.ranking.version import LAST_VERSION, read_version
+from workers.ranking.version import MAX_VERSION, read_version
 from workers.scoring.folder import find_versions
 from workers.settings import ConfigurationError
 from workers.steering.editor import Change, SteeringEditor
@@ -164,7 +164,7 @@ def _before(view: View, arm: str | None, objective: str, folder: Path) -> int:
     pinned = document.in_force.pinned if document.in_force else {}
     pinned_before = _pinned_before(document.entries, objective)
     where = place(view.surface.name, arm)
-    if view.available.anything:
+    if view.available.any_version:
         for version in pinned_before:
             if version != pinned.get(objective):
                 return version
@@ -198,7 +198,7 @@ def _unknown(folder: Path, objective: str) -> str:
     found = [
         str(one.number)
         for one in find_versions(folder).get(objective, ())
-        if one.number <= LAST_VERSION
+        if one.number <= MAX_VERSION
     ]
     there = f"{folder / objective} holds {', '.join(found) or 'none'}"
     return f"{NO_WORKER}, and no other was pinned before; {there}: trimtab models activate {objective} VERSION"
@@ -229,7 +229,7 @@ def _finish(
 ) -> None:
     workers = desk.workers()
     after = {name: desk.look(view.surface, arm, workers) for name, view in views.items()}
-    unheard = [name for name, view in after.items() if view.available.anything]
+    unheard = [name for name, view in after.items() if view.available.any_version]
     if unheard:
         click.echo(f"{', '.join(unheard)}: {NO_WORKER}: what is pinned is not checked", err=True)
     if wait is not None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from workers.codec.feeds import FeedUnreadable, decode_feed, read_published
+from workers.codec.feeds import FeedUnreadable, decode_feed, read_feed_identity
 from workers.commands.options import KAFKA, cluster_of, settings
 from workers.ranking.feed import Feed
 from workers.settings import ConfigurationError
@@ -42,7 +42,7 @@ class Sample:
         recent = Recent(cluster_of(self.kafka, self.kafka_config), self.topic_feeds)
 
         def wanted(record: Record) -> bool:
-            published = read_published(record.value, record.headers)
+            published = read_feed_identity(record.value, record.headers)
             return published is not None and published.surface == surface
 
         found = (
