@@ -6,9 +6,10 @@ PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
 READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
-.PHONY: help demo test lint models bench trial lock proto clean
+.PHONY: help demo check test lint models bench trial lock proto clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
@@ -16,8 +17,11 @@ help: ## what there is
 demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a model changed meanwhile (ARGS=--keep leaves it running)
 	@$(BIN)/python -m demo $(ARGS)
 
-test: lint ## everything: lint, types, import rules, and every test on a real Kafka and a real Redis
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+check: lint ## for everyday work: lint, types, import rules, and every test that needs no server
+	$(PYTEST) -m "not server" $(ARGS)
+
+test: lint ## everything: the same, and every test on a real Kafka and a real Redis
+	$(PYTEST) $(ARGS)
 
 lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 	$(BIN)/ruff check .

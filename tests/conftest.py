@@ -1,21 +1,24 @@
-"""Fixtures that many rooms share: one real Kafka and one real Redis for the whole run, in a home of
-their own.
+"""Fixtures that all tests share: one real Kafka and one real Redis for the whole run, and servers of
+a test's own.
 """
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
+from tests.rig.redis import RedisServer
 from workers.local import Stack
 from workers.settings import SETTINGS
 
+pytest_plugins = ["pytester", "tests.rig.server_mark"]
+
 
 def pytest_configure() -> None:
-    # A run that is told to end still tears down: its servers must not stay behind.
+    # A run that is ended by SIGTERM still tears down: its servers must not stay behind.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=1))
 
 
@@ -27,7 +30,10 @@ def logs_of_its_own() -> None:
 
 @pytest.fixture(scope="session")
 def cache() -> Path:
-    """The user's own cache: Maven fetches Kafka once, not once a run."""
+    """Where Kafka's programs are: the user's own cache, so that Maven fetches them once.
+
+    Everything that starts a Kafka takes this fixture: see tests/rig/server_mark.py.
+    """
     setting = SETTINGS["cache"]
     return Path(os.environ.get(setting.variable) or str(setting.default)).expanduser()
 
@@ -53,3 +59,19 @@ def kafka(stack: Stack) -> str:
 def redis_url(stack: Stack) -> str:
     """The URL of the Redis."""
     return str(stack.status().redis.address)
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Make a redis-server that is not started yet. Each is killed at the end."""
+    servers: list[RedisServer] = []
+
+    def make(*options: str, binary: str | None = None) -> RedisServer:
+        folder = tmp_path / f"redis-{len(servers)}"
+        folder.mkdir()
+        servers.append(RedisServer(folder, *options, binary=binary))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.kill()

@@ -13,7 +13,7 @@ import redis
 
 from tests.commands.running import Ended, trimtab
 from tests.integration.harness import World, make_request, until
-from tests.steering.conftest import free_port
+from tests.rig.redis import free_port
 from workers.ranking.weights import Weights
 
 EVEN, TURNED = (

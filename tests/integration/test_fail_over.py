@@ -3,14 +3,13 @@
 import json
 import random
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.integration.harness import World, make_request, until
-from tests.steering.conftest import RedisServer
+from tests.rig.redis import RedisServer
 from tests.steering.peers import Forwarder
 from workers.ranking.weights import Weights
 
@@ -21,18 +20,13 @@ EVEN, TURNED = (
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
-    """The old master, and the one that has taken its place and is empty: a status expires after 10
-    s.
-    """
-    both = []
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        both.append(RedisServer(tmp_path / name))
-        both[-1].start()
-    yield both[0], both[1]
-    for one in both:
-        one.kill()
+def servers(make_redis: Callable[..., RedisServer]) -> tuple[RedisServer, RedisServer]:
+    """The old master, and the empty server that has taken its place: a status expires after 10 s."""
+    old = make_redis()
+    new = make_redis()
+    old.start()
+    new.start()
+    return old, new
 
 
 def test_a_worker_that_is_still_at_the_old_master_keeps_a_change_from_being_applied_by_all(

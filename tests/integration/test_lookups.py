@@ -3,9 +3,8 @@
 import json
 import random
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from redis import Redis
 from tests.integration.harness import World, make_request, until
 from tests.integration.oracle import Known, Oracle
 from tests.integration.test_steering import AFTER, WORDS, command, feeds_of, renamed
-from tests.steering.conftest import RedisServer
+from tests.rig.redis import RedisServer
 from workers.ranking.rerank import rerank
 
 SHELF = """
@@ -160,14 +159,12 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(shelf: Wor
 
 
 @pytest.fixture
-def own_redis(shelf: World, tmp_path: Path) -> Iterator[RedisServer]:
+def own_redis(shelf: World, make_redis: Callable[..., RedisServer]) -> RedisServer:
     """A Redis that nobody else needs."""
-    server = RedisServer(tmp_path)
+    server: RedisServer = make_redis()
     server.start()
     shelf.environment["TRIMTAB_REDIS"] = server.url
-    yield server
-    server.thaw()
-    server.kill()
+    return server
 
 
 def test_while_redis_is_frozen_feeds_go_on_and_say_so_and_afterwards_they_no_longer_do(

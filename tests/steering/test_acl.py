@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.steering.conftest import Events, RedisServer, read_once_more
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events, read_once_more
 from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
@@ -50,14 +51,14 @@ def _redis_7() -> str:
 
 
 @pytest.fixture(params=[6, 7])
-def stopped_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+def stopped_server(
+    request: pytest.FixtureRequest, tmp_path: Path, make_redis: Callable[..., RedisServer]
+) -> RedisServer:
     """A Redis with the users of its version's file."""
     file = tmp_path / "users.acl"
     shutil.copy(DEPLOY / f"acl-redis{request.param}.conf", file)
     binary = _redis_7() if request.param == 7 else None
-    server = RedisServer(tmp_path, "--aclfile", str(file), binary=binary)
-    yield server
-    server.kill()
+    return make_redis("--aclfile", str(file), binary=binary)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.builders import surface
-from tests.steering.conftest import Events, RedisServer, read_once_more
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events, read_once_more
 from workers.ranking.experiment import MAX_ARMS, Experiment
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights

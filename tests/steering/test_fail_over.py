@@ -4,13 +4,13 @@ leads to another.
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.builders import surface
 from tests.integration.harness import until
-from tests.steering.conftest import Events, RedisServer, read_once_more
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events, read_once_more
 from tests.steering.peers import Forwarder, Peer
 from tests.steering.test_follower import HandClock
 from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
@@ -31,15 +31,12 @@ REFUSED = "READONLY You can't write against a read only replica."
 
 
 @pytest.fixture
-def new(server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+def new(server: RedisServer, make_redis: Callable[..., RedisServer]) -> RedisServer:
     """A replica of `server`, which is to take its place."""
-    folder = tmp_path / "new"
-    folder.mkdir()
-    one = RedisServer(folder)
-    one.start()
-    follow(one, server)
-    yield one
-    one.kill()
+    replica = make_redis()
+    replica.start()
+    follow(replica, server)
+    return replica
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import trustme
 from tests.builders import surface
 from tests.commands.running import trimtab, write_surfaces
 from tests.integration.harness import until
-from tests.steering.conftest import SURFACES, Events, RedisServer
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import SURFACES, Events
 from tests.steering.peers import Forwarder, TlsProxy
 from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
 from workers.ranking.weights import Weights

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.steering.conftest import Events, RedisServer, read_once_more
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events, read_once_more
 from tests.steering.peers import DeafProxy
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights

@@ -9,7 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.integration.harness import until
-from tests.steering.conftest import Events, RedisServer, read_once_more
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events, read_once_more
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 from workers.steering.connection import Denied, RedisLink

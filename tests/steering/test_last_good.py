@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders import HOME, surface
-from tests.steering.conftest import PATIENCE_S, Events, RedisServer
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import PATIENCE_S, Events
 from workers.ranking.mix import Mix
 from workers.ranking.pins import ANY_VERSION, AvailableModels
 from workers.ranking.version import MAX_VERSION

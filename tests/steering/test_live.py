@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.builders import surface
-from tests.steering.conftest import RedisServer, free_port
+from tests.rig.redis import RedisServer, free_port
 from workers.errors import Failure
 from workers.steering import Follower
 from workers.steering.editor import SteeringEditor

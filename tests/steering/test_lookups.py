@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.steering.conftest import PATIENCE_S, Events, RedisServer
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import PATIENCE_S, Events
 from tests.steering.peers import Peer, TlsProxy, Trickler
 from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
 from workers.ranking.surface import DropSet, SetOwner

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.steering.conftest import Events, RedisServer
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events
 from tests.steering.peers import Peer
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights

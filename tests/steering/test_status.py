@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.steering.conftest import PATIENCE_S, Events, RedisServer
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import PATIENCE_S, Events
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.steering.conftest import Events, RedisServer
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events
 from tests.steering.peers import TlsProxy
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.commands.running import Ended, trimtab, write_surfaces
-from tests.steering.conftest import RedisServer, events, server, steer, stopped_server
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import events, server, steer, stopped_server
 
 __all__ = ["events", "server", "steer", "stopped_server", "run", "surfaces"]
 

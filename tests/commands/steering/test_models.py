@@ -12,8 +12,9 @@ import pytest
 from tests.builders import surface
 from tests.commands.running import Ended
 from tests.integration.harness import until
+from tests.rig.redis import RedisServer
 from tests.scoring.building import WIDE
-from tests.steering.conftest import Events, RedisServer
+from tests.steering.conftest import Events
 from workers.ranking.pins import AvailableModels
 from workers.ranking.version import MAX_VERSION
 from workers.steering import Follower

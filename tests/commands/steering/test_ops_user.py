@@ -5,7 +5,7 @@ denied.
 from collections.abc import Callable
 
 from tests.commands.running import Ended
-from tests.steering.conftest import RedisServer
+from tests.rig.redis import RedisServer
 from tests.steering.test_acl import log, server, stopped_server, url
 from workers.steering import Follower
 

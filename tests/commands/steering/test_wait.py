@@ -14,7 +14,7 @@ from confluent_kafka import Consumer
 from tests.commands.running import Ended
 from tests.docs.test_cli_schemas import check
 from tests.integration.harness import now_ms, until
-from tests.steering.conftest import RedisServer
+from tests.rig.redis import RedisServer
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 from workers.streaming.clients import Cluster

@@ -12,7 +12,8 @@ import pytest
 
 from tests.commands.running import Ended, json_lines
 from tests.integration.harness import until
-from tests.steering.conftest import Events, RedisServer
+from tests.rig.redis import RedisServer
+from tests.steering.conftest import Events
 from workers.commands.desk import open_surface
 from workers.ranking.weights import Weights
 from workers.steering import Follower

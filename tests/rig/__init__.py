@@ -1,0 +1,1 @@
+"""What tests, benchmark and trial run on: real servers, workers as processes, traffic, a judge."""
