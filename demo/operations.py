@@ -256,7 +256,7 @@ def _add_bad_version(context: Context) -> str:
 
 def _refusal_reason(editor: SteeringEditor) -> str | None:
     """Why the worker refuses BAD; None if it does not (yet)."""
-    for worker in editor.workers():
+    for worker in editor.live_workers():
         if worker.status is None:
             continue
         version = worker.status.library.get(OBJECTIVE, {}).get(BAD)

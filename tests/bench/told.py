@@ -40,9 +40,9 @@ class _Statuses:
     def look(self) -> WorkerStatus | None:
         """The last status that there was; what Redis does not answer at once is looked for again."""
         with suppress(RedisLost), RedisLink(self._redis) as link:
-            (seen,) = link.ask(("ZRANGE", self._keys.live, 0, -1, "WITHSCORES"))
+            (seen,) = link.execute(("ZRANGE", self._keys.live, 0, -1, "WITHSCORES"))
             if isinstance(seen, list) and seen and seen != self._seen:
-                (text,) = link.ask(("GET", self._keys.status(seen[0][0].decode())))
+                (text,) = link.execute(("GET", self._keys.status(seen[0][0].decode())))
                 if isinstance(text, bytes):
                     self._seen, self.last = seen, decode(text)
         return self.last

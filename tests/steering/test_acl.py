@@ -17,9 +17,16 @@ from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Follower
-from workers.steering.connection import Denied, RedisLink, together
+from workers.steering.connection import ErrorReply, RedisLink, as_transaction
 from workers.steering.content import fields_of
-from workers.steering.history import Read, Written, read_entries, record, was_done, write
+from workers.steering.history import (
+    NewContent,
+    ReadContent,
+    read_entries,
+    record_command,
+    revision_after,
+    write_command,
+)
 from workers.steering.lookups import Lookups
 
 Steer = Callable[..., Follower]
@@ -27,7 +34,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 NEVER = 3600.0
 GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 SET = {"quality": "0.7", "engagement": "0.3"}
-NOTHING = Read("weights:home", "weights", {})
+NOTHING = ReadContent("weights:home", "weights", {})
 HSET, DEL = (
     "return{redis.call('HSET',KEYS[1],'quality','0.1')}",
     "return{redis.call('DEL',KEYS[1])}",
@@ -167,7 +174,11 @@ def test_a_look_up_that_a_worker_has_no_right_to_is_denied_alone(
 @pytest.mark.parametrize("user", ["trimtab-worker", "trimtab-ops"])
 def test_another_database_may_be_chosen(server: RedisServer, user: str) -> None:
     with RedisLink(url(server, user, 1)) as link:
-        assert link.ask(*together(("HGETALL", "weights:home"))) == [b"OK", b"QUEUED", [{}]]
+        assert link.execute(*as_transaction(("HGETALL", "weights:home"))) == [
+            b"OK",
+            b"QUEUED",
+            [{}],
+        ]
     assert log(server) == []
 
 
@@ -209,12 +220,14 @@ def test_a_worker_can_overwrite_weights_only_where_redis_has_no_keys_to_be_read_
 
 def test_a_worker_cannot_write_with_the_tools_script(server: RedisServer) -> None:
     server.set("home", **SET)
-    read = Read("weights:home", "weights", fields_of(SET))
+    read = ReadContent("weights:home", "weights", fields_of(SET))
     with RedisLink(url(server, "trimtab-worker")) as link:
-        (reply,) = link.ask(
-            write("history:home", [(read, Written({"quality": "0.1"}))], 0, "mallory", "")
+        (reply,) = link.execute(
+            write_command(
+                "history:home", [(read, NewContent({"quality": "0.1"}))], 0, "mallory", ""
+            )
         )
-    assert isinstance(reply, Denied)
+    assert isinstance(reply, ErrorReply)
     assert server.client.hget("weights:home", "quality") != "0.1"
     assert server.client.hexists("weights:home", "quality") == read_only(server)
 
@@ -225,12 +238,14 @@ def test_the_tools_write_and_read_what_steers_and_read_what_workers_say(
     server.client.set("workers:status:w-1", "{}", px=60_000)
     server.client.zadd("workers:live", {"w-1": 1})
     with RedisLink(url(server, "trimtab-ops")) as link:
-        done, recorded = link.ask(
-            write("history:home", [(NOTHING, Written(SET, GOOD.version))], 0, "ada", "why"),
-            record("history:home", Read("weights:home", "weights", fields_of(SET))),
+        done, recorded = link.execute(
+            write_command(
+                "history:home", [(NOTHING, NewContent(SET, GOOD.version))], 0, "ada", "why"
+            ),
+            record_command("history:home", ReadContent("weights:home", "weights", fields_of(SET))),
         )
-        (changes,) = link.ask(("XREVRANGE", "history:home", "+", "-", "COUNT", 10))
-    assert (was_done(done), was_done(recorded)) == (1, 1)
+        (changes,) = link.execute(("XREVRANGE", "history:home", "+", "-", "COUNT", 10))
+    assert (revision_after(done), revision_after(recorded)) == (1, 1)
     assert [entry.after for entry in read_entries(changes)] == [SET]
     own = client(server, "trimtab-ops")
     with own.pipeline() as pipeline:

@@ -4,11 +4,11 @@ import pytest
 
 from tests.steering.peers import Peer
 from workers.steering.connection import (
-    Denied,
+    ErrorReply,
     RedisLink,
     RedisLost,
     Script,
-    Unwritable,
+    UnwritableReply,
     WrongServer,
 )
 
@@ -25,9 +25,9 @@ def test_a_push_between_two_replies_is_news() -> None:
         Peer(HELLO, OK + PUSH + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
-        assert link.news(0) == {b"weights:home"}
-        link.ask(QUESTION)
+        assert link.execute(QUESTION, QUESTION) == [b"OK", b"OK"]
+        assert link.pushed_keys(0) == {b"weights:home"}
+        link.execute(QUESTION)
 
 
 def test_a_push_before_the_first_reply_is_news_too_since_the_question_may_be_of_another_key() -> (
@@ -37,9 +37,9 @@ def test_a_push_before_the_first_reply_is_news_too_since_the_question_may_be_of_
         Peer(HELLO, PUSH + PUSH + OK + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.ask(QUESTION, QUESTION) == [b"OK", b"OK"]
-        assert link.news(0) == {b"weights:home"}
-        link.ask(QUESTION)
+        assert link.execute(QUESTION, QUESTION) == [b"OK", b"OK"]
+        assert link.pushed_keys(0) == {b"weights:home"}
+        link.execute(QUESTION)
 
 
 def test_what_is_pushed_is_news_once_and_other_questions_leave_it_so() -> None:
@@ -47,11 +47,11 @@ def test_what_is_pushed_is_news_once_and_other_questions_leave_it_so() -> None:
         Peer(HELLO, OK + PUSH, OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        link.ask(QUESTION)
-        link.ask(QUESTION)
-        assert link.news(15.0) == {b"weights:home"}
-        assert link.news(0) == set()
-        link.ask(QUESTION)
+        link.execute(QUESTION)
+        link.execute(QUESTION)
+        assert link.pushed_keys(15.0) == {b"weights:home"}
+        assert link.pushed_keys(0) == set()
+        link.execute(QUESTION)
 
 
 def test_all_keys_are_news_where_redis_is_flushed() -> None:
@@ -59,19 +59,19 @@ def test_all_keys_are_news_where_redis_is_flushed() -> None:
         Peer(HELLO, OK + PUSH + FLUSH, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        link.ask(QUESTION)
-        news = link.news(15.0)
+        link.execute(QUESTION)
+        news = link.pushed_keys(15.0)
         while None not in news:
-            news |= link.news(15.0)
+            news |= link.pushed_keys(15.0)
         assert news == {b"weights:home", None}
-        link.ask(QUESTION)
+        link.execute(QUESTION)
 
 
 def test_a_reply_to_no_command_is_no_news_and_ends_the_connection() -> None:
     with Peer(HELLO, OK + OK) as peer, RedisLink(f"redis://127.0.0.1:{peer.port}") as link:
-        link.ask(QUESTION)
+        link.execute(QUESTION)
         with pytest.raises(RedisLost, match="a reply to no command"):
-            link.news(15.0)
+            link.pushed_keys(15.0)
 
 
 def test_an_error_is_the_reply_to_its_own_command_only() -> None:
@@ -79,7 +79,7 @@ def test_an_error_is_the_reply_to_its_own_command_only() -> None:
         Peer(HELLO, b"-WRONGTYPE no hash\r\n" + OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.ask(QUESTION, QUESTION) == [Denied("WRONGTYPE no hash"), b"OK"]
+        assert link.execute(QUESTION, QUESTION) == [ErrorReply("WRONGTYPE no hash"), b"OK"]
 
 
 READONLY = "READONLY You can't write against a read only replica."
@@ -111,8 +111,8 @@ def test_a_server_that_takes_no_writes_says_so_as_the_reply_beside_what_was_read
         Peer(HELLO, OK + f"-{answer}\r\n".encode() + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.ask(QUESTION, RUN, QUESTION) == [b"OK", Unwritable(message), b"OK"]
-        link.ask(QUESTION)
+        assert link.execute(QUESTION, RUN, QUESTION) == [b"OK", UnwritableReply(message), b"OK"]
+        link.execute(QUESTION)
 
 
 NOTHING_TO_READ = {
@@ -134,7 +134,7 @@ def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_conn
         link = RedisLink(f"redis://127.0.0.1:{peer.port}")
         for _ in range(2):
             with pytest.raises(WrongServer, match=r"MASTERDOWN|LOADING|UNBLOCKED"), link:
-                link.ask(QUESTION, QUESTION)
+                link.execute(QUESTION, QUESTION)
             assert peer.calls.acquire(timeout=15.0)
 
 
@@ -157,9 +157,9 @@ def test_an_error_of_another_kind_says_nothing_of_the_server_whatever_words_are_
         Peer(HELLO, f"-{answer}\r\n".encode(), OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        (reply,) = link.ask(QUESTION)
-        assert type(reply) is Denied
-        link.ask(QUESTION)
+        (reply,) = link.execute(QUESTION)
+        assert type(reply) is ErrorReply
+        link.execute(QUESTION)
 
 
 NO_SCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
@@ -170,8 +170,8 @@ def test_a_script_that_redis_does_not_know_is_loaded_and_run() -> None:
         Peer(HELLO, OK + NO_SCRIPT + OK, b"+sha\r\n:1\r\n", OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.ask(QUESTION, RUN, QUESTION) == [b"OK", 1, b"OK"]
-        link.ask(QUESTION)
+        assert link.execute(QUESTION, RUN, QUESTION) == [b"OK", 1, b"OK"]
+        link.execute(QUESTION)
 
 
 def test_what_keeps_a_script_from_being_loaded_is_the_reply() -> None:
@@ -180,8 +180,8 @@ def test_what_keeps_a_script_from_being_loaded_is_the_reply() -> None:
         Peer(HELLO, NO_SCRIPT, denial + NO_SCRIPT) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        (reply,) = link.ask(RUN)
-    assert isinstance(reply, Denied)
+        (reply,) = link.execute(RUN)
+    assert isinstance(reply, ErrorReply)
     assert reply.message.endswith("no 'script|load'")
 
 
@@ -193,7 +193,7 @@ def test_after_a_handshake_that_failed_the_next_begins_anew(answer: bytes) -> No
         link = RedisLink(f"redis://127.0.0.1:{peer.port}")
         for _ in range(2):
             with pytest.raises(RedisLost), link:
-                link.ask(QUESTION)
+                link.execute(QUESTION)
             assert peer.calls.acquire(timeout=15.0)
 
 
@@ -203,4 +203,4 @@ def test_a_peer_that_stops_in_mid_reply_is_lost() -> None:
         pytest.raises(RedisLost),
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        link.ask(QUESTION)
+        link.execute(QUESTION)

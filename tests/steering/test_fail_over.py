@@ -258,7 +258,7 @@ def test_a_change_made_over_a_connection_to_the_old_master_is_made_on_the_new_on
     server: RedisServer, new: RedisServer, address: Forwarder
 ) -> None:
     with SteeringEditor(address.url, "") as desk:
-        view = desk.look(HOME)
+        view = desk.read_view(HOME)
         fail_over(server, new)
         address.target = new.port
         assert desk.write(view, [Change(view.weights, GOOD)], "ana", "why") == 1
@@ -269,7 +269,7 @@ def test_a_change_on_a_replica_is_refused_and_it_is_said_what_it_is(
     server: RedisServer, new: RedisServer
 ) -> None:
     with SteeringEditor(new.url, "") as desk:
-        view = desk.look(HOME)
+        view = desk.read_view(HOME)
         with pytest.raises(RedisReadOnly) as refused:
             desk.write(view, [Change(view.weights, GOOD)], "ana", "why")
     assert str(refused.value) == (
@@ -284,22 +284,22 @@ def test_what_cannot_be_read_on_a_replica_without_its_master_is_said(server: Red
         with pytest.raises(
             RedisMoved, match=f"redis: {server.url} cannot be read now: MASTERDOWN "
         ):
-            desk.look(HOME)
+            desk.read_view(HOME)
 
 
 def test_who_watches_a_history_goes_on_with_the_new_master(
     server: RedisServer, new: RedisServer, address: Forwarder
 ) -> None:
     with SteeringEditor(address.url, "") as desk, SteeringEditor(server.url, "") as before:
-        view = before.look(HOME)
+        view = before.read_view(HOME)
         before.write(view, [Change(view.weights, GOOD)], "ana", "on the old one")
-        entries = desk.follow(HOME, 0)
+        entries = desk.follow_history(HOME, 0)
         assert next(entries).reason == "on the old one"
         until(lambda: new.client.xlen("history:home") == 1)
         fail_over(server, new)
         address.target = new.port
         with SteeringEditor(new.url, "") as after:
-            view = after.look(HOME)
+            view = after.read_view(HOME)
             after.write(view, [Change(view.weights, NEXT)], "ana", "on the new one")
         assert next(entries).reason == "on the new one"
 
@@ -310,5 +310,5 @@ def test_who_watches_is_told_where_a_second_server_interrupts_at_once() -> None:
         SteeringEditor(f"redis://127.0.0.1:{peer.port}", "") as desk,
     ):
         with pytest.raises(RedisMoved, match="UNBLOCKED force unblock"):
-            next(desk.follow(HOME, 0))
+            next(desk.follow_history(HOME, 0))
         assert [peer.calls.acquire(blocking=False) for _ in range(3)] == [True, True, False]

@@ -125,7 +125,7 @@ def test_look_ups_keep_their_own_budget_and_are_answered_where_it_is_long_enough
 def test_who_watches_a_history_waits_no_longer_than_redis_may_take(server: RedisServer) -> None:
     server.set("home", quality=0.7, engagement=0.3)
     with SteeringEditor(server.url, "", timeout_s=0.05) as desk:
-        entries = desk.follow(SURFACES["home"], 0)
+        entries = desk.follow_history(SURFACES["home"], 0)
         with Follower(
             server.url, "", SURFACES, "w-1", Path(server.socket).parent / "home", Events()
         ):

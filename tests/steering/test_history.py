@@ -13,17 +13,17 @@ from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events, read_once_more
 from workers.ranking.weights import Weights
 from workers.steering import Follower
-from workers.steering.connection import Denied, RedisLink
+from workers.steering.connection import ErrorReply, RedisLink
 from workers.steering.content import fields_of
 from workers.steering.history import (
     MOST_ENTRIES,
-    Entry,
-    Read,
-    Written,
+    HistoryEntry,
+    NewContent,
+    ReadContent,
     read_entries,
-    record,
-    was_done,
-    write,
+    record_command,
+    revision_after,
+    write_command,
 )
 
 Steer = Callable[..., Follower]
@@ -63,9 +63,9 @@ def _newest_of_other(server: RedisServer) -> object:
     return json.loads(newest[0][1]["after"]) if newest else None
 
 
-def entries(link: RedisLink, surface: str = "home") -> list[Entry]:
+def entries(link: RedisLink, surface: str = "home") -> list[HistoryEntry]:
     """All entries, the oldest first; each of them by its schema."""
-    (reply,) = link.ask(("XRANGE", f"history:{surface}", "-", "+"))
+    (reply,) = link.execute(("XRANGE", f"history:{surface}", "-", "+"))
     assert isinstance(reply, list)
     for _, flat in reply:
         texts = [text.decode() for text in flat]
@@ -77,7 +77,7 @@ def entries(link: RedisLink, surface: str = "home") -> list[Entry]:
     return found
 
 
-def told(entry: Entry) -> dict[str, Any]:
+def told(entry: HistoryEntry) -> dict[str, Any]:
     """An entry without its time."""
     return {name: value for name, value in vars(entry).items() if name != "at"}
 
@@ -271,24 +271,30 @@ def test_a_user_who_may_not_run_scripts_still_gets_weights(
     assert server.client.exists("history:home", "history:other") == 0
 
 
-WEIGHTS = Read("weights:home", "weights", {})
-EXPERIMENT = Read("experiment:home", "experiment", {})
+WEIGHTS = ReadContent("weights:home", "weights", {})
+EXPERIMENT = ReadContent("experiment:home", "experiment", {})
 
 
 def ask(link: RedisLink, *commands: Any) -> list[int | None]:
     """The revisions after the commands, in one round trip."""
-    replies = link.ask(*commands)
-    assert [reply for reply in replies if isinstance(reply, Denied)] == []
-    return [was_done(reply) for reply in replies]
+    replies = link.execute(*commands)
+    assert [reply for reply in replies if isinstance(reply, ErrorReply)] == []
+    return [revision_after(reply) for reply in replies]
 
 
-def holding(texts: Mapping[str, str], read: Read = WEIGHTS) -> Read:
-    return Read(read.key, read.name, fields_of(texts))
+def holding(texts: Mapping[str, str], read: ReadContent = WEIGHTS) -> ReadContent:
+    return ReadContent(read.key, read.name, fields_of(texts))
 
 
-def put(texts: Mapping[str, str], read: Read, revision: int, version: str | None = None) -> Any:
-    return write(
-        "history:home", [(read, Written(texts, version))], revision, "ada", 'why: \xe9 \\ "quoted"'
+def put(
+    texts: Mapping[str, str], read: ReadContent, revision: int, version: str | None = None
+) -> Any:
+    return write_command(
+        "history:home",
+        [(read, NewContent(texts, version))],
+        revision,
+        "ada",
+        'why: \xe9 \\ "quoted"',
     )
 
 
@@ -341,7 +347,7 @@ def test_nothing_is_written_where_something_has_changed_since_it_was_read(
 
 def test_a_key_that_is_no_hash_is_never_overwritten(server: RedisServer, link: RedisLink) -> None:
     server.client.set("weights:home", "mine")
-    assert ask(link, put(SET, WEIGHTS, 0), record("history:home", WEIGHTS)) == [None, None]
+    assert ask(link, put(SET, WEIGHTS, 0), record_command("history:home", WEIGHTS)) == [None, None]
     assert server.client.get("weights:home") == "mine"
 
 
@@ -349,12 +355,12 @@ def test_several_documents_are_written_in_one_step_or_none_of_them(
     server: RedisServer, link: RedisLink
 ) -> None:
     experiment = {"salt": "s", "canary": "5"}
-    arm = Read("weights:home:canary", "weights:canary", {})
-    changes = [(arm, Written(SET, GOOD.version)), (EXPERIMENT, Written(experiment))]
-    stale = [*changes, (holding(SET), Written({"quality": "0.1"}))]
-    assert ask(link, write("history:home", stale, 0, "ada", "")) == [None]
+    arm = ReadContent("weights:home:canary", "weights:canary", {})
+    changes = [(arm, NewContent(SET, GOOD.version)), (EXPERIMENT, NewContent(experiment))]
+    stale = [*changes, (holding(SET), NewContent({"quality": "0.1"}))]
+    assert ask(link, write_command("history:home", stale, 0, "ada", "")) == [None]
     assert server.client.keys() == []
-    assert ask(link, write("history:home", changes, 0, "ada", "")) == [2]
+    assert ask(link, write_command("history:home", changes, 0, "ada", "")) == [2]
     assert [(entry.revision, entry.document, entry.after) for entry in entries(link)] == [
         (1, "weights:canary", SET),
         (2, "experiment", experiment),
@@ -379,9 +385,9 @@ def test_a_document_beside_is_held_to_what_was_read_without_being_written(
 ) -> None:
     server.experiment("home", salt="s")
     beside = holding({"salt": "s"}, EXPERIMENT)
-    twice = [record("history:home", beside)] * 2
+    twice = [record_command("history:home", beside)] * 2
     assert ask(link, *twice) == [1, 1]
-    assert ask(link, record("history:home", EXPERIMENT)) == [None]
+    assert ask(link, record_command("history:home", EXPERIMENT)) == [None]
     assert len(entries(link)) == 1
 
 
@@ -400,7 +406,7 @@ def test_the_history_is_bounded_while_revisions_go_on_counting(
 
 def test_a_written_document_without_a_field_cannot_be_constructed() -> None:
     with pytest.raises(ValueError, match="texts: got no field, expected at least one"):
-        Written({})
+        NewContent({})
 
 
 def test_entries_that_are_none_of_ours_are_passed_over(
@@ -417,6 +423,6 @@ def test_entries_that_are_none_of_ours_are_passed_over(
         {},
     ):
         server.client.xadd("history:home", good | spoilt)
-    (reply,) = link.ask(("XREVRANGE", "history:home", "+", "-"))
+    (reply,) = link.execute(("XREVRANGE", "history:home", "+", "-"))
     assert [entry.revision for entry in read_entries(reply)] == [2]
-    assert read_entries(Denied("NOPERM")) == []
+    assert read_entries(ErrorReply("NOPERM")) == []

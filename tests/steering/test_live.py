@@ -26,7 +26,7 @@ STATUS: dict[str, Any] = {
 
 def read(server: RedisServer, prefix: str = "") -> list[LiveWorker]:
     with SteeringEditor(server.url, prefix) as desk:
-        return desk.workers()
+        return desk.live_workers()
 
 
 def write(

@@ -12,7 +12,13 @@ from tests.trial.ledger import Ledger, version_of
 from tests.trial.plan import Change, Kind, Texts
 from workers.steering.connection import RedisLink
 from workers.steering.content import Fields, texts_of
-from workers.steering.history import Read, Written, read_entries, was_done, write
+from workers.steering.history import (
+    NewContent,
+    ReadContent,
+    read_entries,
+    revision_after,
+    write_command,
+)
 from workers.steering.keys import Keys
 
 SURFACE = "home"
@@ -121,19 +127,19 @@ class Operators:
     def _try(self, texts: Texts, both: threading.Barrier) -> "_Try":
         history = self.keys.history(SURFACE)
         with RedisLink(self.url) as link:
-            fields, newest = link.ask(
+            fields, newest = link.execute(
                 ("HGETALL", self._key), ("XREVRANGE", history, "+", "-", "COUNT", 1)
             )
             assert isinstance(fields, dict), fields
             revision = max((entry.revision for entry in read_entries(newest)), default=0)
-            written = Written(texts, version_of(texts))
-            command = write(
+            written = NewContent(texts, version_of(texts))
+            command = write_command(
                 history, [(_read(self._key, fields), written)], revision, "trial", "two at once"
             )
             both.wait()
             sent = time.time_ns()
-            (reply,) = link.ask(command)
-        return _Try(texts, sent, time.time_ns(), was_done(reply) is not None)
+            (reply,) = link.execute(command)
+        return _Try(texts, sent, time.time_ns(), revision_after(reply) is not None)
 
 
 class _Try(NamedTuple):
@@ -145,10 +151,10 @@ class _Try(NamedTuple):
     done: bool
 
 
-def _read(key: str, fields: Fields) -> Read:
+def _read(key: str, fields: Fields) -> ReadContent:
     version = version_of(texts_of(dict(fields)))
     refused = None if version is not None or not fields else "refused by the workers"
-    return Read(key, "weights", fields, version, refused)
+    return ReadContent(key, "weights", fields, version, refused)
 
 
 def pause(seconds: float) -> None:

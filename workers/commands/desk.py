@@ -16,8 +16,8 @@ from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.settings import ConfigurationError, need
 from workers.steering.editor import SteeringEditor
-from workers.steering.history import Entry
-from workers.steering.view import Document, View
+from workers.steering.history import HistoryEntry
+from workers.steering.view import DocumentView, SurfaceView
 from workers.surfaces import load_surfaces
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -136,7 +136,7 @@ def set_document(weights: Weights) -> dict[str, object]:
     return {"version": weights.version, "values": dict(weights.values)}
 
 
-def entry_document(entry: Entry) -> dict[str, object]:
+def entry_document(entry: HistoryEntry) -> dict[str, object]:
     """An entry of the history for --json."""
     return {
         "revision": entry.revision,
@@ -151,7 +151,7 @@ def entry_document(entry: Entry) -> dict[str, object]:
     }
 
 
-def last_change(document: Document[Any], view: View) -> str:
+def last_change(document: DocumentView[Any], view: SurfaceView) -> str:
     """Who changed it last, when and why, for people."""
     if not document.is_recorded:
         return "changed by hand, not recorded yet"

@@ -20,7 +20,7 @@ import click
 from click.core import ParameterSource
 
 from workers.commands.options import KAFKA, cluster_of, settings
-from workers.steering.fleet import Live, LiveWorker
+from workers.steering.fleet import Fleet, LiveWorker
 from workers.steering.keys import Keys
 from workers.streaming.members import UNNAMED, Member, MembersUnknown, read_members
 
@@ -82,7 +82,7 @@ class Everyone:
         """How many workers there are, if the caller knows."""
         return self._expected.workers
 
-    def heard(self, live: Live, count: int) -> Heard:
+    def heard(self, live: Fleet, count: int) -> Heard:
         """Compare who has a status with who should have one; asks Kafka, at most twice a second.
 
         `count`: how many have a status, among the workers that the command is about.
@@ -126,7 +126,7 @@ class Everyone:
             lines.append(f"Kafka was not asked: {self._kafka_is_silent}")
         return lines
 
-    def _read_members(self, live: Live) -> list[Member] | None:
+    def _read_members(self, live: Fleet) -> list[Member] | None:
         """The members as Kafka knows them, of half a second ago at most; None if it cannot be
         asked.
         """
@@ -142,7 +142,7 @@ class Everyone:
             self._again = time.monotonic() + _PAUSE_S
         return self._members
 
-    def _groups(self, live: Live) -> set[str]:
+    def _groups(self, live: Fleet) -> set[str]:
         named = {
             one.status.group for one in live.workers if one.status is not None and one.status.group
         }
@@ -152,7 +152,7 @@ class Everyone:
 
 
 def members_without_status(
-    live: Live, members: Sequence[Member], groups: Collection[str]
+    live: Fleet, members: Sequence[Member], groups: Collection[str]
 ) -> list[Member]:
     """The members that have no status, by their names.
 

@@ -24,7 +24,7 @@ from workers.ranking.experiment import CONTROL, SALT, Experiment, ExperimentRefu
 from workers.ranking.weights import Weights
 from workers.settings import ConfigurationError
 from workers.steering.editor import Change, SteeringEditor
-from workers.steering.view import View
+from workers.steering.view import SurfaceView
 
 _arms = click.argument("arms", metavar="ARM=PERCENT...", nargs=-1, required=True)
 
@@ -61,7 +61,7 @@ def start(
     Each arm needs weights first: trimtab weights set SURFACE --arm ARM ...
     """
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface)
+        view = opened.desk.read_view(opened.surface)
         if view.running is not None:
             raise Failure(
                 f"{surface}: an experiment runs ({shares(view.running)}): ramp it or stop it"
@@ -90,7 +90,7 @@ def ramp(
     there.
     """
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface)
+        view = opened.desk.read_view(opened.surface)
         running, percents = _running(view), _percents(arms)
         for arm in percents:
             if arm not in running.shares:
@@ -116,7 +116,7 @@ def ramp(
 def stop(surface: str, reason: str, actor: str | None, as_json: bool, **desk: Any) -> None:
     """Put all users back into `control`. The arms keep their weights, for another start."""
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface)
+        view = opened.desk.read_view(opened.surface)
         _write(opened.desk, view, _stopped(_running(view)), actor, reason, as_json)
 
 
@@ -131,7 +131,7 @@ def promote(
 ) -> None:
     """Make the arm's weights those of SURFACE and stop the experiment, in one step."""
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface)
+        view = opened.desk.read_view(opened.surface)
         running = _running(view)
         if arm not in running.shares:
             raise ConfigurationError(
@@ -148,11 +148,11 @@ def promote(
 def show(surface: str, as_json: bool, **desk: Any) -> None:
     """The experiment on SURFACE: its arms, their shares and weights."""
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface)
+        view = opened.desk.read_view(opened.surface)
     click.echo(json.dumps(document(view)) if as_json else "\n".join(lines(view)))
 
 
-def document(view: View) -> dict[str, object]:
+def document(view: SurfaceView) -> dict[str, object]:
     """The experiment for --json."""
     found = view.experiment
     arms = (
@@ -169,7 +169,7 @@ def document(view: View) -> dict[str, object]:
             arm: {"percent": percent, "weights": _set_of(view, arm)}
             for arm, percent in arms.items()
         },
-        "refused": found.read.refused,
+        "refused": found.content.refused,
         "revision": found.revision,
         "actor": found.last and found.last.actor,
         "reason": found.last and found.last.reason,
@@ -177,10 +177,10 @@ def document(view: View) -> dict[str, object]:
     }
 
 
-def lines(view: View) -> list[str]:
+def lines(view: SurfaceView) -> list[str]:
     """The experiment for people."""
     found, running = view.experiment, view.running
-    refused = [f"  refused: {found.read.refused}"] if found.read.refused else []
+    refused = [f"  refused: {found.content.refused}"] if found.content.refused else []
     if running is None:
         return [f"{view.surface.name}: no experiment runs ({last_change(found, view)})", *refused]
     arms = {CONTROL: view.weights.in_force} | {
@@ -206,7 +206,7 @@ def _percents(arms: tuple[str, ...]) -> dict[str, str]:
     return fields_of(arms, "arms", "arm=percent")
 
 
-def _experiment(view: View, fields: Mapping[str, str]) -> Experiment:
+def _experiment(view: SurfaceView, fields: Mapping[str, str]) -> Experiment:
     """The experiment of these fields. Raises ConfigurationError where workers would refuse it."""
     try:
         wanted = Experiment.read(fields)
@@ -217,7 +217,7 @@ def _experiment(view: View, fields: Mapping[str, str]) -> Experiment:
     return wanted
 
 
-def _armed(view: View, arm: str) -> Weights:
+def _armed(view: SurfaceView, arm: str) -> Weights:
     """The arm's weights. Raises ConfigurationError where it has none."""
     weights = view.arms[arm].in_force if arm in view.arms else None
     if weights is None:
@@ -226,7 +226,7 @@ def _armed(view: View, arm: str) -> Weights:
     return weights
 
 
-def _running(view: View) -> Experiment:
+def _running(view: SurfaceView) -> Experiment:
     if view.running is None:
         raise Failure(f"{view.surface.name}: no experiment runs")
     return view.running
@@ -239,20 +239,22 @@ def _stopped(experiment: Experiment) -> Experiment:
 
 def _write(
     desk: SteeringEditor,
-    view: View,
+    view: SurfaceView,
     wanted: Experiment,
     actor: str | None,
     reason: str,
     as_json: bool,
     *also: Change,
 ) -> None:
-    changes = [change for change in (*also, Change(view.experiment, wanted)) if not change.is_none]
+    changes = [
+        change for change in (*also, Change(view.experiment, wanted)) if not change.changes_nothing
+    ]
     if changes:
         desk.write(view, changes, actor_or_login(actor), reason)
-    after = desk.look(view.surface)
+    after = desk.read_view(view.surface)
     click.echo(json.dumps(document(after)) if as_json else "\n".join(lines(after)))
 
 
-def _set_of(view: View, arm: str) -> dict[str, object] | None:
+def _set_of(view: SurfaceView, arm: str) -> dict[str, object] | None:
     weights = view.arms[arm].in_force
     return None if weights is None else set_document(weights)

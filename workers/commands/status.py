@@ -43,7 +43,7 @@ def status(as_json: bool, **redis: Any) -> None:
     partition stands still or fails, or a worker's loop does not turn.
     """
     with open_desk(**redis) as desk:
-        workers = desk.workers()
+        workers = desk.live_workers()
     surfaces = agreements(workers)
     if as_json:
         click.echo(

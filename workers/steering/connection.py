@@ -19,11 +19,11 @@ is closed, its owner opens it again, and the address is then resolved again.
 What the server says of itself may mean that it is the wrong one, after a fail-over that has kept
 this connection:
 
-| Reply, by itself, from a script or from EXEC | What `ask` makes of it |
+| Reply, by itself, from a script or from EXEC | What `execute` makes of it |
 |---|---|
 | MASTERDOWN, LOADING, UNBLOCKED | `WrongServer`: there is nothing to be read here, the connection is closed |
-| READONLY, NOREPLICAS, MOVED, CLUSTERDOWN | `Unwritable` as the reply: what was read beside it is sound |
-| any other error | `Denied` as the reply: this server is the right one |
+| READONLY, NOREPLICAS, MOVED, CLUSTERDOWN | `UnwritableReply` as the reply: what was read beside it is sound |
+| any other error | `ErrorReply` as the reply: this server is the right one |
 """
 
 import hashlib
@@ -103,13 +103,13 @@ class WrongServer(RedisLost):
 
 
 @dataclass(frozen=True)
-class Denied:
+class ErrorReply:
     """Redis's own error as the reply to one command, such as WRONGTYPE; the connection is sound."""
 
     message: str
 
 
-class Unwritable(Denied):
+class UnwritableReply(ErrorReply):
     """The server takes no write: it is a replica by now, or a master that is cut off. Its address
     may lead elsewhere.
 
@@ -117,11 +117,11 @@ class Unwritable(Denied):
     """
 
 
-_NO_SCRIPT = Denied("NOSCRIPT: Redis has forgotten a script as soon as it had it")
+_NO_SCRIPT = ErrorReply("NOSCRIPT: Redis has forgotten a script as soon as it had it")
 
 
 class Script(str):
-    """A Lua script as EVALSHA names it, by the SHA-1 of its text: `ask` loads it where Redis does
+    """A Lua script as EVALSHA names it, by the SHA-1 of its text: `execute` loads it where Redis does
     not know it.
     """
 
@@ -173,8 +173,8 @@ class RedisLink:
     def __exit__(self, *_: object) -> None:
         self._connection.disconnect()
 
-    def ask(self, *commands: Command) -> list[object]:
-        """Send the commands in one round trip; one reply each, an error being a `Denied`. Raises
+    def execute(self, *commands: Command) -> list[object]:
+        """Send the commands in one round trip; one reply each, an error being an `ErrorReply`. Raises
         WrongServer.
 
         Those whose script Redis does not know are given again, after the script and after all the
@@ -190,13 +190,13 @@ class RedisLink:
                 loads = [("SCRIPT", "LOAD", script.text) for script in named]
                 found = self._exchange([*loads, *(commands[place] for place in again)])
                 denied = next(
-                    (reply for reply in found[: len(loads)] if isinstance(reply, Denied)), None
+                    (reply for reply in found[: len(loads)] if isinstance(reply, ErrorReply)), None
                 )
                 for place, reply in zip(again, found[len(loads) :], strict=True):
                     replies[place] = denied or reply
             return replies
 
-    def news(self, timeout_s: float) -> set[bytes | None]:
+    def pushed_keys(self, timeout_s: float) -> set[bytes | None]:
         """The keys that were pushed since the last call, None for all keys; waits for the first at
         most `timeout_s`.
 
@@ -257,12 +257,12 @@ class RedisLink:
             raise RedisLost(str(error) or repr(error)) from error
 
 
-def together(*commands: Command) -> tuple[Command, ...]:
-    """The commands so that they see one instant; `replies_together` unwraps the replies."""
+def as_transaction(*commands: Command) -> tuple[Command, ...]:
+    """The commands so that they see one instant; `transaction_replies` unwraps the replies."""
     return (("MULTI",), *commands, ("EXEC",))
 
 
-def replies_together(replies: Sequence[object]) -> list[object] | None:
+def transaction_replies(replies: Sequence[object]) -> list[object] | None:
     """The replies to the commands; for a user who may not MULTI, they were given one after the
     other.
 
@@ -271,7 +271,7 @@ def replies_together(replies: Sequence[object]) -> list[object] | None:
     allowed, *single, executed = replies
     if isinstance(executed, list):
         return executed
-    return single if isinstance(allowed, Denied) else None
+    return single if isinstance(allowed, ErrorReply) else None
 
 
 def _with_denials(reply: object) -> object:
@@ -281,16 +281,16 @@ def _with_denials(reply: object) -> object:
     return [_denial(one) if isinstance(one, RedisError) else one for one in reply]
 
 
-def _denial(error: RedisError) -> Denied:
+def _denial(error: RedisError) -> ErrorReply:
     """What an error says of its command. Raises WrongServer for what it says of the server."""
     # The client has taken the code off the messages of the errors that it knows.
     message = f"{error.status_code} {error}" if error.status_code else str(error)
     found = _WRONG_SERVER.fullmatch(message)
     if found is None:
-        return Denied(str(error))
+        return ErrorReply(str(error))
     if found["unreadable"]:
         raise WrongServer(found["said"])
-    return Unwritable(found["said"])
+    return UnwritableReply(found["said"])
 
 
 class _TlsConnection(SSLConnection):

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from workers.steering.connection import Denied
+from workers.steering.connection import ErrorReply
 
 Fields = Mapping[bytes, bytes]
 
@@ -21,14 +21,14 @@ class NoContent(ValueError):
 def texts_of(reply: object) -> dict[str, str]:
     """The fields of Redis's reply to HGETALL. Raises NoContent."""
     if not isinstance(reply, dict):
-        answer = reply.message if isinstance(reply, Denied) else repr(reply)
+        answer = reply.message if isinstance(reply, ErrorReply) else repr(reply)
         raise NoContent(f"Redis answers {answer!r}, expected a hash")
     return {_text(field, "field"): _text(value, repr(field)) for field, value in reply.items()}
 
 
 def is_no_hash(reply: object) -> bool:
     """Whether the key holds something else."""
-    return isinstance(reply, Denied) and reply.message.startswith("WRONGTYPE")
+    return isinstance(reply, ErrorReply) and reply.message.startswith("WRONGTYPE")
 
 
 def fields_of(texts: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -17,19 +17,25 @@ from workers.ranking.weights import Weights
 from workers.steering.connection import (
     TIMEOUT_S,
     Command,
-    Denied,
+    ErrorReply,
     RedisLink,
     RedisLost,
-    Unwritable,
+    UnwritableReply,
     WrongServer,
-    replies_together,
-    together,
+    as_transaction,
+    transaction_replies,
 )
-from workers.steering.fleet import Live, LiveWorker, available_to_all, read_live
-from workers.steering.history import Entry, Written, read_entries, was_done, write
+from workers.steering.fleet import Fleet, LiveWorker, available_to_all, read_fleet
+from workers.steering.history import (
+    HistoryEntry,
+    NewContent,
+    read_entries,
+    revision_after,
+    write_command,
+)
 from workers.steering.keys import Keys
 from workers.steering.surface_state import EXPERIMENT, document_of, models_of
-from workers.steering.view import AnyDocument, Found, View, arms_in, view_of
+from workers.steering.view import AnyDocument, Found, SurfaceView, arms_in, view_of
 
 AnyValue = Weights | Experiment | Pins
 
@@ -59,7 +65,7 @@ class ChangedMeanwhile(Failure):
         why = f" ({now.last.reason})" if now.last and now.is_recorded and now.last.reason else ""
         change = difference(before.texts, now.texts) or "to what it was before"
         super().__init__(
-            f"{now.read.name}: changed meanwhile {who}, revision {now.revision}{why}: {change}"
+            f"{now.content.name}: changed meanwhile {who}, revision {now.revision}{why}: {change}"
         )
 
 
@@ -71,7 +77,7 @@ class Change:
     value: AnyValue
 
     @property
-    def is_none(self) -> bool:
+    def changes_nothing(self) -> bool:
         """Whether it holds that already."""
         return self.document.texts == texts_for(self.value)
 
@@ -94,22 +100,22 @@ class SteeringEditor:
     def __exit__(self, *_: object) -> None:
         self._link.__exit__()
 
-    def ask(self, *commands: Command) -> list[object]:
+    def execute(self, *commands: Command) -> list[object]:
         """Replies of one round trip."""
         with self._reached():
-            return self._link.ask(*commands)
+            return self._link.execute(*commands)
 
-    def _ask_together(self, *commands: Command) -> list[object]:
+    def _execute_together(self, *commands: Command) -> list[object]:
         """Replies of one instant."""
-        answers = self.ask(*together(*commands))
-        replies = replies_together(answers)
+        answers = self.execute(*as_transaction(*commands))
+        replies = transaction_replies(answers)
         if replies is None:
             self._check(*answers)
         return replies or []
 
-    def look(
+    def read_view(
         self, surface: Surface, arm: str | None = None, workers: Sequence[LiveWorker] | None = None
-    ) -> View:
+    ) -> SurfaceView:
         """The surface's documents and their history at one instant; `arm` is among them, heard of
         or not.
 
@@ -117,7 +123,7 @@ class SteeringEditor:
         """
         keys, name = self.keys, surface.name
         history: Command = ("XRANGE", keys.history(name), "-", "+")
-        experiment, entries = self.ask(("HGETALL", keys.experiment(name)), history)
+        experiment, entries = self.execute(("HGETALL", keys.experiment(name)), history)
         found = Found({EXPERIMENT: experiment}, read_entries(entries), 0)
         arms = {*arms_in(found), arm}
         names = {EXPERIMENT: keys.experiment(name)}
@@ -126,7 +132,7 @@ class SteeringEditor:
                 document_of(one): keys.weights(name, one),
                 models_of(one): keys.models(name, one),
             }
-        *replies, entries, clock = self._ask_together(
+        *replies, entries, clock = self._execute_together(
             *(("HGETALL", key) for key in names.values()), history, ("TIME",)
         )
         self._check(entries, clock)
@@ -136,10 +142,10 @@ class SteeringEditor:
             surface,
             keys,
             found,
-            available_to_all(self.workers() if workers is None else workers, surface),
+            available_to_all(self.live_workers() if workers is None else workers, surface),
         )
 
-    def write(self, view: View, changes: Sequence[Change], actor: str, reason: str) -> int:
+    def write(self, view: SurfaceView, changes: Sequence[Change], actor: str, reason: str) -> int:
         """Write all of the changes or none; returns the surface's new revision. Raises
         ChangedMeanwhile.
 
@@ -147,25 +153,27 @@ class SteeringEditor:
         """
         has_reconnected = False
         for _ in range(_TRIES):
-            pairs = [(change.document.read, written(change.value)) for change in changes]
-            (reply,) = self.ask(
-                write(self.keys.history(view.surface.name), pairs, view.revision, actor, reason)
+            pairs = [(change.document.content, written(change.value)) for change in changes]
+            (reply,) = self.execute(
+                write_command(
+                    self.keys.history(view.surface.name), pairs, view.revision, actor, reason
+                )
             )
-            if isinstance(reply, Unwritable) and not has_reconnected:
+            if isinstance(reply, UnwritableReply) and not has_reconnected:
                 has_reconnected = True
                 self._reconnect()
                 continue
             self._check(reply)
-            revision = was_done(reply)
+            revision = revision_after(reply)
             if revision is not None:
                 return revision
-            view = self.look(view.surface)
+            view = self.read_view(view.surface)
             changes = [_renewed(change, view) for change in changes]
         raise RedisUnreachable(
             f"redis: {self._link.address}: the history changed {_TRIES} times meanwhile: try again"
         )
 
-    def follow(self, surface: Surface, after: int) -> Iterator[Entry]:
+    def follow_history(self, surface: Surface, after: int) -> Iterator[HistoryEntry]:
         """Entries past a revision, then new ones as they come, without end."""
         history, place = self.keys.history(surface.name), b"0"
         # Less than the timeout: a server that has nothing new answers in time.
@@ -173,7 +181,7 @@ class SteeringEditor:
         has_reconnected = False
         while True:
             try:
-                (reply,) = self.ask(("XREAD", "BLOCK", block_ms, "STREAMS", history, place))
+                (reply,) = self.execute(("XREAD", "BLOCK", block_ms, "STREAMS", history, place))
             except RedisMoved:
                 if has_reconnected:
                     raise
@@ -186,14 +194,14 @@ class SteeringEditor:
             yield from (entry for entry in read_entries(found) if entry.revision > after)
             place = found[-1][0] if found else place
 
-    def workers(self) -> list[LiveWorker]:
+    def live_workers(self) -> list[LiveWorker]:
         """What each live worker says of itself."""
-        return self.live().workers
+        return self.read_fleet().workers
 
-    def live(self) -> Live:
+    def read_fleet(self) -> Fleet:
         """The same, and who has ceased to say anything."""
         with self._reached():
-            return read_live(self._link, self.keys)
+            return read_fleet(self._link, self.keys)
 
     def _reconnect(self) -> None:
         self.__exit__()
@@ -201,12 +209,12 @@ class SteeringEditor:
 
     def _check(self, *replies: object) -> None:
         for reply in replies:
-            if isinstance(reply, Unwritable):
+            if isinstance(reply, UnwritableReply):
                 what = "takes no writes (is it a replica?), so the change was not made"
                 raise RedisReadOnly(
                     f"redis: {self._link.address} {what}: {reply.message}; expected the address of the current master"
                 )
-            if isinstance(reply, Denied):
+            if isinstance(reply, ErrorReply):
                 raise RedisUnreachable(f"redis: {self._link.address}: {reply.message}")
 
     @contextmanager
@@ -226,9 +234,9 @@ def texts_for(value: AnyValue) -> dict[str, str]:
     return {objective: repr(weight) for objective, weight in value.values.items()}
 
 
-def written(value: AnyValue) -> Written:
+def written(value: AnyValue) -> NewContent:
     """What is to be written, with the version of weights."""
-    return Written(texts_for(value), value.version if isinstance(value, Weights) else None)
+    return NewContent(texts_for(value), value.version if isinstance(value, Weights) else None)
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
@@ -241,11 +249,11 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     )
 
 
-def _renewed(change: Change, view: View) -> Change:
+def _renewed(change: Change, view: SurfaceView) -> Change:
     """The change on the document as it is now, where that is as it was looked at."""
     before = change.document
-    now = view.document(before.read.name)
-    if now.read.fields != before.read.fields or now.revision != before.revision:
+    now = view.document(before.content.name)
+    if now.content.fields != before.content.fields or now.revision != before.revision:
         raise ChangedMeanwhile(before, now)
     return Change(now, change.value)
 

@@ -12,7 +12,7 @@ import msgspec
 from workers.errors import Failure
 from workers.ranking.pins import ANY_VERSION, AvailableModels
 from workers.ranking.surface import Surface
-from workers.steering.connection import Denied, RedisLink
+from workers.steering.connection import ErrorReply, RedisLink
 from workers.steering.document_state import Source
 from workers.steering.keys import Keys
 from workers.steering.status import (
@@ -43,7 +43,7 @@ class LiveWorker:
     unreadable: str | None = None
 
 
-class Live(NamedTuple):
+class Fleet(NamedTuple):
     """The workers that have a status, and the ids of those that have none any more: they crashed,
     or are cut off.
     """
@@ -52,22 +52,22 @@ class Live(NamedTuple):
     silent: list[str]
 
 
-def read_live(link: RedisLink, keys: Keys) -> Live:
+def read_fleet(link: RedisLink, keys: Keys) -> Fleet:
     """Both by their ids, in two round trips. Raises RedisLost, and Failure if Redis denies the
     list.
     """
-    (ids,) = link.ask(("ZRANGE", keys.live, 0, -1))
+    (ids,) = link.execute(("ZRANGE", keys.live, 0, -1))
     if not isinstance(ids, list):
         raise Failure(
             f"{keys.live}: Redis answers {_answer(ids)!r}, expected the sorted set of the workers' ids"
         )
     workers = sorted(one.decode("utf-8", "replace") for one in ids)
     if not workers:
-        return Live([], [])
+        return Fleet([], [])
     asked = [(command, keys.status(worker)) for worker in workers for command in ("GET", "PTTL")]
-    replies = iter(link.ask(*asked))
+    replies = iter(link.execute(*asked))
     found = [(worker, next(replies), next(replies)) for worker in workers]
-    return Live(
+    return Fleet(
         workers=[_read(worker, text, ttl) for worker, text, ttl in found if text is not None],
         silent=[worker for worker, text, _ in found if text is None],
     )
@@ -87,7 +87,7 @@ def _read(worker: str, text: object, ttl: object) -> LiveWorker:
 
 
 def _answer(reply: object) -> object:
-    return reply.message if isinstance(reply, Denied) else reply
+    return reply.message if isinstance(reply, ErrorReply) else reply
 
 
 T = TypeVar("T")
@@ -164,14 +164,14 @@ def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
     ]
 
 
-def having(workers: Iterable[LiveWorker], surface: str) -> list[LiveWorker]:
+def workers_with(workers: Iterable[LiveWorker], surface: str) -> list[LiveWorker]:
     """The live workers that have the surface, or may have it: their status does not read."""
     return [one for one in workers if one.status is None or surface in one.status.surfaces]
 
 
 def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> AvailableModels:
     """The models that every live worker has for the surface; where none lives, anything may be."""
-    statuses = [one.status for one in having(workers, surface.name) if one.status is not None]
+    statuses = [one.status for one in workers_with(workers, surface.name) if one.status is not None]
     if not statuses:
         return ANY_VERSION
     named = [
@@ -184,7 +184,7 @@ def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Availab
     )
 
 
-def in_force(
+def versions_in_force(
     workers: Iterable[LiveWorker], surface: str, arm: str | None, objective: str
 ) -> dict[str, int | None]:
     """Live worker to the version that is in force there; None where it says none.
@@ -192,7 +192,8 @@ def in_force(
     That is what the arm pins, else what the surface pins, else what its feeds are scored with.
     """
     return {
-        one.worker: _version_on(one, surface, arm, objective) for one in having(workers, surface)
+        one.worker: _version_on(one, surface, arm, objective)
+        for one in workers_with(workers, surface)
     }
 
 

@@ -25,17 +25,17 @@ from workers.steering import status
 from workers.steering.connection import (
     TIMEOUT_S,
     Command,
-    Denied,
+    ErrorReply,
     Events,
     OnEvent,
     RedisLink,
     RedisLost,
-    Unwritable,
-    replies_together,
-    together,
+    UnwritableReply,
+    as_transaction,
+    transaction_replies,
 )
 from workers.steering.content import NoContent, texts_of
-from workers.steering.history import Unrecorded
+from workers.steering.history import UnrecordedChanges
 from workers.steering.keys import Keys
 from workers.steering.last_good import Keeper
 from workers.steering.surface_state import ArmReplies, Replies
@@ -101,7 +101,7 @@ class Follower:
         self._keeper = Keeper(self._standings.keep, self._events)
         self._available, self._want = available, want
         self._on_connected = on_connected
-        self._unrecorded = Unrecorded(self._keys)
+        self._unrecorded = UnrecordedChanges(self._keys)
         # Turned on anew with each poll: what a proxy or a failover has lost is back with the next
         # poll.
         prefixes = [word for begin in self._keys.steered for word in ("PREFIX", begin)]
@@ -201,7 +201,7 @@ class Follower:
                 return
             self._stopping.wait(_PACE_S)
             self._await_news(-math.inf if more_to_say else min(self._due, self._leave_at))
-        self._link.ask(
+        self._link.execute(
             ("DEL", self._keys.status(self._worker_id)), ("ZREM", self._keys.live, self._worker_id)
         )
 
@@ -263,7 +263,7 @@ class Follower:
         """
         standings = self._standings.current
         arms = {name: standings[name].arms_to_read(None) for name in surfaces}
-        replies = self._link.ask(*saying, *together(*self._documents(arms)))
+        replies = self._link.execute(*saying, *as_transaction(*self._documents(arms)))
         said, found = replies[: len(saying)], self._parted(arms, replies[len(saying) :])
         for _ in range(_MOST_LOOKS):
             needed = {
@@ -275,15 +275,17 @@ class Follower:
             if not others:
                 break
             arms |= others
-            found |= self._parted(others, self._link.ask(*together(*self._documents(others))))
+            found |= self._parted(
+                others, self._link.execute(*as_transaction(*self._documents(others)))
+            )
         return said, found
 
     def _parted(
         self, arms: Mapping[str, tuple[str, ...]], replies: list[object]
     ) -> dict[str, Replies]:
         """The replies by surface; where one document is denied to us, each is asked for by itself."""
-        found = replies_together(replies)
-        rest = iter(self._link.ask(*self._documents(arms)) if found is None else found)
+        found = transaction_replies(replies)
+        rest = iter(self._link.execute(*self._documents(arms)) if found is None else found)
         return {
             name: Replies(_next_two(rest), next(rest), {arm: _next_two(rest) for arm in of_surface})
             for name, of_surface in arms.items()
@@ -321,7 +323,7 @@ class Follower:
     def _await_news(self, due: float) -> None:
         """Wait for a push that is of interest, or until it is time to speak."""
         while not self._stopping.is_set():
-            pushed = self._link.news(max(0.0, min(_SLICE_S, due - self._clock())))
+            pushed = self._link.pushed_keys(max(0.0, min(_SLICE_S, due - self._clock())))
             if surfaces := self._named(pushed):
                 self._push = _Push(self._clock(), surfaces)
                 return
@@ -346,7 +348,7 @@ class Follower:
         status_, history = writes[:3], writes[3:]
         self._note_server(writes)
         if tracking:
-            self._pushes = not isinstance(tracking[1], Denied)
+            self._pushes = not isinstance(tracking[1], ErrorReply)
             self._events.trouble("pushes_denied", _denial(tracking[1]))
         if history:
             self._unrecorded.answered(history)
@@ -363,8 +365,10 @@ class Follower:
         | refused by the server | leave at once, log `redis_read_only` | leave in `_stay_s`, which doubles each time |
         | denied to our user | stay | as if they were refused: the server may be the same |
         """
-        refusal = next((reply.message for reply in writes if isinstance(reply, Unwritable)), None)
-        is_taken = refusal is None and not all(isinstance(reply, Denied) for reply in writes)
+        refusal = next(
+            (reply.message for reply in writes if isinstance(reply, UnwritableReply)), None
+        )
+        is_taken = refusal is None and not all(isinstance(reply, ErrorReply) for reply in writes)
         if not self._connected or (is_taken and not self._writable):
             self._connected = True
             self._events.trouble("redis_lost", None)
@@ -404,6 +408,6 @@ def _denial(*replies: object) -> str | None:
     denied = (
         reply
         for reply in replies
-        if isinstance(reply, Denied) and not isinstance(reply, Unwritable)
+        if isinstance(reply, ErrorReply) and not isinstance(reply, UnwritableReply)
     )
     return next((reply.message for reply in denied), None)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from workers.ranking.weights import Weights
-from workers.steering.connection import Command, Denied, Script
+from workers.steering.connection import Command, ErrorReply, Script
 from workers.steering.content import NOTHING, Fields, fields_of, is_no_hash, text_of
 from workers.steering.keys import Keys
 from workers.steering.surface_state import (
@@ -35,7 +35,7 @@ _SCRIPT = Script(files("workers.steering").joinpath("changes.lua").read_text(enc
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """One change. `at` in milliseconds since the epoch, by Redis's clock; `document` as
     `document_of` names it.
 
@@ -55,7 +55,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadContent:
     """A document as it was read: Redis's fields (None: the key holds no hash), and what workers
     make of them.
     """
@@ -68,7 +68,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Written:
+class NewContent:
     """A document's new content: one field at least, since Redis has no empty hash. Raises
     ValueError.
     """
@@ -81,15 +81,19 @@ class Written:
             raise ValueError("texts: got no field, expected at least one")
 
 
-def record(history: str, *documents: Read) -> Command:
+def record_command(history: str, *documents: ReadContent) -> Command:
     """The command that records what was changed by hand; it does nothing where that is recorded
     already.
     """
     return _script(history, [(document, None) for document in documents], "", "", "")
 
 
-def write(
-    history: str, changes: Sequence[tuple[Read, Written]], revision: int, actor: str, reason: str
+def write_command(
+    history: str,
+    changes: Sequence[tuple[ReadContent, NewContent]],
+    revision: int,
+    actor: str,
+    reason: str,
 ) -> Command:
     """The command that writes new contents where nothing has changed since they were read, at
     `revision`.
@@ -97,7 +101,7 @@ def write(
     return _script(history, changes, str(revision), actor, reason)
 
 
-def was_done(reply: object) -> int | None:
+def revision_after(reply: object) -> int | None:
     """The revision that the history is at after the command; None where something had changed
     meanwhile.
     """
@@ -108,19 +112,19 @@ def was_done(reply: object) -> int | None:
             return None
 
 
-def read_entries(reply: object) -> list[Entry]:
+def read_entries(reply: object) -> list[HistoryEntry]:
     """The entries in Redis's reply to XRANGE or XREVRANGE, in its order; what is none of ours is
     passed over.
     """
-    found = [] if isinstance(reply, Denied) or not isinstance(reply, list) else reply
+    found = [] if isinstance(reply, ErrorReply) or not isinstance(reply, list) else reply
     return [entry for one in found if (entry := _entry(one)) is not None]
 
 
-def _entry(one: Any) -> Entry | None:
+def _entry(one: Any) -> HistoryEntry | None:
     identity, flat = one
     try:
         fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-        return Entry(
+        return HistoryEntry(
             revision=int(fields["revision"]),
             at=int(identity.split(b"-")[0]),
             document=fields["document"],
@@ -141,7 +145,7 @@ def _texts(text: str) -> dict[str, str]:
 
 def _script(
     history: str,
-    changes: Sequence[tuple[Read, Written | None]],
+    changes: Sequence[tuple[ReadContent, NewContent | None]],
     revision: str,
     actor: str,
     reason: str,
@@ -153,7 +157,7 @@ def _script(
     return ("EVALSHA", _SCRIPT, len(keys), *keys, *words)
 
 
-def _as_read(read: Read) -> list[str | bytes | int]:
+def _as_read(read: ReadContent) -> list[str | bytes | int]:
     text = text_of(read.fields) or NOTHING
     count = -1 if read.fields is None else len(read.fields)
     return [
@@ -166,7 +170,7 @@ def _as_read(read: Read) -> list[str | bytes | int]:
     ]
 
 
-def _as_written(written: Written | None) -> list[str | bytes | int]:
+def _as_written(written: NewContent | None) -> list[str | bytes | int]:
     if written is None:
         return [0]
     fields = fields_of(written.texts)
@@ -177,7 +181,7 @@ def _flat(fields: Fields) -> list[bytes]:
     return [word for field in fields.items() for word in field]
 
 
-class Unrecorded:
+class UnrecordedChanges:
     """Notes each content once; `commands` offers what is noted, until Redis has answered to it.
 
     The first worker to offer a change records it; one that was made with the tools is recorded
@@ -188,8 +192,8 @@ class Unrecorded:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._seen: dict[str, dict[str, object]] = {}
-        self._pending: dict[str, dict[str, Read]] = {}
-        self._offered: list[tuple[str, dict[str, Read]]] = []
+        self._pending: dict[str, dict[str, ReadContent]] = {}
+        self._offered: list[tuple[str, dict[str, ReadContent]]] = []
 
     def note(
         self, standings: Mapping[str, SurfaceState], replies: Mapping[str, Replies]
@@ -231,7 +235,8 @@ class Unrecorded:
             (surface, dict(found)) for surface, found in self._pending.items() if found
         ]
         return [
-            record(self._keys.history(surface), *found.values()) for surface, found in self._offered
+            record_command(self._keys.history(surface), *found.values())
+            for surface, found in self._offered
         ]
 
     def answered(self, replies: Sequence[object]) -> None:
@@ -240,7 +245,7 @@ class Unrecorded:
         """
         for (surface, offered), reply in zip(self._offered, replies, strict=True):
             pending = self._pending[surface]
-            if was_done(reply) is not None:
+            if revision_after(reply) is not None:
                 self._pending[surface] = {
                     name: read for name, read in pending.items() if read is not offered.get(name)
                 }
@@ -253,10 +258,12 @@ class Unrecorded:
             yield models_of(arm), keys.models(surface, arm), replies.models
 
 
-def _read(key: str, name: str, reply: object, standing: AnyStanding) -> Read:
+def _read(key: str, name: str, reply: object, standing: AnyStanding) -> ReadContent:
     """The version is told only where the content is what is applied."""
     fields = reply if isinstance(reply, dict) else None
     if standing.refused is not None:
-        return Read(key, name, fields, refused=standing.refused.reason)
+        return ReadContent(key, name, fields, refused=standing.refused.reason)
     value = standing.applied.value if standing.applied and fields else None
-    return Read(key, name, fields, version=value.version if isinstance(value, Weights) else None)
+    return ReadContent(
+        key, name, fields, version=value.version if isinstance(value, Weights) else None
+    )

@@ -18,7 +18,14 @@ from typing import Final, NamedTuple, Self
 
 from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
 from workers.ranking.surface import FEATURES
-from workers.steering.connection import TIMEOUT_S, Command, Denied, OnEvent, RedisLink, RedisLost
+from workers.steering.connection import (
+    TIMEOUT_S,
+    Command,
+    ErrorReply,
+    OnEvent,
+    RedisLink,
+    RedisLost,
+)
 from workers.steering.keys import Keys
 
 
@@ -175,7 +182,7 @@ class Lookups:
 
     def _note(self, question: Question, reply: object) -> None:
         """Say once that a look-up is denied, until the same question is answered again."""
-        if isinstance(reply, Denied):
+        if isinstance(reply, ErrorReply):
             if question.name not in self._denied:
                 self._denied[question.name] = question.about
                 self._say(
@@ -200,7 +207,7 @@ def _serve(link: RedisLink, questions: "SimpleQueue[_Asked | None]", moved: Even
         try:
             with link:
                 while asked is not None and not moved.is_set():
-                    asked.replies.put(link.ask(*asked.commands))
+                    asked.replies.put(link.execute(*asked.commands))
                     asked, fresh = questions.get(), False
         except RedisLost as lost:
             # One that stood idle may have been closed meanwhile: ask anew over another.

@@ -12,7 +12,7 @@ from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules, Weights, WeightsRefused
 from workers.steering.content import NoContent, shown, texts_of
 from workers.steering.document_state import REFUSALS, Source
-from workers.steering.history import Entry, Read
+from workers.steering.history import HistoryEntry, ReadContent
 from workers.steering.keys import Keys
 from workers.steering.surface_state import EXPERIMENT, document_of, models_of
 
@@ -26,7 +26,7 @@ class NoSuchSet(ValueError):
 
 
 @dataclass(frozen=True)
-class Document(Generic[T]):
+class DocumentView(Generic[T]):
     """One document: what Redis holds (`value` is None where that is nothing or refused) and its
     entries, oldest first.
 
@@ -34,19 +34,19 @@ class Document(Generic[T]):
     else the default; None for an experiment or an arm that was never valid.
     """
 
-    read: Read
+    content: ReadContent
     value: T | None
-    entries: tuple[Entry, ...]
+    entries: tuple[HistoryEntry, ...]
     in_force: T | None
     source: Source | None
 
     @property
     def texts(self) -> dict[str, str]:
         """The fields as text."""
-        return shown(self.read.fields or {})
+        return shown(self.content.fields or {})
 
     @property
-    def last(self) -> Entry | None:
+    def last(self) -> HistoryEntry | None:
         """The last recorded change."""
         return self.entries[-1] if self.entries else None
 
@@ -63,11 +63,11 @@ class Document(Generic[T]):
         return self.texts == (dict(self.last.after) if self.last else {})
 
 
-AnyDocument = Document[Weights] | Document[Experiment] | Document[Pins]
+AnyDocument = DocumentView[Weights] | DocumentView[Experiment] | DocumentView[Pins]
 
 
 @dataclass(frozen=True)
-class View:
+class SurfaceView:
     """One surface at one instant. `now` is Redis's clock, in milliseconds since the epoch.
 
     `rules` judge weights, `available` models; `arms` and `arm_models` have the same arms.
@@ -76,12 +76,12 @@ class View:
     surface: Surface
     rules: WeightRules
     available: AvailableModels
-    weights: Document[Weights]
-    models: Document[Pins]
-    experiment: Document[Experiment]
-    arms: Mapping[str, Document[Weights]]
-    arm_models: Mapping[str, Document[Pins]]
-    entries: tuple[Entry, ...]
+    weights: DocumentView[Weights]
+    models: DocumentView[Pins]
+    experiment: DocumentView[Experiment]
+    arms: Mapping[str, DocumentView[Weights]]
+    arm_models: Mapping[str, DocumentView[Pins]]
+    entries: tuple[HistoryEntry, ...]
     now: int
 
     @property
@@ -95,13 +95,13 @@ class View:
         experiment = self.experiment.in_force
         return experiment if experiment and experiment.running else None
 
-    def weights_of(self, arm: str | None) -> Document[Weights]:
+    def weights_of(self, arm: str | None) -> DocumentView[Weights]:
         """The weights of the surface (None) or of an arm. Raises KeyError for an arm that was never
         heard of.
         """
         return self.weights if arm in (None, CONTROL) else self.arms[str(arm)]
 
-    def models_for(self, arm: str | None) -> Document[Pins]:
+    def models_of(self, arm: str | None) -> DocumentView[Pins]:
         """The models of the surface (None) or of an arm. Raises KeyError for an arm that was never
         heard of.
         """
@@ -113,7 +113,7 @@ class View:
         if kind == EXPERIMENT:
             return self.experiment
         return (
-            self.weights_of(arm or None) if kind == document_of() else self.models_for(arm or None)
+            self.weights_of(arm or None) if kind == document_of() else self.models_of(arm or None)
         )
 
     def base_of(self, arm: str | None) -> Weights:
@@ -132,11 +132,11 @@ class Found:
     """
 
     documents: Mapping[str, object]
-    entries: Sequence[Entry]
+    entries: Sequence[HistoryEntry]
     now: int
 
 
-def view_of(surface: Surface, keys: Keys, found: Found, available: AvailableModels) -> View:
+def view_of(surface: Surface, keys: Keys, found: Found, available: AvailableModels) -> SurfaceView:
     """Put together what was found."""
     name, rules = surface.name, surface.weight_rules.with_added(available.added(surface))
     arms = sorted(
@@ -145,14 +145,14 @@ def view_of(surface: Surface, keys: Keys, found: Found, available: AvailableMode
         if document.startswith("weights:")
     )
 
-    def weights(arm: str | None) -> Document[Weights]:
+    def weights(arm: str | None) -> DocumentView[Weights]:
         return _document(keys.weights(name, arm), document_of(arm), found, rules.validate)
 
-    def models(arm: str | None) -> Document[Pins]:
+    def models(arm: str | None) -> DocumentView[Pins]:
         read = partial(Pins.read, surface=surface, available=available)
         return _document(keys.models(name, arm), models_of(arm), found, read)
 
-    return View(
+    return SurfaceView(
         surface=surface,
         rules=rules,
         available=available,
@@ -176,7 +176,7 @@ def arms_in(found: Found) -> list[str]:
     return sorted(name for name in named if is_arm_name(name))
 
 
-def set_at(document: Document[Weights], rules: WeightRules, place: str) -> Weights:
+def weights_at(document: DocumentView[Weights], rules: WeightRules, place: str) -> Weights:
     """The set of a revision or a version; `now` is what is in force, `default` the surface's own.
     Raises NoSuchSet.
     """
@@ -186,14 +186,14 @@ def set_at(document: Document[Weights], rules: WeightRules, place: str) -> Weigh
         return rules.default()
     for entry in reversed(document.entries):
         if place in (str(entry.revision), entry.version):
-            return valid_set(entry, rules)
+            return valid_weights(entry, rules)
     kept = f"{document.entries[0].revision} to {document.revision}" if document.entries else "none"
     raise NoSuchSet(
-        f"{document.read.name}: got {place!r}, expected a version, a revision (kept are {kept}), 'now' or 'default'"
+        f"{document.content.name}: got {place!r}, expected a version, a revision (kept are {kept}), 'now' or 'default'"
     )
 
 
-def valid_set(entry: Entry, rules: WeightRules) -> Weights:
+def valid_weights(entry: HistoryEntry, rules: WeightRules) -> Weights:
     """The set that an entry wrote. Raises NoSuchSet where it was none, or is none by the rules of
     today.
     """
@@ -205,14 +205,14 @@ def valid_set(entry: Entry, rules: WeightRules) -> Weights:
     raise NoSuchSet(f"revision {entry.revision}: the hash was deleted, expected a set")
 
 
-def set_before(document: Document[Weights], rules: WeightRules) -> Weights:
+def weights_before(document: DocumentView[Weights], rules: WeightRules) -> Weights:
     """Where a rollback goes: the last set in force before another one was, or before what is
     refused now.
     """
     current = document.value
     for entry in reversed(document.entries):
         try:
-            found = valid_set(entry, rules)
+            found = valid_weights(entry, rules)
         except NoSuchSet:
             continue
         if found != current:
@@ -224,12 +224,12 @@ def set_before(document: Document[Weights], rules: WeightRules) -> Weights:
         found = rules.default()
     if found != current:
         return found
-    raise NoSuchSet(f"{document.read.name}: its history holds no other set to go back to")
+    raise NoSuchSet(f"{document.content.name}: its history holds no other set to go back to")
 
 
 def _document(
     key: str, name: str, found: Found, read: Callable[[Mapping[str, str]], T]
-) -> Document[T]:
+) -> DocumentView[T]:
     reply, refused, value = found.documents[name], None, None
     try:
         texts = texts_of(reply)
@@ -241,10 +241,14 @@ def _document(
     entries = tuple(entry for entry in found.entries if entry.document == name)
     in_force = value if value is not None else _newest_valid(entries, read)
     source = None if in_force is None else Source.REDIS if in_force is value else Source.LAST_GOOD
-    return Document(Read(key, name, fields, version, refused), value, entries, in_force, source)
+    return DocumentView(
+        ReadContent(key, name, fields, version, refused), value, entries, in_force, source
+    )
 
 
-def _newest_valid(entries: Sequence[Entry], read: Callable[[Mapping[str, str]], T]) -> T | None:
+def _newest_valid(
+    entries: Sequence[HistoryEntry], read: Callable[[Mapping[str, str]], T]
+) -> T | None:
     for entry in reversed(entries):
         if entry.after and entry.refused is None:
             try:
@@ -254,7 +258,7 @@ def _newest_valid(entries: Sequence[Entry], read: Callable[[Mapping[str, str]], 
     return None
 
 
-def _or_default(document: Document[Weights], rules: WeightRules) -> Document[Weights]:
+def _or_default(document: DocumentView[Weights], rules: WeightRules) -> DocumentView[Weights]:
     if document.in_force is not None:
         return document
-    return Document(document.read, None, document.entries, rules.default(), Source.DEFAULT)
+    return DocumentView(document.content, None, document.entries, rules.default(), Source.DEFAULT)

@@ -121,7 +121,7 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told_by_whom(
         with open_surface(
             "home", redis=server.url, redis_prefix="", surfaces=str(surfaces), redis_timeout_ms=1000
         ) as opened:
-            view = opened.desk.look(opened.surface)
+            view = opened.desk.read_view(opened.surface)
             together.wait(15.0)
             try:
                 wanted = Weights.of({"quality": quality, "engagement": 0.5})
@@ -153,7 +153,7 @@ def test_a_change_to_an_arm_meanwhile_disturbs_no_change_to_the_surface(
     with open_surface(
         "home", redis=server.url, redis_prefix="", surfaces=str(surfaces), redis_timeout_ms=1000
     ) as opened:
-        view = opened.desk.look(opened.surface)
+        view = opened.desk.read_view(opened.surface)
         run("weights", "set", "home", "--arm", "canary", "quality=0.1", "--reason", "x")
         assert opened.desk.write(view, [Change(view.weights, Weights.of(HALF))], "ben", "") == 3
 

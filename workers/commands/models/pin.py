@@ -29,9 +29,9 @@ from workers.ranking.version import MAX_VERSION, read_version
 from workers.scoring.folder import find_versions
 from workers.settings import ConfigurationError
 from workers.steering.editor import Change, SteeringEditor
-from workers.steering.fleet import LiveWorker, in_force
-from workers.steering.history import Entry
-from workers.steering.view import View
+from workers.steering.fleet import LiveWorker, versions_in_force
+from workers.steering.history import HistoryEntry
+from workers.steering.view import SurfaceView
 from workers.surfaces import load_surfaces
 
 NO_WORKER = "no worker lives that could say which versions are available"
@@ -92,7 +92,7 @@ def rollback(objective: str, models: str, **given: Any) -> None:
 
 def _turn(
     objective: str,
-    version_on: Callable[[View, str | None], str],
+    version_on: Callable[[SurfaceView, str | None], str],
     *,
     surface: str | None,
     arm: str | None,
@@ -119,14 +119,14 @@ def _turn(
 
 def _views(
     desk: SteeringEditor, surfaces: str, surface: str | None, objective: str, arm: str | None
-) -> dict[str, View]:
+) -> dict[str, SurfaceView]:
     """The surfaces that are meant. Raises ConfigurationError where there is none."""
     known = load_surfaces(Path(surfaces))
     if surface is not None and surface not in known:
         raise ConfigurationError(f"--surface: got {surface!r}, expected one of: {', '.join(known)}")
     meant = [one for one in known.values() if surface in (None, one.name)]
-    workers = desk.workers()
-    views = {one.name: desk.look(one, arm, workers) for one in meant}
+    workers = desk.live_workers()
+    views = {one.name: desk.read_view(one, arm, workers) for one in meant}
     having = {
         name: view
         for name, view in views.items()
@@ -140,17 +140,17 @@ def _views(
     return having
 
 
-def _objectives(surfaces: list[Surface], views: dict[str, View]) -> str:
+def _objectives(surfaces: list[Surface], views: dict[str, SurfaceView]) -> str:
     return ", ".join(
         dict.fromkeys(o for one in surfaces for o in views[one.name].available.objectives(one))
     )
 
 
-def _pinned(view: View, arm: str | None, objective: str, version: str) -> Pins:
+def _pinned(view: SurfaceView, arm: str | None, objective: str, version: str) -> Pins:
     """The pins in force with this one changed. Raises ConfigurationError where a worker would
     refuse it.
     """
-    pins = view.models_for(arm).in_force
+    pins = view.models_of(arm).in_force
     fields = {} if pins is None else pins.fields()
     try:
         return Pins.read(fields | {objective: version}, view.surface, view.available)
@@ -158,9 +158,9 @@ def _pinned(view: View, arm: str | None, objective: str, version: str) -> Pins:
         raise ConfigurationError(f"{view.surface.name}: {refused}") from None
 
 
-def _before(view: View, arm: str | None, objective: str, folder: Path) -> int:
+def _before(view: SurfaceView, arm: str | None, objective: str, folder: Path) -> int:
     """The version to go back to. Raises Failure where there is none, or nobody can say."""
-    document = view.models_for(arm)
+    document = view.models_of(arm)
     pinned = document.in_force.pinned if document.in_force else {}
     pinned_before = _pinned_before(document.entries, objective)
     where = place(view.surface.name, arm)
@@ -185,7 +185,7 @@ def _before(view: View, arm: str | None, objective: str, folder: Path) -> int:
     raise Failure(f"{where}: {objective}: no version is available but {now}, in force")
 
 
-def _pinned_before(entries: Sequence[Entry], objective: str) -> list[int]:
+def _pinned_before(entries: Sequence[HistoryEntry], objective: str) -> list[int]:
     """The versions that the history pinned, the newest first, without what workers refused."""
     taken = [
         entry.after.get(objective, LATEST) for entry in reversed(entries) if entry.refused is None
@@ -206,36 +206,36 @@ def _unknown(folder: Path, objective: str) -> str:
 
 def _write(
     desk: SteeringEditor,
-    views: dict[str, View],
+    views: dict[str, SurfaceView],
     arm: str | None,
     wanted: dict[str, Pins],
     actor: str | None,
     reason: str,
 ) -> None:
     for name, view in views.items():
-        change = Change(view.models_for(arm), wanted[name])
-        if not change.is_none:
+        change = Change(view.models_of(arm), wanted[name])
+        if not change.changes_nothing:
             desk.write(view, [change], actor_or_login(actor), reason)
 
 
 def _finish(
     desk: SteeringEditor,
-    views: dict[str, View],
+    views: dict[str, SurfaceView],
     arm: str | None,
     objective: str,
     wait: float | None,
     expected: Expected,
     as_json: bool,
 ) -> None:
-    workers = desk.workers()
-    after = {name: desk.look(view.surface, arm, workers) for name, view in views.items()}
+    workers = desk.live_workers()
+    after = {name: desk.read_view(view.surface, arm, workers) for name, view in views.items()}
     unheard = [name for name, view in after.items() if view.available.any_version]
     if unheard:
         click.echo(f"{', '.join(unheard)}: {NO_WORKER}: what is pinned is not checked", err=True)
     if wait is not None:
         _await(desk, after, arm, objective, wait, Everyone(expected, desk.keys))
     for name, view in after.items():
-        pins = view.models_for(arm).value
+        pins = view.models_of(arm).value
         version = (pins.fields() if pins else {}).get(objective, LATEST)
         if as_json:
             document = {
@@ -244,16 +244,16 @@ def _finish(
                 "objective": objective,
                 "version": version,
             }
-            click.echo(json.dumps(document | {"revision": view.models_for(arm).revision}))
+            click.echo(json.dumps(document | {"revision": view.models_of(arm).revision}))
         else:
             click.echo(
-                f"{place(name, arm)}: {objective} {version}, revision {view.models_for(arm).revision}"
+                f"{place(name, arm)}: {objective} {version}, revision {view.models_of(arm).revision}"
             )
 
 
 def _await(
     desk: SteeringEditor,
-    views: dict[str, View],
+    views: dict[str, SurfaceView],
     arm: str | None,
     objective: str,
     seconds: float,
@@ -263,7 +263,7 @@ def _await(
     expected = everyone.expected
     deadline = time.monotonic() + seconds
     while True:
-        live = desk.live()
+        live = desk.read_fleet()
         behind = _behind(live.workers, views, arm, objective)
         is_late = time.monotonic() > deadline
         if not behind or is_late:
@@ -281,19 +281,19 @@ def _await(
 
 
 def _behind(
-    workers: list[LiveWorker], views: dict[str, View], arm: str | None, objective: str
+    workers: list[LiveWorker], views: dict[str, SurfaceView], arm: str | None, objective: str
 ) -> list[str]:
     if not workers:
         return ["no worker lives"]
     return [
         f"{worker} at {version}"
         for name, view in views.items()
-        for worker, version in in_force(workers, name, arm, objective).items()
+        for worker, version in versions_in_force(workers, name, arm, objective).items()
         if version != _wanted(view, arm, objective)
     ]
 
 
-def _wanted(view: View, arm: str | None, objective: str) -> int | None:
-    pins = view.models_for(arm).value
+def _wanted(view: SurfaceView, arm: str | None, objective: str) -> int | None:
+    pins = view.models_of(arm).value
     pinned = None if pins is None else pins.pinned.get(objective)
     return pinned or max(view.available.versions(objective, view.surface.feature_set), default=None)

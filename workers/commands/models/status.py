@@ -22,7 +22,7 @@ def status(as_json: bool, **redis: Any) -> None:
     refused and why.
     """
     with open_desk(**redis) as desk:
-        workers = desk.workers()
+        workers = desk.live_workers()
     said = [one.status for one in workers if one.status is not None]
     if not said:
         raise Failure("no worker lives, or none whose status reads: trimtab status says more")

@@ -28,7 +28,7 @@ from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.weights import Weights
 from workers.steering.editor import Change, difference, texts_for
-from workers.steering.view import Document, NoSuchSet, View, set_at, set_before
+from workers.steering.view import DocumentView, NoSuchSet, SurfaceView, weights_at, weights_before
 
 
 class NotAsExpected(Failure):
@@ -85,7 +85,7 @@ def set_(
     arm, sample = own_arm(arm), sample_of(places)
     fields = fields_of(weights, "weights")
     with open_surface(surface, **places) as opened:
-        view = opened.desk.look(opened.surface, arm)
+        view = opened.desk.read_view(opened.surface, arm)
         wanted = proposed(view, arm, fields)
         check_expected(view.weights_of(arm), expect)
         if previewed or limit_churn is not None:
@@ -114,7 +114,7 @@ def unset(
     """Write the defaults of SURFACE out, as surfaces.toml has them."""
     arm = own_arm(arm)
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface, arm)
+        view = opened.desk.read_view(opened.surface, arm)
         check_expected(view.weights_of(arm), expect)
         apply(opened, view, arm, view.rules.default(), actor, reason, as_json)
 
@@ -143,12 +143,12 @@ def rollback(
     """
     arm = own_arm(arm)
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface, arm)
+        view = opened.desk.read_view(opened.surface, arm)
         check_expected(view.weights_of(arm), expect)
         apply(opened, view, arm, _back(view, arm, revision), actor, reason, as_json)
 
 
-def check_expected(document: Document[Weights], expect: str | None) -> None:
+def check_expected(document: DocumentView[Weights], expect: str | None) -> None:
     """Raises NotAsExpected where the weights are at another revision and another version."""
     version = document.in_force.version if document.in_force else "none"
     revision = (
@@ -160,13 +160,13 @@ def check_expected(document: Document[Weights], expect: str | None) -> None:
         by = f", changed by {document.last.actor}" if document.last and document.is_recorded else ""
         found = f"version {version}, revision {revision}{by}"
         raise NotAsExpected(
-            f"{document.read.key}: expected {expect}, is at {found}: nothing was written"
+            f"{document.content.key}: expected {expect}, is at {found}: nothing was written"
         )
 
 
 def apply(
     opened: Opened,
-    view: View,
+    view: SurfaceView,
     arm: str | None,
     wanted: Weights,
     actor: str | None,
@@ -178,29 +178,31 @@ def apply(
     """
     document = view.weights_of(arm)
     change, revision = Change(document, wanted), document.revision
-    if not change.is_none:
+    if not change.changes_nothing:
         revision = opened.desk.write(view, [change], actor_or_login(actor), reason)
     if as_json:
-        click.echo(json.dumps(_document(view, arm, wanted, revision, not change.is_none)))
+        click.echo(json.dumps(_document(view, arm, wanted, revision, not change.changes_nothing)))
     else:
         click.echo(_told(view, arm, wanted, revision, change))
 
 
-def _back(view: View, arm: str | None, revision: str | None) -> Weights:
+def _back(view: SurfaceView, arm: str | None, revision: str | None) -> Weights:
     document = view.weights_of(arm)
     try:
         return (
-            set_before(document, view.rules)
+            weights_before(document, view.rules)
             if revision is None
-            else set_at(document, view.rules, revision)
+            else weights_at(document, view.rules, revision)
         )
     except NoSuchSet as missing:
         raise Failure(str(missing)) from None
 
 
-def _told(view: View, arm: str | None, wanted: Weights, revision: int, change: Change) -> str:
+def _told(
+    view: SurfaceView, arm: str | None, wanted: Weights, revision: int, change: Change
+) -> str:
     where = place(view.surface.name, arm)
-    if change.is_none:
+    if change.changes_nothing:
         return f"{where}: is at that already: version {wanted.version}, revision {revision}"
     before = view.weights_of(arm).in_force
     changed = (
@@ -211,7 +213,7 @@ def _told(view: View, arm: str | None, wanted: Weights, revision: int, change: C
 
 
 def _document(
-    view: View, arm: str | None, wanted: Weights, revision: int, changed: bool
+    view: SurfaceView, arm: str | None, wanted: Weights, revision: int, changed: bool
 ) -> dict[str, object]:
     before = view.weights_of(arm).in_force
     return {

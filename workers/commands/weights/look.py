@@ -24,9 +24,9 @@ from workers.commands.weights.sets import view_document, view_lines
 from workers.errors import Failure
 from workers.ranking.weights import Weights
 from workers.steering.editor import difference
-from workers.steering.history import Entry
+from workers.steering.history import HistoryEntry
 from workers.steering.surface_state import document_of
-from workers.steering.view import NoSuchSet, View, set_at
+from workers.steering.view import NoSuchSet, SurfaceView, weights_at
 from workers.surfaces import load_surfaces
 
 
@@ -44,8 +44,8 @@ def show(surface: str | None, as_json: bool, surfaces: str, **redis: Any) -> Non
         else {surface: surface_of(surfaces, surface)}
     )
     with open_desk(**redis) as desk:
-        workers = desk.workers()
-        views = [desk.look(one, workers=workers) for one in known.values()]
+        workers = desk.live_workers()
+        views = [desk.read_view(one, workers=workers) for one in known.values()]
     if as_json:
         click.echo(json.dumps({"surfaces": [view_document(view, workers) for view in views]}))
     else:
@@ -66,7 +66,7 @@ def history(surface: str, arm: str | None, last: int, as_json: bool, **desk: Any
     """
     arm = own_arm(arm)
     with open_surface(surface, **desk) as opened:
-        entries = opened.desk.look(opened.surface).entries
+        entries = opened.desk.read_view(opened.surface).entries
     for entry in [one for one in entries if arm is None or one.document == document_of(arm)][
         -last:
     ]:
@@ -88,7 +88,7 @@ def diff(surface: str, one: str, other: str, arm: str | None, as_json: bool, **d
     """What differs between two sets of SURFACE: revisions, versions, `now` (in force) or `default`."""
     arm = own_arm(arm)
     with open_surface(surface, **desk) as opened:
-        view = opened.desk.look(opened.surface, arm)
+        view = opened.desk.read_view(opened.surface, arm)
     a, b = (_set(view, arm, name) for name in (one, other))
     changes = {o: b.values.get(o, 0.0) - a.values.get(o, 0.0) for o in [*a.values, *b.values]}
     if as_json:
@@ -110,9 +110,9 @@ def diff(surface: str, one: str, other: str, arm: str | None, as_json: bool, **d
 def watch(surface: str, count: int | None, as_json: bool, **desk: Any) -> None:
     """Print each change to SURFACE, its arms and its experiment as it is recorded."""
     with open_surface(surface, **desk) as opened:
-        after = opened.desk.look(opened.surface).revision
+        after = opened.desk.read_view(opened.surface).revision
         try:
-            for number, entry in enumerate(opened.desk.follow(opened.surface, after), 1):
+            for number, entry in enumerate(opened.desk.follow_history(opened.surface, after), 1):
                 click.echo(json.dumps(entry_document(entry)) if as_json else told(entry))
                 if number == count:
                     return
@@ -120,7 +120,7 @@ def watch(surface: str, count: int | None, as_json: bool, **desk: Any) -> None:
             return
 
 
-def told(entry: Entry) -> str:
+def told(entry: HistoryEntry) -> str:
     """An entry for people: one line, and another where there is more to say."""
     who = f"{entry.revision:>5}  {moment(entry.at)}  {entry.document}  {entry.actor}"
     why = f'  "{entry.reason}"' if entry.reason else ""
@@ -130,9 +130,9 @@ def told(entry: Entry) -> str:
     return f"{who}{why}\n       {what}{version}{refused}"
 
 
-def _set(view: View, arm: str | None, name: str) -> Weights:
+def _set(view: SurfaceView, arm: str | None, name: str) -> Weights:
     try:
-        return set_at(view.weights_of(arm), view.rules, name)
+        return weights_at(view.weights_of(arm), view.rules, name)
     except NoSuchSet as missing:
         raise Failure(str(missing)) from None
 

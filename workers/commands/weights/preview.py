@@ -46,7 +46,7 @@ def preview(
     arm, sample = own_arm(arm), sample_of(places)
     fields = fields_of(weights, "weights")
     with open_surface(surface, **places) as opened:
-        view = opened.desk.look(opened.surface, arm)
+        view = opened.desk.read_view(opened.surface, arm)
     found = preview_of(sample.feeds(surface), view.base_of(arm), proposed(view, arm, fields))
     words = surface, arm or CONTROL
     click.echo(
@@ -79,7 +79,7 @@ def margin(
     """
     arm, sample = own_arm(arm), sample_of(places)
     with open_surface(surface, **places) as opened:
-        weights = opened.desk.look(opened.surface, arm).base_of(arm)
+        weights = opened.desk.read_view(opened.surface, arm).base_of(arm)
     feeds = list(_only(sample.feeds(surface), request_id))
     if not feeds:
         raise Failure(

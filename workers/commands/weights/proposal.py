@@ -14,14 +14,14 @@ from workers.ranking.preview import preview
 from workers.ranking.weights import Weights, WeightsRefused
 from workers.settings import ConfigurationError
 from workers.steering.editor import texts_for
-from workers.steering.view import View
+from workers.steering.view import SurfaceView
 
 
 class TooMuchChurn(Failure):
     """The set changes more of the first 10 than it may; nothing was written."""
 
 
-def proposed(view: View, arm: str | None, fields: Mapping[str, str]) -> Weights:
+def proposed(view: SurfaceView, arm: str | None, fields: Mapping[str, str]) -> Weights:
     """The set in force with these fields changed. Raises ConfigurationError where workers would
     refuse it.
     """
@@ -33,7 +33,7 @@ def proposed(view: View, arm: str | None, fields: Mapping[str, str]) -> Weights:
 
 
 def look_before(
-    view: View,
+    view: SurfaceView,
     arm: str | None,
     wanted: Weights,
     sample: Sample,

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from workers.commands.desk import last_change, mix, place, set_document
 from workers.commands.experiment import shares
 from workers.ranking.weights import Weights
-from workers.steering.fleet import LiveWorker, having
+from workers.steering.fleet import LiveWorker, workers_with
 from workers.steering.status import SurfaceStatus
-from workers.steering.view import Document, View
+from workers.steering.view import DocumentView, SurfaceView
 
 Workers = Sequence[LiveWorker]
 
 
-def view_lines(view: View, workers: Workers) -> Iterator[str]:
+def view_lines(view: SurfaceView, workers: Workers) -> Iterator[str]:
     """A surface, its arms and its experiment, for people."""
     for arm in (None, *view.arms):
         document = view.weights_of(arm)
@@ -23,7 +23,7 @@ def view_lines(view: View, workers: Workers) -> Iterator[str]:
         yield f"  experiment: {shares(view.running)} ({last_change(view.experiment, view)})"
 
 
-def view_document(view: View, workers: Workers) -> dict[str, object]:
+def view_document(view: SurfaceView, workers: Workers) -> dict[str, object]:
     """The same for --json."""
     name = view.surface.name
     return {
@@ -45,7 +45,7 @@ def applied(workers: Workers, surface: str, arm: str | None) -> dict[str, str | 
     """
     return {
         one.worker: None if one.status is None else _version(one.status.surfaces[surface], arm)
-        for one in having(workers, surface)
+        for one in workers_with(workers, surface)
     }
 
 
@@ -55,7 +55,7 @@ def _version(surface: SurfaceStatus, arm: str | None) -> str | None:
 
 
 def _lines(
-    where: str, document: Document[Weights], view: View, versions: dict[str, str | None]
+    where: str, document: DocumentView[Weights], view: SurfaceView, versions: dict[str, str | None]
 ) -> Iterator[str]:
     weights = document.in_force
     if weights is None:
@@ -72,18 +72,18 @@ def _lines(
         yield f"  applied by {there} of {len(versions)} workers" + "".join(
             f"; {one}" for one in behind
         )
-    if document.read.refused:
-        yield f"  Redis holds what workers refuse: {document.read.refused}"
+    if document.content.refused:
+        yield f"  Redis holds what workers refuse: {document.content.refused}"
 
 
 def _document(
-    document: Document[Weights], view: View, versions: dict[str, str | None]
+    document: DocumentView[Weights], view: SurfaceView, versions: dict[str, str | None]
 ) -> dict[str, object]:
     last = document.last
     return {
         "weights": document.in_force and set_document(document.in_force),
         "source": document.source,
-        "refused": document.read.refused,
+        "refused": document.content.refused,
         "recorded": document.is_recorded,
         "revision": document.revision,
         "at": last and last.at,

@@ -61,7 +61,7 @@ def wait(
         at_least = everyone.expected or 1
         began = time.monotonic()
         while True:
-            live = opened.desk.live()
+            live = opened.desk.read_fleet()
             versions = applied(live.workers, surface, arm)
             behind = {worker: found for worker, found in versions.items() if found != wanted}
             is_late = time.monotonic() - began > timeout
@@ -100,10 +100,10 @@ def wait(
 
 
 def _held(opened: Opened, arm: str | None) -> str:
-    document = opened.desk.look(opened.surface, arm).weights_of(arm)
+    document = opened.desk.read_view(opened.surface, arm).weights_of(arm)
     if document.value is None:
         raise Failure(
-            f"{document.read.key}: holds {document.read.refused or 'nothing'}, expected a set to wait for"
+            f"{document.content.key}: holds {document.content.refused or 'nothing'}, expected a set to wait for"
         )
     return document.value.version
 
