@@ -24,7 +24,7 @@ from workers.local import processes
 from workers.local.processes import ProcessIdentity
 from workers.ranking.feed import Feed
 from workers.streaming.clients import Cluster
-from workers.streaming.read import Reader
+from workers.streaming.log_reader import TopicReader
 from workers.streaming.records import Record
 from workers.streaming.send import Sender
 
@@ -185,7 +185,7 @@ class FeedReader:
         self.first_by_weights: dict[str, ReadFeed] = {}
         self.first_by_model: dict[tuple[str, int], Feed] = {}
         self.newest: deque[Feed] = deque(maxlen=_NEWEST_FEEDS)
-        self._reader = Reader(cluster, TOPIC_FEEDS, from_beginning=True)
+        self._reader = TopicReader(cluster, TOPIC_FEEDS, from_beginning=True)
         self._worker = worker
         self._after_each = after_each
 
@@ -236,7 +236,7 @@ def read_all_feeds(cluster: Cluster) -> Iterator[Feed]:
     """Every feed that is in the topic now, under read_committed. Raises StepFailed if a record is
     not a feed.
     """
-    reader = Reader(cluster, TOPIC_FEEDS, from_beginning=True)
+    reader = TopicReader(cluster, TOPIC_FEEDS, from_beginning=True)
     try:
         for record in reader.records(follow=False, timeout=_READ_SECONDS):
             yield _decode(record)

@@ -16,7 +16,7 @@ from workers.codec.generated.candidate_pb2 import CandidateEvent
 from workers.commands import produce
 from workers.commands.produce import Pace, Stamps
 from workers.streaming.clients import Cluster
-from workers.streaming.read import Reader
+from workers.streaming.log_reader import TopicReader
 from workers.streaming.records import Record
 from workers.streaming.topics import TopicPlan, create_topics
 
@@ -36,7 +36,7 @@ class Topic:
 
     def records(self) -> list[Record]:
         """Everything in it, oldest first within a partition."""
-        reader = Reader(Cluster(self.kafka), self.name, from_beginning=True)
+        reader = TopicReader(Cluster(self.kafka), self.name, from_beginning=True)
         try:
             return list(reader.records(follow=False))
         finally:

@@ -20,7 +20,7 @@ from typing import Any
 from tests.scoring.building import FEATURES, add_model, mlp
 from workers.codec.dead_letters import DeadLetter, read_dead_letter
 from workers.streaming.clients import Cluster
-from workers.streaming.read import Reader
+from workers.streaming.log_reader import TopicReader
 from workers.streaming.records import Headers, Record
 from workers.streaming.send import Sender
 from workers.streaming.topics import TopicPlan, create_topics
@@ -163,7 +163,7 @@ class World:
 
     def feeds_by_now(self) -> list[dict[str, Any]]:
         """Feeds under read_committed to the end of each partition, however many more are coming."""
-        with closing(Reader(self.cluster, self.feeds, from_beginning=True)) as reader:
+        with closing(TopicReader(self.cluster, self.feeds, from_beginning=True)) as reader:
             return [json.loads(record.value or b"") for record in reader.records(follow=False)]
 
     def read_letters(self, count: int, settle: float = 1.0) -> list[DeadLetter]:
@@ -174,7 +174,7 @@ class World:
         return [letter for letter in letters if letter is not None]
 
     def records(self, topic: str, count: int, settle: float) -> list[Record]:
-        with closing(Reader(self.cluster, topic, from_beginning=True)) as reader:
+        with closing(TopicReader(self.cluster, topic, from_beginning=True)) as reader:
             return _collect(reader, count, settle)
 
     def end(self) -> None:
@@ -182,7 +182,7 @@ class World:
             worker.kill()
 
 
-def _collect(reader: Reader, count: int, settle: float) -> list[Record]:
+def _collect(reader: TopicReader, count: int, settle: float) -> list[Record]:
     found: list[Record] = []
     deadline = time.monotonic() + PATIENCE
     while len(found) < count and time.monotonic() < deadline:

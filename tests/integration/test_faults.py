@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from tests.integration.harness import World, interleave, make_request, send_json, until
 from tests.integration.oracle import Oracle
 from workers.local import Stack
-from workers.streaming.offsets import ask_latest
+from workers.streaming.log_reader import ask_latest
 
 PROTOCOLS = ("cooperative-sticky", "range", "consumer")
 

@@ -19,11 +19,11 @@ from tests.docs.papers import ROOT
 from tests.integration.guarded import GuardedKafka
 from tests.integration.harness import World, make_request, until
 from workers.streaming.clients import Cluster
+from workers.streaming.log_reader import TopicMissing, TopicReader
 from workers.streaming.members import MembersUnknown, read_members
 from workers.streaming.offsets import resume_from_earliest
 from workers.streaming.preflight import check_topics
 from workers.streaming.reachability import BrokerReachability
-from workers.streaming.read import Reader, TopicMissing
 from workers.streaming.recent import Recent
 from workers.streaming.restore import OffsetsLost, Restored, Restorer, RestoreTopics
 from workers.streaming.rights import (
@@ -200,11 +200,11 @@ def test_a_topic_that_is_really_not_there_is_told_from_one_that_may_not_be_descr
         TopicMissing,
         match="is not there, or this user may not Describe it, expected it to be created",
     ):
-        Reader(guarded.cluster("tool"), nowhere, from_beginning=True)
+        TopicReader(guarded.cluster("tool"), nowhere, from_beginning=True)
     with pytest.raises(RightMissing, match=f"Describe on topic '{world.feeds}'"):
-        Reader(guarded.cluster("tool"), world.feeds, from_beginning=True)
+        TopicReader(guarded.cluster("tool"), world.feeds, from_beginning=True)
     with pytest.raises(TopicMissing, match="is not there, expected it to be created"):
-        Reader(Cluster(guarded.open), nowhere, from_beginning=True)
+        TopicReader(Cluster(guarded.open), nowhere, from_beginning=True)
 
 
 def test_a_worker_without_a_right_ends_with_one_and_names_it(
@@ -338,7 +338,7 @@ def test_a_tool_that_reads_needs_the_listed_rights_and_names_what_it_lacks(
         if command == "weights preview":
             Recent(cluster, topic).last(10)
         else:
-            reader = Reader(cluster, topic, from_beginning=True)
+            reader = TopicReader(cluster, topic, from_beginning=True)
             try:
                 list(reader.records(follow=False))
             finally:

@@ -16,7 +16,7 @@ from tests.integration.harness import World, make_request, until
 from tests.integration.test_report import Reported
 from workers.local import Stack
 from workers.streaming.clients import Cluster
-from workers.streaming.read import RecordUnreadable
+from workers.streaming.log_reader import RecordUnreadable
 from workers.streaming.recent import Recent
 from workers.streaming.restore import Restorer, RestoreTopics
 

@@ -17,7 +17,7 @@ from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.records import Fetched
-from workers.streaming.route import Route
+from workers.streaming.topics import Route
 from workers.worker_errors import WorkerErrors
 
 

@@ -1,20 +1,16 @@
-"""How far behind a partition is, from what the client knows of its log; on a real one:
-tests/integration.
-
-The consumer is a stand-in: the watermark that came with the last fetch cannot be had at will from a
-real one.
-"""
+"""How far partitions are behind, and which bring nothing although there is more to read."""
 
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.streaming.lag import Lag
-from workers.streaming.partition import Partition
+from workers.streaming.lag import SILENT_SECONDS, Lag, Silence
+from workers.streaming.partition import Partition, Unreadable
 
 NOT_KNOWN = -1001
 
@@ -116,3 +112,64 @@ def test_of_a_partition_that_is_paused_the_broker_says_where_its_log_ends_and_no
     paused.is_paused = False
     lag.look([paused], 3.0)
     assert lag.records == {0: 20}
+
+
+MORE = {3: 10}
+
+
+@pytest.fixture
+def idle() -> Partition:
+    return Partition(3, Assembler(Mark(5, 0, NO_TIME, 5)))
+
+
+def silent_after(
+    idle: Partition, seconds: float, ends: dict[int, int] = MORE, *, is_reachable: bool = True
+) -> bool:
+    """Whether the partition is found after some seconds, looked at each second."""
+    silence = Silence()
+    found = [
+        silence.look([idle], ends, now, is_reachable=is_reachable)
+        for now in range(int(seconds) + 1)
+    ]
+    return found[-1] == [idle]
+
+
+def test_a_partition_that_brings_nothing_for_long_though_there_is_more_is_found(
+    idle: Partition,
+) -> None:
+    assert not silent_after(idle, SILENT_SECONDS - 1)
+    assert silent_after(idle, SILENT_SECONDS)
+
+
+def test_a_partition_at_its_end_is_only_quiet(idle: Partition) -> None:
+    """An upstream transaction is not decided, for one: the log goes on, and the client is at its
+    end.
+    """
+    idle.reached_end(5)
+    assert not silent_after(idle, 10 * SILENT_SECONDS)
+    idle.read_on()
+    assert not silent_after(idle, 10 * SILENT_SECONDS, ends={3: 5})
+    assert not silent_after(idle, 10 * SILENT_SECONDS, ends={})
+
+
+def test_what_is_not_read_is_not_silent(idle: Partition) -> None:
+    idle.is_paused = True
+    assert not silent_after(idle, 10 * SILENT_SECONDS)
+    idle.is_paused = False
+    idle.unreadable = Unreadable(5, "", 0.0, 0.0)
+    assert not silent_after(idle, 10 * SILENT_SECONDS)
+
+
+def test_a_broker_that_does_not_answer_makes_no_partition_silent(idle: Partition) -> None:
+    assert not silent_after(idle, 10 * SILENT_SECONDS, is_reachable=False)
+    silence = Silence()
+    for now in range(100):
+        assert silence.look([idle], MORE, now, is_reachable=now % 20 > 0) == []
+
+
+def test_each_record_begins_the_silence_anew(idle: Partition) -> None:
+    silence = Silence()
+    for now in range(100):
+        if now % 20 == 0:
+            idle.assembler.observe(idle.assembler.next, 1000)
+        assert silence.look([idle], {3: 1000}, now, is_reachable=True) == []

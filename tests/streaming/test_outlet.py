@@ -30,7 +30,7 @@ from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output, Publisher
-from workers.streaming.route import Route
+from workers.streaming.topics import Route
 from workers.worker_errors import WorkerErrors
 
 EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
@@ -147,7 +147,7 @@ def test_a_partition_whose_records_are_refused_for_good_is_isolated_and_the_othe
         sound.assembler.take(event(f"more{number}", "a", "b", expected=2), number + 1, 1000)
         outlet.publish([sound, refused, empty])
     assert producer.committed == [("feeds", 0)] * 4
-    assert outlet.failures.is_failing(1)
+    assert outlet.retries.is_failing(1)
     assert outlet.counts.feeds == 4
 
 

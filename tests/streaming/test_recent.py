@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from workers.streaming.clients import Cluster
-from workers.streaming.read import TopicMissing
+from workers.streaming.log_reader import TopicMissing
 from workers.streaming.recent import Recent, TopicSilent
 from workers.streaming.records import Record
 from workers.streaming.topics import TopicPlan, create_topics

@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition
 
 from tests.streaming.raw import RawHeaders, send_raw
 from workers.streaming.clients import Cluster
-from workers.streaming.read import Reader
+from workers.streaming.log_reader import TopicReader
 from workers.streaming.records import Headers, Record, fetched, read_headers
 from workers.streaming.topics import TopicPlan, create_topics
 
@@ -21,7 +21,7 @@ def read_back(kafka: str, written: Sequence[RawHeaders]) -> list[Record]:
     create_topics(kafka, [TopicPlan(topic, 1)])
     for place, headers in enumerate(written):
         send_raw(kafka, topic, 0, b"\xff%d" % place, b"value %d" % place, headers)
-    with closing(Reader(Cluster(kafka), topic, from_beginning=True)) as reader:
+    with closing(TopicReader(Cluster(kafka), topic, from_beginning=True)) as reader:
         return list(reader.records(follow=False))
 
 

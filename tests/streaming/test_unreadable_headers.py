@@ -23,7 +23,7 @@ from workers.streaming.clients import Cluster
 from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
-from workers.streaming.route import Route
+from workers.streaming.topics import Route
 from workers.worker_errors import WorkerErrors
 
 AT: int = sound()["requested_at"]

@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import pytest
 
+from workers.streaming.hanging_calls import Pulse
 from workers.streaming.ownership import NotRead, PartitionState
 from workers.streaming.publisher import Fenced, ProducerLost
 from workers.streaming.reachability import BrokerReachability
-from workers.streaming.watchdog import Pulse
 from workers.streaming.worker import Parts, Worker
 
 

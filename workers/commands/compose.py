@@ -30,7 +30,7 @@ from workers.streaming.publisher import Publisher
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.restore import Restorer, RestoreTopics
 from workers.streaming.rights import Denials, Right, worker_rights
-from workers.streaming.route import Route
+from workers.streaming.topics import Route
 from workers.streaming.worker import Parts, Worker
 from workers.worker_errors import WorkerErrors
 

@@ -9,7 +9,7 @@ import click
 from workers.codec.dead_letters import DeadLetter, read_dead_letter
 from workers.commands.options import KAFKA, cluster_of, example, settings
 from workers.ranking.refusal import Reason
-from workers.streaming.read import Reader
+from workers.streaming.log_reader import TopicReader
 
 
 @click.group("dead-letters", epilog=example("trimtab dead-letters list"))
@@ -37,7 +37,7 @@ def list_(
     as_json: bool,
 ) -> None:
     """List the dead letters that are there now, with reason, message and where the event stood."""
-    reader = Reader(cluster_of(kafka, kafka_config), topic_dead_letters, from_beginning=True)
+    reader = TopicReader(cluster_of(kafka, kafka_config), topic_dead_letters, from_beginning=True)
     found: Counter[str] = Counter()
     try:
         for record in reader.records(follow=False):

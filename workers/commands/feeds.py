@@ -10,7 +10,7 @@ from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.commands.options import KAFKA, cluster_of, example, settings
 from workers.ranking.feed import Feed
-from workers.streaming.read import Reader
+from workers.streaming.log_reader import TopicReader
 
 
 @click.group(epilog=example("trimtab feeds tail --from-beginning"))
@@ -45,7 +45,7 @@ def tail(
 
     Exit code 1 where --timeout came before --count feeds had.
     """
-    reader = Reader(cluster_of(kafka, kafka_config), topic_feeds, from_beginning)
+    reader = TopicReader(cluster_of(kafka, kafka_config), topic_feeds, from_beginning)
     shown = 0
     try:
         for record in reader.records(follow=True, timeout=timeout):

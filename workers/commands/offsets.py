@@ -5,8 +5,7 @@ be read.
 import click
 
 from workers.commands.options import KAFKA, cluster_of, example, settings
-from workers.streaming.offsets import resume_from_earliest
-from workers.streaming.skip import SkipTopics, skip_unreadable
+from workers.streaming.offsets import SkipTopics, resume_from_earliest, skip_unreadable
 
 
 @click.group(epilog=example("trimtab offsets resume --partition 3"))

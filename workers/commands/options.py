@@ -7,8 +7,14 @@ from typing import Any, TypeVar
 import click
 
 from workers.settings import SETTINGS, ConfigurationError, Setting, need, read_properties
-from workers.streaming.clients import Cluster, KafkaConfigError
-from workers.streaming.properties import ADMIN, READER, ClientKind, check_properties
+from workers.streaming.clients import (
+    ADMIN,
+    READER,
+    ClientKind,
+    Cluster,
+    KafkaConfigError,
+    check_properties,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 KAFKA = ("kafka", "kafka_config")

@@ -14,7 +14,7 @@ from workers.codec.event_files import RawEvent, read_events, request_id_of, rest
 from workers.codec.formats import Format
 from workers.commands.options import KAFKA, cluster_of, example, settings
 from workers.settings import FORMATS
-from workers.streaming.properties import ADMIN, SENDER
+from workers.streaming.clients import ADMIN, SENDER
 from workers.streaming.send import Sender
 
 _REMEMBERED = 200_000

@@ -30,10 +30,10 @@ from workers.commands.rate import RateLine
 from workers.commands.supervise import exit_with_parent, supervise
 from workers.log import configure_logs, log
 from workers.settings import ConfigurationError, WorkerSettings, how_to_set
-from workers.streaming.properties import worker_clients
+from workers.streaming.clients import worker_clients
+from workers.streaming.hanging_calls import Watchdog
+from workers.streaming.lifecycle import Slot, SlotTaken, take_slot
 from workers.streaming.publisher import Fenced, ProducerLost
-from workers.streaming.slots import Slot, SlotTaken, take_slot
-from workers.streaming.watchdog import Watchdog
 from workers.streaming.worker import Worker
 from workers.surfaces import load_surfaces
 

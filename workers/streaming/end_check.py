@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from workers.streaming.offsets import SECONDS, ask_latest_of
+from workers.streaming.log_reader import SECONDS, ask_latest_of
 from workers.streaming.partition import Due, Partition
 
 _MORE_SECONDS = 0.25

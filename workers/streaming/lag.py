@@ -1,13 +1,17 @@
-"""How far behind the log each partition is, for people to see; nothing is decided by it."""
+"""How far each partition is behind the end of its log, and which partitions are stuck.
 
-from collections.abc import Callable, Collection, Mapping
+`Lag` is for people: nothing is decided by it. `Silence` finds partitions of which nothing comes
+although there is more to read.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from workers.streaming.offsets import ask_latest_of
+from workers.streaming.log_reader import ask_latest_of
 from workers.streaming.partition import Partition
 
 _SECONDS: Final = 1.0
@@ -88,3 +92,49 @@ class Lag:
         except KafkaException:
             return None
         return high if high >= 0 else None
+
+
+SILENT_SECONDS = 30.0
+"""How long nothing may come of a partition that is not read to its end."""
+
+
+class Silence:
+    """Finds the partitions of which nothing comes although there is more to read.
+
+    Of some damage the client says nothing: it asks for the same records again and again. An
+    upstream transaction that is not decided is something else: there the client says that it is at
+    the end.
+    """
+
+    def __init__(self) -> None:
+        self._heard: dict[int, tuple[int, float]] = {}
+
+    def look(
+        self,
+        partitions: Iterable[Partition],
+        ends: Mapping[int, int],
+        now: float,
+        *,
+        is_reachable: bool,
+    ) -> list[Partition]:
+        """The partitions that have been silent for too long; `now` in monotonic seconds.
+
+        `ends` are the high watermarks. Nothing is silent while the broker does not answer, or
+        denies something.
+        """
+        silent = []
+        heard: dict[int, tuple[int, float]] = {}
+        for partition in partitions:
+            number, place = partition.number, partition.assembler.next
+            has_more = ends.get(number, 0) > place
+            is_read = not (partition.is_at_end or partition.is_paused or partition.unreadable)
+            if not (is_reachable and is_read and has_more):
+                continue
+            before, since = self._heard.get(number, (place, now))
+            if before != place:
+                since = now
+            heard[number] = place, since
+            if now - since >= SILENT_SECONDS:
+                silent.append(partition)
+        self._heard = heard
+        return silent

@@ -18,7 +18,6 @@ from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 from workers.scoring.catalogue import Catalogue
 from workers.scoring.registry import Registry, RegistryFailed
-from workers.streaming.failures import Failures
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import (
@@ -28,7 +27,8 @@ from workers.streaming.publisher import (
     TransactionAborted,
     TransactionFailed,
 )
-from workers.streaming.route import Route
+from workers.streaming.retry import Retries
+from workers.streaming.topics import Route
 from workers.worker_errors import WorkerErrors
 
 _MOST_CANDIDATES = 8192  # in one transaction; what is closed beyond them waits for the next
@@ -58,7 +58,7 @@ class Outlet:
     limits: OutputLimits
     counts: Counts
     errors: WorkerErrors
-    failures: Failures = field(default_factory=Failures)
+    retries: Retries = field(default_factory=Retries)
     broken: dict[int, str] = field(default_factory=dict)
     _committed: float = field(default_factory=time.monotonic)
     _seen: Catalogue | None = None
@@ -112,7 +112,7 @@ class Outlet:
         chunk = []
         room = _MOST_CANDIDATES
         for partition in partitions:
-            if partition.outbox and self.failures.is_failing(partition.number):
+            if partition.outbox and self.retries.is_failing(partition.number):
                 continue  # what is ready is to go out first
             taken = partition.assembler.take_closed(room)
             if taken:
@@ -241,7 +241,7 @@ class Outlet:
             p.number: p for p in partitions if p.commit_position(self.route.candidates) is not None
         }
         self._committed = now
-        for group in self.failures.groups(ready, now):
+        for group in self.retries.groups(ready, now):
             self._transact_together([ready[number] for number in group])
 
     def _transact_together(self, group: Sequence[Partition]) -> None:
@@ -259,13 +259,13 @@ class Outlet:
         for partition, (_, mark) in positions.items():
             self._count_out(partition.outbox)
             partition.committed(mark, self.publisher.ends.get(partition.number, 0))
-        self.failures.succeeded(numbers)
+        self.retries.succeeded(numbers)
 
     def _note_failure(self, numbers: Sequence[int], failure: TransactionFailed) -> None:
         """Decide what comes of a failed transaction. Raises ProducerLost if everything must start
         again.
         """
-        self.failures.failed(numbers, failure, time.monotonic())
+        self.retries.failed(numbers, failure, time.monotonic())
         if failure.too_large and self.limits.read_again():
             # What is encoded by now is too large, and so may be the producer's batches.
             raise ProducerLost(f"a record is too large: {failure}", cause=failure.cause)

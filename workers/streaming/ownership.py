@@ -13,10 +13,9 @@ from workers.assembly.assembler import Assembler
 from workers.assembly.held import Budget
 from workers.log import log
 from workers.streaming.offsets import skip_command
-from workers.streaming.partition import Partition
+from workers.streaming.partition import Partition, Unreadable
 from workers.streaming.placement import Placement
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
-from workers.streaming.unreadable import Unreadable
 
 _ENDS_SECONDS = 2.0
 _UNREAD_SECONDS = 10.0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -12,9 +13,20 @@ from workers.assembly.assembler import Assembler, Mark
 from workers.assembly.replay import Replay
 from workers.codec.pointer import Pointer, Span, write_pointer
 from workers.streaming.publisher import Output
-from workers.streaming.unreadable import Unreadable
 
 _MOST_IDLE_MS = 100.0
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Where a partition stands still because its next records cannot be read. `since` and `again_at`
+    in monotonic seconds; `again_at` is infinite while it is being tried again.
+    """
+
+    offset: int
+    why: str
+    since: float
+    again_at: float
 
 
 class Beginning(Enum):

@@ -12,7 +12,7 @@ What a failure means is decided here:
 | another producer took over our transactional id  | Fenced             | the same once; fenced again while the     |
 |                                                  |                    | broker was well: exit                     |
 
-Blocking calls run on a thread of the producer's own (call_thread.py). If one is overdue, the thread
+Blocking calls run on a thread of the producer's own (hanging_calls.py). If one is overdue, the thread
 and its producer are abandoned, and a new producer under the same transactional id fences the old
 one: whatever the lost call does later, the broker refuses it.
 """
@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from workers.streaming.call_thread import CallOverdue, CallThread
 from workers.streaming.clients import Cluster
+from workers.streaming.hanging_calls import CallOverdue, CallThread
 from workers.streaming.limits import OutputLimits
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Headers

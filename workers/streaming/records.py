@@ -76,6 +76,28 @@ def read_record(message: Fetched) -> Record:
     )
 
 
+_UNREADABLE = frozenset(
+    {
+        KafkaError._BAD_COMPRESSION,
+        KafkaError._BAD_MSG,  # also a checksum that does not fit, if `check.crcs` is on
+        KafkaError._NOT_IMPLEMENTED,
+        KafkaError._UNDERFLOW,
+        KafkaError.INVALID_MSG,  # the broker found it out
+    }
+)
+
+
+def is_unreadable(error: KafkaError) -> bool:
+    """Whether an error of a consumer means that it cannot read the records at its position: a batch
+    that cannot be decompressed, that is damaged, or of an unknown format.
+
+    The client repeats such an error, twice a second or as fast as it can, and goes no further. So
+    its partition is not read meanwhile, and the others go on. It is tried again now and then, since
+    another replica may have the records whole.
+    """
+    return error.code() in _UNREADABLE
+
+
 def is_end(message: Fetched) -> bool:
     """Whether this says that the partition is read to its end."""
     error = message.error()

@@ -31,14 +31,13 @@ from workers.codec.pointer import Pointer, Span, read_pointer
 from workers.log import log
 from workers.ranking.refusal import Reason
 from workers.ranking.surface import Surfaces
-from workers.streaming.call_thread import CallThread
 from workers.streaming.clients import Cluster
-from workers.streaming.offsets import SECONDS as OFFSETS_SECONDS
-from workers.streaming.offsets import ask_earliest, ask_latest
+from workers.streaming.hanging_calls import CallThread
+from workers.streaming.log_reader import SECONDS as OFFSETS_SECONDS
+from workers.streaming.log_reader import Watermarks, ask_earliest, ask_latest
 from workers.streaming.reachability import BrokerReachability
-from workers.streaming.records import Fetched, Record, fetched, is_end, read_record
+from workers.streaming.records import Fetched, Record, fetched, is_end, is_unreadable, read_record
 from workers.streaming.rights import Resource, Right, denied_resource, grant_commands
-from workers.streaming.unreadable import is_unreadable
 
 T = TypeVar("T")
 _RETRY_SECONDS = 0.25
@@ -72,13 +71,6 @@ class OffsetsLost(NamedTuple):
 
     partition: int
     committed: int
-    earliest: int
-    latest: int
-
-
-class Watermarks(NamedTuple):
-    """The first offset of a partition, and the one after its last record."""
-
     earliest: int
     latest: int
 

@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
+from workers.codec.formats import Format
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 
@@ -39,6 +40,16 @@ class TopicError(Failure):
 
 class BrokerUnreachable(Failure):
     """No broker answered in time."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A worker's topics, and the format in which it publishes feeds."""
+
+    candidates: str
+    feeds: str
+    dead_letters: str
+    feeds_format: Format
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,17 @@ from workers.counts import Counts
 from workers.errors import Failure
 from workers.log import log
 from workers.streaming.end_check import EndCheck
+from workers.streaming.hanging_calls import Pulse
 from workers.streaming.intake import Intake
-from workers.streaming.lag import Lag
+from workers.streaming.lag import SILENT_SECONDS, Lag, Silence
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership, PartitionState
 from workers.streaming.partition import Beginning, Partition
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reachability import BrokerReachability
-from workers.streaming.records import Fetched, fetched, is_end
+from workers.streaming.records import Fetched, fetched, is_end, is_unreadable
 from workers.streaming.rights import Resource
-from workers.streaming.route import Route
-from workers.streaming.silence import SILENT_SECONDS, Silence
-from workers.streaming.unreadable import is_unreadable
-from workers.streaming.watchdog import Pulse
+from workers.streaming.topics import Route
 from workers.worker_errors import WorkerErrors
 
 _POLL_SECONDS = 0.05
@@ -111,7 +109,7 @@ class Worker:
         """One turn of the loop."""
         parts = self._parts
         self._consume()
-        parts.outlet.failures.keep(parts.ownership.assigned)
+        parts.outlet.retries.keep(parts.ownership.assigned)
         parts.pulse.begin("restore")
         parts.ownership.advance()
         self._pass_over_spans()
@@ -174,7 +172,7 @@ class Worker:
         read = set(parts.ownership.partitions)
         not_read = dict(parts.ownership.not_read)
         waits_for = dict(parts.ownership.waits_for)
-        isolated = parts.outlet.failures.isolated
+        isolated = parts.outlet.retries.isolated
         unreadable = {
             number: one.unreadable for number, one in dict(parts.ownership.partitions).items()
         }

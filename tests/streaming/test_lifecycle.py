@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.streaming.slots import SlotTaken, take_slot
+from workers.streaming.lifecycle import SlotTaken, take_slot
 
 
 def test_each_worker_takes_the_lowest_free_slot_and_gives_it_back(tmp_path: Path) -> None:

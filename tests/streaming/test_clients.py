@@ -4,8 +4,15 @@ expected.
 
 import pytest
 
-from workers.streaming.clients import Cluster, KafkaConfigError
-from workers.streaming.properties import ADMIN, READER, SENDER, check_properties, worker_clients
+from workers.streaming.clients import (
+    ADMIN,
+    READER,
+    SENDER,
+    Cluster,
+    KafkaConfigError,
+    check_properties,
+    worker_clients,
+)
 
 CLASSIC = worker_clients("g", "cooperative-sticky")
 KIP_848 = worker_clients("g", "consumer")

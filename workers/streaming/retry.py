@@ -39,7 +39,7 @@ class Isolated:
     again_at: float = 0.0
 
 
-class Failures:
+class Retries:
     """Of one worker. Reads no clock: `now` is monotonic seconds."""
 
     def __init__(self) -> None:
