@@ -1,1 +1,4 @@
-"""Pure: events become closed requests. Deadlines run on stream time; `now` is always a parameter."""
+"""Assembly: events become closed requests.
+
+Pure: no clock, no environment, no log. Deadlines run on stream time, and `now` is a parameter.
+"""

@@ -1,18 +1,29 @@
 """Assembly of one partition: events in offset order become closed requests.
 
 The rules that make a feed exactly one:
-- An event is taken whole or refused whole; a request closes once, and its id is remembered after.
-- Stream time is the greatest record timestamp seen. An unknown request opens only while stream time
-  has not passed `requested_at + horizon`; the horizon is judged at opening only.
-- The low-water mark is the first offset of the oldest unpublished request. A replay starts there
-  with the stream time of then, and so judges every event as it was judged the first time.
+- An event is taken whole or refused whole. A request closes once, and its id is remembered after
+  that.
+- Stream time is the greatest record timestamp seen. An unknown request opens only if stream time
+  has not passed `requested_at + horizon`. The horizon is judged only when a request opens.
+- The low-water mark is the first offset of the oldest unpublished request. A replay starts there,
+  with the stream time of that moment. So it judges every event as it was judged the first time.
 - A published request is forgotten when the stream time at the low-water mark has passed its
-  horizon: from then on any event of it is late by the horizon alone, in a replay too.
+  horizon. From then on every event of it is late by the horizon alone, in a replay too.
+
+A request is in one of these states:
+- open: it takes events (`_open`)
+- closed: it is ready to be ranked (`_closed`, and `_given_up` for those that may not wait)
+- taken: `take_closed` has handed it over, and it is being ranked
+- held: it waits for its models (`_held`)
+- published: only its id is remembered (`_published`)
+
+Closed, taken and held requests are also in `_unpublished`. Like the open ones they hold the
+low-water mark.
 """
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -25,6 +36,7 @@ NO_TIME = -1
 """Stream time before the first record."""
 FUTURE_MS = 60_000
 """How far `requested_at` may lie ahead of the record's timestamp."""
+_SMALL_HEAP = 64
 
 
 class Mark(NamedTuple):
@@ -42,15 +54,18 @@ class Mark(NamedTuple):
 
 
 class _Published(NamedTuple):
-    expires: int  # requested_at + horizon, ms
-    ledger: int  # no output offset below this one holds its feed
+    expires: int
+    """Requested_at + horizon, in ms."""
+    ledger: int
+    """The feed is in the output at this offset or after it."""
 
 
 class Assembler:
-    """The open and the remembered requests of one partition. Not thread-safe; reads no clock.
+    """The requests of one partition, from their first event until they are forgotten.
 
-    `admit` is called with the id of each request that would open, and may refuse the event: it
-    raises EventRefused.
+    Not thread-safe. Reads no clock.
+
+    `admit` is called with the id of each request that would open. It may raise EventRefused.
     """
 
     def __init__(
@@ -59,52 +74,68 @@ class Assembler:
         self.next = start.low_water
         self.stream_time = start.time
         self.ledger_end = start.scan
-        self._replay_until = start.next
+        self.closed_candidates = 0
+
         self._admit = admit
         self._budget = budget or Budget()
-        self._held = HeldRequests(self._budget)
+        self._replay_until = start.next
+
+        # Stream time before the record that was observed last.
         self._opening_time = start.time
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
+        # A heap of (deadline in ms, first offset, request id). Requests that have closed meanwhile
+        # are skipped when they come up.
         self._due: list[tuple[int, int, str]] = []
+
         self._closed: deque[Request] = deque()
-        self._given_up: deque[Request] = deque()  # older than what is closed, each of them
-        self.closed_candidates = 0
+        # Each of them is older than every request in `_closed`.
+        self._given_up: deque[Request] = deque()
+        self._held = HeldRequests(self._budget)
         self._unpublished: dict[str, Request] = {}
+
         self._published: OrderedDict[str, _Published] = OrderedDict()
+        # A heap of (expires in ms, request id).
         self._expiries: list[tuple[int, str]] = []
 
     # Taking events
 
     def observe(self, offset: int, timestamp: int) -> None:
-        """Note that the record at `offset` was read; close what its timestamp (ms) has made due."""
+        """Note that the record at `offset` was read. Close the requests whose deadline its
+        timestamp (ms) has passed.
+        """
         self.next = offset + 1
+        self._opening_time = self.stream_time
         if timestamp > self.stream_time:
-            self._opening_time, self.stream_time = self.stream_time, timestamp
+            self.stream_time = timestamp
             self.close_due(timestamp)
-        else:
-            self._opening_time = self.stream_time
 
     def take(self, event: Event, offset: int, timestamp: int) -> list[RefusedCandidate]:
-        """Take an observed event; return its refused candidates. Raises EventRefused: late,
-        conflict, future.
+        """Take an observed event. Return its refused candidates.
+
+        Raises EventRefused: late, conflict, future, or what `admit` raises.
         """
         request = self._open.get(event.request_id)
         if request is None:
-            request = self._open_for(event, offset, timestamp)
+            request = self._open_request(event, offset, timestamp)
         else:
             difference = request.conflict(event)
             if difference:
                 raise EventRefused(Reason.CONFLICT, difference)
+
         before = request.bytes_held
         refused = request.add(event)
         self._budget.bytes_held += request.bytes_held - before
+
         completion = request.completion(event)
         if completion:
             self._close(request, completion)
         return refused
 
-    def _open_for(self, event: Event, offset: int, timestamp: int) -> OpenRequest:
-        request_id, requested_at, surface = event.request_id, event.requested_at, event.surface
+    def _open_request(self, event: Event, offset: int, timestamp: int) -> OpenRequest:
+        request_id = event.request_id
+        requested_at = event.requested_at
+        surface = event.surface
+
         if self._admit is not None:
             self._admit(request_id)
         if request_id in self._published or request_id in self._unpublished:
@@ -117,8 +148,12 @@ class Assembler:
                 f"stream time {self.stream_time} is past the horizon of {surface.horizon_ms} ms"
             )
             raise EventRefused(Reason.LATE, f"requested_at: got {requested_at}, but {horizon}")
+
         request = OpenRequest(
-            event, offset, self._opening_time, self.stream_time + surface.deadline_ms
+            event,
+            first_offset=offset,
+            opened_at=self._opening_time,
+            due=self.stream_time + surface.deadline_ms,
         )
         self._open[request_id] = request
         heappush(self._due, (request.due, offset, request_id))
@@ -137,7 +172,7 @@ class Assembler:
                 self._close(request, Completion.DEADLINE)
 
     def next_due(self) -> int | None:
-        """The earliest deadline (ms) of an open request; None where nothing is open."""
+        """The earliest deadline (ms) of an open request. None if no request is open."""
         while self._due:
             due, offset, request_id = self._due[0]
             request = self._open.get(request_id)
@@ -147,44 +182,50 @@ class Assembler:
         return None
 
     def evict_oldest(self) -> None:
-        """Close the oldest open request, to make room."""
+        """Close the oldest open request, to make room. There must be one."""
         self._close(next(iter(self._open.values())), Completion.EVICTED)
 
     def close_all(self) -> None:
-        """Close everything still open, in order of first event: the end of a file."""
+        """Close every open request, in the order of their first events, at the end of a file."""
         for request in list(self._open.values()):
             self._close(request, Completion.DEADLINE)
 
     def abandon(self) -> None:
-        """Give back what is held open: the partition is lost, and its next owner replays it."""
-        self._budget.requests -= len(self._open)
-        self._budget.bytes_held -= sum(r.bytes_held for r in self._open.values())
+        """Give everything back to the budget: the partition is lost, and its next owner replays it."""
+        for request in self._open.values():
+            self._budget.requests -= 1
+            self._budget.bytes_held -= request.bytes_held
         self._open.clear()
         self._held.release()
 
     def _close(self, request: OpenRequest, completion: Completion) -> None:
         del self._open[request.request_id]
-        closed = request.close(completion)
         self._budget.requests -= 1
         self._budget.bytes_held -= request.bytes_held
+
+        closed = request.close(completion)
         self._closed.append(closed)
         self.closed_candidates += len(closed.item_ids)
         self._unpublished[closed.request_id] = closed
-        if len(self._due) > 64 and len(self._due) > 4 * len(self._open):
+
+        # Most requests close before their deadline: do not let the heap grow with those.
+        if len(self._due) > _SMALL_HEAP and len(self._due) > 4 * len(self._open):
             self._due = [(r.due, r.first_offset, r.request_id) for r in self._open.values()]
             heapify(self._due)
 
     def take_closed(self, room: float = math.inf) -> list[Request]:
-        """Hand over closed requests, oldest closing first, until their candidates fill `room`.
+        """Hand over closed requests, the earliest closed first, until their candidates fill `room`.
 
-        An empty request takes the room of one candidate. Each stays unpublished until `publish`
-        names it.
+        An empty request takes the room of one candidate. Each request stays unpublished until it is
+        passed to `publish`.
         """
         taken: list[Request] = []
         while room > 0 and (oldest := self._given_up or self._closed):
-            taken.append(oldest.popleft())
-            room -= max(1, len(taken[-1].item_ids))
-        self.closed_candidates -= sum(len(request.item_ids) for request in taken)
+            request = oldest.popleft()
+            taken.append(request)
+            candidates = len(request.item_ids)
+            self.closed_candidates -= candidates
+            room -= max(1, candidates)
         return taken
 
     # Requests that wait for their models
@@ -202,20 +243,20 @@ class Assembler:
     def release_held(self) -> None:
         """Put held requests back among the closed ones, before all others: to be ranked again."""
         released = self._held.release()
-        self._closed.extendleft(reversed(released))
-        self.closed_candidates += sum(len(request.item_ids) for request in released)
+        for request in reversed(released):
+            self._closed.appendleft(request)
+            self.closed_candidates += len(request.item_ids)
 
     def give_up_oldest_held(self) -> None:
         """Put the oldest held request back alone, to make room. It may not wait any longer."""
-        self._given_up.append(self._held.give_up_oldest())
-        self.closed_candidates += len(self._given_up[-1].item_ids)
+        request = self._held.give_up_oldest()
+        self._given_up.append(request)
+        self.closed_candidates += len(request.item_ids)
 
-    # What is published
+    # Published requests
 
     def publish(self, requests: list[Request]) -> None:
-        """Note that these requests' feeds stand in the output, at or after `ledger_end` as it is
-        now.
-        """
+        """Note that the feeds of these requests are in the output, at `ledger_end` or after it."""
         self._held.forget(requests)
         for request in requests:
             del self._unpublished[request.request_id]
@@ -233,32 +274,43 @@ class Assembler:
         """The mark to commit once everything taken so far has been published or dead-lettered."""
         low_water, time = self._low_water()
         if self.next >= self._replay_until:
-            # Before, an event of a published request may come that was accepted when the request
-            # was open.
+            # Not earlier: during a replay an event of a published request may come that was
+            # accepted when the request was open.
             self._forget(time)
+
         remembered = next(iter(self._published.values()), None)
         scan = self.ledger_end if remembered is None else remembered.ledger
-        return Mark(low_water, scan, time, max(self.next, self._replay_until))
+        return Mark(
+            low_water=low_water,
+            scan=scan,
+            time=time,
+            next=max(self.next, self._replay_until),
+        )
 
     def _low_water(self) -> tuple[int, int]:
-        oldest = min(self._unfinished(), default=None)
-        return oldest or (self.next, self.stream_time)
-
-    def _unfinished(self) -> Iterator[tuple[int, int]]:
+        """The first offset of the oldest unpublished request, and the stream time (ms) before it."""
+        low_water = self.next
+        time = self.stream_time
+        # Open requests are in the order of their first offsets: the first one is the oldest.
+        oldest_open = next(iter(self._open.values()), None)
+        if oldest_open is not None:
+            low_water = oldest_open.first_offset
+            time = oldest_open.opened_at
         for request in self._unpublished.values():
-            yield request.first_offset, request.opened_at
-        for opened in self._open.values():
-            yield opened.first_offset, opened.opened_at
-            return
+            if request.first_offset < low_water:
+                low_water = request.first_offset
+                time = request.opened_at
+        return low_water, time
 
     def _forget(self, time: int) -> None:
+        """Forget the published requests that have expired before `time` (ms)."""
         while self._expiries and self._expiries[0][0] < time:
             expires, request_id = heappop(self._expiries)
             published = self._published.get(request_id)
             if published is not None and published.expires == expires:
                 del self._published[request_id]
 
-    # What can be seen
+    # Counts
 
     @property
     def open_requests(self) -> int:

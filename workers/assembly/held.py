@@ -25,10 +25,12 @@ class Budget:
 
     @property
     def exceeded(self) -> bool:
-        """Whether a request must close before more is taken."""
-        return self.requests > self.max_requests or (
-            self.bytes_held > self.max_bytes and self.requests > 1
-        )
+        """Whether a request must close before more is taken. A single request may be larger than
+        `max_bytes`.
+        """
+        if self.requests > self.max_requests:
+            return True
+        return self.bytes_held > self.max_bytes and self.requests > 1
 
 
 class HeldRequests:
@@ -40,13 +42,15 @@ class HeldRequests:
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._waiting: deque[Request] = deque()
+        # By request id, in seconds of the clock that `hold` is given. An entry outlives the wait:
+        # it is removed by `forget`.
         self._deadlines: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def hold(self, requests: Iterable[Request], now: float) -> None:
-        """Hold requests; `now` is seconds of any clock that does not go back."""
+        """Hold requests. `now` is seconds of a monotonic clock."""
         deadline = now + self._budget.max_wait_seconds
         for request in requests:
             self._deadlines.setdefault(request.request_id, deadline)
@@ -60,8 +64,11 @@ class HeldRequests:
         return deadline <= now
 
     def release(self) -> list[Request]:
-        """Hand over everything, oldest first, to be ranked again."""
-        return [self._pop_oldest() for _ in range(len(self._waiting))]
+        """Hand over all held requests, oldest first, to be ranked again."""
+        released: list[Request] = []
+        while self._waiting:
+            released.append(self._pop_oldest())
+        return released
 
     def give_up_oldest(self) -> Request:
         """Hand over the oldest request, to make room. It is overdue from now on."""

@@ -1,17 +1,27 @@
-"""A request that is still open: what has come so far, held as compactly as Python allows."""
+"""A request that is still open: what has come so far, in as little memory as Python allows.
+
+Half a million candidates may be open at once. So an item id and its source are one entry of a dict,
+and the features of a candidate are bytes that are joined to longer ones.
+"""
 
 from workers.ranking.refusal import CandidateReason, RefusedCandidate
 from workers.ranking.request import Completion, Event, Request
 
-_REQUEST_BYTES = 1200  # measured: the object, its dicts and its strings, before the first candidate
-_LOOSE_ROWS = 8  # joined as soon as there are as many: a row of its own costs 50 bytes, a growing buffer its holes
-_CANDIDATE_BYTES = (
-    110  # measured: an id's string object and its place in the dict, beside its characters
-)
+# Measured: the object, its dicts and its strings, before the first candidate.
+_REQUEST_BYTES = 1200
+# Measured: the string object of an id and its entry in the dict, without its characters.
+_CANDIDATE_BYTES = 110
+# Rows are joined when there are this many. A bytes object for each row would cost 50 bytes more a
+# row, and a growing buffer would have unused room.
+_LOOSE_ROWS = 8
 
 
 class OpenRequest:
-    """Grows by whole events until it closes. Its identity is what its first event said."""
+    """Grows by whole events until it closes.
+
+    Surface, user and `requested_at` are those of its first event. `first_offset` is the offset of
+    that event, `opened_at` the stream time (ms) before it, `due` the deadline (ms).
+    """
 
     __slots__ = (
         "bytes_held",
@@ -43,9 +53,7 @@ class OpenRequest:
         self.bytes_held = _REQUEST_BYTES
 
     def conflict(self, event: Event) -> str | None:
-        """Say in which field the event contradicts what is known of the request; None where it
-        agrees.
-        """
+        """How the event contradicts an earlier one of the request. None if it does not."""
         if event.surface is not self.surface:
             return _differs("surface", event.surface.name, self.surface.name)
         if event.user_id != self.user_id:
@@ -57,51 +65,65 @@ class OpenRequest:
         return None
 
     def add(self, event: Event) -> list[RefusedCandidate]:
-        """Take the event's candidates; return every refused one, those past `max_candidates`
-        included.
+        """Add the candidates of an event. Return the refused ones, including those past
+        `max_candidates`.
 
-        An item that stands in the request already changes nothing: the first counts.
+        An item that is in the request already is ignored: its first candidate counts.
         """
         if event.expected is not None:
             self.expected = event.expected
-        sources, rows, limit, held = self.sources, self.rows, self.surface.max_candidates, 0
-        further: list[int] = []
+
+        # The loop runs once for each candidate. Local names are quicker than attributes.
+        sources = self.sources
+        rows = self.rows
+        limit = self.surface.max_candidates
+        added_bytes = 0
+        past_limit: list[int] = []
         for index, (item_id, source, row) in enumerate(event.candidates):
             if item_id in sources:
                 continue
             if len(sources) >= limit:
-                further.append(index)
+                past_limit.append(index)
                 continue
+
             sources[item_id] = source
             rows.append(row)
             if len(sources) % _LOOSE_ROWS == 0:
                 rows[-_LOOSE_ROWS:] = [b"".join(rows[-_LOOSE_ROWS:])]
-            held += _CANDIDATE_BYTES + len(item_id) + len(row)
-        self.bytes_held += held
-        refused = event.refused + _past_the_limit(event, further) if further else event.refused
-        if refused:
-            for candidate in refused:
-                self._count_refused(candidate.identity)
+            added_bytes += _CANDIDATE_BYTES + len(item_id) + len(row)
+        self.bytes_held += added_bytes
+
+        refused = event.refused
+        if past_limit:
+            refused = refused + _refuse_past_limit(event, past_limit)
+        for candidate in refused:
+            identity = candidate.identity
+            if identity not in self.refused:
+                self.refused.add(identity)
+                self.bytes_held += _CANDIDATE_BYTES + len(identity)
         return refused
 
-    def _count_refused(self, identity: str | bytes) -> None:
-        if identity not in self.refused:
-            self.refused.add(identity)
-            self.bytes_held += _CANDIDATE_BYTES + len(identity)
-
     def completion(self, event: Event) -> Completion | None:
-        """Judge after an event whether the request is complete: `full` comes before `marker`."""
+        """Whether the request is complete after an event that was added.
+
+        - `full` if it has as many distinct candidates as expected. Refused ones count.
+        - Otherwise `marker` if the event says that it is the last one.
+        - Otherwise None.
+        """
         if self.expected is not None:
-            distinct = len(self.sources) + (self._refused_only() if self.refused else 0)
+            distinct = len(self.sources)
+            if self.refused:
+                distinct += self._refused_only()
             if distinct >= self.expected:
                 return Completion.FULL
         return Completion.MARKER if event.last else None
 
     def _refused_only(self) -> int:
+        """How many candidates were refused and not sent again in a valid form."""
         return len(self.refused - self.sources.keys())
 
     def close(self, completion: Completion) -> Request:
-        """The closed request. The open one is not to be used again."""
+        """The closed request. Do not use the open one after this."""
         return Request(
             request_id=self.request_id,
             surface=self.surface,
@@ -117,23 +139,33 @@ class OpenRequest:
         )
 
 
-def _differs(field: str, got: object, known: object) -> str:
-    return f"{field}: got {got!r}, expected {known!r} as an earlier event of this request said"
+def _differs(field: str, got: object, expected: object) -> str:
+    return f"{field}: got {got!r}, expected {expected!r} as an earlier event of this request said"
 
 
-def _past_the_limit(event: Event, indices: list[int]) -> list[RefusedCandidate]:
-    """Refuse the sound candidates at `indices`, each named by its place among all candidates of the
-    event.
+def _refuse_past_limit(event: Event, indices: list[int]) -> list[RefusedCandidate]:
+    """Refuse the candidates at these indices of `event.candidates`, which is without those that
+    the codec refused. A refusal names the position among all candidates of the event.
     """
-    taken = {candidate.position for candidate in event.refused}
-    places = [p for p in range(len(event.candidates) + len(taken)) if p not in taken]
-    allowed = f"expected at most max_candidates = {event.surface.max_candidates} a request"
-    return [
-        RefusedCandidate(
-            places[i], item_id, CandidateReason.TOO_MANY, f"item_id {item_id!r}: {allowed}"
+    refused_before = {candidate.position for candidate in event.refused}
+    positions: list[int] = []
+    for position in range(len(event.candidates) + len(refused_before)):
+        if position not in refused_before:
+            positions.append(position)
+
+    expected = f"expected at most max_candidates = {event.surface.max_candidates} a request"
+    refused: list[RefusedCandidate] = []
+    for index in indices:
+        item_id = event.candidates[index].item_id
+        refused.append(
+            RefusedCandidate(
+                position=positions[index],
+                identity=item_id,
+                reason=CandidateReason.TOO_MANY,
+                message=f"item_id {item_id!r}: {expected}",
+            )
         )
-        for i, item_id in ((i, event.candidates[i].item_id) for i in indices)
-    ]
+    return refused
 
 
 def bytes_of(request: Request) -> int:
