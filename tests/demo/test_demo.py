@@ -14,7 +14,7 @@ import pytest
 
 from demo.__main__ import demo as demo_command
 from tests.commands.running import run_command, trimtab
-from tests.docs.papers import ROOT
+from tests.docs.documents import ROOT
 
 COUNTS = re.compile(
     r"([\d,]+) requests sent, ([\d,]+) feeds read under read_committed: "

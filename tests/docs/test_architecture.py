@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.papers import ROOT, table
+from tests.docs.documents import ROOT, table
 
 WORKERS = ROOT / "workers"
 DEMO = ROOT / "demo"
-PAPER = ROOT / "ARCHITECTURE.md"
+ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 # What a pure room may know of the world: values, numbers and containers.
 PURE = frozenset(
     {
@@ -120,7 +120,7 @@ def test_no_transaction_spans_a_poll_of_the_consumer() -> None:
 
 
 def test_the_table_of_floors_names_every_package() -> None:
-    shown = " ".join(cells[1] for cells in table(PAPER, "Floor"))
+    shown = " ".join(cells[1] for cells in table(ARCHITECTURE, "Floor"))
     packages = {path.name for path in WORKERS.iterdir() if (path / "__init__.py").is_file()}
     assert packages == {name for name in packages if f"`workers/{name}/`" in shown}
     assert "`workers/settings.py`" in shown

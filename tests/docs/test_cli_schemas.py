@@ -13,7 +13,7 @@ from redis import Redis
 from referencing import Registry, Resource
 
 from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
-from tests.docs.papers import ROOT
+from tests.docs.documents import ROOT
 from tests.integration.harness import World, make_request, now_ms, until
 from tests.ranking.building import feed_of, mix
 from tests.scoring.building import add_model, mlp

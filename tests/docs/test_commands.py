@@ -1,4 +1,4 @@
-"""Every command line in the papers is one that exists, and those marked to be run do run."""
+"""Every command line in the documents is one that exists, and those marked to be run do run."""
 
 import os
 import re
@@ -14,14 +14,14 @@ import click
 import pytest
 
 from tests.commands.running import trimtab
-from tests.docs.papers import ROOT, Block, blocks, papers
+from tests.docs.documents import ROOT, Block, blocks, documents
 from workers.cli import trimtab as root_command
 from workers.local import Stack
 from workers.local.topics import stack_topics
 from workers.settings import SETTINGS
 from workers.streaming.topics import create_topics
 
-# One shell a paper: its blocks run one after the other, as its reader would run them; what is left
+# One shell per document: its blocks run one after the other, as its reader would run them; what is left
 # running is ended.
 _SHELL = """set -euo pipefail
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
@@ -55,7 +55,7 @@ def test_every_command_has_a_help_with_an_example_that_is_its_own(words: tuple[s
     assert " ".join(("trimtab", *words)) in example
 
 
-# The command lines in the papers
+# The command lines in the documents
 
 
 def shell_lines(block: Block) -> list[str]:
@@ -90,13 +90,13 @@ def trimtab_calls(line: str) -> list[list[str]]:
     return calls
 
 
-SHELL_BLOCKS = [block for paper in papers() for block in blocks(paper, "bash")]
+SHELL_BLOCKS = [block for document in documents() for block in blocks(document, "bash")]
 CALLS = [
     call for block in SHELL_BLOCKS for line in shell_lines(block) for call in trimtab_calls(line)
 ]
 
 
-def test_the_papers_show_the_commands_that_users_start_with() -> None:
+def test_the_documents_show_the_commands_that_users_start_with() -> None:
     assert {" ".join(call[:2]) for call in CALLS} >= {
         "stack up",
         "produce events.jsonl",
@@ -106,7 +106,7 @@ def test_the_papers_show_the_commands_that_users_start_with() -> None:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
-def test_a_trimtab_command_line_in_the_papers_can_be_parsed(call: list[str]) -> None:
+def test_a_trimtab_command_line_in_the_documents_can_be_parsed(call: list[str]) -> None:
     command: click.Command = root_command
     words = list(call)
     while isinstance(command, click.Group) and words:
@@ -124,8 +124,8 @@ def make_targets() -> list[str]:
     lines = [line for block in SHELL_BLOCKS for line in shell_lines(block)]
     inline = [
         match
-        for paper in papers()
-        for match in re.findall(r"`(make [a-z]+)", paper.read_text(encoding="utf-8"))
+        for document in documents()
+        for match in re.findall(r"`(make [a-z]+)", document.read_text(encoding="utf-8"))
     ]
     return sorted(
         {match[1] for line in [*lines, *inline] if (match := re.match(r"make ([a-z]+)", line))}
@@ -133,7 +133,7 @@ def make_targets() -> list[str]:
 
 
 @pytest.mark.parametrize("target", make_targets())
-def test_a_make_target_in_the_papers_exists(target: str) -> None:
+def test_a_make_target_in_the_documents_exists(target: str) -> None:
     found = subprocess.run(
         ["make", "-n", "-C", str(ROOT), target], capture_output=True, text=True, check=False
     )
@@ -152,7 +152,7 @@ def test_continuous_integration_runs_what_the_readme_says() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder that looks like the checkout, so that what a paper writes stays out of ours."""
+    """A folder that looks like the checkout, so that what a document writes stays out of ours."""
     for entry in ROOT.iterdir():
         if entry.name not in {".venv", ".git"}:
             (tmp_path / entry.name).symlink_to(entry)
@@ -188,14 +188,14 @@ def environment(
     )
 
 
-RUNNING = [paper for paper in papers() if blocks(paper, "bash", "run")]
+RUNNING = [document for document in documents() if blocks(document, "bash", "run")]
 
 
-@pytest.mark.parametrize("paper", RUNNING, ids=lambda paper: str(paper.relative_to(ROOT)))
-def test_the_blocks_of_a_paper_that_are_marked_to_run_do_run(
-    paper: Path, checkout: Path, environment: dict[str, str], redis_url: str
+@pytest.mark.parametrize("document", RUNNING, ids=lambda document: str(document.relative_to(ROOT)))
+def test_the_blocks_of_a_document_that_are_marked_to_run_do_run(
+    document: Path, checkout: Path, environment: dict[str, str], redis_url: str
 ) -> None:
-    script = _SHELL + "".join(block.text for block in blocks(paper, "bash", "run"))
+    script = _SHELL + "".join(block.text for block in blocks(document, "bash", "run"))
     try:
         ended = subprocess.run(
             ["bash", "-c", script],
@@ -213,5 +213,5 @@ def test_the_blocks_of_a_paper_that_are_marked_to_run_do_run(
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
 
 
-def test_the_readme_is_among_the_papers_that_are_run() -> None:
+def test_the_readme_is_among_the_documents_that_are_run() -> None:
     assert ROOT / "README.md" in RUNNING

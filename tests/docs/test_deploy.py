@@ -3,7 +3,7 @@
 import re
 import tomllib
 
-from tests.docs.papers import ROOT
+from tests.docs.documents import ROOT
 from workers.local.topics import DEFAULT_PARTITIONS, stack_topics
 from workers.settings import SETTINGS
 

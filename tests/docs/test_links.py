@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.papers import ROOT, links, papers, tracked_files
+from tests.docs.documents import ROOT, documents, links, tracked_files
 
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 # Where package indexes live, and how pip and Maven are pointed at one.
@@ -21,19 +21,19 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def anchors(paper: Path) -> set[str]:
-    """The anchors of a paper's headings, as GitHub makes them."""
-    headings = _HEADING.findall(paper.read_text(encoding="utf-8"))
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = _HEADING.findall(document.read_text(encoding="utf-8"))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("paper", papers(), ids=named)
-def test_every_link_between_papers_leads_somewhere(paper: Path) -> None:
-    for link in links(paper):
+@pytest.mark.parametrize("document", documents(), ids=named)
+def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
+    for link in links(document):
         if "://" in link:
             continue
         target, _, anchor = link.partition("#")
-        path = (paper.parent / target).resolve() if target else paper
+        path = (document.parent / target).resolve() if target else document
         assert path.exists(), link
         assert path.is_relative_to(ROOT), link
         if path.is_dir():

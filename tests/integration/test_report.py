@@ -11,7 +11,7 @@ import pytest
 import redis
 from jsonschema import Draft202012Validator
 
-from tests.docs.papers import ROOT
+from tests.docs.documents import ROOT
 from tests.integration.harness import World, make_request, until
 
 SCHEMA = json.loads((ROOT / "schemas" / "worker-status.schema.json").read_text())

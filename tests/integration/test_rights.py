@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from tests.builders import HOME
-from tests.docs.papers import ROOT
+from tests.docs.documents import ROOT
 from tests.integration.guarded import GuardedKafka
 from tests.integration.harness import World, make_request, until
 from workers.streaming.clients import Cluster
