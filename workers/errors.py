@@ -1,5 +1,5 @@
-"""What the command line makes of an error."""
+"""The exception that the command line reports as a failure."""
 
 
 class Failure(Exception):
-    """A negative result: the command ends with exit code 1 and this message."""
+    """A command did not succeed. It prints this message and ends with exit code 1."""

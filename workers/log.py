@@ -1,5 +1,5 @@
-"""Structured logs on standard error: one line for each event that matters, never one for each
-message.
+"""Structured logs on standard error. A log line stands for an event that matters to an operator,
+never for a single message.
 """
 
 import sys
@@ -8,20 +8,22 @@ import structlog
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-
 LINE_START = "\r\x1b[K"
-"""What a terminal takes to begin its line anew: log lines and the rate line share it."""
-_render = structlog.dev.ConsoleRenderer()
+"""Makes a terminal begin its current line again. It deletes the rate line (commands/rate.py), which
+is printed without a line end.
+"""
+
+_render_for_terminal = structlog.dev.ConsoleRenderer()
 
 
 def configure_logs() -> None:
-    """Write `key=value` lines to standard error; coloured and aligned on a terminal."""
-    terminal = sys.stderr.isatty()
+    """Write `key=value` lines to standard error. On a terminal they are in colour and aligned."""
     renderer: structlog.typing.Processor
-    if terminal:
+    if sys.stderr.isatty():
         renderer = _over_the_rate_line
     else:
         renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -37,4 +39,4 @@ def configure_logs() -> None:
 def _over_the_rate_line(
     logger: structlog.typing.WrappedLogger, name: str, event: structlog.typing.EventDict
 ) -> str:
-    return f"{LINE_START}{_render(logger, name, event)}"
+    return f"{LINE_START}{_render_for_terminal(logger, name, event)}"

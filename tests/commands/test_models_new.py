@@ -112,7 +112,7 @@ def test_a_version_that_is_there_is_never_changed(tmp_path: Path) -> None:
     text = (before / "manifest.json").read_text()
     ended = new(tmp_path, mlp(seed=1), "--version", 1)
     assert ended.code == 1
-    assert ended.err == f"Error: {before}: is there already, expected a version that is not\n"
+    assert ended.err == f"Error: {before}: already exists, expected a new version\n"
     assert (before / "manifest.json").read_text() == text
 
 
@@ -257,7 +257,7 @@ REFUSED = {
     "foreign operator": (with_foreign_operator(), "operator-domain", "ONNX's own operators alone"),
     "batch": (batch_normalised(), "batch", "model.eval()"),
     "not finite": (not_finite(), "golden", "expected a finite score"),
-    "constant": (constant(), "golden", "expected rows that the model tells apart"),
+    "constant": (constant(), "golden", "expected rows with different scores"),
 }
 
 
@@ -456,7 +456,7 @@ def test_a_label_that_is_no_class_is_refused_with_those_that_are(tmp_path: Path)
 def test_a_class_of_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     ended = new(tmp_path, mlp(), "--class", "1")
     assert ended.code == 1
-    assert "--class: got '1', expected none: the file has no classes to choose of" in ended.err
+    assert "--class: got '1', expected none: the file has no classes to choose from" in ended.err
 
 
 def test_as_many_names_as_columns_are_wanted(tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def test_as_many_names_as_columns_are_wanted(tmp_path: Path) -> None:
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
     ended = new(tmp_path, mlp(), features=NAMES.replace("f31", "f0"))
     assert ended.code == 1
-    assert "refused, manifest: features: 'f0' stands more than once" in ended.err
+    assert "refused, manifest: features: 'f0' appears more than once" in ended.err
 
 
 def test_names_in_another_order_than_the_file_carries_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small ONNX models, and folders of versions whose manifests are true unless a test changes them."""
+"""Small ONNX models, and folders of versions. Their manifests are right unless a test changes them."""
 
 import hashlib
 import json
@@ -52,34 +52,32 @@ def mlp(
     random = np.random.default_rng(seed)
     constants: dict[str, NDArray[Any]] = {}
     nodes: list[Node] = []
-    value, sizes = "features", (width, *hidden, 1)
+    value = "features"
+    sizes = (width, *hidden, 1)
     for layer, (rows, columns) in enumerate(pairwise(sizes)):
-        constants[f"w{layer}"] = (random.normal(size=(rows, columns)) / np.sqrt(rows)).astype(
-            np.float32
-        )
+        weights = random.normal(size=(rows, columns)) / np.sqrt(rows)
+        constants[f"w{layer}"] = weights.astype(np.float32)
         constants[f"b{layer}"] = random.normal(size=columns).astype(np.float32)
-        nodes += _layer(value, layer, gemm)
+        if gemm:
+            nodes.append(helper.make_node("Gemm", [value, f"w{layer}", f"b{layer}"], [f"y{layer}"]))
+        else:
+            nodes.append(helper.make_node("MatMul", [value, f"w{layer}"], [f"m{layer}"]))
+            nodes.append(helper.make_node("Add", [f"m{layer}", f"b{layer}"], [f"y{layer}"]))
+
         last = layer == len(sizes) - 2
         value = "score" if last else f"a{layer}"
         nodes.append(helper.make_node("Sigmoid" if last else "Relu", [f"y{layer}"], [value]))
     return model(nodes, constants, width=width)
 
 
-def _layer(value: str, layer: int, gemm: bool) -> list[Node]:
-    if gemm:
-        return [helper.make_node("Gemm", [value, f"w{layer}", f"b{layer}"], [f"y{layer}"])]
-    return [
-        helper.make_node("MatMul", [value, f"w{layer}"], [f"m{layer}"]),
-        helper.make_node("Add", [f"m{layer}", f"b{layer}"], [f"y{layer}"]),
-    ]
-
-
 def trees(count: int = 100, depth: int = 4, width: int = 32, seed: int = 0) -> onnx.ModelProto:
     """An ensemble of complete trees with random splits."""
     random = np.random.default_rng(seed)
-    inner, nodes = 2**depth - 1, 2 ** (depth + 1) - 1
+    inner = 2**depth - 1
+    nodes = 2 ** (depth + 1) - 1
     split = np.tile(np.arange(nodes) < inner, count)
-    ids, places = np.repeat(np.arange(count), nodes), np.tile(np.arange(nodes), count)
+    ids = np.repeat(np.arange(count), nodes)
+    places = np.tile(np.arange(nodes), count)
     leaves = int((~split).sum())
     node = helper.make_node(
         "TreeEnsembleRegressor",
@@ -115,8 +113,8 @@ def linear_then(operator: str, columns: int = 1, **attributes: Any) -> onnx.Mode
 
 
 def embedding(size: int = 10, width: int = 32, seed: int = 0) -> onnx.ModelProto:
-    """A linear model with a table of `size` numbers looked up by `f1`: past its end onnxruntime
-    raises.
+    """A linear model that looks up `f1` in a table of `size` numbers. onnxruntime raises past the
+    end of the table.
     """
     nodes = [
         helper.make_node("Gather", ["features", "one"], ["category"], axis=1),
@@ -131,7 +129,7 @@ def embedding(size: int = 10, width: int = 32, seed: int = 0) -> onnx.ModelProto
 
 
 def dividing(width: int = 32) -> onnx.ModelProto:
-    """Divides 1000 by the whole part of `f1`, and fails where that is 0."""
+    """Divides 1000 by the whole part of `f1`, and fails if that is 0."""
     nodes = [
         helper.make_node("Gather", ["features", "one"], ["divisor"], axis=1),
         helper.make_node("Cast", ["divisor"], ["whole"], to=TensorProto.INT64),
@@ -155,8 +153,8 @@ def dropping(width: int = 32, seed: int = 0) -> onnx.ModelProto:
 
 
 def run(built: onnx.ModelProto, rows: Floats) -> list[float]:
-    """What plain onnxruntime gives, on one thread (on several it sums the trees of an ensemble in
-    another order).
+    """The scores of plain onnxruntime on one thread. On several threads it sums the trees of an
+    ensemble in another order.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -190,7 +188,7 @@ def manifest_of(raw: bytes, width: int = 32, **changes: Any) -> dict[str, Any]:
 
 
 def write_version(root: Path, raw: bytes, manifest: Mapping[str, Any]) -> Path:
-    """Write `<root>/<objective>/<version>/` with any bytes and any manifest; returns the folder."""
+    """Write `<root>/<objective>/<version>/` with any bytes and any manifest. Returns the folder."""
     folder = root / str(manifest["objective"]) / str(manifest["version"])
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(raw)
@@ -201,37 +199,34 @@ def write_version(root: Path, raw: bytes, manifest: Mapping[str, Any]) -> Path:
 def add_model(
     root: Path, built: onnx.ModelProto, objective: str = "quality", version: int = 1, **changes: Any
 ) -> Path:
-    """Write a version that verifies, but for what `changes` breaks."""
-    raw, width = (
-        built.SerializeToString(),
-        built.graph.input[0].type.tensor_type.shape.dim[1].dim_value,
-    )
+    """Write a version that verifies, unless `changes` of its manifest break it."""
+    raw = built.SerializeToString()
+    width = built.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     if "golden" not in changes:
         changes["golden"] = golden_of(built, width)
-    return write_version(
-        root, raw, manifest_of(raw, width, objective=objective, version=version, **changes)
-    )
+    manifest = manifest_of(raw, width, objective=objective, version=version, **changes)
+    return write_version(root, raw, manifest)
 
 
-def endless(grows: bool = False) -> onnx.ModelProto:
-    """A loop whose condition holds for ever; where it `grows` it also takes twice as much memory at
-    each turn.
-    """
+def _loop_body(grows: bool) -> onnx.GraphProto:
+    """The body of a loop that goes on as long as it did. If it `grows`, each turn doubles `value`."""
     turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
-    going, going_on = (
-        helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on")
-    )
-    value, changed = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in ("value", "changed")
-    )
-    body = [
+    going = helper.make_tensor_value_info("going", TensorProto.BOOL, [])
+    going_on = helper.make_tensor_value_info("going_on", TensorProto.BOOL, [])
+    value = helper.make_tensor_value_info("value", TensorProto.FLOAT, None)
+    changed = helper.make_tensor_value_info("changed", TensorProto.FLOAT, None)
+    nodes = [
         helper.make_node("Identity", ["going"], ["going_on"]),
         helper.make_node("Concat", ["value", "value"] if grows else ["value"], ["changed"], axis=0),
     ]
-    loop = helper.make_graph(body, "loop", [turn, going, value], [going_on, changed])
+    return helper.make_graph(nodes, "loop", [turn, going, value], [going_on, changed])
+
+
+def endless(grows: bool = False) -> onnx.ModelProto:
+    """A loop whose condition is always true. If it `grows`, each turn takes twice the memory."""
+    body = _loop_body(grows)
     nodes = [
-        helper.make_node("Loop", ["", "always", "features"], ["looped"], body=loop),
+        helper.make_node("Loop", ["", "always", "features"], ["looped"], body=body),
         helper.make_node("ReduceSum", ["looped", "axis"], ["score"], keepdims=1),
     ]
     return model(nodes, {"always": np.array(True), "axis": np.array([1], np.int64)})
@@ -239,38 +234,35 @@ def endless(grows: bool = False) -> onnx.ModelProto:
 
 def endless_past(limit: float, width: int = 32, seed: int = 0) -> onnx.ModelProto:
     """An MLP that scores every row, but never ends if the first feature of a row is past a limit."""
-    turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
-    going, going_on = (
-        helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("going", "going_on")
-    )
-    value, changed = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in ("value", "changed")
-    )
-    body = [
-        helper.make_node("Identity", ["going"], ["going_on"]),
-        helper.make_node("Identity", ["value"], ["changed"]),
-    ]
-    loop = helper.make_graph(body, "loop", [turn, going, value], [going_on, changed])
-    built = mlp(width, seed=seed)
-    firsts = [
+    nodes = [
         helper.make_node("ReduceMax", ["features"], ["most"], axes=[0], keepdims=0),
         helper.make_node("Gather", ["most", "first"], ["most_first"]),
         helper.make_node("Greater", ["most_first", "limit"], ["is_past"]),
-        helper.make_node("Loop", ["", "is_past", "features"], ["looped"], body=loop),
+        helper.make_node(
+            "Loop", ["", "is_past", "features"], ["looped"], body=_loop_body(grows=False)
+        ),
     ]
+    built = mlp(width, seed=seed)
     for node in built.graph.node:
         node.input[:] = ["looped" if name == "features" else name for name in node.input]
-    nodes = [*firsts, *built.graph.node]
-    del built.graph.node[:]
-    built.graph.node.extend(nodes)
-    built.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "first"))
-    built.graph.initializer.append(numpy_helper.from_array(np.array(limit, np.float32), "limit"))
+        nodes.append(node)
+    graph = helper.make_graph(
+        nodes,
+        "model",
+        built.graph.input,
+        built.graph.output,
+        [
+            *built.graph.initializer,
+            numpy_helper.from_array(np.array(0, np.int64), "first"),
+            numpy_helper.from_array(np.array(limit, np.float32), "limit"),
+        ],
+    )
+    built.graph.CopyFrom(graph)
     return built
 
 
 def hungry(count: int = 2**33) -> onnx.ModelProto:
-    """A sum over so many float32 numbers, all at once."""
+    """A sum over `count` float32 numbers that are in memory at the same time."""
     nodes = [
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
         helper.make_node("ReduceSum", ["zeros"], ["zero"], keepdims=0),
@@ -281,5 +273,5 @@ def hungry(count: int = 2**33) -> onnx.ModelProto:
 
 
 def add_endless(root: Path, objective: str = "quality", version: int = 1) -> Path:
-    """A version that nothing is wrong with, but that it never ends."""
+    """A version whose only fault is that it never ends."""
     return add_model(root, endless(), objective, version, golden=golden_of(mlp()))

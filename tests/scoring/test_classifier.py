@@ -298,7 +298,7 @@ def test_what_a_graph_inside_an_operator_reads_is_kept() -> None:
     )
 
 
-# A table alone, and what there is nothing to choose of
+# A table alone, and files without anything to choose from
 
 
 def bare(*outputs: onnx.ValueInfoProto, dtype: int = TensorProto.FLOAT) -> bytes:
@@ -365,7 +365,7 @@ def test_where_there_is_no_class_none_can_be_kept(raw: bytes) -> None:
         keep_class(raw, "1")
     assert (refused.value.reason, refused.value.message) == (
         ModelReason.SHAPE,
-        "--class: got '1', expected none: the file has no classes to choose of",
+        "--class: got '1', expected none: the file has no classes to choose from",
     )
 
 

@@ -90,7 +90,7 @@ def golden(*features: float, score: Any = 0.5) -> list[dict[str, Any]]:
             "output: got 'score' float32 [null,2], expected 'score' float32 [null,1] or",
         ),
         ({"features": []}, "features: got [], expected `array` of length >= 1"),
-        ({"features": ["a", "a"]}, "features: 'a' stands more than once"),
+        ({"features": ["a", "a"]}, "features: 'a' appears more than once"),
         ({"features": ["a", 1]}, "features[1]: got 1, expected `str`"),
         ({"golden": []}, "golden: got [], expected `array` of length >= 1"),
         ({"golden": golden(1.0)}, "golden[1].features: got 1 numbers, expected 2"),

@@ -39,7 +39,7 @@ def test_a_model_of_other_bytes_than_its_manifest_is_refused_and_not_written(
 
 def test_of_two_who_add_the_same_number_the_second_gets_an_error(tmp_path: Path) -> None:
     add_version(tmp_path, drafted(), RAW)
-    with pytest.raises(VersionTaken, match="is there already"):
+    with pytest.raises(VersionTaken, match="already exists"):
         add_version(tmp_path, drafted(), RAW)
     assert read_manifest(tmp_path / "quality" / "1", tmp_path) == drafted()
 

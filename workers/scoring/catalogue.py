@@ -1,4 +1,4 @@
-"""What is known of every version in the models folder, as one immutable snapshot."""
+"""What is known about every version in the models folder, as one immutable snapshot."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -112,6 +112,11 @@ class CatalogueEntry:
     def features(self) -> tuple[str, ...]:
         """The features that it reads, in its order. Empty before it is verified."""
         return self.verified.manifest.features if self.verified else ()
+
+    @property
+    def size(self) -> int:
+        """The size of its model.onnx in bytes. 0 before it is verified."""
+        return self.verified.size if self.verified else 0
 
     @property
     def bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Cuts a classifier's file down to the one score that a worker needs: the probability of one class.
+"""Reduces a classifier's file to the one score that a worker needs: the probability of one class.
 
 How trainers export classifiers:
 - skl2onnx, onnxmltools for LightGBM, and CatBoost end with a ZipMap. It turns a tensor `[N,
@@ -56,7 +56,7 @@ def choices_of(raw: bytes) -> list[ClassChoice]:
 
 
 def keep_class(raw: bytes, label: str) -> bytes:
-    """The model with a single output: the score that `label` names. Raises ModelRefused."""
+    """Remove every output but the score that `label` names. Raises ModelRefused."""
     choices = choices_of(raw)
     for choice in choices:
         if choice.label == label:
@@ -65,7 +65,7 @@ def keep_class(raw: bytes, label: str) -> bytes:
             kept: bytes = model.SerializeToString()
             return kept
 
-    expected = "none: the file has no classes to choose of"
+    expected = "none: the file has no classes to choose from"
     if choices:
         expected = f"one of: {labels_of(choices)}"
     message = f"--class: got {label[:80]!r}, expected {expected}"
@@ -121,6 +121,7 @@ def _columns(tensor: str, labels: Sequence[str]) -> list[ClassChoice]:
 
 
 def _is_table(value: Value) -> bool:
+    """Whether an output is a tensor `[N, classes]`."""
     if value.dtype not in _FLOATS or value.shape is None:
         return False
     return len(value.shape) == 2 and value.shape[1] != 1
@@ -141,7 +142,7 @@ def _zip_map(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
 
 
 def _labels_beside(graph: onnx.GraphProto, signature: Signature, table: Value) -> list[str]:
-    """The labels of a table's columns. Their places if the graph does not tell the labels."""
+    """The labels of a table's columns. Their places if the graph does not name the labels."""
     width = table.shape[1] if table.shape else None
     if width is not None and width < 1:  # some exporters write 0 or -1 for an unknown width
         width = None

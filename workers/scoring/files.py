@@ -1,6 +1,7 @@
-"""Reads a version's files, and says what a file is that should have been something else.
+"""Reads a version's files. If a file is of the wrong kind, says which kind it is.
 
 The rules for reading:
+
 - A file must be a regular file inside the models folder, no larger than allowed. This is checked
   before a byte is read.
 - Links may lead anywhere inside the models folder (Kubernetes mounts are made of them), but not out
@@ -69,7 +70,7 @@ _COPY = "copy the file again"
 _CONVERT = "convert the trained model to ONNX: onnx_models/README.md has recipes"
 _EMPTY = FileKind("an empty file", _COPY)
 
-# How a file begins, and what it is then.
+# A pattern for the first bytes of a file, and the kind that it shows.
 _KINDS = (
     (
         rb"version https://git-lfs",
@@ -99,7 +100,10 @@ _KINDS = (
 
 
 def known_kind(raw: bytes) -> FileKind | None:
-    """What a file certainly is, by how it begins. None if it may be what it should be."""
+    """The kind of a file that is certainly not an ONNX model or a manifest, by its first bytes.
+
+    None if it may be one.
+    """
     if not raw:
         return _EMPTY
 
@@ -111,7 +115,7 @@ def known_kind(raw: bytes) -> FileKind | None:
 
 
 def kind_of(raw: bytes) -> FileKind | None:
-    """What a file is that cannot be read as an ONNX model. None if that cannot be seen."""
+    """The kind of a file that cannot be read as an ONNX model. None if it is not known."""
     known = known_kind(raw)
     if known is not None:
         return known

@@ -1,10 +1,12 @@
-"""The models folder, which is scanned again and again.
+"""The models folder: scanned again and again, and compared with the catalogue.
 
-- A version is a folder `<root>/<objective>/<number>/`. Without manifest.json it is not there yet:
-  the manifest is written last.
+Rules:
+
+- A version is a folder `<root>/<objective>/<number>/`. The manifest is written last, so a folder
+  without manifest.json is not a version yet.
 - Folders that have not changed since the last scan are not read again.
-- A version that was verified is not read again either. Another file under its number is another
-  model, and its hash tells when it is loaded again.
+- A version that was verified is not read again either. If its file is replaced by another model,
+  the hash shows it when the version is loaded again.
 - A refused version is listed again when its files change.
 - A version that is loaded and in force stays in the catalogue when its folder goes.
 """
@@ -30,7 +32,10 @@ Listing = Mapping[str, Mapping[int, Version]]
 
 
 class _ScannedFolder(NamedTuple):
-    """An objective's folder at the last scan. `settled`: its time of change can be trusted."""
+    """An objective's folder at the last scan.
+
+    `stat` is its inode and its time of change in ns. `settled`: that time can be trusted.
+    """
 
     stat: tuple[int, int]
     versions: list[Version]
@@ -90,15 +95,31 @@ class CatalogueChanges(NamedTuple):
 def changes_of(
     catalogue: Catalogue, listing: Listing, in_force: Collection[tuple[str, int]]
 ) -> CatalogueChanges:
-    """Compare a listing with the catalogue. `in_force` has pairs of objective and number."""
+    """Compare a listing with the catalogue. `in_force` has pairs of objective and number.
+
+    | In the listing | In the catalogue                  | Change                  |
+    |----------------|-----------------------------------|-------------------------|
+    | yes            | no                                | put it                  |
+    | yes            | refused or gone, its files differ | put it as a new version |
+    | yes            | gone, its files are the same      | put it as listed again  |
+    | yes            | otherwise                         | none                    |
+    | no             | loaded and in force               | put it as gone          |
+    | no             | otherwise                         | drop it                 |
+    """
     put = list[CatalogueEntry]()
     dropped = list[Version]()
 
     for versions in listing.values():
         for version in versions.values():
-            entry = _entry_to_put(catalogue, version)
-            if entry is not None:
-                put.append(entry)
+            known = catalogue.entry(version.objective, version.number)
+            if known is None:
+                put.append(CatalogueEntry(version, stamp(version)))
+            elif known.state in (VersionState.GONE, VersionState.REFUSED):
+                current = stamp(version)
+                if current != known.stamp:
+                    put.append(CatalogueEntry(version, current))
+                elif known.state is VersionState.GONE:
+                    put.append(replace(known, listed=True))
 
     for entry in catalogue:
         objective = entry.version.objective
@@ -112,30 +133,14 @@ def changes_of(
     return CatalogueChanges(put, dropped)
 
 
-def _entry_to_put(catalogue: Catalogue, version: Version) -> CatalogueEntry | None:
-    """The entry of a version in the listing. None if the catalogue's entry still holds."""
-    known = catalogue.entry(version.objective, version.number)
-    if known is None:
-        return CatalogueEntry(version, stamp(version))
-    if known.state not in (VersionState.GONE, VersionState.REFUSED):
-        return None
-
-    current = stamp(version)
-    if current != known.stamp:
-        return CatalogueEntry(version, current)
-    if known.state is VersionState.GONE:
-        return replace(known, listed=True)
-    return None
-
-
 def find_versions(root: Path) -> dict[str, list[Version]]:
     """Versions by objective, the highest first. Includes those without a manifest."""
-    found: dict[str, list[Version]] = {}
-    for name, folder in sorted(_folders(root)):
-        versions = list(_versions(name, folder))
+    by_objective: dict[str, list[Version]] = {}
+    for objective, folder in sorted(_folders(root)):
+        versions = list(_versions(objective, folder))
         if versions:
-            found[name] = sorted(versions, key=lambda version: -version.number)
-    return found
+            by_objective[objective] = sorted(versions, key=lambda version: -version.number)
+    return by_objective
 
 
 def stamp(version: Version) -> FileStamp:
@@ -161,20 +166,19 @@ def _versions(objective: str, folder: Path) -> Iterator[Version]:
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and paths of the folders inside a folder. Empty if it cannot be read."""
+    """Names and paths of the folders inside a folder. Empty if it cannot be read.
+
+    Names that are not UTF-8 are left out: they cannot be written to a record, a document or a log.
+    """
     try:
         with os.scandir(folder) as entries:
-            folders = [entry for entry in entries if entry.is_dir() and _is_text(entry.name)]
+            folders = [entry for entry in entries if entry.is_dir()]
     except OSError:
         return
+
     for entry in folders:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            continue
         yield entry.name, Path(entry.path)
-
-
-def _is_text(name: str) -> bool:
-    """Bytes that are not UTF-8 can name nothing in a record, a document or a log."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

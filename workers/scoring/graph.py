@@ -29,7 +29,7 @@ class Value(NamedTuple):
 
     `dtype` is that of a tensor. For anything else it is the whole type in ONNX's notation, such as
     `seq(map(int64,tensor(float32)))`. `shape` is None for anything but a tensor, and if the file
-    does not tell it.
+    does not give it.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""manifest.json: what the owner of a model version claims about it. Unknown keys are ignored.
+"""manifest.json: what the owner of a model version claims about it.
 
-Reading a manifest checks that it is complete and consistent. workers/scoring/verify.py checks its
-claims against the file.
+Unknown keys are ignored. Reading a manifest checks that it is complete and consistent. Its claims
+are checked against the file by workers/scoring/verify.py.
 """
 
 import re
@@ -74,7 +74,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
         repeated = sorted({name for name in self.features if self.features.count(name) > 1})
         if repeated:
-            raise ValueError(f"features: {repeated[0]!r} stands more than once, expected each once")
+            raise ValueError(
+                f"features: {repeated[0]!r} appears more than once, expected each once"
+            )
 
         for place, row in enumerate(self.golden):
             key = f"golden[{place}]"

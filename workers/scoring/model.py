@@ -6,9 +6,9 @@ the same feeds. onnxruntime alone does not guarantee that. Measured on 1.32 (flo
   last rows of a batch fall out of the vector loop into scalar code, which rounds differently, too
   (Log, Softplus, Sin, Cos, Mish). Neither happens in a batch that is filled up to a multiple of 16
   rows (one AVX-512 register of float32): every row takes the vector path.
-- A sum over each row (ReduceSum over a width that is not a multiple of 4) rounds by where the row
-  lies in memory, and filling does not help. Verification finds such a model (verify.py), and it is
-  scored one row a call.
+- A sum over each row (ReduceSum over a width that is not a multiple of 4) rounds differently
+  depending on where the row lies in memory. Filling up does not help. Verification
+  finds such a model (verify.py), and it is scored one row a call.
 Gemm, MatMul, Relu, Sigmoid, Tanh, Gelu, Erf, Softmax, LayerNormalization and tree ensembles never
 differed.
 
@@ -59,8 +59,9 @@ class _Run(NamedTuple):
 
 
 class RunLimits:
-    """Stops the runs of all threads of a process. `begin` a run, give it the options, and `end`
-    it.
+    """Stops runs that take too long, for all threads of a process.
+
+    To use it, `begin` a run, pass the options to the session, and `end` the run.
     """
 
     def __init__(self) -> None:

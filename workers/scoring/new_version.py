@@ -1,9 +1,9 @@
 """Makes a new version of a model that was trained elsewhere.
 
-- `draft` writes its manifest: what the file says about itself, and golden rows from running it.
-- `add_version` verifies it in a folder of its own, as a worker would, and then writes it into the
+- `draft` makes its manifest: what the file itself contains, and golden rows from running it.
+- `add_version` verifies it in a temporary folder, as a worker would, and then writes it into the
   models folder. The manifest is written last.
-- A refusal about input or output ends with what to change where the model is exported.
+- If an input or output is wrong, the message ends with what to change in the export of the model.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ Scores = NDArray[np.float32]
 
 
 def features_of(raw: bytes, given: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of the input's columns in order: those given, else those that the file carries.
+    """The names of the input's columns in order: those given, or else those in the file.
 
     Raises ModelRefused.
     """
@@ -68,8 +68,8 @@ def draft(
             objective=objective,
             version=version,
             sha256=hashlib.sha256(raw).hexdigest(),
-            input=_input(signature, len(features)),
-            output=_output(raw, signature),
+            input=_input_of(signature, len(features)),
+            output=_output_of(raw, signature),
             features=tuple(features),
             golden=(GoldenRow((0.0,) * len(features), 0.0),),  # replaced below
         )
@@ -87,7 +87,7 @@ def draft(
     return msgspec.structs.replace(manifest, golden=_golden_rows(rows, scores))
 
 
-def _input(signature: Signature, width: int) -> Tensor:
+def _input_of(signature: Signature, width: int) -> Tensor:
     inputs = signature.inputs
     if len(inputs) == 1 and inputs[0].tensor == Tensor(inputs[0].name, "float32", (None, width)):
         return inputs[0].tensor
@@ -95,8 +95,8 @@ def _input(signature: Signature, width: int) -> Tensor:
     raise _wrong_shape("input", inputs, expected, _remedy_of_input(inputs, width))
 
 
-def _output(raw: bytes, signature: Signature) -> Tensor:
-    """The one output that is a score. Others beside it are never asked for."""
+def _output_of(raw: bytes, signature: Signature) -> Tensor:
+    """The one output that is a score. Other outputs are never computed."""
     scores = [
         value.tensor for value in signature.outputs if value.tensor is not None and is_score(value)
     ]
@@ -129,7 +129,7 @@ def _golden_rows(rows: Matrix, scores: Scores) -> tuple[GoldenRow, ...]:
     if scores.min() == scores.max():
         message = (
             f"golden: all {len(rows)} rows get the score {scores[0]}, "
-            "expected rows that the model tells apart"
+            "expected rows with different scores"
         )
         raise ModelRefused(ModelReason.GOLDEN, message)
 
@@ -173,7 +173,7 @@ def _write_version(root: Path, manifest: Manifest, raw: bytes) -> Path:
     try:
         folder.mkdir()
     except FileExistsError:
-        raise VersionTaken(f"{folder}: is there already, expected a version that is not") from None
+        raise VersionTaken(f"{folder}: already exists, expected a new version") from None
 
     try:
         (folder / MODEL).write_bytes(raw)
@@ -203,7 +203,7 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-# What to change where the model is exported
+# Remedies: what to change in the export of the model
 
 _NOT_FREE = "0 and -1 are numbers to ONNX and leave nothing free"
 _NO_SHAPE = "the file does not say its shape"

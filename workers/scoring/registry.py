@@ -363,20 +363,19 @@ class Registry:
                 self._put([self._loader.apply_verdict(entry, verdict, load=False)])
                 left -= 1
 
-        lacking = list[str]()
+        reasons = list[str]()
         for objective in self._needed:
             entries = self._catalogue.versions(objective).values()
-            if all(entry.state is VersionState.REFUSED for entry in entries):
-                lacking.append(self._why_lacking(objective))
-        if lacking:
-            raise NoVerifiedModel("; ".join(lacking))
-
-    def _why_lacking(self, objective: str) -> str:
-        refusals = [str(entry.refusal) for entry in self._catalogue.versions(objective).values()]
-        if not refusals:
-            folder = self._root / objective
-            return f"objective {objective!r}: no version in {folder}, expected {folder / '1'}"
-        return f"objective {objective!r}: no version verifies: " + "; ".join(refusals)
+            if not entries:
+                folder = self._root / objective
+                reasons.append(
+                    f"objective {objective!r}: no version in {folder}, expected {folder / '1'}"
+                )
+            elif all(entry.state is VersionState.REFUSED for entry in entries):
+                refusals = "; ".join(str(entry.refusal) for entry in entries)
+                reasons.append(f"objective {objective!r}: no version verifies: {refusals}")
+        if reasons:
+            raise NoVerifiedModel("; ".join(reasons))
 
     # The models thread
 
@@ -384,6 +383,7 @@ class Registry:
         try:
             next_scan = time.monotonic() + _SCAN_SECONDS
             while not self._stopping:
+                self._forget_fulfilled_requests()
                 self._read_inbox(until=next_scan)
                 self._load_smallest()
 
@@ -401,14 +401,19 @@ class Registry:
                 self._changed.notify_all()
             raise
 
-    def _read_inbox(self, until: float) -> None:
-        """Read all requests and verdicts that have come. Wait for one unless there is something to
-        load.
-        """
+    def _forget_fulfilled_requests(self) -> None:
+        """Keep only versions that have to be verified, or that are verified and have to be loaded."""
         for version, load in list(self._requested.items()):
-            if not self._is_open(version, load):
+            entry = self._catalogue.entry(version.objective, version.number)
+            state = entry.state if entry is not None else VersionState.GONE
+            waits_for_load = load and state is VersionState.AVAILABLE
+            if state is not VersionState.LISTED and not waits_for_load:
                 del self._requested[version]
 
+    def _read_inbox(self, until: float) -> None:
+        """Read all requests and verdicts that have come. Wait for the first one until `until`,
+        unless there is something to load.
+        """
         wait = 0.001
         if not self._requested_in(VersionState.AVAILABLE):
             wait = max(wait, until - time.monotonic())
@@ -418,15 +423,6 @@ class Registry:
                 self._handle(self._inbox.get_nowait())
         except queue.Empty:
             pass
-
-    def _is_open(self, version: Version, load: bool) -> bool:
-        """Whether a request still has to be fulfilled."""
-        entry = self._catalogue.entry(version.objective, version.number)
-        if entry is None:
-            return False
-        if entry.state is VersionState.LISTED:
-            return True
-        return load and entry.state is VersionState.AVAILABLE
 
     def _handle(self, message: LoadRequest | Future[Verdict] | None) -> None:
         if self._stopping or message is None:
@@ -458,7 +454,8 @@ class Registry:
         available = self._requested_in(VersionState.AVAILABLE)
         to_load = [entry for entry in available if self._requested[entry.version]]
         if to_load and not self._stopping:
-            self._put([self._loader.load(min(to_load, key=_size))])
+            smallest = min(to_load, key=lambda entry: entry.size)
+            self._put([self._loader.load(smallest)])
 
     def _start_verification(self) -> None:
         """Start to verify a requested version, or the next one of an objective without any."""
@@ -519,7 +516,3 @@ class Registry:
             self._catalogue = changed.changed(evicted) if evicted else changed
             self._changed.notify_all()
         self._on_change(self._catalogue)
-
-
-def _size(entry: CatalogueEntry) -> int:
-    return entry.verified.size if entry.verified else 0

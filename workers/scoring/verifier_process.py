@@ -32,10 +32,10 @@ MB: Final = 1024 * 1024
 
 _NICE = 5
 _STATM = Path("/proc/self/statm")
-# Verification may take so many times what a session takes. Measured: an ensemble of trees took up
-# to 20 times its file while it was verified (the graph as Python and as onnxruntime read it, and
-# their copies), Gemm layers 3.5 times.
-_SESSIONS = 8
+# Verification may take N times the memory of a session. Measured: an ensemble of trees took up to
+# 20 times its file while it was verified (the graph as Python and as onnxruntime read it, and their
+# copies), Gemm layers 3.5 times.
+_MEMORY_IN_SESSIONS = 8
 _NO_MEMORY = "bad_alloc"  # all that onnxruntime says if it gets no memory
 
 
@@ -108,7 +108,7 @@ def _verify_within_limits(request: VerificationRequest) -> Verdict:
     except OSError:
         file_size = 0
 
-    memory = request.limits.memory_mb * MB + _SESSIONS * session_bytes(file_size)
+    memory = request.limits.memory_mb * MB + _MEMORY_IN_SESSIONS * session_bytes(file_size)
     past_memory = f"wants more than the {memory // MB} MiB of memory that verification may take"
     _set_limits(request.limits, memory)
     try:
@@ -130,12 +130,15 @@ def _verify_within_limits(request: VerificationRequest) -> Verdict:
 
 
 def _set_limits(limits: VerificationLimits, memory: int) -> None:
-    """The signals end the process by default, even if it is deep inside onnxruntime."""
+    """Limit CPU time, time and memory (bytes) from here on.
+
+    The signals of the first two end the process by default, even if it is deep inside onnxruntime.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu_seconds = int(used.ru_utime + used.ru_stime) + 1 + limits.cpu_seconds
     _limit(resource.RLIMIT_CPU, cpu_seconds)
 
-    # Only Linux tells how much address space is in use. Elsewhere memory is not bounded.
+    # Only Linux reports how much address space is in use. Elsewhere memory is not bounded.
     if _STATM.exists():
         pages = int(_STATM.read_text(encoding="ascii").split()[0])
         _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)

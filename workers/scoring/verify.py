@@ -1,9 +1,9 @@
-"""Verifies a version. Nothing in its folder is trusted: the first step that fails refuses it.
+"""Verifies a version. Nothing in its folder is trusted. The first step that fails refuses it.
 
-- Verification runs the model, which may take for ever. So it happens in a process of its own
-  (verifier_process.py).
-- The worker then opens what passed again (`reopen`). That runs the model once more, so that it is
-  warm for its first feed.
+- Verification runs the model, and a model may run for ever. So verification happens in a separate
+  process (verifier_process.py).
+- The worker then opens again what was verified (`reopen`). That runs the model once more, so that
+  it is warm for its first feed.
 - A candidate's score must not depend on the candidates beside it. This is tried for each model. A
   model that only rounds differently from place to place is scored one row a call. A model whose
   scores differ by more is not a ranking model, and is refused: it normalises over the batch,
@@ -66,7 +66,7 @@ def verify(
 def reopen(
     folder: Path, manifest: Manifest, rows_per_call: int, size_limit: int = SIZE_LIMIT
 ) -> Model:
-    """Open a model that was verified. Its hash tells that it is the same file.
+    """Open a model that was verified. Its hash shows that it is the same file.
 
     Raises ModelRefused if the file is another one by now, or if this process cannot open it.
     """
