@@ -32,6 +32,10 @@ class Events:
         with self._news:
             return [said for said in self._said if wanted.items() <= said.items()]
 
+    def everything(self) -> list[dict[str, Any]]:
+        with self._news:
+            return list(self._said)
+
     def wait(self, event: str, count: int = 1, **fields: object) -> dict[str, Any]:
         """The count-th such event, once it has been said."""
         with self._news:
