@@ -32,7 +32,7 @@ _WRITTEN_KEYS = ("weights:home", "weights:home:canary", "experiment:home", "hist
 
 
 def inner_command(group: click.Group, name: str) -> click.Command:
-    """A command of a group. Fails where there is none of that name."""
+    """A command of a group. Fails if there is none with that name."""
     found = group.get_command(click.Context(group), name)
     assert found is not None, name
     return found
@@ -61,50 +61,52 @@ def test_every_command_has_a_help_with_an_example_that_is_its_own(words: tuple[s
 
 
 def shell_lines(block: Block) -> list[str]:
-    """A block's command lines, without here-documents; a line that ends in a backslash is joined to
-    the next.
+    """A block's command lines, without here-documents and comments.
+
+    A line that ends in a backslash is joined to the next.
     """
-    text = re.sub(
-        r"<<'?(\w+)'?\n.*?^\1$", "", block.text.replace("\\\n", " "), flags=re.DOTALL | re.MULTILINE
-    )
-    return [
-        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
+    joined = block.text.replace("\\\n", " ")
+    text = re.sub(r"<<'?(\w+)'?\n.*?^\1$", "", joined, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def trimtab_calls(line: str) -> list[list[str]]:
-    """The words after each `trimtab` that stands where a command does, up to that command's end."""
-    lexer = shlex.shlex(
-        line.replace('"$(', " ; ").replace(')"', " ; "), posix=True, punctuation_chars=True
-    )
+    """The words after each `trimtab` that is in the place of a command, up to that command's end."""
+    line = line.replace('"$(', " ; ").replace(')"', " ; ")
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
+
     calls: list[list[str]] = []
-    before, inside = ";", False
+    word_before = ";"
+    inside = False
     for word in lexer:
         if _OPERATORS & set(word):
             inside = False
-        elif word == "trimtab" and _OPERATORS & set(before):
+        elif word == "trimtab" and _OPERATORS & set(word_before):
             calls.append([])
             inside = True
         elif inside:
             calls[-1].append(word)
-        before = word
+        word_before = word
     return calls
 
 
-SHELL_BLOCKS = [block for document in documents() for block in blocks(document, "bash")]
-CALLS = [
-    call for block in SHELL_BLOCKS for line in shell_lines(block) for call in trimtab_calls(line)
-]
+def all_shell_lines() -> list[str]:
+    """Every command line of every document."""
+    lines: list[str] = []
+    for document in documents():
+        for block in blocks(document, "bash"):
+            lines += shell_lines(block)
+    return lines
+
+
+CALLS = [call for line in all_shell_lines() for call in trimtab_calls(line)]
 
 
 def test_the_documents_show_the_commands_that_users_start_with() -> None:
-    assert {" ".join(call[:2]) for call in CALLS} >= {
-        "stack up",
-        "produce events.jsonl",
-        "feeds tail",
-        "stack down",
-    }
+    shown = {" ".join(call[:2]) for call in CALLS}
+    assert shown >= {"stack up", "produce events.jsonl", "feeds tail", "stack down"}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
@@ -113,33 +115,35 @@ def test_a_trimtab_command_line_in_the_documents_can_be_parsed(call: list[str]) 
     words = list(call)
     while isinstance(command, click.Group) and words:
         command = inner_command(command, words.pop(0))
-    known = {
-        flag
-        for parameter in command.params
-        for flag in (*parameter.opts, *parameter.secondary_opts)
-    }
+
+    known = {"--help", "-h"}
+    for parameter in command.params:
+        known.update(parameter.opts)
+        known.update(parameter.secondary_opts)
+
     given = {word.split("=", 1)[0] for word in words if word.startswith("-") and len(word) > 1}
-    assert given <= known | {"--help", "-h"}
+    assert given <= known
 
 
 def make_targets() -> list[str]:
-    lines = [line for block in SHELL_BLOCKS for line in shell_lines(block)]
-    inline = [
-        match
-        for document in documents()
-        for match in re.findall(r"`(make [a-z]+)", document.read_text(encoding="utf-8"))
-    ]
-    return sorted(
-        {match[1] for line in [*lines, *inline] if (match := re.match(r"make ([a-z]+)", line))}
-    )
+    """The targets that the documents name, in a shell block or inline."""
+    commands = all_shell_lines()
+    for document in documents():
+        commands += re.findall(r"`(make\s[a-z]+)", document.read_text(encoding="utf-8"))
+
+    targets: set[str] = set()
+    for command in commands:
+        named = re.match(r"make\s([a-z]+)", command)
+        if named:
+            targets.add(named[1])
+    return sorted(targets)
 
 
 @pytest.mark.parametrize("target", make_targets())
 def test_a_make_target_in_the_documents_exists(target: str) -> None:
-    found = subprocess.run(
-        ["make", "-n", "-C", str(ROOT), target], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 0, found.stderr
+    command = ["make", "-n", "-C", str(ROOT), target]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_continuous_integration_runs_what_the_readme_says() -> None:
@@ -163,31 +167,25 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(
-    stack: Stack, kafka: str, redis_url: str, cache: Path, request: pytest.FixtureRequest
-) -> dict[str, str]:
+def environment(stack: Stack, kafka: str, redis_url: str, cache: Path) -> dict[str, str]:
     """The shared stack as a user's own, and topics that nobody else writes to."""
     name = f"docs-{uuid.uuid4().hex[:8]}"
-    topics = {
-        key: f"{name}.{key}" for key in ("topic_candidates", "topic_feeds", "topic_dead_letters")
-    }
     plans = {plan.name: plan for plan in stack_topics(4)}
-    create_topics(
-        kafka,
-        [replace(plans[str(SETTINGS[key].default)], name=topic) for key, topic in topics.items()],
-    )
-    home = Path(stack.status().kafka.folder).parents[1]
-    settings = topics | {"home": str(home), "cache": str(cache), "group": name}
-    outside = {
-        k: v for k, v in os.environ.items() if k not in {s.variable for s in SETTINGS.values()}
-    }
+
+    settings = {"group": name, "cache": str(cache)}
+    settings["home"] = str(Path(stack.status().kafka.folder).parents[1])
+    for key in ("topic_candidates", "topic_feeds", "topic_dead_letters"):
+        settings[key] = f"{name}.{key}"
+        create_topics(kafka, [replace(plans[str(SETTINGS[key].default)], name=settings[key])])
+
+    environment = dict(os.environ)
+    for setting in SETTINGS.values():
+        environment.pop(setting.variable, None)
+    for key, value in settings.items():
+        environment[SETTINGS[key].variable] = value
     redis_cli = stack.up().redis_cli.parent
-    path = f"{outside['PATH']}{os.pathsep}{redis_cli}"
-    return (
-        outside
-        | {SETTINGS[key].variable: value for key, value in settings.items()}
-        | {"PATH": path}
-    )
+    environment["PATH"] += f"{os.pathsep}{redis_cli}"
+    return environment
 
 
 RUNNING = [document for document in documents() if blocks(document, "bash", "run")]
