@@ -11,11 +11,11 @@ from typing import NamedTuple
 from workers.ranking.feed import Feed, unscored
 from workers.ranking.lookup import HydratedRequest, LookUp, hydrate, skip_lookups
 from workers.ranking.mix import Assignment, Mix
-from workers.ranking.rank import Scores, rank
+from workers.ranking.rank import Mask, Scores, rank
 from workers.ranking.request import Request
 from workers.scoring.registry import Registry
 from workers.scoring.resolver import Loading, Resolution
-from workers.scoring.scorer import Mask, ScoredBatch, SurfaceModels, score_requests
+from workers.scoring.scorer import ScoredBatch, SurfaceModels, score_requests
 
 
 class Ranked(NamedTuple):

@@ -2,10 +2,16 @@
 
 import numpy as np
 
-from workers.ranking.rank import Limited, Scored, keep_finite, limit_sources, over_limit
+from workers.ranking.rank import (
+    LimitedSources,
+    ScoredCandidates,
+    keep_finite,
+    limit_sources,
+    source_limit_removals,
+)
 from workers.ranking.removal import Removal
 
-SCORED = Scored(
+SCORED = ScoredCandidates(
     ("a", "b", "c"),
     ("s", None, "t"),
     np.array([[0.5, 1.0], [0.25, 0.75], [0.125, 0.0]], np.float32),
@@ -42,17 +48,17 @@ def test_what_a_model_failed_on_goes_with_another_reason_than_what_it_gave_no_fi
 
 def test_of_each_source_the_first_of_the_order_stay_and_both_parts_keep_it() -> None:
     sources = ("s", "t", "s", "t", "s")
-    assert limit_sources([4, 3, 2, 1, 0], sources, 1) == Limited([4, 3], [2, 1, 0])
-    assert limit_sources([4, 3, 2, 1, 0], sources, 2) == Limited([4, 3, 2, 1], [0])
+    assert limit_sources([4, 3, 2, 1, 0], sources, 1) == LimitedSources([4, 3], [2, 1, 0])
+    assert limit_sources([4, 3, 2, 1, 0], sources, 2) == LimitedSources([4, 3, 2, 1], [0])
 
 
 def test_no_limit_is_no_limit_and_items_without_a_source_are_not_counted() -> None:
-    assert limit_sources([1, 0, 2], ("s", "s", "s"), 0) == Limited([1, 0, 2], [])
-    assert limit_sources([1, 0, 2], (None, None, None), 1) == Limited([1, 0, 2], [])
+    assert limit_sources([1, 0, 2], ("s", "s", "s"), 0) == LimitedSources([1, 0, 2], [])
+    assert limit_sources([1, 0, 2], (None, None, None), 1) == LimitedSources([1, 0, 2], [])
 
 
 def test_an_item_over_the_limit_takes_along_what_it_needs_to_come_back() -> None:
-    assert over_limit(SCORED, [2, 1]) == [
+    assert source_limit_removals(SCORED, [2, 1]) == [
         Removal("c", "source-limit", "t", (0.125, 0.0)),
         Removal("b", "source-limit", None, (0.25, 0.75)),
     ]

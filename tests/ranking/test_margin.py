@@ -138,13 +138,16 @@ def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_say_t
     feed = feed_of(TABLE, EVEN, sources=dict.fromkeys(TABLE, "s"), surface=surface(**rule))
     found = feed_margins(feed, EVEN)
     assert found.objectives == feed_margins(feed_of(TABLE, EVEN), EVEN).objectives
-    assert (found.items, found.whole, found.ruled, found.exact) == (
+    assert (found.items, found.whole, found.has_source_rules, found.exact) == (
         len(feed.items),
         True,
         True,
         False,
     )
-    assert (margins_of([feed], EVEN).ruled, margins_of([feed], EVEN).incomplete) == (1, 0)
+    assert (margins_of([feed], EVEN).with_source_rules, margins_of([feed], EVEN).incomplete) == (
+        1,
+        0,
+    )
 
 
 def test_margins_are_exact_where_the_feed_is_whole_and_has_no_rules_on_sources() -> None:

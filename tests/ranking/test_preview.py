@@ -8,7 +8,7 @@ from tests.builders import surface
 from tests.ranking.building import feed_of, mix
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed
-from workers.ranking.preview import Mover, Shift, kendall_tau, preview
+from workers.ranking.preview import MeanScore, Mover, kendall_tau, preview
 from workers.ranking.rerank import ObjectivesDiffer
 from workers.ranking.weights import Weights
 
@@ -58,7 +58,10 @@ def test_a_feed_of_one_item_has_no_tau_and_an_empty_one_no_overlap_either() -> N
     assert (one.feeds, one.kendall_tau, one.overlap_at_10) == (1, None, 1)
     none = preview([reversing(0)], QUALITY, ENGAGEMENT)
     assert (none.feeds, none.kendall_tau, none.overlap_at_10, none.churn) == (1, None, None, None)
-    assert none.objectives == {"quality": Shift(None, None), "engagement": Shift(None, None)}
+    assert none.objectives == {
+        "quality": MeanScore(None, None),
+        "engagement": MeanScore(None, None),
+    }
 
 
 def test_tau_is_the_mean_over_feeds() -> None:
@@ -75,8 +78,8 @@ def test_an_objectives_mean_is_over_the_items_of_all_first_10() -> None:
     one = feed_of({"only": (0.5, 0.25)}, QUALITY)
     found = preview([feed_of(table, QUALITY), one], QUALITY, ENGAGEMENT)
     assert found.objectives == {
-        "quality": Shift((10 + 0.5) / 11, (5 + 0.5) / 11),
-        "engagement": Shift((5 + 0.25) / 11, (10 + 0.25) / 11),
+        "quality": MeanScore((10 + 0.5) / 11, (5 + 0.5) / 11),
+        "engagement": MeanScore((5 + 0.25) / 11, (10 + 0.25) / 11),
     }
 
 
@@ -156,7 +159,10 @@ def test_rules_on_sources_are_in_force_on_both_sides_and_what_they_keep_out_coun
     found = preview([feed], QUALITY, ENGAGEMENT)  # a, c; then d, c
     assert found.changed == (1, 1, 1, 1)
     assert (found.kendall_tau, found.overlap_at_10, found.incomplete) == (None, 0.5, 0)
-    assert found.objectives == {"quality": Shift(0.75, 0.375), "engagement": Shift(0.25, 0.75)}
+    assert found.objectives == {
+        "quality": MeanScore(0.75, 0.375),
+        "engagement": MeanScore(0.25, 0.75),
+    }
     assert found.movers == (Mover("a", 1, -2.0, -2), Mover("d", 1, 2.0, 2))
 
 

@@ -71,7 +71,7 @@ def margin_lines(margins: Margins, surface: str, arm: str, shown: int = 1) -> li
     feeds = margins.feeds[:shown]
     return [
         *_counts(surface, arm, len(margins.feeds), margins.skipped, margins.incomplete),
-        *_ruled(margins.ruled),
+        *_ruled(margins.with_source_rules),
         *_mix("weights", margins.weights),
         "",
         "How far one weight alone must move until another item is first, or among the first 10:",
@@ -89,7 +89,7 @@ def margin_document(margins: Margins, surface: str, arm: str) -> Document:
         "feeds": len(margins.feeds),
         "skipped": margins.skipped,
         "incomplete": margins.incomplete,
-        "ruled": margins.ruled,
+        "ruled": margins.with_source_rules,
         "summary": {
             objective: {"first_place": _ways(found.first_place), "first_10": _ways(found.first_10)}
             for objective, found in margins.spreads().items()
@@ -217,7 +217,9 @@ def _spread_cells(spread: Spread | None) -> _Row:
 
 def _feed_lines(feed: FeedMargins, weights: Weights) -> list[str]:
     note = "" if feed.whole else ", incomplete: exact only among them"
-    note += ", rules on sources: the first 10 by weighted sums alone" if feed.ruled else ""
+    note += (
+        ", rules on sources: the first 10 by weighted sums alone" if feed.has_source_rules else ""
+    )
     rows = list(_feed_rows(feed, weights))
     outside = ["* outside weight_bounds"] if any(row[-3].endswith("*") for row in rows) else []
     return [

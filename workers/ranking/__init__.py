@@ -1,3 +1,4 @@
-"""Pure: surfaces, candidates, requests, weights, combine, rank, feeds. No clock, no environment, no
-log.
+"""What is ranked, under which weights, and how.
+
+Pure: no clock, no environment, no log.
 """

@@ -1,14 +1,15 @@
-"""Diversify: further items of a source that is there already count for less.
+"""Diversity: further items of a source count for less.
 
-In the order of the combined scores, the n-th further item of a source (n = 1, 2, ...) has the
-adjustment
+Items are visited in the order of their combined scores. The n-th further item of a source
+(n = 1, 2, ...) gets the adjustment
 
     combined * (share - 1)    where  share = floor + (1 - floor) * decay^n
 
-if its combined score is positive, else none: a share of a negative score would raise it. So an
-adjustment is never positive. The power is n multiplications, so that every language comes to the
-same float64. The form of the share is that of X's author diversity scorer
-(https://github.com/xai-org/x-algorithm, home-mixer/scorers).
+- Only positive combined scores are adjusted. A share of a negative score would raise it. So an
+  adjustment is never positive.
+- The power is computed by n multiplications, so that every language gets the same float64.
+- The form of the share is that of X's author diversity scorer
+  (https://github.com/xai-org/x-algorithm, home-mixer/scorers).
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Sources = tuple[str | None, ...]
-"""The source of each candidate; None if it has none."""
+"""The source of each candidate. None if it has none."""
 
 DIVERSITY = "diversity"
 """The name of the adjustment."""
@@ -26,7 +27,7 @@ DIVERSITY = "diversity"
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """`decay` and `floor` are shares, from 0 to 1; with either at 1 nothing changes. Raises
+    """`decay` and `floor` are shares from 0 to 1. If either is 1, nothing changes. Raises
     ValueError.
     """
 
@@ -39,27 +40,30 @@ class Diversity:
                 raise ValueError(f"{key}: got {value!r}, expected 0 to 1")
 
     def adjustment(self, combined: float, power: float) -> float:
-        """What comes to a positive combined score, `power` being decay^n: 0 or less."""
+        """The adjustment, 0 or less, of a positive combined score. `power` is decay^n."""
         return combined * (self.floor + (1.0 - self.floor) * power - 1.0)
 
 
 def diversify(
-    combined: NDArray[np.float64], ranked: Iterable[int], sources: Sources, diversity: Diversity
+    combined: NDArray[np.float64], order: Iterable[int], sources: Sources, diversity: Diversity
 ) -> NDArray[np.float64]:
-    """The adjustments `[candidates]`, 0 where there is none; `ranked` are the indices by combined
-    score.
+    """The adjustments `[candidates]`. 0 if an item has none. `order` are indices by combined score,
+    best first.
     """
-    adjustments, scores = np.zeros_like(combined), combined.tolist()
+    adjustments = np.zeros_like(combined)
+    scores = combined.tolist()
+    # By source: decay^n, where n counts the items of the source so far without the first.
     powers: dict[str, float] = {}
-    for index in ranked:
-        source = sources[index]
+    for index in order:
         if scores[index] <= 0.0:
             break
+        source = sources[index]
         if source is None:
             continue
-        if source in powers:
-            powers[source] *= diversity.decay
-            adjustments[index] = diversity.adjustment(scores[index], powers[source])
-        else:
+        if source not in powers:
             powers[source] = 1.0
+            continue
+
+        powers[source] *= diversity.decay
+        adjustments[index] = diversity.adjustment(scores[index], powers[source])
     return adjustments

@@ -1,6 +1,7 @@
 """Feature sets: the ordered, named numbers that objective models read.
 
-Values are packed at once to little-endian float32, so that no float object outlives its event.
+The features of a candidate are packed at once into a row: little-endian float32 bytes, one number
+for each name. So no float object outlives its event.
 """
 
 import math
@@ -19,11 +20,15 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """`names` in order of position; `defaults` and `bounds` by name (absent: 0.0, unbounded).
+    """The features of a surface, by name and in the order of their positions.
 
-    `absent_row` marks a candidate without features: no sound row holds a NaN. `default_row` is the
-    row of a candidate of which nothing is known. Raises ValueError where a name stands twice, a
-    default is not finite, or bounds are not `low <= high`.
+    - `defaults` and `bounds` are by name. Without one: 0.0, and no bounds.
+    - `absent_row` marks a candidate that came without features. It is all NaN, which no valid row
+      has.
+    - `default_row` is the row of a candidate whose features are unknown.
+
+    Raises ValueError if a name is given twice, a default is not finite, or bounds are not
+    `low <= high`.
     """
 
     name: str
@@ -32,10 +37,14 @@ class FeatureSet:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     absent_row: bytes = field(init=False, repr=False, compare=False)
     default_row: bytes = field(init=False, repr=False, compare=False)
+
     _struct: struct.Struct = field(init=False, repr=False, compare=False)
+    # The bounds, `[features]`.
     _low: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _high: NDArray[np.float32] = field(init=False, repr=False, compare=False)
-    _filled: Mapping[str, float] = field(init=False, repr=False, compare=False)
+    # The default of every feature, in order.
+    _all_defaults: Mapping[str, float] = field(init=False, repr=False, compare=False)
+    # Picks the values of all features, in order, or raises KeyError.
     _pick: Callable[[Mapping[str, float]], tuple[float, ...]] = field(
         init=False, repr=False, compare=False
     )
@@ -43,30 +52,36 @@ class FeatureSet:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_numbers()
-        limits = [self.bounds.get(n, (-FLOAT32_MAX, FLOAT32_MAX)) for n in self.names]
-        object.__setattr__(self, "_struct", struct.Struct(f"<{len(self.names)}f"))
+
+        unbounded = (-FLOAT32_MAX, FLOAT32_MAX)
+        limits = [self.bounds.get(name, unbounded) for name in self.names]
+        all_defaults = {name: float(self.defaults.get(name, 0.0)) for name in self.names}
+        row = struct.Struct(f"<{self.width}f")
+
+        # `object.__setattr__` because the class is frozen.
+        object.__setattr__(self, "_struct", row)
         object.__setattr__(self, "_low", np.array([low for low, _ in limits], np.float32))
         object.__setattr__(self, "_high", np.array([high for _, high in limits], np.float32))
-        object.__setattr__(
-            self, "_filled", {n: float(self.defaults.get(n, 0.0)) for n in self.names}
-        )
-        object.__setattr__(self, "absent_row", self._struct.pack(*[math.nan] * self.width))
-        object.__setattr__(self, "default_row", self._struct.pack(*self._filled.values()))
-        # A getter of one name gives a value, of several a tuple: the first name stands twice, and
-        # is cut off.
+        object.__setattr__(self, "_all_defaults", all_defaults)
+        object.__setattr__(self, "absent_row", row.pack(*[math.nan] * self.width))
+        object.__setattr__(self, "default_row", row.pack(*all_defaults.values()))
+
+        # A getter of one name returns a value, a getter of several a tuple. To always get a tuple,
+        # the first name is given twice, and its first value is cut off.
         getter = itemgetter(self.names[0], *self.names)
         object.__setattr__(self, "_pick", lambda values: getter(values)[1:])
 
     def _check_names(self) -> None:
         if not self.names:
             raise ValueError("names: got no name, expected at least one")
-        twice = sorted({n for n in self.names if self.names.count(n) > 1})
-        if twice:
-            raise ValueError(f"names: {twice[0]!r} stands more than once, expected each once")
+        for name in sorted(self.names):
+            if self.names.count(name) > 1:
+                raise ValueError(f"names: {name!r} stands more than once, expected each once")
+
         for table, keys in (("defaults", self.defaults), ("bounds", self.bounds)):
-            unknown = sorted(set(keys) - set(self.names))
-            if unknown:
-                raise ValueError(f"{table}.{unknown[0]}: not a name of this feature set")
+            for name in sorted(keys):
+                if name not in self.names:
+                    raise ValueError(f"{table}.{name}: not a name of this feature set")
 
     def _check_numbers(self) -> None:
         for name, value in self.defaults.items():
@@ -83,9 +98,11 @@ class FeatureSet:
         """How many numbers a candidate has."""
         return len(self.names)
 
+    # Into rows
+
     def pack_positional(self, values: Sequence[float]) -> bytes:
-        """`width` numbers to float32 bytes. Raises CandidateRefused: wrong count, not finite in
-        float32.
+        """The row of `width` numbers in order. Raises CandidateRefused: wrong count, or not finite
+        in float32.
         """
         try:
             row = self._struct.pack(*values)
@@ -93,52 +110,69 @@ class FeatureSet:
             raise self._out_of_range(values) from None
         except struct.error:
             raise self._wrong_count(len(values)) from None
-        # Values in float32's range cannot overflow a float64 sum; nothing finite comes of a NaN or
-        # an infinity.
+
+        # Numbers in the range of float32 cannot overflow a float64 sum. And a sum with a NaN or an
+        # infinity is not finite.
         if not math.isfinite(sum(values)):
             raise self._out_of_range(values)
         return row
 
     def pack_named(self, values: Mapping[str, float]) -> tuple[bytes, int, int]:
-        """Numbers by name to (float32 bytes, how many were missing, how many names were unknown)."""
+        """The row of numbers by name, how many were missing, and how many names are unknown.
+
+        Raises CandidateRefused: not finite in float32.
+        """
+        missing = 0
         try:
-            row, missing = self._pick(values), 0
+            numbers = self._pick(values)
         except KeyError:
-            row = tuple(values.get(n, default) for n, default in self._filled.items())
-            missing = sum(n not in values for n in self.names)
-        return self.pack_positional(row), missing, len(values) - self.width + missing
+            numbers = tuple(
+                values.get(name, default) for name, default in self._all_defaults.items()
+            )
+            missing = sum(name not in values for name in self.names)
+
+        unknown = len(values) - (self.width - missing)
+        return self.pack_positional(numbers), missing, unknown
 
     def pack_float32(self, raw: bytes) -> bytes:
-        """Check that little-endian float32 bytes hold `width` finite numbers. Raises
+        """Check that little-endian float32 bytes are a row: `width` finite numbers. Raises
         CandidateRefused.
         """
         if len(raw) != self._struct.size:
-            if len(raw) % 4:
-                raise CandidateRefused(
-                    CandidateReason.FEATURE_COUNT,
-                    f"features_f32: got {len(raw)} bytes, expected {self._struct.size} ({self.width} float32)",
-                )
-            raise self._wrong_count(len(raw) // 4)
+            if len(raw) % 4 == 0:
+                raise self._wrong_count(len(raw) // 4)
+            expected = f"expected {self._struct.size} ({self.width} float32)"
+            raise CandidateRefused(
+                CandidateReason.FEATURE_COUNT, f"features_f32: got {len(raw)} bytes, {expected}"
+            )
+
         values = self._struct.unpack(raw)
-        if not _all_finite(values):
+        # See pack_positional.
+        if not math.isfinite(sum(values)):
             raise self._out_of_range(values)
         return raw
 
     def read_row(self, raw: bytes | None) -> bytes | None:
-        """A value that was looked up, if it is a row: `width` finite numbers as little-endian
-        float32.
-        """
+        """A value that was looked up, if it is a row. Otherwise None."""
+        if raw is None:
+            return None
         try:
-            return None if raw is None else self.pack_float32(raw)
+            return self.pack_float32(raw)
         except CandidateRefused:
             return None
 
+    # For a model
+
     def clip(self, matrix: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-        """Clip `[rows, width]` to the declared bounds; also how many numbers were outside."""
+        """`[rows, width]` clipped to the bounds, and how many numbers were outside."""
         if not self.bounds:
             return matrix, 0
         outside = int(np.count_nonzero((matrix < self._low) | (matrix > self._high)))
-        return (np.clip(matrix, self._low, self._high), outside) if outside else (matrix, 0)
+        if outside == 0:
+            return matrix, 0
+        return np.clip(matrix, self._low, self._high), outside
+
+    # Refusals
 
     def _wrong_count(self, got: int) -> CandidateRefused:
         return CandidateRefused(
@@ -147,21 +181,20 @@ class FeatureSet:
         )
 
     def _out_of_range(self, values: Sequence[float]) -> CandidateRefused:
-        place, value = next((i, v) for i, v in enumerate(values) if not _fits_float32(v))
+        """The refusal of the first value that is not a finite float32. There must be one."""
+        index = 0
+        while _fits_float32(values[index]):
+            index += 1
         return CandidateRefused(
             CandidateReason.FEATURE_RANGE,
-            f"features[{place}] ({self.names[place]}): got {value!r}, expected a finite float32",
+            f"features[{index}] ({self.names[index]}): got {values[index]!r}, "
+            "expected a finite float32",
         )
-
-
-def _all_finite(values: Sequence[float]) -> bool:
-    # Values in float32's range cannot overflow a float64 sum; nothing finite comes of a NaN or an
-    # infinity.
-    return math.isfinite(sum(values))
 
 
 def _fits_float32(value: float) -> bool:
     try:
-        return math.isfinite(struct.unpack("<f", struct.pack("<f", value))[0])
+        (as_float32,) = struct.unpack("<f", struct.pack("<f", value))
     except OverflowError:
         return False
+    return math.isfinite(as_float32)

@@ -1,7 +1,7 @@
-"""A ranked feed: the whole account of how a request was ranked, enough to check or recompute it.
+"""A ranked feed: the full record of how a request was ranked, enough to check it or to rank again.
 
-Also here: the feed of a request that no model could score. Every request that opened ends in
-exactly one feed.
+Every request that opens ends in exactly one feed. A request that no model could score ends in one
+without items: see `unscored`.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,12 @@ NO_ADJUSTMENTS: Mapping[str, float] = {}
 
 
 class FeedItem(NamedTuple):
-    """One ranked item. `scores` are float32 values held as float64, in the feed's order of
-    objectives.
+    """One ranked item.
 
-    `source` stands only where the surface's rules look at it. `adjustments` are what those rules
-    added to the weighted sum, by the name of the rule, in the order in which they were added.
+    - `scores` are float32 values held as float64, in the feed's order of objectives.
+    - `source` is None if the surface has no rule on sources.
+    - `adjustments` are what such rules added to the weighted sum, by the name of the rule, in the
+      order in which they were added.
     """
 
     item_id: str
@@ -34,17 +35,16 @@ class FeedItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A ranked feed; an item's position is its place in `items`, from 0. Times are ms since the
-    epoch.
+    """A ranked feed. The position of an item is its index in `items`. Times are ms since the epoch.
 
-    `truncated` counts the items cut from the end because the record would be too large for the
-    topic, `below_top_k` those that ranked below the `top_k` of the surface; both stand where both
-    cut. `unlisted` counts the removed where a feed too large leaves that list out. With `items` and
-    `removed` they account for every candidate of the request.
+    Every candidate of the request is in `items` or in `removed`, or it is counted:
+    - in `truncated` if it was cut from the end because the record was too large for the topic
+    - in `below_top_k` if it ranked below the `top_k` of the surface
+    - in `unlisted` if it was removed, and `removed` was left out because the record was too large
 
-    `diversity` and `max_per_source` are the surface's rules as they were applied (None and 0:
-    none). `skipped` names the look-ups that it was ranked without, `defaulted` the items that were
-    scored with default features.
+    `diversity` and `max_per_source` are the surface's rules as they were applied. None and 0: no
+    rule. `skipped` names the look-ups that the request was ranked without. `defaulted` are the items
+    that were scored with default features.
     """
 
     request_id: str
@@ -79,8 +79,9 @@ def unscored(
     ranked_at: int,
     reason: RemovalReason = RemovalReason.NOT_SCORED,
 ) -> Feed:
-    """A feed without items and without models: every candidate is removed for one reason.
-    `ranked_at` in ms.
+    """A feed without items and without models. Every candidate is removed, for the same reason.
+
+    `ranked_at` is in ms.
     """
     return Feed(
         request_id=request.request_id,

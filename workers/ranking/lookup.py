@@ -1,12 +1,13 @@
-"""What the ranking of a micro-batch looks up by id, and what becomes of its requests with the
-answers.
+"""What a micro-batch looks up by id, and what the results do to its requests.
 
-Questions and answers are plain values: who asks is passed in. A question without an answer is a
-look-up that was skipped. The request is then ranked without it, and its feed says so: the same
-answers give the same feeds.
+- A query and its result are plain values. Whoever makes the look-up is passed in: Redis in a
+  worker, a file in `trimtab rank`.
+- A set or a feature set that is missing from the result was skipped. The request is then ranked
+  without it, and its feed says so.
+- The same results give the same feeds.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -20,47 +21,47 @@ from workers.ranking.surface import FEATURES
 
 
 class SetKey(NamedTuple):
-    """One set: a drop set's name and whose it is, a user's id or a surface's name."""
+    """One set: the name of a drop set and its owner, which is a user's id or a surface's name."""
 
     name: str
     owner: str
 
 
 class LookupQuery(NamedTuple):
-    """Which of these items each set holds, and what features these items have, by feature set; each
-    item once.
-    """
+    """Item ids to look up, each once: in which sets they are, and their features by feature set."""
 
     sets: Mapping[SetKey, Sequence[str]]
     features: Mapping[str, Sequence[str]]
 
 
 class LookupResult(NamedTuple):
-    """Those of the items that each set holds, and the values found by feature set and item.
+    """Those of the items that are members of each set, and features by feature set and item.
 
-    A set or a feature set that is not named here did not answer; an item that is not named has no
-    value.
+    A set or a feature set that is not a key here was skipped. An item that is not a key has no
+    features. A value is as it was stored, and not checked yet.
     """
 
     members: Mapping[SetKey, Collection[str]]
     features: Mapping[str, Mapping[str, bytes]]
 
 
-LookUp = Callable[[LookupQuery], LookupResult]
 NO_RESULT = LookupResult({}, {})
+"""Everything was skipped."""
+
+LookUp = Callable[[LookupQuery], LookupResult]
 
 
 def skip_lookups(_: LookupQuery) -> LookupResult:
-    """Where there is nobody to ask."""
+    """A look-up that skips everything."""
     return NO_RESULT
 
 
 @dataclass(frozen=True, slots=True)
 class HydratedRequest:
-    """A request as it is ranked: without what was dropped, and with features for every candidate.
+    """A request as it is ranked: without dropped items, and with features for every candidate.
 
-    `skipped` names the look-ups it was ranked without, in the order in which the surface asks;
-    `defaulted` the items that have default features, by item id.
+    `skipped` names the look-ups that it is ranked without, in the surface's order. `defaulted` are
+    the items with default features, sorted.
     """
 
     request: Request
@@ -69,112 +70,134 @@ class HydratedRequest:
     defaulted: tuple[str, ...] = ()
 
     def annotate(self, feed: Feed) -> Feed:
-        """The feed, with what the look-ups did to it on its record."""
+        """The feed of this request, with what the look-ups did to it on its record."""
         if not self.request.surface.looks_up:
             return feed
-        removed = sorted([*feed.removed, *self.dropped])
         return replace(
-            feed, removed=removed, skipped=list(self.skipped), defaulted=list(self.defaulted)
+            feed,
+            removed=sorted([*feed.removed, *self.dropped]),
+            skipped=list(self.skipped),
+            defaulted=list(self.defaulted),
         )
 
 
 def hydrate(requests: Sequence[Request], look_up: LookUp) -> list[HydratedRequest]:
-    """Look up what these requests need, all of it at once; nobody is asked where none needs
-    anything.
-    """
-    questions = query_for(requests)
-    answers = look_up(questions) if questions.sets or questions.features else NO_RESULT
-    return [_inform(request, answers) for request in requests]
+    """Look up what these requests need, in one call. Makes no call if nothing has to be looked up."""
+    query = query_for(requests)
+    result = NO_RESULT
+    if query.sets or query.features:
+        result = look_up(query)
+    return [_hydrate_request(request, result) for request in requests]
 
 
 def query_for(requests: Iterable[Request]) -> LookupQuery:
-    """What a micro-batch asks; each set is asked once, and so is each item's row."""
+    """What these requests have to look up. Requests that share a set or an item share its look-up."""
+    # The inner dicts are ordered sets.
     sets: dict[SetKey, dict[str, None]] = {}
     features: dict[str, dict[str, None]] = {}
     for request in requests:
         if not request.surface.looks_up or not request.item_ids:
             continue
-        for one in _sets_of(request):
-            sets.setdefault(one, {}).update(dict.fromkeys(request.item_ids))
-        lacking = [request.item_ids[place] for place in _lacking(request)]
+
+        for key in _set_keys(request):
+            sets.setdefault(key, {}).update(dict.fromkeys(request.item_ids))
+
+        lacking = [request.item_ids[index] for index in _without_features(request)]
         if lacking:
-            features.setdefault(request.surface.feature_set.name, {}).update(dict.fromkeys(lacking))
+            feature_set = request.surface.feature_set.name
+            features.setdefault(feature_set, {}).update(dict.fromkeys(lacking))
+
     return LookupQuery(
-        {s: tuple(items) for s, items in sets.items()},
-        {f: tuple(items) for f, items in features.items()},
+        sets={key: tuple(items) for key, items in sets.items()},
+        features={name: tuple(items) for name, items in features.items()},
     )
 
 
-def _sets_of(request: Request) -> Iterator[SetKey]:
+def _hydrate_request(request: Request, result: LookupResult) -> HydratedRequest:
+    if not request.surface.looks_up or not request.item_ids:
+        return HydratedRequest(request)
+
+    skipped = [key.name for key in _set_keys(request) if key not in result.members]
+    dropped = _dropped_items(request, result)
+    if dropped:
+        request = _drop_items(request, {removal.item_id for removal in dropped})
+
+    feature_set = request.surface.feature_set.name
+    request, defaulted = _fill_in_features(request, result.features.get(feature_set, {}))
+    if defaulted and feature_set not in result.features:
+        skipped.append(FEATURES)
+
+    return HydratedRequest(
+        request=request,
+        dropped=tuple(dropped),
+        skipped=tuple(skipped),
+        defaulted=tuple(defaulted),
+    )
+
+
+def _set_keys(request: Request) -> list[SetKey]:
+    """The sets that hold what a request must not show, in the surface's order."""
     surface = request.surface
-    return (SetKey(one.name, one.owner_id(surface.name, request.user_id)) for one in surface.drop)
+    return [
+        SetKey(drop_set.name, drop_set.owner_id(surface.name, request.user_id))
+        for drop_set in surface.drop
+    ]
 
 
-def _matrix(request: Request) -> NDArray[np.float32]:
+def _without_features(request: Request) -> list[int]:
+    """The indices of the candidates that came without features."""
+    if not request.surface.lookup_features:
+        return []
+    # Their rows are all NaN, and no valid row has a NaN: the first number of a row is enough.
+    is_absent = np.isnan(_feature_matrix(request)[:, 0])
+    indices: list[int] = np.flatnonzero(is_absent).tolist()
+    return indices
+
+
+def _feature_matrix(request: Request) -> NDArray[np.float32]:
+    """`[candidates, features]`, read-only."""
     return np.frombuffer(request.rows, "<f4").reshape(-1, request.surface.feature_set.width)
 
 
-def _lacking(request: Request) -> list[int]:
-    """The places of candidates without features. No sound row has a NaN in it: the first number
-    tells.
-    """
-    if not request.surface.lookup_features:
-        return []
-    places: list[int] = np.flatnonzero(np.isnan(_matrix(request)[:, 0])).tolist()
-    return places
-
-
-def _inform(request: Request, answers: LookupResult) -> HydratedRequest:
-    if not request.surface.looks_up or not request.item_ids:
-        return HydratedRequest(request)
-    reasons, skipped = _reasons(request, answers)
-    kept = _without(request, reasons) if reasons else request
-    filled, defaulted = _filled(kept, answers.features.get(request.surface.feature_set.name))
-    dropped = tuple(Removal(item_id, reason) for item_id, reason in sorted(reasons.items()))
-    lost = (
-        [FEATURES] if defaulted and request.surface.feature_set.name not in answers.features else []
-    )
-    return HydratedRequest(filled, dropped, (*skipped, *lost), defaulted)
-
-
-def _reasons(request: Request, answers: LookupResult) -> tuple[dict[str, str], list[str]]:
-    """Why items are dropped: by item, the first set of the surface that holds it. Also which sets
-    are skipped.
+def _dropped_items(request: Request, result: LookupResult) -> list[Removal]:
+    """The items that a set holds, sorted. The reason is the first set of the surface that holds
+    the item.
     """
     reasons: dict[str, str] = {}
-    skipped: list[str] = []
-    for one in _sets_of(request):
-        held = answers.members.get(one)
-        if held is None:
-            skipped.append(one.name)
-            continue
+    for key in _set_keys(request):
+        members = result.members.get(key, ())
         for item_id in request.item_ids:
-            if item_id in held:
-                reasons.setdefault(item_id, one.name)
-    return reasons, skipped
+            if item_id in members:
+                reasons.setdefault(item_id, key.name)
+    return [Removal(item_id, reason) for item_id, reason in sorted(reasons.items())]
 
 
-def _without(request: Request, gone: Collection[str]) -> Request:
-    places = [place for place, item_id in enumerate(request.item_ids) if item_id not in gone]
+def _drop_items(request: Request, dropped: Collection[str]) -> Request:
+    kept = [index for index, item_id in enumerate(request.item_ids) if item_id not in dropped]
     return request._replace(
-        item_ids=tuple(request.item_ids[place] for place in places),
-        sources=tuple(request.sources[place] for place in places),
-        rows=_matrix(request)[places].tobytes(),
+        item_ids=tuple(request.item_ids[index] for index in kept),
+        sources=tuple(request.sources[index] for index in kept),
+        rows=_feature_matrix(request)[kept].tobytes(),
     )
 
 
-def _filled(request: Request, found: Mapping[str, bytes] | None) -> tuple[Request, tuple[str, ...]]:
-    """The request with a row for every candidate; and the items whose row is the default."""
-    lacking = _lacking(request)
-    if not lacking:
-        return request, ()
-    feature_set, values, defaulted = request.surface.feature_set, found or {}, list[str]()
-    matrix = _matrix(request).copy()
-    for place in lacking:
-        item_id = request.item_ids[place]
-        row = feature_set.read_row(values.get(item_id))
+def _fill_in_features(request: Request, features: Mapping[str, bytes]) -> tuple[Request, list[str]]:
+    """The request with features for every candidate, and the sorted items that have the defaults.
+
+    An item has the default features if it has none, or if they are not a valid row.
+    """
+    indices = _without_features(request)
+    if not indices:
+        return request, []
+
+    feature_set = request.surface.feature_set
+    matrix = _feature_matrix(request).copy()
+    defaulted: list[str] = []
+    for index in indices:
+        item_id = request.item_ids[index]
+        row = feature_set.read_row(features.get(item_id))
         if row is None:
             row = feature_set.default_row
             defaulted.append(item_id)
-        matrix[place] = np.frombuffer(row, "<f4")
-    return request._replace(rows=matrix.tobytes()), tuple(sorted(defaulted))
+        matrix[index] = np.frombuffer(row, "<f4")
+    return request._replace(rows=matrix.tobytes()), sorted(defaulted)

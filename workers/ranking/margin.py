@@ -5,18 +5,21 @@ item i
 
     f_i + d * s_ik
 
-a line in d. Item j draws level with item i, which stands ahead of it, at d = (f_i - f_j) / (s_jk -
-s_ik), and two lines meet once: from there on j stays ahead. So the nearest of all pairs' meetings
-is the margin, no smaller move changes anything, and every larger one does. At the margin itself the
-order of the two is that of their item ids, as everywhere.
+This is a line in d. Item j reaches item i, which is ahead of it, at
 
-This is so but for float64's rounding: final scores that differ by a few units in the last place may
-become level, and so change places by item id, under a move that is no crossing.
+    d = (f_i - f_j) / (s_jk - s_ik)
 
-Rules on sources break the lines: an item's final score then depends on the items before it. Margins
-of such a feed are those of its combined scores. Its first place is exact all the same, for the item
-with the best combined score is the first of its source: nothing is taken off it, and nothing is
-added to any other.
+Two lines meet once, so from there on j stays ahead. The nearest meeting of all pairs is the margin:
+no smaller move changes anything, and every larger move does. At the margin itself the two are tied,
+and their order is that of their item ids, as always.
+
+Two exceptions:
+- Float64 rounds. Final scores that differ by a few units in the last place may become equal, and
+  so change places by item id, under a smaller move.
+- With rules on sources, the final score of an item depends on the items before it, and is not a
+  line. The margins of such a feed are those of its combined scores. Only its first place is exact:
+  the item with the best combined score is the first of its source, so nothing is taken off it, and
+  nothing is added to any other item.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,13 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.ranking.feed import Feed
-from workers.ranking.rank import combine, order
-from workers.ranking.rerank import ObjectivesDiffer, is_whole, scored_of
+from workers.ranking.rank import combine, order_by_score
+from workers.ranking.rerank import ObjectivesDiffer, candidates_of, is_whole
 from workers.ranking.weights import Weights
 
 Bounds = Mapping[str, tuple[float, float]]
-"""Objective to the lowest and the highest weight that its surface takes; one that is not named has
-no bounds.
+"""Objective to the lowest and the highest weight that its surface takes. An objective that is not
+named has no bounds.
 """
 
 _NO_BOUNDS: Bounds = {}
@@ -41,9 +44,9 @@ _FIRST = 10
 
 
 class Crossing(NamedTuple):
-    """A move of one weight past which `rising` stands ahead of `falling`, whose place it takes.
+    """Past this move of one weight, `rising` is ahead of `falling` and takes its place.
 
-    `move` is signed; `within_bounds` says whether the weight so moved is.
+    `move` is signed. `within_bounds`: the weight is still within its bounds after the move.
     """
 
     move: float
@@ -53,8 +56,8 @@ class Crossing(NamedTuple):
 
 
 class Margin(NamedTuple):
-    """The nearest crossing where the weight rises, and where it falls; None where no move ever
-    changes anything.
+    """The nearest crossing if the weight rises, and if it falls. None if no move ever changes
+    anything.
     """
 
     up: Crossing | None
@@ -62,8 +65,8 @@ class Margin(NamedTuple):
 
 
 class ObjectiveMargins(NamedTuple):
-    """One weight's margins: until another item is first, and until another item is among the first
-    10.
+    """The margins of one weight: how far it can move before another item is first, and before
+    another item enters the first 10.
     """
 
     first_place: Margin
@@ -71,16 +74,16 @@ class ObjectiveMargins(NamedTuple):
 
 
 class FeedMargins(NamedTuple):
-    """One feed's margins by objective; where it is not `whole`, they are exact only among the items
-    on its record.
+    """The margins of one feed, by objective. `items` is the number of its items.
 
-    `ruled` says that it has rules on sources, which margins leave aside.
+    If it is not `whole`, they are exact only among the items on its record. If it has rules on
+    sources, the margins of the first 10 ignore them.
     """
 
     request_id: str
     items: int
     whole: bool
-    ruled: bool
+    has_source_rules: bool
     objectives: Mapping[str, ObjectiveMargins]
 
     @property
@@ -88,12 +91,14 @@ class FeedMargins(NamedTuple):
         """Whether both margins, of the first place and of the first 10, are those of the feed as it
         is published.
         """
-        return self.whole and not self.ruled
+        return self.whole and not self.has_source_rules
 
 
 class Spread(NamedTuple):
-    """The moves of those feeds that have a crossing: how many they are, and for how many it is
-    within bounds.
+    """The moves of many feeds, of those that have a crossing.
+
+    `feeds` is their number, `within_bounds` for how many of them the weight stays within its
+    bounds.
     """
 
     feeds: int
@@ -103,14 +108,14 @@ class Spread(NamedTuple):
 
 
 class Spreads(NamedTuple):
-    """Where the weight rises, and where it falls; None where no feed has a crossing."""
+    """If the weight rises, and if it falls. None if no feed has a crossing."""
 
     up: Spread | None
     down: Spread | None
 
 
 class ObjectiveSpreads(NamedTuple):
-    """One weight's margins over many feeds."""
+    """The margins of one weight over many feeds."""
 
     first_place: Spreads
     first_10: Spreads
@@ -118,7 +123,7 @@ class ObjectiveSpreads(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """Many feeds' margins under one set; `skipped` counts the feeds that have other objectives."""
+    """The margins of many feeds under one set. `skipped` counts the feeds with other objectives."""
 
     weights: Weights
     feeds: tuple[FeedMargins, ...]
@@ -130,109 +135,155 @@ class Margins:
         return sum(not feed.whole for feed in self.feeds)
 
     @property
-    def ruled(self) -> int:
+    def with_source_rules(self) -> int:
         """How many of the feeds have rules on sources."""
-        return sum(feed.ruled for feed in self.feeds)
+        return sum(feed.has_source_rules for feed in self.feeds)
 
     def spreads(self) -> dict[str, ObjectiveSpreads]:
         """By objective, in the set's order."""
-        return {objective: self._spreads(objective) for objective in self.weights.values}
-
-    def _spreads(self, objective: str) -> ObjectiveSpreads:
-        found = [feed.objectives[objective] for feed in self.feeds]
-        return ObjectiveSpreads(
-            _spreads([m.first_place for m in found]), _spreads([m.first_10 for m in found])
-        )
+        spreads: dict[str, ObjectiveSpreads] = {}
+        for objective in self.weights.values:
+            of_feeds = [feed.objectives[objective] for feed in self.feeds]
+            spreads[objective] = ObjectiveSpreads(
+                first_place=_spreads_of([margins.first_place for margins in of_feeds]),
+                first_10=_spreads_of([margins.first_10 for margins in of_feeds]),
+            )
+        return spreads
 
 
 def margins_of(feeds: Iterable[Feed], weights: Weights, bounds: Bounds = _NO_BOUNDS) -> Margins:
-    """The margins of each feed, ranked anew under `weights`."""
-    found, skipped = [], 0
+    """The margins of each feed, ranked again under `weights`."""
+    margins = list[FeedMargins]()
+    skipped = 0
     for feed in feeds:
         try:
-            found.append(feed_margins(feed, weights, bounds))
+            margins.append(feed_margins(feed, weights, bounds))
         except ObjectivesDiffer:
             skipped += 1
-    return Margins(weights, tuple(found), skipped)
+    return Margins(weights, tuple(margins), skipped)
 
 
 def feed_margins(feed: Feed, weights: Weights, bounds: Bounds = _NO_BOUNDS) -> FeedMargins:
-    """The margins of one feed, ranked anew under `weights`. Raises ObjectivesDiffer."""
-    found, _, scores = scored_of(feed, weights)
-    final = combine(scores, weights)
-    ranked = order(final, found)
-    item_ids = tuple(found[i] for i in ranked)
-    by_id = {item_id: place for place, item_id in enumerate(sorted(item_ids))}
-    objectives = {}
+    """The margins of one feed, ranked again under `weights`. Raises ObjectivesDiffer."""
+    candidates = candidates_of(feed, weights)
+    final = combine(candidates.scores, weights)
+    order = order_by_score(final, candidates.item_ids)
+    item_ids = tuple(candidates.item_ids[index] for index in order)
+    places_by_id = {item_id: place for place, item_id in enumerate(sorted(item_ids))}
+
+    objectives: dict[str, ObjectiveMargins] = {}
     for column, (objective, weight) in enumerate(weights.values.items()):
-        slope = scores[ranked, column].astype(np.float64)
-        lines = _Lines(item_ids, by_id, final[ranked], slope, weight, bounds.get(objective))
-        objectives[objective] = ObjectiveMargins(lines.margin(1), lines.margin(_FIRST))
+        lines = _Lines(
+            item_ids=item_ids,
+            places_by_id=places_by_id,
+            final=final[order],
+            slope=candidates.scores[order, column].astype(np.float64),
+            weight=weight,
+            bounds=bounds.get(objective),
+        )
+        objectives[objective] = ObjectiveMargins(
+            first_place=lines.margin(1), first_10=lines.margin(_FIRST)
+        )
+
     return FeedMargins(
-        feed.request_id, len(feed.items), is_whole(feed), feed.reads_sources, objectives
+        request_id=feed.request_id,
+        items=len(feed.items),
+        whole=is_whole(feed),
+        has_source_rules=feed.reads_sources,
+        objectives=objectives,
     )
 
 
 class _Lines(NamedTuple):
-    """Items in their order now, their final scores `[items]`, and how these grow with one weight,
-    `[items]`.
+    """The final scores of a feed's items as lines in the move of one weight.
 
-    `by_id` is each item's place by item id.
+    The columns are in the order of the feed: `final` are the scores now `[items]`, `slope` how they
+    grow with the weight `[items]`. `places_by_id` has each item's place in the order of item ids.
     """
 
     item_ids: tuple[str, ...]
-    by_id: Mapping[str, int]
+    places_by_id: Mapping[str, int]
     final: NDArray[np.float64]
     slope: NDArray[np.float64]
     weight: float
     bounds: tuple[float, float] | None
 
     def margin(self, first: int) -> Margin:
-        """Until another item is among the first so many: until one from below meets one of them."""
+        """How far the weight can move before another item enters the first N."""
+        # `[first, rest]`: how far each of the first is ahead of each of the rest, and how much the
+        # latter gains on it if the weight rises by 1.
         lead = self.final[:first, None] - self.final[None, first:]
         gain = self.slope[None, first:] - self.slope[:first, None]
-        return Margin(self._nearest(lead, gain, first), self._nearest(lead, -gain, first, -1.0))
+        return Margin(
+            up=self._nearest_crossing(lead, gain, sign=1.0),
+            down=self._nearest_crossing(lead, -gain, sign=-1.0),
+        )
 
-    def _nearest(
-        self, lead: NDArray[np.float64], gain: NDArray[np.float64], first: int, sign: float = 1.0
+    def _nearest_crossing(
+        self, lead: NDArray[np.float64], gain: NDArray[np.float64], sign: float
     ) -> Crossing | None:
-        """Of the pairs `[first, rest]` where the lower one gains, the pair that meets first."""
+        """The pair that meets first, of those in which the lower item gains."""
+        never = np.full(lead.shape, np.inf)
         with np.errstate(over="ignore"):
-            moves = np.divide(lead, gain, out=np.full(lead.shape, np.inf), where=gain > 0)
-        nearest = float(moves.min(initial=np.inf))
+            distances = np.divide(lead, gain, out=never, where=gain > 0)
+        nearest = float(distances.min(initial=np.inf))
         if nearest == np.inf:
             return None
-        tied = [(int(i), int(j)) for i, j in np.argwhere(moves == nearest)]
+
+        # Several pairs may meet at the same move.
+        first = lead.shape[0]
+        tied = [(int(upper), int(lower)) for upper, lower in np.argwhere(distances == nearest)]
         upper, lower = min(
-            tied, key=lambda pair: self._preference(float(gain[pair]), pair[0], pair[1] + first)
+            tied, key=lambda pair: self._preference(pair[0], first + pair[1], float(gain[pair]))
         )
+
+        # Adding 0.0 turns -0.0 into 0.0.
         move = sign * nearest + 0.0
         return Crossing(
-            move, self.item_ids[lower + first], self.item_ids[upper], self._within_bounds(move)
+            move=move,
+            rising=self.item_ids[first + lower],
+            falling=self.item_ids[upper],
+            within_bounds=self._is_within_bounds(move),
         )
 
-    def _preference(self, gain: float, upper: int, lower: int) -> tuple[bool, float, int, int]:
-        """Of pairs that meet at once, by item id those that change places there; else the steepest,
-        just past it.
+    def _preference(self, upper: int, lower: int, gain: float) -> tuple[bool, float, int, int]:
+        """The sort key of pairs that meet at the same move.
+
+        First come pairs that change places at the move itself, by item id. Then the pair with the
+        largest gain, which changes places just past the move.
         """
-        rising, falling = self.by_id[self.item_ids[lower]], self.by_id[self.item_ids[upper]]
-        there = rising < falling
-        return not there, 0.0 if there else -gain, rising, -falling
+        rising = self.places_by_id[self.item_ids[lower]]
+        falling = self.places_by_id[self.item_ids[upper]]
+        if rising < falling:
+            return False, 0.0, rising, -falling
+        return True, -gain, rising, -falling
 
-    def _within_bounds(self, move: float) -> bool:
-        return self.bounds is None or self.bounds[0] <= self.weight + move <= self.bounds[1]
+    def _is_within_bounds(self, move: float) -> bool:
+        if self.bounds is None:
+            return True
+        low, high = self.bounds
+        return low <= self.weight + move <= high
 
 
-def _spreads(margins: list[Margin]) -> Spreads:
+def _spreads_of(margins: list[Margin]) -> Spreads:
     return Spreads(
-        _spread(margin.up for margin in margins), _spread(margin.down for margin in margins)
+        up=_spread_of([margin.up for margin in margins]),
+        down=_spread_of([margin.down for margin in margins]),
     )
 
 
-def _spread(crossings: Iterable[Crossing | None]) -> Spread | None:
-    found = [crossing for crossing in crossings if crossing is not None]
-    if not found:
+def _spread_of(crossings: list[Crossing | None]) -> Spread | None:
+    moves = list[float]()
+    within_bounds = 0
+    for crossing in crossings:
+        if crossing is not None:
+            moves.append(crossing.move)
+            within_bounds += crossing.within_bounds
+    if not moves:
         return None
-    moves = [crossing.move for crossing in found]
-    within = sum(crossing.within_bounds for crossing in found)
-    return Spread(len(found), within, min(moves, key=abs), float(np.median(moves)))
+    return Spread(
+        feeds=len(moves),
+        within_bounds=within_bounds,
+        smallest=min(moves, key=abs),
+        median=float(np.median(moves)),
+    )

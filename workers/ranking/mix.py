@@ -1,7 +1,4 @@
-"""The mix of a surface: its weights and pinned models, and those of an experiment's arms.
-
-What a feed is ranked under is drawn of it.
-"""
+"""The mix of a surface: its weights and pinned models, and those of the arms of its experiment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,19 +7,18 @@ from typing import NamedTuple
 from workers.ranking.experiment import CONTROL, Experiment
 from workers.ranking.weights import Weights
 
-_NO_ARMS: Mapping[str, Weights] = {}
-
 Pinned = Mapping[str, int]
-"""Objective to the version of its model that is in force; the highest available one for those that
-are not named.
+"""Objective to the version of its model that is in force. Objectives that are not named use their
+highest available version.
 """
 
 NO_PINS: Pinned = {}
+_NO_ARMS: Mapping[str, Weights] = {}
 _NO_ARM_PINS: Mapping[str, Pinned] = {}
 
 
 class Assignment(NamedTuple):
-    """What one feed is ranked under, and the arm that it is stamped with."""
+    """What one feed is ranked under. `arm` is written on the feed."""
 
     arm: str
     weights: Weights
@@ -31,9 +27,10 @@ class Assignment(NamedTuple):
 
 @dataclass(frozen=True)
 class Mix:
-    """One immutable whole. `arms` has a set for every arm of the experiment that has users.
+    """One immutable value, so that a feed is never ranked under parts of two.
 
-    `arm_pins` has the objectives whose models an arm pins otherwise than the surface's own `pins`.
+    - `arms` has the weights of each arm of the experiment that has users.
+    - `arm_pins` has, for each arm, the objectives that it pins to other versions than `pins`.
     """
 
     weights: Weights
@@ -43,11 +40,14 @@ class Mix:
     arm_pins: Mapping[str, Pinned] = field(default_factory=lambda: _NO_ARM_PINS)
 
     def assign(self, user_id: str) -> Assignment:
-        """The user's arm, its weights and its models; `control` and the surface's own without an
-        experiment.
+        """The user's arm, with its weights and pins. Without an experiment all users are in
+        `control`, which has the surface's own.
         """
         arm = CONTROL if self.experiment is None else self.experiment.assign(user_id)
         if arm == CONTROL:
             return Assignment(arm, self.weights, self.pins)
-        others = self.arm_pins.get(arm)
-        return Assignment(arm, self.arms[arm], {**self.pins, **others} if others else self.pins)
+
+        pins = self.pins
+        if arm in self.arm_pins:
+            pins = {**pins, **self.arm_pins[arm]}
+        return Assignment(arm, self.arms[arm], pins)

@@ -1,10 +1,10 @@
-"""Pins: which version of each objective's model is in force on a surface, and what may be weighted
-and pinned at all.
+"""Pins: which version of each objective's model is in force on a surface, and what a surface may
+weight and pin at all.
 
-An objective that is not pinned takes the highest version that is available.
+An objective that is not pinned uses its highest available version.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workers.ranking.features import FeatureSet
@@ -12,25 +12,77 @@ from workers.ranking.surface import Surface
 from workers.ranking.version import MAX_VERSION, read_version
 
 LATEST = "latest"
-"""The word for no pin: the highest version that is available."""
+"""The value of an objective that is not pinned."""
 
 
 class PinsRefused(ValueError):
-    """Pins that must not be applied: the message names the field, the value and what was expected."""
+    """Pins that must not be applied. The message names the field, the value and what was expected."""
+
+
+@dataclass(frozen=True, eq=False)
+class AvailableModels:
+    """The models of a worker: objective to its verified versions, each with the features that it
+    reads.
+
+    If `any_version` is True, the models are unknown. Every version of every declared objective then
+    counts as available.
+
+    Compared by identity: thousands of documents are judged against thousands of models, again and
+    again.
+    """
+
+    models: Mapping[str, Mapping[int, frozenset[str]]] = field(default_factory=dict)
+    any_version: bool = False
+    # By the names of a feature set.
+    _suitable: dict[tuple[str, ...], tuple[str, ...]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def versions(self, objective: str, feature_set: FeatureSet) -> list[int]:
+        """The versions of an objective that read nothing but the features of the set."""
+        names = set(feature_set.names)
+        versions = list[int]()
+        for version, features in self.models.get(objective, {}).items():
+            if features <= names:
+                versions.append(version)
+        return versions
+
+    def suitable_objectives(self, feature_set: FeatureSet) -> tuple[str, ...]:
+        """The objectives with such a version, sorted."""
+        if feature_set.names not in self._suitable:
+            suitable = list[str]()
+            for objective in sorted(self.models):
+                if self.versions(objective, feature_set):
+                    suitable.append(objective)
+            self._suitable[feature_set.names] = tuple(suitable)
+        return self._suitable[feature_set.names]
+
+    def added(self, surface: Surface) -> tuple[str, ...]:
+        """The objectives that a surface may weight although it does not declare them, sorted."""
+        suitable = self.suitable_objectives(surface.feature_set)
+        return tuple(objective for objective in suitable if objective not in surface.objectives)
+
+    def objectives(self, surface: Surface) -> tuple[str, ...]:
+        """All objectives that a surface may weight: first those that it declares."""
+        return surface.objectives + self.added(surface)
+
+
+ANY_VERSION = AvailableModels(any_version=True)
+"""For tools that do not know the models of any worker."""
 
 
 @dataclass(frozen=True)
 class Pins:
-    """One immutable document: objective to version, None where it says `latest`."""
+    """One immutable document: objective to version. The version is None for `latest`."""
 
     versions: Mapping[str, int | None]
 
     @classmethod
     def read(
-        cls, fields: Mapping[str, str], surface: Surface, available: "AvailableModels"
+        cls, fields: Mapping[str, str], surface: Surface, available: AvailableModels
     ) -> "Pins":
-        """From the fields of the hash. Raises PinsRefused where an objective or its version is not
-        to be had.
+        """Read the fields of the hash. Raises PinsRefused if an objective or its version is not
+        available.
         """
         known = available.objectives(surface)
         for objective in fields:
@@ -39,93 +91,60 @@ class Pins:
                 raise PinsRefused(
                     f"{objective[:80]}: not an objective of this surface with a model, {expected}"
                 )
-        return cls(
-            {o: _version(o, value, surface.feature_set, available) for o, value in fields.items()}
-        )
+
+        versions: dict[str, int | None] = {}
+        for objective, value in fields.items():
+            if value == LATEST:
+                versions[objective] = None
+            else:
+                versions[objective] = _read_available(
+                    value, objective, surface.feature_set, available
+                )
+        return cls(versions)
 
     def fields(self) -> dict[str, str]:
         """The fields of the hash."""
-        return {
-            objective: LATEST if v is None else str(v) for objective, v in self.versions.items()
-        }
+        fields: dict[str, str] = {}
+        for objective, version in self.versions.items():
+            fields[objective] = LATEST if version is None else str(version)
+        return fields
 
     @property
     def pinned(self) -> Mapping[str, int]:
-        """Objective to version, of those that are pinned."""
-        return {o: version for o, version in self.versions.items() if version is not None}
+        """Objective to version, without the objectives that are not pinned."""
+        pinned: dict[str, int] = {}
+        for objective, version in self.versions.items():
+            if version is not None:
+                pinned[objective] = version
+        return pinned
 
 
-@dataclass(frozen=True, eq=False)
-class AvailableModels:
-    """What a worker has: objective to its verified versions, each with the features that it reads.
-
-    Where `any_version` is True nothing is known, and every version of every declared objective is
-    taken for available. Compared by identity: thousands of documents are held against thousands of
-    models, again and again.
-    """
-
-    models: Mapping[str, Mapping[int, frozenset[str]]] = field(default_factory=dict)
-    any_version: bool = False
-    _suited: dict[tuple[str, ...], tuple[str, ...]] = field(
-        default_factory=dict, init=False, repr=False
-    )
-
-    def suitable_objectives(self, feature_set: FeatureSet) -> tuple[str, ...]:
-        """The objectives of which a version reads nothing but the features of the set, by name."""
-        if feature_set.names not in self._suited:
-            found = (
-                objective
-                for objective in sorted(self.models)
-                if self.versions(objective, feature_set)
-            )
-            self._suited[feature_set.names] = tuple(found)
-        return self._suited[feature_set.names]
-
-    def added(self, surface: Surface) -> tuple[str, ...]:
-        """The objectives that the surface does not declare and may weight all the same, by name."""
-        return tuple(
-            o for o in self.suitable_objectives(surface.feature_set) if o not in surface.objectives
-        )
-
-    def objectives(self, surface: Surface) -> tuple[str, ...]:
-        """All that the surface may weight: those that it declares, then the others by name."""
-        return surface.objectives + self.added(surface)
-
-    def versions(self, objective: str, feature_set: FeatureSet) -> Collection[int]:
-        """The versions whose features the feature set holds."""
-        names = set(feature_set.names)
-        return [
-            version
-            for version, features in self.models.get(objective, {}).items()
-            if features <= names
-        ]
-
-
-ANY_VERSION = AvailableModels(any_version=True)
-"""For those who know no worker's models."""
-
-
-def named_versions(fields: Mapping[str, str]) -> list[tuple[str, int]]:
-    """The versions that the content of a document names, sound or not."""
-    found = ((objective, read_version(value)) for objective, value in fields.items())
-    return [(objective, version) for objective, version in found if version is not None]
-
-
-def _version(
-    objective: str, value: str, feature_set: FeatureSet, available: AvailableModels
-) -> int | None:
-    if value == LATEST:
-        return None
+def _read_available(
+    value: str, objective: str, feature_set: FeatureSet, available: AvailableModels
+) -> int:
     version = read_version(value)
     if version is None:
         expected = (
             f"expected the number of a version, or {LATEST!r}; versions are from 1 to {MAX_VERSION}"
         )
         raise PinsRefused(f"{objective}: got {value[:80]!r}, {expected}")
+
     versions = available.versions(objective, feature_set)
     if version not in versions and not available.any_version:
-        there = ", ".join(map(str, sorted(versions))) or "none"
+        names = ", ".join(str(known) for known in sorted(versions)) or "none"
         raise PinsRefused(
-            f"{objective}: version {value} is not available, expected one of: {there}"
+            f"{objective}: version {value} is not available, expected one of: {names}"
         )
     return version
+
+
+def named_versions(fields: Mapping[str, str]) -> list[tuple[str, int]]:
+    """The objectives and versions that the fields of a document name. The document may be invalid
+    otherwise.
+    """
+    named = list[tuple[str, int]]()
+    for objective, value in fields.items():
+        version = read_version(value)
+        if version is not None:
+            named.append((objective, version))
+    return named

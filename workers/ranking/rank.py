@@ -3,10 +3,14 @@
     final_score(item) = sum over objectives k of  weight_k * score_k(item),  then + each adjustment
     of the item
 
-The sum runs in float64, in the surface's order of objectives, so that anyone recomputes it bit for
-bit from the published record. The order is (-final_score, item_id by bytes): it does not depend on
-arrival. What cannot be ranked is filtered before the sum, and what a source has too much of after
-the order is known.
+- The sum runs in float64, in the surface's order of objectives. So everybody can compute it again
+  bit for bit from the published record.
+- The order is (-final_score, item_id by bytes). It does not depend on the order of arrival.
+- A candidate without a finite score is filtered before the sum. Items that exceed the limit of
+  their source are removed after the order is known.
+
+Candidates are columns beside each other: ids, sources and a matrix of scores. Every step works with
+arrays, or with indices into them. Only `feed_items` makes an object for each item.
 """
 
 from collections import Counter
@@ -17,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.ranking.diversify import DIVERSITY, Diversity, Sources, diversify
+from workers.ranking.experiment import CONTROL
 from workers.ranking.feed import NO_ADJUSTMENTS, Feed, FeedItem
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
@@ -25,92 +30,39 @@ from workers.ranking.weights import Weights
 Scores = NDArray[np.float32]
 """`[candidates, objectives]`, columns in the surface's order of objectives."""
 
+Mask = NDArray[np.bool_]
+"""`[candidates]`."""
 
-class Scored(NamedTuple):
-    """Candidates, their sources and their scores, one beside the other."""
+
+class ScoredCandidates(NamedTuple):
+    """Candidates as columns of the same length."""
 
     item_ids: tuple[str, ...]
     sources: Sources
     scores: Scores
 
 
-class Limited(NamedTuple):
-    """Indices of the items that stay and of those over the limit of their source, both in their
-    order.
-    """
-
-    kept: list[int]
-    over: list[int]
-
-
-def keep_finite(
-    scored: Scored, failed: NDArray[np.bool_] | None = None
-) -> tuple[Scored, list[Removal]]:
-    """The candidates that have a finite score in every objective, and the others removed.
-
-    `failed` has those that a model failed on, which have no score of it.
-    """
-    numbers = np.isfinite(scored.scores)
-    if numbers.all():
-        return scored, []
-    finite: NDArray[np.bool_] = np.asarray(numbers.all(axis=1))
-    places = np.flatnonzero(finite).tolist()
-    item_ids, sources = (
-        tuple(scored.item_ids[i] for i in places),
-        tuple(scored.sources[i] for i in places),
-    )
-    gone = []
-    for i in np.flatnonzero(~finite).tolist():
-        is_error = failed is not None and failed[i]
-        reason = RemovalReason.MODEL_ERROR if is_error else RemovalReason.NOT_FINITE
-        gone.append(Removal(scored.item_ids[i], reason))
-    return Scored(item_ids, sources, scored.scores[finite]), gone
-
-
-def limit_sources(ranked: list[int], sources: Sources, most: int) -> Limited:
-    """Of each source the first `most` of the order (0: all); items without a source are not
-    counted.
-    """
-    if not most:
-        return Limited(ranked, [])
-    kept, over, counts = list[int](), list[int](), Counter[str]()
-    for index in ranked:
-        source = sources[index]
-        if source is not None:
-            counts[source] += 1
-        (kept if source is None or counts[source] <= most else over).append(index)
-    return Limited(kept, over)
-
-
-def over_limit(scored: Scored, over: Iterable[int]) -> list[Removal]:
-    """Items over the limit of their source, with what it takes to rank them under other weights."""
-    rows = scored.scores
-    return [
-        Removal(
-            scored.item_ids[i],
-            RemovalReason.SOURCE_LIMIT,
-            scored.sources[i],
-            tuple(rows[i].tolist()),
-        )
-        for i in over
-    ]
-
-
-# A named tuple's own constructor is a Python function: this one costs half of it.
-_new = tuple.__new__
-
-
 class Ranking(NamedTuple):
-    """Indices best first: those `kept`, and those `over` the limit of their source.
+    """The result of `rank_candidates`.
 
-    `final` are the final scores `[candidates]`, and `adjustments` what diversity put into them;
-    None where the rule is not there.
+    `kept` and `over_limit` are indices, best first: the items that are ranked, and those that
+    exceed the limit of their source. `final` are the final scores `[candidates]`. `adjustments`
+    `[candidates]` are what diversity added to them. None if the surface has no diversity.
     """
 
     kept: list[int]
-    over: list[int]
+    over_limit: list[int]
     final: NDArray[np.float64]
     adjustments: NDArray[np.float64] | None
+
+
+class LimitedSources(NamedTuple):
+    """Indices of the items that stay, and of those that exceed the limit of their source. Both are
+    in the given order.
+    """
+
+    kept: list[int]
+    over_limit: list[int]
 
 
 def rank(
@@ -119,19 +71,31 @@ def rank(
     weights: Weights,
     models: Mapping[str, int],
     ranked_at: int,
-    arm: str = "control",
-    failed: NDArray[np.bool_] | None = None,
+    arm: str = CONTROL,
+    failed: Mask | None = None,
 ) -> Feed:
-    """Rank one closed request under exactly one set of weights.
+    """Rank one closed request under exactly one set of weights. `ranked_at` is in ms.
 
-    A candidate whose score is not finite in some objective, or that a model `failed` on, is
-    removed, with that reason: it never ranks. So are the items that their source has too much of.
-    What ranks below the surface's `top_k` is counted.
+    What becomes of a candidate:
+    - If its score is not finite in some objective, it is removed. If a model `failed` on it, that
+      is the reason.
+    - If its source has too many better items, it is removed.
+    - If it ranks below the surface's `top_k`, it is counted.
+    - Otherwise it is an item of the feed.
     """
     surface = request.surface
-    scored, removed = keep_finite(Scored(request.item_ids, request.sources, scores), failed)
-    ranking = place(scored, weights, surface.diversity, surface.max_per_source)
+    candidates = ScoredCandidates(request.item_ids, request.sources, scores)
+    candidates, removed = keep_finite(candidates, failed)
+
+    ranking = rank_candidates(candidates, weights, surface.diversity, surface.max_per_source)
+    removed += source_limit_removals(candidates, ranking.over_limit)
+
     kept = ranking.kept[: surface.top_k or None]
+    if surface.reads_sources:
+        items = feed_items(candidates, ranking, kept)
+    else:
+        items = _items_without_sources(candidates, ranking, kept)
+
     return Feed(
         request_id=request.request_id,
         surface=surface.name,
@@ -143,62 +107,175 @@ def rank(
         arm=arm,
         weights=weights,
         models=models,
-        items=feed_items(scored, ranking, kept)
-        if surface.reads_sources
-        else _bare_items(scored, ranking, kept),
-        removed=sorted(removed + over_limit(scored, ranking.over)),
+        items=items,
+        removed=sorted(removed),
         below_top_k=len(ranking.kept) - len(kept),
         diversity=surface.diversity,
         max_per_source=surface.max_per_source,
     )
 
 
-def place(
-    scored: Scored, weights: Weights, diversity: Diversity | None, max_per_source: int
+# Filter
+
+
+def keep_finite(
+    candidates: ScoredCandidates, failed: Mask | None = None
+) -> tuple[ScoredCandidates, list[Removal]]:
+    """Split off the candidates that have a score that is not finite. `failed`: a model failed on
+    them, which is then the reason.
+    """
+    is_finite = np.isfinite(candidates.scores)
+    if is_finite.all():
+        return candidates, []
+
+    has_scores: Mask = np.asarray(is_finite.all(axis=1))
+    item_ids = list[str]()
+    sources = list[str | None]()
+    removed = list[Removal]()
+    for index, is_kept in enumerate(has_scores.tolist()):
+        item_id = candidates.item_ids[index]
+        if is_kept:
+            item_ids.append(item_id)
+            sources.append(candidates.sources[index])
+        elif failed is not None and failed[index]:
+            removed.append(Removal(item_id, RemovalReason.MODEL_ERROR))
+        else:
+            removed.append(Removal(item_id, RemovalReason.NOT_FINITE))
+
+    scores = candidates.scores[has_scores]
+    return ScoredCandidates(tuple(item_ids), tuple(sources), scores), removed
+
+
+# Combine, diversify, rank, limit the sources
+
+
+def rank_candidates(
+    candidates: ScoredCandidates,
+    weights: Weights,
+    diversity: Diversity | None,
+    max_per_source: int,
 ) -> Ranking:
-    """Combine, diversify, rank and limit the sources. Every score is finite."""
-    final, adjustments = combine(scored.scores, weights), None
-    ranked = order(final, scored.item_ids)
+    """Everything that decides the order. Every score must be finite.
+
+    A preview calls this too, with other weights. So a new rule that changes the order belongs here.
+    """
+    final = combine(candidates.scores, weights)
+    order = order_by_score(final, candidates.item_ids)
+
+    adjustments = None
     if diversity is not None:
-        adjustments = diversify(final, ranked, scored.sources, diversity)
+        adjustments = diversify(final, order, candidates.sources, diversity)
         final = final + adjustments
-        ranked = order(final, scored.item_ids)
-    return Ranking(*limit_sources(ranked, scored.sources, max_per_source), final, adjustments)
+        order = order_by_score(final, candidates.item_ids)
+
+    kept, over_limit = limit_sources(order, candidates.sources, max_per_source)
+    return Ranking(kept, over_limit, final, adjustments)
 
 
 def combine(scores: Scores, weights: Weights) -> NDArray[np.float64]:
-    """Combined scores `[candidates]`, float64: the weighted sum, one objective after the other."""
+    """The weighted sums `[candidates]` in float64, added one objective after the other."""
     combined = np.zeros(scores.shape[0], np.float64)
     for column, weight in enumerate(weights.values.values()):
         combined += weight * scores[:, column].astype(np.float64)
     return combined
 
 
-def order(final: NDArray[np.float64], item_ids: tuple[str, ...]) -> list[int]:
-    """Indices by (-final score, item id by bytes). Every final score is finite."""
-    ranked = np.argsort(-final, kind="stable")
-    if len(ranked) > 1 and not np.diff(final[ranked]).all():
+def order_by_score(final: NDArray[np.float64], item_ids: tuple[str, ...]) -> list[int]:
+    """Indices by (-final score, item id by bytes). Every final score must be finite."""
+    order = np.argsort(-final, kind="stable")
+    has_ties = len(order) > 1 and not np.diff(final[order]).all()
+    if has_ties:
         # UTF-8 bytes sort as code points do, and so do Python's strings.
-        keys = final.tolist()
-        return sorted(range(len(keys)), key=lambda i: (-keys[i], item_ids[i]))
-    indices: list[int] = ranked.tolist()
+        scores = final.tolist()
+        return sorted(range(len(scores)), key=lambda index: (-scores[index], item_ids[index]))
+
+    indices: list[int] = order.tolist()
     return indices
 
 
-def feed_items(scored: Scored, ranking: Ranking, kept: list[int]) -> list[FeedItem]:
-    """The items of a feed whose surface reads sources: each with its source and its adjustments."""
-    finals, rows, (item_ids, sources, _) = ranking.final.tolist(), scored.scores.tolist(), scored
-    adjusted = [NO_ADJUSTMENTS] * len(rows)
+def limit_sources(order: list[int], sources: Sources, max_per_source: int) -> LimitedSources:
+    """Keep the first `max_per_source` items of each source. 0: keep all. Items without a source are
+    always kept.
+    """
+    if max_per_source == 0:
+        return LimitedSources(order, [])
+
+    kept = list[int]()
+    over_limit = list[int]()
+    counts = Counter[str]()
+    for index in order:
+        source = sources[index]
+        if source is None:
+            kept.append(index)
+            continue
+
+        counts[source] += 1
+        if counts[source] <= max_per_source:
+            kept.append(index)
+        else:
+            over_limit.append(index)
+    return LimitedSources(kept, over_limit)
+
+
+# The parts of a feed
+
+
+def feed_items(
+    candidates: ScoredCandidates, ranking: Ranking, kept: Iterable[int]
+) -> list[FeedItem]:
+    """The items of a feed whose surface reads sources, with their sources and adjustments. `kept`
+    are indices in the order of the feed.
+    """
+    final = ranking.final.tolist()
+    scores = candidates.scores.tolist()
+    adjustments = [0.0] * len(final)
     if ranking.adjustments is not None:
-        adjusted = [
-            {DIVERSITY: value} if value else NO_ADJUSTMENTS
-            for value in ranking.adjustments.tolist()
-        ]
-    return [FeedItem(item_ids[i], finals[i], tuple(rows[i]), sources[i], adjusted[i]) for i in kept]
+        adjustments = ranking.adjustments.tolist()
+
+    items = list[FeedItem]()
+    for index in kept:
+        adjustment = adjustments[index]
+        items.append(
+            FeedItem(
+                item_id=candidates.item_ids[index],
+                final_score=final[index],
+                scores=tuple(scores[index]),
+                source=candidates.sources[index],
+                adjustments={DIVERSITY: adjustment} if adjustment else NO_ADJUSTMENTS,
+            )
+        )
+    return items
 
 
-def _bare_items(scored: Scored, ranking: Ranking, kept: list[int]) -> list[FeedItem]:
-    finals, rows, item_ids = ranking.final.tolist(), scored.scores.tolist(), scored.item_ids
+# The constructor of a named tuple is a Python function. This one costs half as much.
+_new = tuple.__new__
+
+
+def _items_without_sources(
+    candidates: ScoredCandidates, ranking: Ranking, kept: Iterable[int]
+) -> list[FeedItem]:
+    """The same for all other surfaces. Most feeds are such, so this loop stays tight."""
+    final = ranking.final.tolist()
+    scores = candidates.scores.tolist()
+    item_ids = candidates.item_ids
     return [
-        _new(FeedItem, (item_ids[i], finals[i], tuple(rows[i]), None, NO_ADJUSTMENTS)) for i in kept
+        _new(FeedItem, (item_ids[i], final[i], tuple(scores[i]), None, NO_ADJUSTMENTS))
+        for i in kept
     ]
+
+
+def source_limit_removals(candidates: ScoredCandidates, indices: Iterable[int]) -> list[Removal]:
+    """Removals of items over the limit of their source. Each has what it takes to rank the item
+    under other weights.
+    """
+    removals = list[Removal]()
+    for index in indices:
+        removals.append(
+            Removal(
+                item_id=candidates.item_ids[index],
+                reason=RemovalReason.SOURCE_LIMIT,
+                source=candidates.sources[index],
+                scores=tuple(candidates.scores[index].tolist()),
+            )
+        )
+    return removals

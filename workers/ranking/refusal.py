@@ -1,8 +1,6 @@
-"""Why an event, or one candidate of it, is refused. Every code is stable: producers may match on
-it.
+"""Why an event, or one candidate of it, is refused. Codes never change: producers may match on them.
 
-`EventRefused` means the producer is at fault: the event goes to the dead letters with its original
-bytes.
+A refused event goes to the dead letters with its original bytes. The fault is its producer's.
 """
 
 from enum import StrEnum
@@ -40,7 +38,7 @@ class CandidateReason(StrEnum):
 
 
 class EventRefused(Exception):
-    """The whole event is refused: its envelope is wrong, or it comes at the wrong time."""
+    """The whole event is refused: its envelope is wrong, or it came at the wrong time."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -49,7 +47,7 @@ class EventRefused(Exception):
 
 
 class CandidateRefused(Exception):
-    """One candidate is refused; its siblings are not."""
+    """One candidate is refused. The other candidates of its event are not."""
 
     def __init__(self, reason: CandidateReason, message: str) -> None:
         super().__init__(message)
@@ -58,10 +56,10 @@ class CandidateRefused(Exception):
 
 
 class RefusedCandidate(NamedTuple):
-    """One refused candidate of an event.
+    """One refused candidate of an event. `position` is its place in the event's list.
 
-    `identity` is what it counts once by: its item id (str), or, where that cannot be read, a digest
-    of the event and its place (bytes), so that a producer's retry changes nothing.
+    `identity` is what it is counted by, so that a producer's retry counts only once. It is the item
+    id (str). If that cannot be read, it is a digest (bytes) of the event and the position.
     """
 
     position: int
@@ -74,24 +72,27 @@ _NAMED_IN_FULL = 20
 
 
 def candidates_message(refused: list[RefusedCandidate]) -> str:
-    """Name each refused candidate; past the first twenty by code and place only, so that a header
-    stays small.
+    """Name each refused candidate. Those after the first 20 are named only by code and position, so
+    that a header stays small.
     """
-    full = [f"candidates[{r.position}] {r.reason}: {r.message}" for r in refused[:_NAMED_IN_FULL]]
-    rest: dict[CandidateReason, list[int]] = {}
+    parts = list[str]()
+    for candidate in refused[:_NAMED_IN_FULL]:
+        parts.append(f"candidates[{candidate.position}] {candidate.reason}: {candidate.message}")
+
+    positions: dict[CandidateReason, list[int]] = {}
     for candidate in refused[_NAMED_IN_FULL:]:
-        rest.setdefault(candidate.reason, []).append(candidate.position)
-    return "; ".join(
-        full + [f"{reason} at candidates {_spans(places)}" for reason, places in rest.items()]
-    )
+        positions.setdefault(candidate.reason, []).append(candidate.position)
+    for reason, of_reason in positions.items():
+        parts.append(f"{reason} at candidates {_as_ranges(of_reason)}")
+    return "; ".join(parts)
 
 
-def _spans(places: list[int]) -> str:
+def _as_ranges(numbers: list[int]) -> str:
     """`[4, 5, 6, 9]` as `4-6, 9`."""
-    spans: list[list[int]] = []
-    for place in sorted(places):
-        if spans and place == spans[-1][1] + 1:
-            spans[-1][1] = place
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
         else:
-            spans.append([place, place])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+            ranges.append((number, number))
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -1,11 +1,11 @@
-"""What is not in a feed though it was a candidate, and why."""
+"""Why a candidate is not in its feed."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class RemovalReason(StrEnum):
-    """Codes of `removed[].reason`; every other one is the name of a drop set of the surface."""
+    """Codes of `removed[].reason`. Any other reason is the name of a drop set of the surface."""
 
     NOT_FINITE = "score-not-finite"
     MODEL_ERROR = "model-error"
@@ -15,10 +15,10 @@ class RemovalReason(StrEnum):
 
 
 class Removal(NamedTuple):
-    """An item that was a candidate and is not in the feed, and why: a RemovalReason or a drop set.
+    """A candidate that is not in the feed. `reason` is a RemovalReason or the name of a drop set.
 
-    One that had a place, and that only a rule of the surface took it from, keeps its `source` and
-    its `scores`, as a FeedItem has them: under other weights it may stand in the feed.
+    An item that was removed because of the limit of its source keeps its `source` and its `scores`,
+    as a FeedItem has them: under other weights it may be in the feed.
     """
 
     item_id: str

@@ -1,10 +1,39 @@
-"""Candidate events as the codec validates them, and closed requests as assembly hands them on."""
+"""Candidate events as the codec hands them on, and closed requests as assembly hands them on."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 from workers.ranking.refusal import RefusedCandidate
 from workers.ranking.surface import Surface
+
+
+class Candidate(NamedTuple):
+    """One valid candidate. `row` is its features: little-endian float32, one number for each name
+    of the feature set.
+    """
+
+    item_id: str
+    source: str | None
+    row: bytes
+
+
+class Event(NamedTuple):
+    """One candidate event. `requested_at` is in milliseconds since the epoch.
+
+    `missing` counts the features that were not given, over all candidates. `unknown` counts those
+    that the feature set does not have.
+    """
+
+    request_id: str
+    surface: Surface
+    user_id: str
+    requested_at: int
+    expected: int | None
+    last: bool
+    candidates: list[Candidate]
+    refused: list[RefusedCandidate]
+    missing: int = 0
+    unknown: int = 0
 
 
 class Completion(StrEnum):
@@ -17,12 +46,13 @@ class Completion(StrEnum):
 
 
 class Request(NamedTuple):
-    """A closed request. `rows` holds the candidates' features one after the other, in the order of
-    `item_ids`.
+    """A closed request. Its candidates are columns of the same length.
 
-    `refused` counts the distinct refused candidates that are not among `item_ids`. `first_offset`
-    is where its first event stands in the partition, `opened_at` the stream time (ms) before that
-    event.
+    - `rows` are the features of all candidates, one row after the other, in the order of
+      `item_ids`.
+    - `refused` counts the distinct refused candidates that are not among `item_ids`.
+    - `first_offset` is the offset of its first event, `opened_at` the stream time (ms) before that
+      event.
     """
 
     request_id: str
@@ -36,32 +66,3 @@ class Request(NamedTuple):
     refused: int
     first_offset: int
     opened_at: int
-
-
-class Candidate(NamedTuple):
-    """One sound candidate. `row` is its features: little-endian float32, one for each name of the
-    feature set.
-    """
-
-    item_id: str
-    source: str | None
-    row: bytes
-
-
-class Event(NamedTuple):
-    """One candidate event. `requested_at` is in milliseconds since the epoch.
-
-    `missing` and `unknown` count feature names that were not given, or that the feature set does
-    not have.
-    """
-
-    request_id: str
-    surface: Surface
-    user_id: str
-    requested_at: int
-    expected: int | None
-    last: bool
-    candidates: list[Candidate]
-    refused: list[RefusedCandidate]
-    missing: int = 0
-    unknown: int = 0

@@ -1,9 +1,11 @@
-"""Rank a published feed anew under another set of weights, from the scores on its own record.
+"""Rank a published feed again under another set of weights, from the scores on its own record.
 
-A worker that ranks the same request under that set, and by the rules on sources that the feed
-names, publishes the same final scores, bit for bit, in the same order. What a source had too much
-of comes back in. What was removed otherwise stays removed: a score that is not finite ranks under
-no weights.
+A worker that ranks the same request under that set, and under the rules on sources that the feed
+names, publishes the same final scores, bit for bit, in the same order.
+
+- An item that was removed because of the limit of its source is ranked again: other weights may
+  bring it back.
+- Any other removed item stays removed. A score that is not finite ranks under no weights.
 """
 
 from dataclasses import replace
@@ -11,66 +13,84 @@ from dataclasses import replace
 import numpy as np
 
 from workers.ranking.feed import Feed, FeedItem
-from workers.ranking.rank import Ranking, Scored, feed_items, over_limit, place
+from workers.ranking.rank import (
+    Ranking,
+    ScoredCandidates,
+    feed_items,
+    rank_candidates,
+    source_limit_removals,
+)
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.weights import Weights
 
 
 class ObjectivesDiffer(ValueError):
-    """The feed was scored by other objectives than the set weights; the message names both."""
-
-
-def is_whole(feed: Feed) -> bool:
-    """Whether every ranked item is on the record; if not, another set might bring in an item that
-    is not.
-    """
-    return feed.truncated == feed.below_top_k == feed.unlisted == 0
-
-
-def scored_of(feed: Feed, weights: Weights) -> Scored:
-    """What can be ranked: the feed's items, then what was over the limit of its source.
-
-    The scores' columns stand in the set's order. Raises ObjectivesDiffer.
-    """
-    named, wanted = list(feed.weights.values), list(weights.values)
-    if set(named) != set(wanted):
-        raise ObjectivesDiffer(
-            f"feed {feed.request_id!r}: got objectives {named}, expected {wanted}"
-        )
-    found: list[FeedItem | Removal] = [*feed.items, *filter(_over_limit, feed.removed)]
-    scores = np.array([one.scores for one in found], np.float32).reshape(-1, len(named))
-    scores = (
-        scores if named == wanted else scores[:, [named.index(objective) for objective in wanted]]
-    )
-    return Scored(tuple(one.item_id for one in found), tuple(one.source for one in found), scores)
-
-
-def place_anew(feed: Feed, scored: Scored, weights: Weights) -> Ranking:
-    """Place what can be ranked by the feed's own rules; of it as many items are kept as the feed
-    has.
-
-    More of them are there only where the feed is not whole.
-    """
-    ranking = place(scored, weights, feed.diversity, feed.max_per_source)
-    return ranking._replace(kept=ranking.kept[: len(feed.items)])
+    """The feed was scored by other objectives than the set weights. The message names both."""
 
 
 def rerank(feed: Feed, weights: Weights) -> Feed:
     """The feed as it would have been published under `weights`. Raises ObjectivesDiffer.
 
-    Of a feed that is not whole only what is on its record is ranked.
+    If the feed is not whole, only what is on its record is ranked.
     """
-    scored = scored_of(feed, weights)
-    ranking = place_anew(feed, scored, weights)
-    gone = [removal for removal in feed.removed if not _over_limit(removal)]
+    candidates = candidates_of(feed, weights)
+    ranking = rank_again(feed, candidates, weights)
+
+    removed = [removal for removal in feed.removed if not _is_over_limit(removal)]
+    removed += source_limit_removals(candidates, ranking.over_limit)
+    cut = len(candidates.item_ids) - len(ranking.kept) - len(ranking.over_limit)
     return replace(
         feed,
         weights=weights,
-        items=feed_items(scored, ranking, ranking.kept),
-        removed=sorted(gone + over_limit(scored, ranking.over)),
-        below_top_k=feed.below_top_k + len(scored.item_ids) - len(ranking.kept) - len(ranking.over),
+        items=feed_items(candidates, ranking, ranking.kept),
+        removed=sorted(removed),
+        below_top_k=feed.below_top_k + cut,
     )
 
 
-def _over_limit(removal: Removal) -> bool:
+def is_whole(feed: Feed) -> bool:
+    """Whether every ranked item is on the record. If not, another set might bring in an item that
+    is not.
+    """
+    return feed.truncated == 0 and feed.below_top_k == 0 and feed.unlisted == 0
+
+
+def candidates_of(feed: Feed, weights: Weights) -> ScoredCandidates:
+    """What can be ranked again: the items of the feed, then those over the limit of their source.
+
+    The columns of the scores are in the set's order of objectives. Raises ObjectivesDiffer.
+    """
+    objectives = list(feed.weights.values)
+    wanted = list(weights.values)
+    if set(objectives) != set(wanted):
+        raise ObjectivesDiffer(
+            f"feed {feed.request_id!r}: got objectives {objectives}, expected {wanted}"
+        )
+
+    rankable: list[FeedItem | Removal] = [*feed.items]
+    for removal in feed.removed:
+        if _is_over_limit(removal):
+            rankable.append(removal)
+
+    scores = np.array([item.scores for item in rankable], np.float32)
+    scores = scores.reshape(-1, len(objectives))
+    if objectives != wanted:
+        scores = scores[:, [objectives.index(objective) for objective in wanted]]
+    return ScoredCandidates(
+        item_ids=tuple(item.item_id for item in rankable),
+        sources=tuple(item.source for item in rankable),
+        scores=scores,
+    )
+
+
+def rank_again(feed: Feed, candidates: ScoredCandidates, weights: Weights) -> Ranking:
+    """Rank candidates under the feed's own rules on sources. Keep as many items as the feed has.
+
+    There can be more of them only if the feed is not whole.
+    """
+    ranking = rank_candidates(candidates, weights, feed.diversity, feed.max_per_source)
+    return ranking._replace(kept=ranking.kept[: len(feed.items)])
+
+
+def _is_over_limit(removal: Removal) -> bool:
     return removal.reason == RemovalReason.SOURCE_LIMIT

@@ -1,4 +1,4 @@
-"""Surfaces: what is ranked where, by which objectives, until when, and which items are dropped."""
+"""Surfaces: what is ranked, by which objectives, until when, and which items are dropped."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,23 @@ from workers.ranking.removal import RemovalReason
 from workers.ranking.weights import WeightRules
 
 FEATURES = "features"
-"""What the look-up of features is called where drop sets are called by their names."""
-_RESERVED = frozenset(
+"""The name of the look-up of features, beside the names of drop sets."""
+
+_RESERVED_NAMES = frozenset(
     {"weights", "experiment", "models", "history", "workers", FEATURES, *RemovalReason}
 )
 
+_LEAST: Mapping[str, int] = {
+    "deadline_ms": 1,
+    "horizon_ms": 1,
+    "max_candidates": 1,
+    "top_k": 0,
+    "max_per_source": 0,
+}
+
 
 class SetOwner(StrEnum):
-    """Whether each user has a set of that name, or the whole surface has one."""
+    """Whether each user has a set of that name, or the surface has one."""
 
     USER = "user"
     SURFACE = "surface"
@@ -25,10 +34,10 @@ class SetOwner(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DropSet:
-    """Items that a set of this name holds are dropped, with the name as the reason. Raises
-    ValueError.
+    """Items that a set of this name holds are dropped, with the name as the reason.
 
-    The name begins a key in Redis and stands beside other reasons on feeds, so it is none of those.
+    The name begins a key in Redis, and it is a reason among others on feeds. So it is none of
+    those. Raises ValueError.
     """
 
     name: str
@@ -39,25 +48,29 @@ class DropSet:
             raise ValueError(
                 f"drop.{self.name}: expected a name without ':', which parts the keys in Redis"
             )
-        if self.name in _RESERVED:
+        if self.name in _RESERVED_NAMES:
             raise ValueError(
-                f"drop.{self.name}: expected another name than {', '.join(sorted(_RESERVED))}"
+                f"drop.{self.name}: expected another name than {', '.join(sorted(_RESERVED_NAMES))}"
             )
 
     def owner_id(self, surface: str, user_id: str) -> str:
-        """SetOwner set it is for a request of this surface and user: what follows the name in the key."""
+        """The owner of the set for a request of this surface and user. It follows the name in the
+        key.
+        """
         return user_id if self.owner is SetOwner.USER else surface
 
 
 @dataclass(frozen=True)
 class Surface:
-    """One surface; its objectives stand in the order in which final scores are summed.
+    """One surface. Raises ValueError naming the key.
 
-    `deadline_ms` counts from a request's first event; `horizon_ms` is how long after `requested_at`
-    an unknown request may still open; `top_k` 0 publishes every candidate. `diversity` and
-    `max_per_source` (0: no limit) are its rules on sources. Items that one of the sets `drop` holds
-    are dropped; with `lookup_features` a candidate may come without features, which are then looked
-    up. Raises ValueError naming the key.
+    - `objectives` are in the order in which final scores are summed.
+    - `deadline_ms` is counted from a request's first event.
+    - `horizon_ms` is how long after `requested_at` an unknown request may still open.
+    - `top_k`: publish the N best candidates. 0: all.
+    - `diversity` and `max_per_source` (0: no limit) are its rules on sources.
+    - `drop`: items that one of these sets holds are dropped.
+    - `lookup_features`: a candidate may come without features, which are then looked up.
     """
 
     name: str
@@ -86,28 +99,25 @@ class Surface:
             raise ValueError(
                 f"weights: got {list(self.weight_rules.defaults)}, expected {list(self.objectives)}"
             )
-        least = {
-            "deadline_ms": 1,
-            "horizon_ms": 1,
-            "max_candidates": 1,
-            "top_k": 0,
-            "max_per_source": 0,
-        }
-        for key, low in least.items():
-            if getattr(self, key) < low:
-                raise ValueError(f"{key}: got {getattr(self, key)}, expected at least {low}")
-        if len({one.name for one in self.drop}) != len(self.drop):
-            raise ValueError(
-                f"drop: got {[one.name for one in self.drop]}, expected each name once"
-            )
+
+        for key, least in _LEAST.items():
+            value = getattr(self, key)
+            if value < least:
+                raise ValueError(f"{key}: got {value}, expected at least {least}")
+
+        names = [drop_set.name for drop_set in self.drop]
+        if len(set(names)) != len(names):
+            raise ValueError(f"drop: got {names}, expected each name once")
+
         if self.lookup_features and ":" in self.feature_set.name:
             raise ValueError(
-                f"feature_set: got {self.feature_set.name!r}, expected one without ':' to be looked up by"
+                f"feature_set: got {self.feature_set.name!r}, "
+                "expected one without ':' to be looked up by"
             )
 
     @property
     def reads_sources(self) -> bool:
-        """Whether a rule looks at the sources of its candidates, so that its feeds name them."""
+        """Whether it has a rule on sources. Its feeds then name the sources of their items."""
         return self.diversity is not None or self.max_per_source > 0
 
     @property
@@ -117,30 +127,34 @@ class Surface:
 
     @property
     def absent_row(self) -> bytes | None:
-        """What marks a candidate without features; None where it may not come so."""
+        """The row of a candidate that comes without features. None if it may not come so."""
         return self.feature_set.absent_row if self.lookup_features else None
 
 
 Surfaces = Mapping[str, Surface]
+"""By name."""
 
 
 def feature_sets_by_objective(surfaces: Surfaces) -> dict[str, list[FeatureSet]]:
     """The feature sets that each objective's model is given, over all surfaces that name it."""
-    found: dict[str, dict[str, FeatureSet]] = {}
+    by_name: dict[str, dict[str, FeatureSet]] = {}
     for surface in surfaces.values():
+        feature_set = surface.feature_set
         for objective in surface.objectives:
-            found.setdefault(objective, {})[surface.feature_set.name] = surface.feature_set
-    return {objective: list(sets.values()) for objective, sets in found.items()}
+            by_name.setdefault(objective, {})[feature_set.name] = feature_set
+    return {objective: list(sets.values()) for objective, sets in by_name.items()}
 
 
 def check_drop_sets(surfaces: Surfaces) -> None:
-    """Raises ValueError naming the key where a user's set and a surface's could meet under one key
-    in Redis.
+    """Check that no set of users and set of a surface have the same name: they could share a key in
+    Redis. Raises ValueError naming the key.
     """
-    known: dict[str, SetOwner] = {}
-    for name, one in ((name, one) for name, surface in surfaces.items() for one in surface.drop):
-        if known.setdefault(one.name, one.owner) is not one.owner:
-            expected = f"{known[one.name].value!r} as on another surface"
-            raise ValueError(
-                f"surfaces.{name}.drop.{one.name}: got {one.owner.value!r}, expected {expected}"
-            )
+    owners: dict[str, SetOwner] = {}
+    for name, surface in surfaces.items():
+        for drop_set in surface.drop:
+            owner = owners.setdefault(drop_set.name, drop_set.owner)
+            if drop_set.owner is not owner:
+                raise ValueError(
+                    f"surfaces.{name}.drop.{drop_set.name}: got {drop_set.owner.value!r}, "
+                    f"expected {owner.value!r} as on another surface"
+                )

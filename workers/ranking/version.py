@@ -1,8 +1,8 @@
 """Versions of models: whole numbers from 1 to the largest that 64 bits hold, so that every format
 carries them.
 
-One bound for folders, manifests, pins and feeds: a number by time such as 20261127031249 is below
-it.
+Folders, manifests, pins and feeds have the same bound. A number made of the time, such as
+20261127031249, is below it.
 """
 
 import re
@@ -14,8 +14,8 @@ _TEXT = re.compile(r"[1-9][0-9]{0,18}")
 
 
 def read_version(text: str) -> int | None:
-    """The version that a text names in its one spelling: ASCII digits, without a sign or leading
-    zeros.
+    """The version that a text names: ASCII digits, without a sign or leading zeros. None if the
+    text is not a version.
     """
     if not _TEXT.fullmatch(text):
         return None

@@ -17,12 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.ranking.features import FeatureSet
-from workers.ranking.rank import Scores
+from workers.ranking.rank import Mask, Scores
 from workers.ranking.request import Request
 from workers.scoring.isolate import ModelError, ModelFailed, score_isolated
 from workers.scoring.model import ROWS_PER_CALL, Matrix, Model
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass
