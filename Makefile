@@ -1,5 +1,5 @@
 # Every target sets up what it needs: a virtual environment in .venv with the packages of requirements.lock.
-# The local Kafka also needs Java 17 or later, and Maven the first time; `trimtab stack up` says so where they lack.
+# The local Kafka also needs Java 17 or later, and Maven the first time; `trimtab stack up` says so if they are missing.
 # pip and Maven run as you have configured them: no index and no repository is named here.
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --unive
 
 .PHONY: help demo check test lint models bench trial lock proto clean
 
-help: ## what there is
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
 demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a model changed meanwhile (ARGS=--keep leaves it running)
@@ -29,13 +29,13 @@ lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-models: $(READY) ## train both objectives anew from the data in onnx_models
+models: $(READY) ## train both objectives again from the data in onnx_models
 	$(BIN)/python onnx_models/train.py $(ARGS)
 
-bench: $(READY) ## CPU a candidate, latency and memory of one worker, and of a thousand models in it, on a real Kafka
+bench: $(READY) ## CPU per candidate, latency and memory of one worker, and of a thousand models in it, on a real Kafka
 	$(BIN)/python -m tests.bench $(ARGS)
 
-trial: $(READY) ## weights turned and models swapped in mid-stream, Redis killed: every feed judged (ARGS=models: that alone)
+trial: $(READY) ## weights changed and models swapped while workers run, Redis killed: every feed judged (ARGS=models: that alone)
 	$(BIN)/python -m tests.trial $(ARGS)
 
 proto: $(READY) ## the generated Protobuf code, from schemas/*.proto
