@@ -25,7 +25,7 @@ from workers.streaming.offsets import resume_from_earliest
 from workers.streaming.preflight import check_topics
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.recent import Recent
-from workers.streaming.restore import OffsetsLost, Restored, Restorer, RestoreTopics
+from workers.streaming.restore import OffsetsLost, Restored, Restorer
 from workers.streaming.rights import (
     Denials,
     Resource,
@@ -35,6 +35,7 @@ from workers.streaming.rights import (
     worker_rights,
 )
 from workers.streaming.send import Sender, SendFailed
+from workers.streaming.topics import WorkerTopics
 
 SCRIPT = ROOT / "deploy" / "acl-kafka.sh"
 LISTED = (
@@ -267,9 +268,14 @@ def test_a_restore_that_may_not_read_the_feeds_says_so(
     world: World, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rights, cluster = listed_rights(world, "worker"), guarded.cluster("worker")
-    topics = RestoreTopics(world.name, world.candidates, world.feeds, world.letters)
+    topics = WorkerTopics(world.candidates, world.feeds, world.letters)
     restorer = Restorer(
-        cluster, topics, {"home": HOME}, "", BrokerReachability(Denials(cluster, needed(world)))
+        cluster,
+        world.name,
+        topics,
+        {"home": HOME},
+        "",
+        BrokerReachability(Denials(cluster, needed(world))),
     )
     producer = world.cluster.producer()
     producer.produce(world.feeds, b"a feed", b"r", 0)

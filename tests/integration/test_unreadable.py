@@ -18,7 +18,8 @@ from workers.local import Stack
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import RecordUnreadable
 from workers.streaming.recent import Recent
-from workers.streaming.restore import Restorer, RestoreTopics
+from workers.streaming.restore import Restorer
+from workers.streaming.topics import WorkerTopics
 
 DRAW = random.Random(1)
 Event = Mapping[str, Any]
@@ -127,8 +128,8 @@ def test_whoever_reads_a_damaged_topic_says_so_in_place_of_waiting(
         Recent(cluster, world.feeds).last(10)
 
     # What is published must be known, so a restore waits; what was refused need not.
-    topics = RestoreTopics(world.name, world.candidates, world.feeds, world.letters)
-    restorer = Restorer(cluster, topics, {"home": HOME}, "rules")
+    topics = WorkerTopics(world.candidates, world.feeds, world.letters)
+    restorer = Restorer(cluster, world.name, topics, {"home": HOME}, "rules")
     restorer.begin([0])
     said = ""
 
@@ -143,8 +144,8 @@ def test_whoever_reads_a_damaged_topic_says_so_in_place_of_waiting(
     assert "from offset 2: Decompression" in restorer.waits_for[0]
     restorer.close()
 
-    topics = RestoreTopics(world.name, world.letters, world.candidates, world.letters)
-    restorer = Restorer(cluster, topics, {"home": HOME}, "rules")
+    topics = WorkerTopics(world.letters, world.candidates, world.letters)
+    restorer = Restorer(cluster, world.name, topics, {"home": HOME}, "rules")
     restorer.begin([0])
     until(lambda: restorer.advance() != [])
     assert "dead_letters_unread" in capsys.readouterr().out

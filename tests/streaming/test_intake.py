@@ -10,14 +10,13 @@ from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.held import Budget
 from workers.codec.dead_letters import read_dead_letter
 from workers.codec.decoder import Decoder
-from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.ranking.request import Event
 from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.records import Fetched
-from workers.streaming.topics import Route
+from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 
@@ -63,8 +62,8 @@ class FailingDecoder(Decoder):
 def intake_of(error: Exception) -> Intake:
     limits = OutputLimits(StandInCluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
     counts = Counts()
-    route = Route("candidates", "feeds", "letters", Format.JSON)
-    return Intake(FailingDecoder(error), Budget(), counts, route, limits, WorkerErrors(counts))
+    topics = WorkerTopics("candidates", "feeds", "letters")
+    return Intake(FailingDecoder(error), Budget(), counts, topics, limits, WorkerErrors(counts))
 
 
 def test_a_record_that_the_decoder_fails_on_is_a_dead_letter_with_its_bytes() -> None:

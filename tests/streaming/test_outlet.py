@@ -30,11 +30,11 @@ from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output, Publisher
-from workers.streaming.topics import Route
+from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
-ROUTE = Route("candidates", "feeds", "letters", Format.JSON)
+TOPICS = WorkerTopics("candidates", "feeds", "letters")
 
 
 class SteadyMix:
@@ -53,7 +53,8 @@ def outlet_of(publisher: Publisher) -> Outlet:
         registry=cast(Registry, SimpleNamespace(catalogue=None)),
         mix=lambda _: cast(Mix, SteadyMix()),
         look_up=skip_lookups,
-        route=ROUTE,
+        topics=TOPICS,
+        feeds_format=Format.JSON,
         limits=limits,
         counts=counts,
         errors=WorkerErrors(counts),

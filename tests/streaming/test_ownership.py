@@ -21,7 +21,8 @@ from workers.streaming.clients import Cluster
 from workers.streaming.ownership import Ownership
 from workers.streaming.partition import Partition
 from workers.streaming.placement import Placement
-from workers.streaming.restore import Restorer, RestoreTopics
+from workers.streaming.restore import Restorer
+from workers.streaming.topics import WorkerTopics
 
 
 class StandIn:
@@ -53,7 +54,8 @@ def ownership_of(stand_in: StandIn) -> Ownership:
     consumer = cast(Consumer, stand_in)
     restorer = Restorer(
         Cluster("127.0.0.1:1"),
-        RestoreTopics("g", "candidates", "feeds", "letters"),
+        "g",
+        WorkerTopics("candidates", "feeds", "letters"),
         {"home": HOME},
         "rules",
     )

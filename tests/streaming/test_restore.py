@@ -12,7 +12,8 @@ from tests.builders import HOME
 from tests.integration.harness import until
 from tests.streaming.standins import never_returns
 from workers.streaming.clients import Cluster
-from workers.streaming.restore import Restorer, RestoreTopics
+from workers.streaming.restore import Restorer
+from workers.streaming.topics import WorkerTopics
 
 
 class AwayAdmin:
@@ -54,7 +55,7 @@ def test_a_broker_that_is_away_is_waited_for_once_a_turn_however_many_partitions
 ):
     cluster = AwayCluster("127.0.0.1:1")
     restorer = Restorer(
-        cluster, RestoreTopics("g", "candidates", "feeds", "letters"), {"home": HOME}, "rules"
+        cluster, "g", WorkerTopics("candidates", "feeds", "letters"), {"home": HOME}, "rules"
     )
     restorer.begin(range(100))
     until(lambda: restorer.advance() == [] and bool(cluster.asked))
@@ -72,13 +73,13 @@ class Stuck:
 def test_a_question_for_committed_offsets_that_never_returns_is_given_up_and_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("workers.streaming.restore.OFFSETS_SECONDS", 0.01)
-    monkeypatch.setattr("workers.streaming.restore._GRACE_SECONDS", 0.01)
+    monkeypatch.setattr("workers.streaming.restore_steps.SECONDS", 0.01)
+    monkeypatch.setattr("workers.streaming.restore_steps._GRACE_SECONDS", 0.01)
     readers: list[Any] = [Stuck(), Committed()]
     cluster = AwayCluster("127.0.0.1:1")
     monkeypatch.setattr(AwayCluster, "reader", lambda _self, _group: readers.pop(0))
-    topics = RestoreTopics("g", "candidates", "feeds", "letters")
-    restorer = Restorer(cluster, topics, {"home": HOME}, "rules")
+    topics = WorkerTopics("candidates", "feeds", "letters")
+    restorer = Restorer(cluster, "g", topics, {"home": HOME}, "rules")
     restorer.begin([0])
     until(lambda: restorer.advance() == [] and bool(cluster.asked))
     assert readers == []

@@ -23,7 +23,7 @@ from workers.streaming.clients import Cluster
 from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
-from workers.streaming.topics import Route
+from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 AT: int = sound()["requested_at"]
@@ -35,7 +35,7 @@ IN_PROTOBUF: bytes = CandidateEvent(
     requested_at=AT,
     candidates=[Candidate(item_id="x", features=[1, 2, 3])],
 ).SerializeToString()
-ROUTE = Route("candidates", "feeds", "letters", Format.JSON)
+TOPICS = WorkerTopics("candidates", "feeds", "letters")
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Taken:
             Decoder(SURFACES, default),
             Budget(),
             self.counts,
-            ROUTE,
+            TOPICS,
             limits,
             WorkerErrors(self.counts),
         )

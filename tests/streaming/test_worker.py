@@ -91,7 +91,7 @@ def test_a_drain_is_no_clean_one_if_a_partition_was_taken_out_with_what_was_clos
         consumer=SimpleNamespace(list_topics=lambda *_, **__: None),
         ownership=SimpleNamespace(partitions=nothing_owned, not_read={3: failing}),
         outlet=SimpleNamespace(drain=lambda _: None),
-        route=SimpleNamespace(candidates="candidates"),
+        topics=SimpleNamespace(candidates="candidates"),
     )
     with pytest.raises(ProducerLost, match=r"partitions \[3\] fail"):
         Worker(cast(Parts, parts))._drain()

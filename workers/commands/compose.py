@@ -28,9 +28,9 @@ from workers.streaming.placement import Placement, ask_count
 from workers.streaming.preflight import TopicFacts, check_topics
 from workers.streaming.publisher import Publisher
 from workers.streaming.reachability import BrokerReachability
-from workers.streaming.restore import Restorer, RestoreTopics
+from workers.streaming.restore import Restorer
 from workers.streaming.rights import Denials, Right, worker_rights
-from workers.streaming.topics import Route
+from workers.streaming.topics import WorkerTopics
 from workers.streaming.worker import Parts, Worker
 from workers.worker_errors import WorkerErrors
 
@@ -140,8 +140,8 @@ def build_worker(
 ) -> Worker:
     """Check the topics, and put the loop together."""
     needed = _rights(settings, transactional_id)
-    route, facts = _route(settings, cluster, needed)
-    limits = OutputLimits(cluster, route.feeds, route.dead_letters, facts.limits)
+    topics, facts = _topics(settings, cluster, needed)
+    limits = OutputLimits(cluster, topics.feeds, topics.dead_letters, facts.limits)
     group, protocol, counts = settings.group, settings.group_protocol, Counts()
     reach = BrokerReachability(Denials(cluster, needed))
     errors = WorkerErrors(counts)
@@ -159,9 +159,8 @@ def build_worker(
         raise ConfigurationError(
             f"{settings.kafka_config}: {error} (group protocol {protocol!r})"
         ) from None
-    publisher = Publisher(cluster, transactional_id, route.feeds, limits, reach)
-    topics = RestoreTopics(group, route.candidates, route.feeds, route.dead_letters)
-    restorer = Restorer(cluster, topics, surfaces, rules, reach)
+    publisher = Publisher(cluster, transactional_id, topics.feeds, limits, reach)
+    restorer = Restorer(cluster, group, topics, surfaces, rules, reach)
     budget = Budget(
         settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s
     )
@@ -170,12 +169,12 @@ def build_worker(
         count=facts.partitions,
         is_required=settings.candidates_partitioner == "murmur2",
         counts=counts,
-        ask_count=lambda: ask_count(consumer, route.candidates),
+        ask_count=lambda: ask_count(consumer, topics.candidates),
     )
     ownership = Ownership(
         consumer,
         restorer,
-        route.candidates,
+        topics.candidates,
         budget,
         cooperative=protocol != "range",
         rules=rules,
@@ -187,16 +186,25 @@ def build_worker(
             consumer=consumer,
             publisher=publisher,
             ownership=ownership,
-            intake=Intake(decoder, budget, counts, route, limits, errors),
+            intake=Intake(decoder, budget, counts, topics, limits, errors),
             outlet=Outlet(
-                publisher, consumer, registry, steering.mix, look_up, route, limits, counts, errors
+                publisher=publisher,
+                consumer=consumer,
+                registry=registry,
+                mix=steering.mix,
+                look_up=look_up,
+                topics=topics,
+                feeds_format=Format(settings.feeds_format),
+                limits=limits,
+                counts=counts,
+                errors=errors,
             ),
-            route=route,
+            topics=topics,
             counts=counts,
             errors=errors,
             reach=reach,
-            lag=Lag(consumer, route.candidates, cluster.admin),
-            end_check=EndCheck(cluster.admin, route.candidates),
+            lag=Lag(consumer, topics.candidates, cluster.admin),
+            end_check=EndCheck(cluster.admin, topics.candidates),
         )
     )
 
@@ -212,19 +220,18 @@ def _rights(settings: WorkerSettings, transactional_id: str) -> tuple[Right, ...
     )
 
 
-def _route(
+def _topics(
     settings: WorkerSettings, cluster: Cluster, needed: Sequence[Right]
-) -> tuple[Route, TopicFacts]:
+) -> tuple[WorkerTopics, TopicFacts]:
     """Where the worker stands, and what its topics are like."""
     feeds, dead_letters = settings.topic_feeds, settings.topic_dead_letters
     facts = check_topics(cluster, settings.topic_candidates, feeds, dead_letters, needed)
-    route = Route(
+    topics = WorkerTopics(
         candidates=settings.topic_candidates,
         feeds=feeds,
         dead_letters=dead_letters,
-        feeds_format=Format(settings.feeds_format),
     )
-    return route, facts
+    return topics, facts
 
 
 def _placed_by(settings: WorkerSettings, facts: TopicFacts) -> list[str]:

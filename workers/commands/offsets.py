@@ -5,7 +5,7 @@ be read.
 import click
 
 from workers.commands.options import KAFKA, cluster_of, example, settings
-from workers.streaming.offsets import SkipTopics, resume_from_earliest, skip_unreadable
+from workers.streaming.offsets import resume_from_earliest, skip_unreadable
 
 
 @click.group(epilog=example("trimtab offsets resume --partition 3"))
@@ -56,8 +56,14 @@ def skip(
     `unreadable-record`.
     """
     cluster = cluster_of(kafka, kafka_config)
-    topics = SkipTopics(group, topic_candidates, topic_feeds)
-    skipped = skip_unreadable(cluster, topics, partition, offset)
+    skipped = skip_unreadable(
+        cluster,
+        group=group,
+        candidates=topic_candidates,
+        feeds=topic_feeds,
+        partition=partition,
+        offset=offset,
+    )
     span = skipped.span
     done = "were skipped before" if skipped.was_before else f"will be skipped: {skipped.why}"
     click.echo(f"partition {partition}: offsets {span.first} to {span.end - 1} {done}")

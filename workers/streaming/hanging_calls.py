@@ -60,9 +60,10 @@ class CallThread:
                 raise  # by the call itself
             raise CallOverdue(f"no return within {seconds:g} s") from None
 
-    def end(self, last: Callable[[], object]) -> None:
-        """Run one more call without waiting for it, then end the thread."""
-        self.submit(last)
+    def end(self, last: Callable[[], object] | None = None) -> None:
+        """Let the thread end after the calls before, and after `last`. Does not wait for it."""
+        if last is not None:
+            self.submit(last)
         self._calls.put(None)
 
 

@@ -17,7 +17,7 @@ from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output
 from workers.streaming.records import Fetched, Headers, read_headers
-from workers.streaming.topics import Route
+from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 
@@ -30,7 +30,7 @@ class Intake:
     decoder: Decoder
     budget: Budget
     counts: Counts
-    route: Route
+    topics: WorkerTopics
     limits: OutputLimits
     errors: WorkerErrors
 
@@ -86,12 +86,12 @@ class Intake:
         if not span.is_told:
             where = f"offset {first}" if first == last else f"offsets {first} to {last}"
             why = f"{where}: cannot be read, and skipped by `trimtab offsets skip`; what they held is not known"
-            topic = self.route.candidates
+            topic = self.topics.candidates
             headers = dead_letter_headers(
                 None, Reason.UNREADABLE, why, topic, partition.number, first
             )
             partition.outbox.append(
-                Output(self.route.dead_letters, partition.number, None, None, headers)
+                Output(self.topics.dead_letters, partition.number, None, None, headers)
             )
         partition.pass_over(span)
         log.warning("skipped", partition=partition.number, first=first, last=last)
@@ -145,6 +145,6 @@ class Intake:
         letter = fit_dead_letter(key, value, headers, self.limits.letter_bytes)
         partition.outbox.append(
             Output(
-                self.route.dead_letters, partition.number, letter.key, letter.value, letter.headers
+                self.topics.dead_letters, partition.number, letter.key, letter.value, letter.headers
             )
         )

@@ -78,14 +78,6 @@ class Skipped(NamedTuple):
     was_before: bool = False
 
 
-class SkipTopics(NamedTuple):
-    """Which group reads which topic, and the topic of its feeds."""
-
-    group: str
-    candidates: str
-    feeds: str
-
-
 # Going on at the earliest offset
 
 
@@ -141,22 +133,30 @@ def skip_command(partition: int, offset: int) -> str:
     return f"stop the group's workers, then: trimtab offsets skip --partition {partition} --offset {offset}"
 
 
-def skip_unreadable(cluster: Cluster, topics: SkipTopics, partition: int, offset: int) -> Skipped:
-    """Let workers pass over the batch that cannot be read at an offset.
+def skip_unreadable(
+    cluster: Cluster, *, group: str, candidates: str, feeds: str, partition: int, offset: int
+) -> Skipped:
+    """Let the workers of `group` pass over the batch that cannot be read at an offset of the topic
+    `candidates`. `feeds` is the topic of their output.
 
     Raises NotSkipped, OffsetNotMoved if the group still has members, RightMissing, and
     BrokerUnreachable or KafkaException if the broker does not answer.
     """
-    needed = offsets_rights(topics.candidates, topics.group)
+    needed = offsets_rights(candidates, group)
     require_rights(cluster, needed)
+    source = TopicPartition(candidates, partition)
     with denials_named(cluster, needed):
-        return _skip(cluster, topics, partition, offset)
+        return _skip(
+            cluster, group, source=source, target=TopicPartition(feeds, partition), offset=offset
+        )
 
 
-def _skip(cluster: Cluster, topics: SkipTopics, partition: int, offset: int) -> Skipped:
+def _skip(
+    cluster: Cluster, group: str, *, source: TopicPartition, target: TopicPartition, offset: int
+) -> Skipped:
+    partition = source.partition
     admin = cluster.admin()
-    source = TopicPartition(topics.candidates, partition)
-    position = _committed(cluster, topics.group, source)
+    position = _committed(cluster, group, source)
     if position.error is not None:
         raise NotSkipped(
             f"partition {partition}: the committed offset is not known: {position.error.str()}"
@@ -164,8 +164,8 @@ def _skip(cluster: Cluster, topics: SkipTopics, partition: int, offset: int) -> 
     if position.offset >= 0:
         # Commit what is committed already. The broker takes it only from a group without members,
         # and this way we learn that before the slow reading.
-        same = TopicPartition(topics.candidates, partition, position.offset, position.metadata)
-        _commit(admin, topics.group, same)
+        same = TopicPartition(source.topic, partition, position.offset, position.metadata)
+        _commit(admin, group, same)
 
     inputs = _watermarks(admin, source)
     committed = position.offset if position.offset >= 0 else inputs.earliest
@@ -174,7 +174,7 @@ def _skip(cluster: Cluster, topics: SkipTopics, partition: int, offset: int) -> 
     pointer = read_pointer(position.metadata)
     if pointer is None:
         # What a worker would start with: nothing is known of what was read.
-        outputs = _watermarks(admin, TopicPartition(topics.feeds, partition))
+        outputs = _watermarks(admin, target)
         mark = starting_mark(committed, None, inputs, outputs)
         pointer = Pointer(scan=mark.scan, time=mark.time, next=mark.next)
 
@@ -188,7 +188,7 @@ def _skip(cluster: Cluster, topics: SkipTopics, partition: int, offset: int) -> 
     damage = find_damage(cluster, source, offset, inputs)
     span = Span(max(damage.first, first_possible), damage.end)
     metadata = write_pointer(_with_span(pointer, span, committed))
-    _commit(admin, topics.group, TopicPartition(topics.candidates, partition, committed, metadata))
+    _commit(admin, group, TopicPartition(source.topic, partition, committed, metadata))
     return Skipped(span, damage.why, committed)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from confluent_kafka import Consumer
 
 from workers.codec.feeds import encode_feed, feed_headers
+from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.pipeline import Ranked, rank_requests
 from workers.ranking.feed import Feed, unscored
@@ -28,7 +29,7 @@ from workers.streaming.publisher import (
     TransactionFailed,
 )
 from workers.streaming.retry import Retries
-from workers.streaming.topics import Route
+from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 _MOST_CANDIDATES = 8192  # in one transaction; what is closed beyond them waits for the next
@@ -54,7 +55,8 @@ class Outlet:
     registry: Registry
     mix: Callable[[str], Mix]
     look_up: LookUp
-    route: Route
+    topics: WorkerTopics
+    feeds_format: Format
     limits: OutputLimits
     counts: Counts
     errors: WorkerErrors
@@ -193,13 +195,13 @@ class Outlet:
         self, partition: Partition, ranked: Sequence[tuple[Request, Feed | None]], now: float
     ) -> None:
         """Encode a partition's feeds into its outbox; hold what has none yet."""
-        headers = feed_headers(self.route.feeds_format)
+        headers = feed_headers(self.feeds_format)
         for request, feed in ranked:
             if feed is not None:
                 value = self._encode(request, feed)
                 key = request.request_id.encode()
                 partition.outbox.append(
-                    Output(self.route.feeds, partition.number, key, value, headers)
+                    Output(self.topics.feeds, partition.number, key, value, headers)
                 )
         done = [request for request, feed in ranked if feed is not None]
         partition.assembler.publish(done)
@@ -210,7 +212,7 @@ class Outlet:
 
     def _encode(self, request: Request, feed: Feed) -> bytes:
         """Encode a feed. One that cannot be encoded goes out without items, which are all removed."""
-        form, limit = self.route.feeds_format, self.limits.feed_bytes
+        form, limit = self.feeds_format, self.limits.feed_bytes
         try:
             return encode_feed(feed, form, limit)
         except MemoryError:
@@ -238,7 +240,7 @@ class Outlet:
         ):
             return
         ready = {
-            p.number: p for p in partitions if p.commit_position(self.route.candidates) is not None
+            p.number: p for p in partitions if p.commit_position(self.topics.candidates) is not None
         }
         self._committed = now
         for group in self.retries.groups(ready, now):
@@ -246,7 +248,9 @@ class Outlet:
 
     def _transact_together(self, group: Sequence[Partition]) -> None:
         """Publish some partitions in one transaction. Raises ProducerLost and Fenced."""
-        positions = {p: found for p in group if (found := p.commit_position(self.route.candidates))}
+        positions = {
+            p: found for p in group if (found := p.commit_position(self.topics.candidates))
+        }
         outputs = [output for partition in group for output in partition.outbox]
         numbers = [partition.number for partition in group]
         try:
@@ -273,6 +277,6 @@ class Outlet:
             raise failure
 
     def _count_out(self, outbox: Sequence[Output]) -> None:
-        feeds = sum(output.topic == self.route.feeds for output in outbox)
+        feeds = sum(output.topic == self.topics.feeds for output in outbox)
         self.counts.feeds += feeds
         self.counts.dead_letters += len(outbox) - feeds

@@ -92,7 +92,7 @@ class Ownership:
     @property
     def restoring(self) -> bool:
         """Whether a partition is being restored."""
-        return self._restorer.busy
+        return self._restorer.is_busy
 
     @property
     def waits_for(self) -> dict[int, str]:
@@ -106,7 +106,7 @@ class Ownership:
         if self.not_read:
             self._try_again()
         self._look_again()
-        if not self._restorer.busy:
+        if not self._restorer.is_busy:
             return
         for found in self._restorer.advance():
             if isinstance(found, OffsetsLost):

@@ -21,7 +21,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
-from workers.codec.formats import Format
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 
@@ -43,13 +42,12 @@ class BrokerUnreachable(Failure):
 
 
 @dataclass(frozen=True)
-class Route:
-    """A worker's topics, and the format in which it publishes feeds."""
+class WorkerTopics:
+    """The names of the topics that a worker reads and writes."""
 
     candidates: str
     feeds: str
     dead_letters: str
-    feeds_format: Format
 
 
 @dataclass(frozen=True)

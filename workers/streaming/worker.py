@@ -24,7 +24,7 @@ from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched, fetched, is_end, is_unreadable
 from workers.streaming.rights import Resource
-from workers.streaming.topics import Route
+from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 _POLL_SECONDS = 0.05
@@ -55,7 +55,7 @@ class Parts:
     ownership: Ownership
     intake: Intake
     outlet: Outlet
-    route: Route
+    topics: WorkerTopics
     counts: Counts
     errors: WorkerErrors
     reach: BrokerReachability
@@ -291,7 +291,7 @@ class Worker:
         return beginning is Beginning.RIGHT
 
     def _note(self, message: Fetched, error: KafkaError, partition: Partition | None) -> None:
-        if message.topic() != self._parts.route.candidates:
+        if message.topic() != self._parts.topics.candidates:
             partition = None  # an error of the group or of a broker, which is of no partition
         if is_end(message):
             if partition is not None and self._is_to_be_taken(partition, message.offset()):
@@ -355,7 +355,7 @@ class Worker:
         try:
             # Where there was nothing to publish, nothing has yet shown that the broker hears of our
             # leaving.
-            self._parts.consumer.list_topics(self._parts.route.candidates, timeout=_LEAVE_SECONDS)
+            self._parts.consumer.list_topics(self._parts.topics.candidates, timeout=_LEAVE_SECONDS)
         except KafkaException as error:
             raise ProducerLost(f"the group cannot be left: {error.args[0].str()}") from None
         if self._unpublished:
