@@ -15,13 +15,13 @@ from workers.codec.text_files import NotUtf8, decode_text
 
 
 class ConfigurationError(Exception):
-    """Whoever runs the command is at fault: it stops with exit code 2 and this message."""
+    """The command was used or configured wrongly. It ends with this message and exit code 2."""
 
 
 class Setting(NamedTuple):
     """One setting: a flag of the command line and a variable of the environment.
 
-    A number is one whose default is a number, or that says what it is at `least`: else at least 1.
+    It is a number if its default is one or if `least` is given. Without `least` the lowest is 1.
     """
 
     name: str
@@ -40,99 +40,114 @@ class Setting(NamedTuple):
         """The variable, such as `TRIMTAB_GROUP_PROTOCOL`."""
         return "TRIMTAB_" + self.name.upper()
 
+    @property
+    def is_number(self) -> bool:
+        """Whether the value is a whole number."""
+        return self.least is not None or isinstance(self.default, int)
+
+    @property
+    def lowest(self) -> int:
+        """The lowest value of a number."""
+        return 1 if self.least is None else self.least
+
 
 FORMATS = ("json", "protobuf")
 PARTITIONERS = ("any", "murmur2")
 PROTOCOLS = ("cooperative-sticky", "range", "consumer")
 
-SETTINGS: Mapping[str, Setting] = {
-    setting.name: setting
-    for setting in (
-        Setting("kafka", None, "Kafka bootstrap servers, host:port[,host:port]."),
-        Setting(
-            "kafka_config",
-            None,
-            "File of librdkafka properties (SASL, TLS, ...) for every Kafka client.",
-        ),
-        Setting("redis", None, "Redis URL: redis://, rediss:// or unix://."),
-        Setting("redis_prefix", "", "Prefix of every Redis key."),
-        Setting(
-            "redis_timeout_ms",
-            1000,
-            "Milliseconds that Redis may take to be connected to, and to answer; timeouts in the URL win.",
-        ),
-        Setting("actor", None, "Who changes weights, for the history; none: the login name."),
-        Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
-        Setting(
-            "models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."
-        ),
-        Setting(
-            "models_mb",
-            1024,
-            "Mebibytes of loaded models a worker holds; past it the least recently used go.",
-        ),
-        Setting(
-            "models_wait_s",
-            30,
-            "Seconds a request waits for models that load; past it none of it is scored.",
-            least=0,
-        ),
-        Setting("topic_candidates", "candidates", "Topic of candidate events."),
-        Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
-        Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
-        Setting(
-            "candidates_format", "json", "Format of events without a content-type header.", FORMATS
-        ),
-        Setting(
-            "candidates_partitioner",
-            "any",
-            "Partitioner of events; any: what murmur2 places elsewhere is counted; murmur2: it is refused.",
-            PARTITIONERS,
-        ),
-        Setting("feeds_format", "json", "Format in which feeds are published.", FORMATS),
-        Setting("group", "trimtab", "Consumer group of the workers."),
-        Setting(
-            "group_protocol",
-            "cooperative-sticky",
-            "How the group shares out partitions.",
-            PROTOCOLS,
-        ),
-        Setting(
-            "slot",
-            None,
-            "Slot of this worker on its host (a number); none: the lowest free one.",
-            least=0,
-        ),
-        Setting(
-            "home",
-            "~/.trimtab",
-            "Folder of local state: slots, last known good weights, the local stack.",
-        ),
-        Setting(
-            "cache", "~/.cache/trimtab", "Folder of downloaded things: the local stack's Kafka."
-        ),
-        Setting(
-            "lookup_ms",
-            20,
-            "Milliseconds that a micro-batch waits for look-ups in Redis; then feeds go without.",
-        ),
-        Setting(
-            "max_open_requests",
-            100_000,
-            "Open requests a worker holds; past it the oldest is evicted.",
-        ),
-        Setting(
-            "max_open_mb",
-            1024,
-            "Mebibytes of open requests a worker holds; past it the oldest is evicted.",
-        ),
-    )
-}
+_ALL_SETTINGS = (
+    # Where things are
+    Setting("kafka", None, "Kafka bootstrap servers, host:port[,host:port]."),
+    Setting(
+        "kafka_config",
+        None,
+        "File of librdkafka properties (SASL, TLS, ...) for every Kafka client.",
+    ),
+    Setting("redis", None, "Redis URL: redis://, rediss:// or unix://."),
+    Setting("redis_prefix", "", "Prefix of every Redis key."),
+    Setting(
+        "redis_timeout_ms",
+        1000,
+        "Milliseconds to wait for a connection to Redis, and for each answer. Timeouts in the URL win.",
+    ),
+    Setting(
+        "actor",
+        None,
+        "Who makes a change, for the history. Without it: the login name.",
+    ),
+    Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
+    # Models
+    Setting(
+        "models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."
+    ),
+    Setting(
+        "models_mb",
+        1024,
+        "Mebibytes of models that a worker keeps loaded. Above it, the least recently used are unloaded.",
+    ),
+    Setting(
+        "models_wait_s",
+        30,
+        "Seconds that a request waits for models to load. After that its feed is not scored.",
+        least=0,
+    ),
+    # Topics
+    Setting("topic_candidates", "candidates", "Topic of candidate events."),
+    Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
+    Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
+    Setting(
+        "candidates_format", "json", "Format of events without a content-type header.", FORMATS
+    ),
+    Setting(
+        "candidates_partitioner",
+        "any",
+        "Partitioner of producers. murmur2: refuse an event in another partition; any: only count it.",
+        PARTITIONERS,
+    ),
+    Setting("feeds_format", "json", "Format in which feeds are published.", FORMATS),
+    # The group, and this worker in it
+    Setting("group", "trimtab", "Consumer group of the workers."),
+    Setting(
+        "group_protocol",
+        "cooperative-sticky",
+        "How the group assigns partitions.",
+        PROTOCOLS,
+    ),
+    Setting(
+        "slot",
+        None,
+        "Number of this worker's slot on its host. Without it: the lowest free one.",
+        least=0,
+    ),
+    Setting(
+        "home",
+        "~/.trimtab",
+        "Folder of local state: slots, last known good weights, the local stack.",
+    ),
+    Setting("cache", "~/.cache/trimtab", "Folder of downloads: the local stack's Kafka."),
+    # Limits of a worker
+    Setting(
+        "lookup_ms",
+        20,
+        "Milliseconds that a micro-batch waits for look-ups in Redis. After that feeds go without.",
+    ),
+    Setting(
+        "max_open_requests",
+        100_000,
+        "Open requests that a worker holds. Above it, the oldest is evicted.",
+    ),
+    Setting(
+        "max_open_mb",
+        1024,
+        "Mebibytes of open requests that a worker holds. Above it, the oldest is evicted.",
+    ),
+)
+SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL_SETTINGS}
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is told, by the names of SETTINGS."""
+    """The settings of a worker, by the names of SETTINGS."""
 
     kafka: str | None
     kafka_config: str | None
@@ -164,23 +179,21 @@ class WorkerSettings:
 
 
 def folder_of(name: str, value: str) -> Path:
-    """The folder that a setting names, with `~` as the home of its user. Raises ConfigurationError."""
+    """The folder that a setting names. `~` is the home of the user. Raises ConfigurationError."""
     try:
         return Path(value).expanduser()
     except RuntimeError:
         user = Path(value).parts[0].removeprefix("~")
-        why = (
-            f"there is no user {user!r}"
-            if user
-            else f"no HOME is set, and user id {os.getuid()} has no home"
-        )
+        why = f"no HOME is set, and user id {os.getuid()} has no home"
+        if user:
+            why = f"there is no user {user!r}"
         raise ConfigurationError(
             f"{name}: got {value!r}, expected a folder; {why}. {how_to_set(name)}"
         ) from None
 
 
 def how_to_set(name: str) -> str:
-    """What to do about a setting, for people."""
+    """How to change a setting, for people."""
     setting = SETTINGS[name]
     return f"Give another with {setting.flag} or {setting.variable}"
 
@@ -189,19 +202,21 @@ def need(name: str, value: str | None) -> str:
     """A setting that the command cannot do without. Raises ConfigurationError."""
     if value:
         return value
+
     setting = SETTINGS[name]
+    described = setting.help[0].lower() + setting.help[1:]
     hint = f'try: eval "$(trimtab stack up --export)", or give {setting.flag} or {setting.variable}'
-    raise ConfigurationError(
-        f"{name}: not set, expected {setting.help[0].lower() + setting.help[1:]} {hint}"
-    )
+    raise ConfigurationError(f"{name}: not set, expected {described} {hint}")
 
 
 def read_properties(path: Path | None) -> dict[str, str]:
-    """Read a file of librdkafka properties: `key=value` lines, `#` for comments. Raises
-    ConfigurationError.
+    """Read a file of librdkafka properties: `key=value` lines, `#` for comments.
+
+    None: no properties. Raises ConfigurationError.
     """
     if path is None:
         return {}
+
     properties = {}
     for number, line in enumerate(re.split(r"\r\n?|\n", read_text(path)), 1):
         stripped = line.strip()
@@ -215,8 +230,9 @@ def read_properties(path: Path | None) -> dict[str, str]:
 
 
 def read_text(path: Path) -> str:
-    """A file of configuration, without a byte order mark. Raises ConfigurationError if it cannot be
-    read.
+    """The text of a configuration file, without a byte order mark.
+
+    Raises ConfigurationError if it cannot be read.
     """
     try:
         return decode_text(path.read_bytes())
