@@ -13,8 +13,7 @@ from workers.codec.event_files import EventFileBroken, RawEvent, read_events
 from workers.codec.formats import Format
 from workers.codec.lookup_files import LookupFileBroken, read_lookups
 from workers.codec.text_files import NotUtf8, decode_text
-from workers.commands.models.new import _names
-from workers.commands.models.rows import read_rows
+from workers.commands.models.new import _read_names, read_rows
 from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.settings import ConfigurationError, read_properties
 from workers.surfaces import load_surfaces
@@ -46,7 +45,7 @@ def test_a_mark_and_line_ends_of_windows_are_passed_over_in_configuration(
     write("client.id=a\u2028b\n# c\nretries = 3\n")
     assert read_properties(file) == {"client.id": "a\u2028b", "retries": "3"}
     write("a\nb\nc\n")
-    assert _names(str(file)) == ["a", "b", "c"]
+    assert _read_names(str(file)) == ["a", "b", "c"]
     write("a,b\n1,2\n3,4\n")
     assert read_rows(file, ["a", "b"]).tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
@@ -63,7 +62,7 @@ def test_another_encoding_is_named_in_configuration(file: Path, name: str, encod
     for read in (
         load_surfaces,
         read_properties,
-        lambda path: _names(str(path)),
+        lambda path: _read_names(str(path)),
         lambda path: read_rows(path, ["a"]),
     ):
         with pytest.raises(ConfigurationError) as refused:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands.running import trimtab, write_lines, write_surfaces
 from tests.contract.golden import GOLDEN
-from workers.commands.desk import actor_or_login
+from workers.commands.redis_access import ChangeBy
 from workers.streaming.clients import Cluster
 from workers.streaming.send import Sender
 from workers.streaming.topics import TopicPlan, create_topics
@@ -196,7 +196,7 @@ def test_a_change_by_a_user_without_an_entry_is_by_its_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
-    assert actor_or_login(None) == f"uid {os.getuid()}"
+    assert ChangeBy.of(None, "a reason").actor == f"uid {os.getuid()}"
 
 
 @pytest.mark.parametrize("command", ["validate", "rank", "produce"])

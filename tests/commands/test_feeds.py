@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from workers.commands.feeds import table
+from workers.commands.feeds import feed_text
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed, FeedItem
 from workers.ranking.removal import Removal
@@ -28,7 +28,7 @@ FEED = Feed("r-1", "home", "u", 1, 2, Completion.FULL, 0, "control", EVEN, {"qua
 def test_the_table_says_above_the_items_how_many_are_not_among_them(
     refused: int, below_top_k: int, said: str
 ) -> None:
-    shown = table(replace(FEED, refused=refused, below_top_k=below_top_k), 1)
+    shown = feed_text(replace(FEED, refused=refused, below_top_k=below_top_k), 1)
     first, _, *items = shown.rstrip().splitlines()
     assert said in first
     assert [line.split()[-1] for line in items] == ["t3_b"]
@@ -44,8 +44,8 @@ def test_the_table_says_why_items_are_removed_and_what_the_feed_was_ranked_witho
         FEED, removed=removed, truncated=7, skipped=["blocked", "features"], defaulted=["t3_a"]
     )
     noted = "2 items, 1 source-limit, 2 seen, 7 truncated, 1 by default features, without blocked, features  weights "
-    assert noted in table(feed, 1)
-    assert "2 items, 12 removed  weights " in table(replace(FEED, unlisted=12), 1)
+    assert noted in feed_text(feed, 1)
+    assert "2 items, 12 removed  weights " in feed_text(replace(FEED, unlisted=12), 1)
 
 
 def test_where_rules_look_at_sources_the_table_shows_these_and_what_the_rules_took_off() -> None:
@@ -53,9 +53,9 @@ def test_where_rules_look_at_sources_the_table_shows_these_and_what_the_rules_to
         FeedItem("t3_b", 0.6, (0.7, 0.5), "worldnews"),
         FeedItem("t3_a", 0.4, (0.5, 0.5), None, {"diversity": -0.1}),
     ]
-    limited = table(replace(FEED, items=items, max_per_source=3), 2).splitlines()
+    limited = feed_text(replace(FEED, items=items, max_per_source=3), 2).splitlines()
     assert limited[1].split() == ["pos", "final", "quality", "engagement", "source", "item"]
-    diverse = table(replace(FEED, items=items, diversity=Diversity(0.5)), 2).splitlines()
+    diverse = feed_text(replace(FEED, items=items, diversity=Diversity(0.5)), 2).splitlines()
     assert diverse[1].split() == [
         "pos",
         "final",

@@ -94,7 +94,7 @@ def test_after_the_last_number_there_is_no_next(tmp_path: Path) -> None:
     ended = new(tmp_path, mlp(seed=1))
     assert ended.code == 2
     assert (
-        f"--version: got nothing, expected one: {MAX_VERSION} is there, and none is higher"
+        f"--version: got nothing, expected a number: {MAX_VERSION} exists, and none is higher"
         in ended.err
     )
 
@@ -254,7 +254,7 @@ REFUSED = {
         "export one float32 number a candidate",
     ),
     "external data": (with_external_data(), "external-data", "save_as_external_data=False"),
-    "foreign operator": (with_foreign_operator(), "operator-domain", "ONNX's own operators alone"),
+    "foreign operator": (with_foreign_operator(), "operator-domain", "only ONNX's own operators"),
     "batch": (batch_normalised(), "batch", "model.eval()"),
     "not finite": (not_finite(), "golden", "expected a finite score"),
     "constant": (constant(), "golden", "expected rows with different scores"),

@@ -231,7 +231,7 @@ def test_a_status_of_another_version_is_said_and_the_worker_counts_as_alive(
     assert ended.code == 0
     assert lines(ended.out)[1:] == [
         "w-1 - - - - - -",
-        "w-1: its status does not read, is it of another version? Object missing required field `at`",
+        "w-1: its status cannot be read, is it of another version? Object missing required field `at`",
     ]
 
 

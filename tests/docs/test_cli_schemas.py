@@ -17,7 +17,8 @@ from tests.docs.documents import ROOT
 from tests.integration.harness import World, make_request, now_ms, until
 from tests.ranking.building import feed_of, mix
 from tests.scoring.building import add_model, mlp
-from workers.commands.preview_tables import margin_document, preview_document
+from workers.commands.weights.margin import margin_document
+from workers.commands.weights.preview import preview_document
 from workers.local import Stack
 from workers.ranking.feed import Feed
 from workers.ranking.margin import margins_of

@@ -1,37 +1,43 @@
-"""`trimtab experiment`: start a canary, ramp it, promote its weights, stop."""
+"""`trimtab experiment`: rank a share of users under other weights."""
 
 import json
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import click
 
-from workers.commands.desk import (
-    DESK,
-    actor_or_login,
-    as_json,
+from workers.commands.options import example, json_option, parse_fields, surface_argument
+from workers.commands.redis_access import (
+    ChangeBy,
+    OpenSurface,
+    SteeringAt,
     change_options,
-    last_change,
-    mix,
-    of_surface,
-    open_surface,
-    set_document,
+    last_change_text,
+    steering_options,
 )
-from workers.commands.options import example, fields_of, settings
+from workers.commands.text import printable, shares_text, table, weights_document, weights_text
 from workers.errors import Failure
 from workers.ranking.experiment import CONTROL, SALT, Experiment, ExperimentRefused
 from workers.ranking.weights import Weights
 from workers.settings import ConfigurationError
-from workers.steering.editor import Change, SteeringEditor
+from workers.steering.editor import Change
 from workers.steering.view import SurfaceView
 
-_arms = click.argument("arms", metavar="ARM=PERCENT...", nargs=-1, required=True)
+
+def _parse_arms(
+    _context: click.Context, _argument: click.Parameter, words: tuple[str, ...]
+) -> dict[str, str]:
+    return parse_fields(words, "arms", "arm=percent")
+
+
+_arms_argument = click.argument(
+    "arms", metavar="ARM=PERCENT...", nargs=-1, required=True, callback=_parse_arms
+)
 
 
 @click.group(epilog=example("trimtab experiment start home canary=5"))
 def experiment() -> None:
-    """Arms: a share of users ranked under other weights, each user always in the same arm."""
+    """Rank a share of users under other weights. Each user stays in one arm."""
 
 
 @experiment.command(
@@ -39,186 +45,135 @@ def experiment() -> None:
         "trimtab experiment start home canary=5", "trimtab experiment start home a=10 b=10"
     )
 )
-@of_surface
-@_arms
+@surface_argument
+@_arms_argument
 @click.option(
-    "--salt", help="What parts this draw from that of other experiments.  [default: a new one]"
+    "--salt",
+    help="Text that makes the assignment of users differ from other experiments.  [default: a new one]",
 )
 @change_options("start")
-@as_json
-@settings(*DESK)
+@json_option()
+@steering_options
 def start(
     surface: str,
-    arms: tuple[str, ...],
+    arms: dict[str, str],
     salt: str | None,
-    reason: str,
-    actor: str | None,
+    change: ChangeBy,
     as_json: bool,
-    **desk: Any,
+    steering: SteeringAt,
 ) -> None:
-    """Draw that share of SURFACE's users into each arm; the rest is `control`.
+    """Assign a share of SURFACE's users to each arm. The rest is `control`.
 
     Each arm needs weights first: trimtab weights set SURFACE --arm ARM ...
     """
-    with open_surface(surface, **desk) as opened:
-        view = opened.desk.read_view(opened.surface)
+    with steering.open(surface) as opened:
+        view = opened.editor.read_view(opened.surface)
         if view.running is not None:
-            raise Failure(
-                f"{surface}: an experiment runs ({shares(view.running)}): ramp it or stop it"
-            )
-        drawn = salt or f"{surface}-{secrets.token_hex(4)}"
-        _write(
-            opened.desk,
-            view,
-            _experiment(view, {SALT: drawn} | _percents(arms)),
-            actor,
-            reason,
-            as_json,
-        )
+            shares = shares_text(view.running.percents())
+            raise Failure(f"{surface}: an experiment runs ({shares}): ramp it or stop it")
+
+        salt = salt or f"{surface}-{secrets.token_hex(4)}"
+        wanted = _experiment(view, {SALT: salt} | arms)
+        _write(opened, view, [Change(view.experiment, wanted)], change, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment ramp home canary=20"))
-@of_surface
-@_arms
+@surface_argument
+@_arms_argument
 @change_options("ramp")
-@as_json
-@settings(*DESK)
+@json_option()
+@steering_options
 def ramp(
-    surface: str, arms: tuple[str, ...], reason: str, actor: str | None, as_json: bool, **desk: Any
+    surface: str, arms: dict[str, str], change: ChangeBy, as_json: bool, steering: SteeringAt
 ) -> None:
-    """Change the share of arms of the running experiment. Users who are in an arm that grows stay
-    there.
+    """Change the shares of arms of the running experiment.
+
+    Users of an arm that grows stay in it.
     """
-    with open_surface(surface, **desk) as opened:
-        view = opened.desk.read_view(opened.surface)
-        running, percents = _running(view), _percents(arms)
-        for arm in percents:
-            if arm not in running.shares:
-                known = ", ".join(running.shares)
-                raise ConfigurationError(
-                    f"arm: got {arm!r}, expected one of the experiment's: {known}"
-                )
-        _write(
-            opened.desk,
-            view,
-            _experiment(view, running.fields() | percents),
-            actor,
-            reason,
-            as_json,
-        )
+    with steering.open(surface) as opened:
+        view = opened.editor.read_view(opened.surface)
+        running = _running(view)
+        for arm in arms:
+            _check_is_arm(running, arm)
+        wanted = _experiment(view, running.fields() | arms)
+        _write(opened, view, [Change(view.experiment, wanted)], change, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment stop home"))
-@of_surface
+@surface_argument
 @change_options("stop")
-@as_json
-@settings(*DESK)
-def stop(surface: str, reason: str, actor: str | None, as_json: bool, **desk: Any) -> None:
-    """Put all users back into `control`. The arms keep their weights, for another start."""
-    with open_surface(surface, **desk) as opened:
-        view = opened.desk.read_view(opened.surface)
-        _write(opened.desk, view, _stopped(_running(view)), actor, reason, as_json)
+@json_option()
+@steering_options
+def stop(surface: str, change: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
+    """Put all users back into `control`. The arms keep their weights for another start."""
+    with steering.open(surface) as opened:
+        view = opened.editor.read_view(opened.surface)
+        stopped = _stopped(_running(view))
+        _write(opened, view, [Change(view.experiment, stopped)], change, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment promote home canary"))
-@of_surface
+@surface_argument
 @click.argument("arm")
 @change_options("promote")
-@as_json
-@settings(*DESK)
-def promote(
-    surface: str, arm: str, reason: str, actor: str | None, as_json: bool, **desk: Any
-) -> None:
-    """Make the arm's weights those of SURFACE and stop the experiment, in one step."""
-    with open_surface(surface, **desk) as opened:
-        view = opened.desk.read_view(opened.surface)
+@json_option()
+@steering_options
+def promote(surface: str, arm: str, change: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
+    """Give SURFACE the weights of ARM and stop the experiment, in one step."""
+    with steering.open(surface) as opened:
+        view = opened.editor.read_view(opened.surface)
         running = _running(view)
-        if arm not in running.shares:
-            raise ConfigurationError(
-                f"arm: got {arm!r}, expected one of the experiment's: {', '.join(running.shares)}"
-            )
-        weights = Change(view.weights, _armed(view, arm))
-        _write(opened.desk, view, _stopped(running), actor, reason, as_json, weights)
+        _check_is_arm(running, arm)
+        changes = [
+            Change(view.weights, _weights_of_arm(view, arm)),
+            Change(view.experiment, _stopped(running)),
+        ]
+        _write(opened, view, changes, change, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment show home"))
-@of_surface
-@as_json
-@settings(*DESK)
-def show(surface: str, as_json: bool, **desk: Any) -> None:
-    """The experiment on SURFACE: its arms, their shares and weights."""
-    with open_surface(surface, **desk) as opened:
-        view = opened.desk.read_view(opened.surface)
-    click.echo(json.dumps(document(view)) if as_json else "\n".join(lines(view)))
+@surface_argument
+@json_option()
+@steering_options
+def show(surface: str, as_json: bool, steering: SteeringAt) -> None:
+    """Show the experiment on SURFACE: its arms, their shares and their weights."""
+    with steering.open(surface) as opened:
+        view = opened.editor.read_view(opened.surface)
+    _print(view, as_json=as_json)
 
 
-def document(view: SurfaceView) -> dict[str, object]:
-    """The experiment for --json."""
-    found = view.experiment
-    arms = (
-        {}
-        if found.in_force is None
-        else {arm: found.in_force.percent(arm) for arm in found.in_force.shares}
-    )
-    return {
-        "surface": view.surface.name,
-        "running": view.running is not None,
-        "salt": found.in_force and found.in_force.salt,
-        "control": 100.0 if found.in_force is None else found.in_force.percent(CONTROL),
-        "arms": {
-            arm: {"percent": percent, "weights": _set_of(view, arm)}
-            for arm, percent in arms.items()
-        },
-        "refused": found.content.refused,
-        "revision": found.revision,
-        "actor": found.last and found.last.actor,
-        "reason": found.last and found.last.reason,
-        "at": found.last and found.last.at,
-    }
+# Checks
 
 
-def lines(view: SurfaceView) -> list[str]:
-    """The experiment for people."""
-    found, running = view.experiment, view.running
-    refused = [f"  refused: {found.content.refused}"] if found.content.refused else []
-    if running is None:
-        return [f"{view.surface.name}: no experiment runs ({last_change(found, view)})", *refused]
-    arms = {CONTROL: view.weights.in_force} | {
-        arm: view.arms[arm].in_force for arm in running.shares
-    }
-    rows = [
-        f"  {arm:<20} {running.percent(arm):>6g} %  {'no weights' if weights is None else mix(weights.values)}"
-        for arm, weights in arms.items()
-    ]
-    return [
-        f"{view.surface.name}: salt {running.salt}, {last_change(found, view)}",
-        *rows,
-        *refused,
-    ]
+def _running(view: SurfaceView) -> Experiment:
+    """The running experiment. Raises Failure if there is none."""
+    if view.running is None:
+        raise Failure(f"{view.surface.name}: no experiment runs")
+    return view.running
 
 
-def shares(experiment: Experiment) -> str:
-    """The arms and their shares, for people."""
-    return ", ".join(f"{arm} {experiment.percent(arm):g} %" for arm in experiment.shares)
-
-
-def _percents(arms: tuple[str, ...]) -> dict[str, str]:
-    return fields_of(arms, "arms", "arm=percent")
+def _check_is_arm(running: Experiment, arm: str) -> None:
+    """Raise ConfigurationError if the experiment has no such arm."""
+    if arm not in running.shares:
+        known = ", ".join(running.shares)
+        raise ConfigurationError(f"arm: got {arm!r}, expected one of the experiment's: {known}")
 
 
 def _experiment(view: SurfaceView, fields: Mapping[str, str]) -> Experiment:
-    """The experiment of these fields. Raises ConfigurationError where workers would refuse it."""
+    """The experiment of these fields. Raises ConfigurationError if workers would refuse it, or if
+    an arm has no weights.
+    """
     try:
         wanted = Experiment.read(fields)
     except ExperimentRefused as refused:
         raise ConfigurationError(f"experiment: {refused}") from None
     for arm in wanted.shares:
-        _armed(view, arm)
+        _weights_of_arm(view, arm)
     return wanted
 
 
-def _armed(view: SurfaceView, arm: str) -> Weights:
-    """The arm's weights. Raises ConfigurationError where it has none."""
+def _weights_of_arm(view: SurfaceView, arm: str) -> Weights:
+    """The weights of an arm. Raises ConfigurationError if it has none."""
     weights = view.arms[arm].in_force if arm in view.arms else None
     if weights is None:
         how = f"trimtab weights set {view.surface.name} --arm {arm} ..."
@@ -226,35 +181,79 @@ def _armed(view: SurfaceView, arm: str) -> Weights:
     return weights
 
 
-def _running(view: SurfaceView) -> Experiment:
-    if view.running is None:
-        raise Failure(f"{view.surface.name}: no experiment runs")
-    return view.running
-
-
 def _stopped(experiment: Experiment) -> Experiment:
-    """A missing experiment would change nothing: an empty Redis looks alike."""
+    """The experiment with all shares 0.
+
+    It is not deleted, because workers cannot tell a deleted experiment from an emptied Redis.
+    """
     return Experiment(experiment.salt, dict.fromkeys(experiment.shares, 0))
 
 
+# Writing and printing
+
+
 def _write(
-    desk: SteeringEditor,
+    opened: OpenSurface,
     view: SurfaceView,
-    wanted: Experiment,
-    actor: str | None,
-    reason: str,
+    changes: Sequence[Change],
+    by: ChangeBy,
+    *,
     as_json: bool,
-    *also: Change,
 ) -> None:
-    changes = [
-        change for change in (*also, Change(view.experiment, wanted)) if not change.changes_nothing
-    ]
-    if changes:
-        desk.write(view, changes, actor_or_login(actor), reason)
-    after = desk.read_view(view.surface)
-    click.echo(json.dumps(document(after)) if as_json else "\n".join(lines(after)))
+    """Write what changes anything, in one step, and print the experiment as it is then."""
+    needed = [change for change in changes if not change.changes_nothing]
+    if needed:
+        opened.editor.write(view, needed, by.actor, by.reason)
+    _print(opened.editor.read_view(opened.surface), as_json=as_json)
 
 
-def _set_of(view: SurfaceView, arm: str) -> dict[str, object] | None:
-    weights = view.arms[arm].in_force
-    return None if weights is None else set_document(weights)
+def _print(view: SurfaceView, *, as_json: bool) -> None:
+    click.echo(json.dumps(_document(view)) if as_json else "\n".join(_lines(view)))
+
+
+def _document(view: SurfaceView) -> dict[str, object]:
+    document = view.experiment
+    in_force = document.in_force
+    last = document.last
+
+    arms = {}
+    for arm, percent in ({} if in_force is None else in_force.percents()).items():
+        weights = view.arms[arm].in_force
+        arms[arm] = {"percent": percent, "weights": weights and weights_document(weights)}
+
+    return {
+        "surface": view.surface.name,
+        "running": view.running is not None,
+        "salt": in_force and in_force.salt,
+        "control": 100.0 if in_force is None else in_force.percent(CONTROL),
+        "arms": arms,
+        "refused": document.content.refused,
+        "revision": document.revision,
+        "actor": last and last.actor,
+        "reason": last and last.reason,
+        "at": last and last.at,
+    }
+
+
+def _lines(view: SurfaceView) -> list[str]:
+    document = view.experiment
+    running = view.running
+    change = last_change_text(document, view)
+
+    if running is None:
+        lines = [f"{view.surface.name}: no experiment runs ({change})"]
+    else:
+        lines = [f"{view.surface.name}: salt {running.salt}, {change}"]
+        rows = [_arm_row(CONTROL, running, view.weights.in_force)]
+        for arm in running.shares:
+            rows.append(_arm_row(arm, running, view.arms[arm].in_force))
+        lines += [f"  {line}" for line in table(rows, align="lrl")]
+
+    if document.content.refused:
+        lines.append(f"  refused: {printable(document.content.refused)}")
+    return lines
+
+
+def _arm_row(arm: str, running: Experiment, weights: Weights | None) -> list[str]:
+    percent = f"{running.percent(arm):g} %"
+    return [arm, percent, "no weights" if weights is None else weights_text(weights.values)]

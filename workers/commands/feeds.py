@@ -8,32 +8,42 @@ import click
 
 from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed
 from workers.codec.formats import Format
-from workers.commands.options import KAFKA, cluster_of, example, settings
+from workers.commands.options import BrokersAt, brokers_options, example, json_option, settings
+from workers.commands.text import NOTHING, printable, table, weights_text
 from workers.ranking.feed import Feed
 from workers.streaming.log_reader import TopicReader
+
+_OBJECTIVE_WIDTH = 10
+_SOURCE_WIDTH = 16
 
 
 @click.group(epilog=example("trimtab feeds tail --from-beginning"))
 def feeds() -> None:
-    """Ranked feeds."""
+    """Show ranked feeds."""
 
 
 @feeds.command(epilog=example("trimtab feeds tail --from-beginning --count 10 --json"))
-@settings(*KAFKA, "topic_feeds")
-@click.option("--from-beginning", is_flag=True, help="Also what was published before.")
-@click.option("--count", type=click.IntRange(1), help="Stop after so many feeds.")
+@brokers_options
+@settings("topic_feeds")
+@click.option("--from-beginning", is_flag=True, help="Show earlier feeds too.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N feeds.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
-    help="Stop after so many seconds of silence.",
+    metavar="SECONDS",
+    help="Stop after this time without a feed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One feed a line.")
+@json_option("Print JSON, one feed a line.")
 @click.option(
-    "--top", type=click.IntRange(1), default=10, show_default=True, help="Items shown of each feed."
+    "--top",
+    type=click.IntRange(1),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="Show the first N items of each feed.",
 )
 def tail(
-    kafka: str | None,
-    kafka_config: str | None,
+    brokers: BrokersAt,
     topic_feeds: str,
     from_beginning: bool,
     count: int | None,
@@ -41,83 +51,92 @@ def tail(
     as_json: bool,
     top: int,
 ) -> None:
-    """Print feeds as they become readable under read_committed.
+    """Print feeds as soon as they can be read under read_committed.
 
-    Exit code 1 where --timeout came before --count feeds had.
+    Exit code 1 if --timeout ends it before --count feeds were printed.
     """
-    reader = TopicReader(cluster_of(kafka, kafka_config), topic_feeds, from_beginning)
-    shown = 0
+    reader = TopicReader(brokers.cluster(), topic_feeds, from_beginning)
+    printed = 0
     try:
         for record in reader.records(follow=True, timeout=timeout):
             try:
                 feed = decode_feed(record.value, record.headers)
-            except FeedUnreadable as foreign:
-                click.echo(
-                    f"{record.topic}/{record.partition}@{record.offset}: {foreign}", err=True
-                )
+            except FeedUnreadable as unreadable:
+                place = f"{record.topic}/{record.partition}@{record.offset}"
+                click.echo(f"{place}: {unreadable}", err=True)
                 continue
-            click.echo(encode_feed(feed, Format.JSON, sys.maxsize) if as_json else table(feed, top))
-            shown += 1
-            if shown == count:
+
+            if as_json:
+                click.echo(encode_feed(feed, Format.JSON, sys.maxsize))
+            else:
+                click.echo(feed_text(feed, top))
+            printed += 1
+            if printed == count:
                 return
     except KeyboardInterrupt:
         return
     finally:
         reader.close()
+
     if count is not None:
-        click.echo(f"{shown} of {count} feeds within {timeout:g} s of silence", err=True)
+        click.echo(f"{printed} of {count} feeds within {timeout:g} s of silence", err=True)
         sys.exit(1)
 
 
-def table(feed: Feed, top: int) -> str:
-    """A feed for people: position, final score, what rules added, the score of each objective,
-    source, item.
+def feed_text(feed: Feed, top: int) -> str:
+    """A feed for people: a line about the feed, then a table of its first `top` items.
+
+    The columns are position, final score, what rules added, the score of each objective, source and
+    item. Those that a feed does not have are left out.
     """
-    mix = ", ".join(f"{o} {w:g}" for o, w in feed.weights.values.items())
-    lines = [
-        f"{feed.request_id}  {feed.surface}  {feed.completion}  {len(feed.items)} items"
-        f"{''.join(f', {note}' for note in _notes(feed))}  weights {feed.weights.version} ({mix})"
-    ]
-    for row in _rows(feed, top):
-        lines.append("  ".join(row))
-    return "\n".join([*lines, ""])
+    notes = "".join(f", {note}" for note in _notes(feed))
+    weights = f"{feed.weights.version} ({weights_text(feed.weights.values)})"
+    about = (
+        f"{feed.request_id}  {feed.surface}  {feed.completion}  {len(feed.items)} items{notes}"
+        f"  weights {weights}"
+    )
+    return "\n".join([printable(about), *_item_table(feed, top), ""])
 
 
 def _notes(feed: Feed) -> Iterator[str]:
     """What is not among the items, and what they were ranked without."""
-    reasons = Counter(removal.reason for removal in feed.removed).items()
-    cut = (
-        ("removed", feed.unlisted),
-        ("below top_k", feed.below_top_k),
-        ("truncated", feed.truncated),
-    )
-    yield from (
-        f"{count} {why}" for why, count in (("refused", feed.refused), *reasons, *cut) if count
-    )
+    if feed.refused:
+        yield f"{feed.refused} refused"
+    for reason, count in Counter(removal.reason for removal in feed.removed).items():
+        yield f"{count} {reason}"
+    if feed.unlisted:
+        yield f"{feed.unlisted} removed"
+    if feed.below_top_k:
+        yield f"{feed.below_top_k} below top_k"
+    if feed.truncated:
+        yield f"{feed.truncated} truncated"
     if feed.defaulted:
         yield f"{len(feed.defaulted)} by default features"
     if feed.skipped:
         yield f"without {', '.join(feed.skipped)}"
 
 
-def _rows(feed: Feed, top: int) -> Iterator[list[str]]:
-    adjusted, sourced = feed.diversity is not None, feed.reads_sources
-    head = [
-        "pos",
-        "  final",
-        *(["adjusted"] * adjusted),
-        *(f"{o[:10]:>10}" for o in feed.weights.values),
-    ]
-    yield [*head, *([f"{'source':<16}"] * sourced), "item"]
+def _item_table(feed: Feed, top: int) -> list[str]:
+    has_adjustments = feed.diversity is not None
+    has_sources = feed.reads_sources
+
+    head = ["pos", "final"]
+    if has_adjustments:
+        head.append("adjusted")
+    head += [objective[:_OBJECTIVE_WIDTH] for objective in feed.weights.values]
+    numbers = len(head)
+    if has_sources:
+        head.append("source")
+    head.append("item")
+
+    rows = [head]
     for position, item in enumerate(feed.items[:top]):
-        adjustment = [f"{sum(item.adjustments.values()):8.4f}"] * adjusted
-        source = [f"{(item.source or '-')[:16]:<16}"] * sourced
-        scores = [f"{score:10.4f}" for score in item.scores]
-        yield [
-            f"{position:3d}",
-            f"{item.final_score:7.4f}",
-            *adjustment,
-            *scores,
-            *source,
-            item.item_id,
-        ]
+        row = [str(position), f"{item.final_score:.4f}"]
+        if has_adjustments:
+            row.append(f"{sum(item.adjustments.values()):.4f}")
+        row += [f"{score:.4f}" for score in item.scores]
+        if has_sources:
+            row.append((item.source or NOTHING)[:_SOURCE_WIDTH])
+        row.append(item.item_id)
+        rows.append(row)
+    return table(rows, align="r" * numbers + "l")

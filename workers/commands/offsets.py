@@ -1,47 +1,53 @@
-"""`trimtab offsets resume` and `skip`: go on behind events that retention removed, or that cannot
-be read.
+"""`trimtab offsets resume` and `skip`: let a partition go on behind events that are lost, or that
+cannot be read.
 """
 
 import click
 
-from workers.commands.options import KAFKA, cluster_of, example, settings
+from workers.commands.options import BrokersAt, brokers_options, example, settings
 from workers.streaming.offsets import resume_from_earliest, skip_unreadable
+
+_partition_option = click.option(
+    "--partition",
+    type=click.IntRange(0),
+    metavar="N",
+    required=True,
+    help="Number of the partition that is stopped.",
+)
 
 
 @click.group(epilog=example("trimtab offsets resume --partition 3"))
 def offsets() -> None:
-    """Committed offsets of the workers' group."""
+    """Let a stopped partition go on."""
 
 
 @offsets.command(epilog=example("trimtab offsets resume --partition 3"))
-@settings(*KAFKA, "topic_candidates", "group")
-@click.option(
-    "--partition", type=click.IntRange(0), required=True, help="The partition that stands still."
-)
-def resume(
-    kafka: str | None, kafka_config: str | None, topic_candidates: str, group: str, partition: int
-) -> None:
+@brokers_options
+@settings("topic_candidates", "group")
+@_partition_option
+def resume(brokers: BrokersAt, topic_candidates: str, group: str, partition: int) -> None:
     """Let a partition go on from the earliest event that is left. Stop the group's workers first.
 
-    What retention removed is lost and is named here; what is published already is not published
-    again.
+    Use it after retention has removed events that were not ranked yet. These events are lost, and
+    their offsets are printed. Feeds that are published already are not published again.
     """
-    cluster = cluster_of(kafka, kafka_config)
-    moved = resume_from_earliest(cluster, group, topic_candidates, partition)
+    moved = resume_from_earliest(brokers.cluster(), group, topic_candidates, partition)
     click.echo(f"partition {partition}: from {moved.before} to {moved.after}")
 
 
 @offsets.command(epilog=example("trimtab offsets skip --partition 3 --offset 118204"))
-@settings(*KAFKA, "topic_candidates", "topic_feeds", "group")
+@brokers_options
+@settings("topic_candidates", "topic_feeds", "group")
+@_partition_option
 @click.option(
-    "--partition", type=click.IntRange(0), required=True, help="The partition that stands still."
-)
-@click.option(
-    "--offset", type=click.IntRange(0), required=True, help="The offset that cannot be read."
+    "--offset",
+    type=click.IntRange(0),
+    metavar="N",
+    required=True,
+    help="Offset of the record that cannot be read.",
 )
 def skip(
-    kafka: str | None,
-    kafka_config: str | None,
+    brokers: BrokersAt,
     topic_candidates: str,
     topic_feeds: str,
     group: str,
@@ -50,14 +56,13 @@ def skip(
 ) -> None:
     """Let a partition go on behind a record that cannot be read. Stop the group's workers first.
 
-    The whole batch of the record is skipped, and named here; exit code 1 if it can be read.
-    Requests that are open lose none of their other events: the committed offset stays, and workers
-    pass over what is written beside it. The one that does writes a dead letter,
-    `unreadable-record`.
+    The whole batch of the record is skipped, and its offsets are printed. Open requests lose none
+    of their other events: the committed offset stays, and a mark beside it makes workers pass over
+    the batch. The worker that does so writes a dead letter, `unreadable-record`. Exit code 1 if the
+    record can be read.
     """
-    cluster = cluster_of(kafka, kafka_config)
     skipped = skip_unreadable(
-        cluster,
+        brokers.cluster(),
         group=group,
         candidates=topic_candidates,
         feeds=topic_feeds,
@@ -65,8 +70,9 @@ def skip(
         offset=offset,
     )
     span = skipped.span
-    done = "were skipped before" if skipped.was_before else f"will be skipped: {skipped.why}"
-    click.echo(f"partition {partition}: offsets {span.first} to {span.end - 1} {done}")
+    result = "were skipped before" if skipped.was_before else f"will be skipped: {skipped.why}"
+    click.echo(f"partition {partition}: offsets {span.first} to {span.end - 1} {result}")
     click.echo(
-        f"the committed offset stays {skipped.committed}; a dead letter says so once a worker has passed them"
+        f"the committed offset stays {skipped.committed};"
+        " the worker that passes these offsets writes a dead letter"
     )

@@ -1,12 +1,22 @@
-"""Settings as options: each has its flag and its variable, and both are named in `--help`."""
+"""The options that commands share, and the frozen values that they become.
 
-from collections.abc import Callable, Iterable
+* Every setting has a flag and a variable, and `--help` names both.
+* A command receives values. `gather` makes one value of several options before the command runs, so
+  that no command passes unnamed options on.
+* A value is valid once it is made. What cannot be valid raises ConfigurationError: exit code 2.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from workers.settings import SETTINGS, ConfigurationError, Setting, need, read_properties
+from workers.codec.formats import Format
+from workers.ranking.experiment import CONTROL, ExperimentRefused, check_arm_name
+from workers.settings import FORMATS, SETTINGS, ConfigurationError, Setting, need, read_properties
 from workers.streaming.clients import (
     ADMIN,
     READER,
@@ -16,22 +26,32 @@ from workers.streaming.clients import (
     check_properties,
 )
 
-F = TypeVar("F", bound=Callable[..., Any])
+CommandFunction = Callable[..., Any]
+Decorator = Callable[[CommandFunction], CommandFunction]
+
 KAFKA = ("kafka", "kafka_config")
 
 
-def settings(*names: str) -> Callable[[F], F]:
-    """Give a command the options of these settings."""
+# From settings and options to values
 
-    def decorate(command: F) -> F:
+
+def settings(*names: str) -> Decorator:
+    """Give a command the options of these settings, each as a parameter of its own."""
+
+    def decorate(command: CommandFunction) -> CommandFunction:
         for name in reversed(names):
-            command = _option(SETTINGS[name])(command)
+            command = _setting_option(SETTINGS[name])(command)
         return command
 
     return decorate
 
 
-def _option(setting: Setting) -> Callable[[F], F]:
+def _setting_option(setting: Setting) -> Decorator:
+    kind: click.ParamType[Any] = click.STRING
+    if setting.is_number:
+        kind = click.IntRange(setting.lowest)
+    elif setting.choices:
+        kind = click.Choice(setting.choices)
     return click.option(
         setting.flag,
         setting.name,
@@ -39,34 +59,29 @@ def _option(setting: Setting) -> Callable[[F], F]:
         show_envvar=True,
         default=setting.default,
         show_default=setting.default is not None,
-        type=_kind(setting),
+        type=kind,
         help=setting.help,
     )
 
 
-def _kind(setting: Setting) -> Any:
-    if setting.least is not None or isinstance(setting.default, int):
-        return click.IntRange(1 if setting.least is None else setting.least)
-    return click.Choice(setting.choices) if setting.choices else click.STRING
+def gather(parameter: str, names: Sequence[str], make: Callable[..., object]) -> Decorator:
+    """Make one value of the options `names` and pass it to the command as `parameter`.
 
-
-def cluster_of(kafka: str | None, kafka_config: str | None, *clients: ClientKind) -> Cluster:
-    """The cluster that the settings name; by these clients (a reader's, if none are named) its
-    properties are taken.
-
-    Raises ConfigurationError.
+    The options themselves must be given to the command by decorators above this one.
     """
-    path = None if kafka_config is None else Path(kafka_config)
-    try:
-        cluster = Cluster(need("kafka", kafka), read_properties(path))
-        if path is not None:
-            check_properties(cluster.properties, clients or (ADMIN, READER))
-    except KafkaConfigError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
-    return cluster
+
+    def decorate(command: CommandFunction) -> CommandFunction:
+        @functools.wraps(command)
+        def with_value(**options: Any) -> Any:
+            parts = {name: options.pop(name) for name in names}
+            return command(**options, **{parameter: make(**parts)})
+
+        return with_value
+
+    return decorate
 
 
-def fields_of(
+def parse_fields(
     parts: Iterable[str], option: str, expected: str = "objective=number"
 ) -> dict[str, str]:
     """`name=value` words as a mapping. Raises ConfigurationError naming the option."""
@@ -80,5 +95,85 @@ def fields_of(
 
 
 def example(*lines: str) -> str:
-    """The example at the end of a command's help, kept as it is written."""
+    """The example at the end of a command's help. Its lines are not wrapped."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+# Kafka
+
+
+@dataclass(frozen=True)
+class BrokersAt:
+    """Where Kafka is: bootstrap servers, and a file of librdkafka properties.
+
+    `servers` is None if they are not set, because some commands can do without Kafka.
+    """
+
+    servers: str | None
+    properties_file: Path | None = None
+
+    @classmethod
+    def of(cls, kafka: str | None, kafka_config: str | None) -> "BrokersAt":
+        """From the settings of these names."""
+        return cls(kafka, None if kafka_config is None else Path(kafka_config))
+
+    def cluster(self, *clients: ClientKind) -> Cluster:
+        """The cluster, with properties that these clients take. Without `clients`: a reader's.
+
+        Raises ConfigurationError.
+        """
+        path = self.properties_file
+        try:
+            cluster = Cluster(need("kafka", self.servers), read_properties(path))
+            if path is not None:
+                check_properties(cluster.properties, clients or (ADMIN, READER))
+        except KafkaConfigError as error:
+            raise ConfigurationError(f"{path}: {error}") from None
+        return cluster
+
+
+def brokers_options(command: CommandFunction) -> CommandFunction:
+    """--kafka and --kafka-config, as `brokers`."""
+    return settings(*KAFKA)(gather("brokers", KAFKA, BrokersAt.of)(command))
+
+
+# Small options, each the same in every command that has it
+
+
+def json_option(help_text: str = "Print JSON.") -> Decorator:
+    """--json, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=help_text)
+
+
+def arm_option(help_text: str) -> Decorator:
+    """--arm, as `arm`: None for `control`, which is the surface itself."""
+    return click.option("--arm", callback=_parse_arm, help=help_text)
+
+
+def _parse_arm(_context: click.Context, _option: click.Parameter, arm: str | None) -> str | None:
+    if arm is None or arm == CONTROL:
+        return None
+    try:
+        check_arm_name(arm)
+    except ExperimentRefused as refused:
+        raise ConfigurationError(f"--{refused}") from None
+    return arm
+
+
+surface_argument = click.argument("surface")
+events_argument = click.argument("file", type=click.File("rb"))
+
+
+def _parse_format(
+    _context: click.Context, _option: click.Parameter, name: str | None
+) -> Format | None:
+    return None if name is None else Format(name)
+
+
+format_option = click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(FORMATS),
+    callback=_parse_format,
+    help="Format of FILE.  [default: detected]",
+)

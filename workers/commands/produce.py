@@ -12,8 +12,15 @@ import click
 
 from workers.codec.event_files import RawEvent, read_events, request_id_of, restamp
 from workers.codec.formats import Format
-from workers.commands.options import KAFKA, cluster_of, example, settings
-from workers.settings import FORMATS
+from workers.commands.options import (
+    BrokersAt,
+    brokers_options,
+    events_argument,
+    example,
+    format_option,
+    json_option,
+    settings,
+)
 from workers.streaming.clients import ADMIN, SENDER
 from workers.streaming.send import Sender
 
@@ -21,8 +28,9 @@ _REMEMBERED = 200_000
 
 
 class Stamps:
-    """One new `requested_at` for all events of a request; the oldest request is forgotten past a
-    bound.
+    """One new `requested_at` for all events of a request.
+
+    At most 200,000 requests are remembered; then the oldest is forgotten.
     """
 
     def __init__(self) -> None:
@@ -32,7 +40,8 @@ class Stamps:
         """The request's new time, ms since the epoch."""
         stamp = self._stamps.get(request_id)
         if stamp is None:
-            stamp = self._stamps[request_id] = time.time_ns() // 1_000_000
+            stamp = time.time_ns() // 1_000_000
+            self._stamps[request_id] = stamp
             if len(self._stamps) > _REMEMBERED:
                 self._stamps.popitem(last=False)
         return stamp
@@ -44,13 +53,14 @@ class Stamps:
 
 
 class Pace:
-    """Lets through so many events a second; None: as many as come."""
+    """Limits the rate of events. `rate` is in events a second; None: no limit."""
 
     def __init__(self, rate: float | None) -> None:
         self._interval = 1 / rate if rate else 0.0
         self._next = time.monotonic()
 
     def wait(self) -> None:
+        """Wait until the next event may go."""
         if self._interval:
             time.sleep(max(0.0, self._next - time.monotonic()))
             self._next += self._interval
@@ -61,52 +71,56 @@ class Pace:
         "trimtab produce events.jsonl --rate 1000", "make_events.py ... | trimtab produce -"
     )
 )
-@settings(*KAFKA, "topic_candidates")
-@click.argument("file", type=click.File("rb"))
+@brokers_options
+@settings("topic_candidates")
+@events_argument
 @click.option(
     "--as-is",
     is_flag=True,
-    help="Keep each requested_at; otherwise a request gets the time of sending.",
+    help="Keep each requested_at. Without it, a request gets the time at which it is sent.",
 )
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="Events a second.  [default: unlimited]"
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="Send N events a second.  [default: as many as possible]",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    help="Format of FILE.  [default: found by looking]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@format_option
+@json_option("Print the summary as JSON.")
 def produce(
-    kafka: str | None,
-    kafka_config: str | None,
+    brokers: BrokersAt,
     topic_candidates: str,
     file: BinaryIO,
     as_is: bool,
     rate: float | None,
-    form: str | None,
+    file_format: Format | None,
     as_json: bool,
 ) -> None:
     """Send the events of FILE (JSON lines or length-delimited Protobuf; - is standard input).
 
-    The key is the request_id. An event that cannot be read is sent unchanged, without a key where
-    it has no request_id: the worker answers with a dead letter. `trimtab validate` tells
-    beforehand.
+    The key is the request_id. An event that cannot be read is sent unchanged, without a key if it
+    has no request_id, and the worker answers with a dead letter. `trimtab validate` finds such
+    events beforehand.
     """
-    sender = Sender.to(cluster_of(kafka, kafka_config, ADMIN, SENDER), topic_candidates)
-    stamps, pace, began, requests = Stamps(), Pace(rate), time.monotonic(), set[int]()
+    sender = Sender.to(brokers.cluster(ADMIN, SENDER), topic_candidates)
+    stamps = None if as_is else Stamps()
+    pace = Pace(rate)
+    began = time.monotonic()
+    requests: set[int] = set()  # hashes, because ids may be long
     unreadable = 0
+
     with _progress(file) as advance:
-        for event in read_events(file, None if form is None else Format(form)):
+        for event in read_events(file, file_format):
             pace.wait()
             request_id = request_id_of(event.value, event.format)
-            unreadable += request_id is None
-            if request_id is not None:
+            if request_id is None:
+                unreadable += 1
+            else:
                 requests.add(hash(request_id))
-            send_event(sender, event, request_id, None if as_is else stamps)
+            send_event(sender, event, request_id, stamps)
             advance(len(event.value))
     sender.finish()
+
     seconds = time.monotonic() - began
     summary = {
         "events": sender.sent,
@@ -115,13 +129,20 @@ def produce(
         "seconds": round(seconds, 3),
         "events_per_second": round(sender.sent / seconds) if seconds else 0,
     }
-    click.echo(json.dumps(summary) if as_json else _sentence(summary, topic_candidates))
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        also = f", {unreadable} of them unreadable" if unreadable else ""
+        click.echo(
+            f"sent {sender.sent:,} events of {len(requests):,} requests to {topic_candidates}{also}"
+            f" in {summary['seconds']:.1f} s ({summary['events_per_second']:,} events/s)"
+        )
 
 
 def send_event(
     sender: Sender, event: RawEvent, request_id: str | None, stamps: Stamps | None
 ) -> None:
-    """Send one event with its key and content type, re-stamped if `stamps` are given."""
+    """Send one event with its key and content type. `stamps`: with a new `requested_at`."""
     value = event.value
     if stamps is not None and request_id is not None:
         value = restamp(value, event.format, stamps.of(request_id))
@@ -129,17 +150,9 @@ def send_event(
     sender.send(key, value, [("content-type", event.format.content_type)])
 
 
-def _sentence(summary: dict[str, float], topic: str) -> str:
-    unreadable = f", {summary['unreadable']} of them unreadable" if summary["unreadable"] else ""
-    return (
-        f"sent {summary['events']:,} events of {summary['requests']:,} requests to {topic}{unreadable} "
-        f"in {summary['seconds']:.1f} s ({summary['events_per_second']:,} events/s)"
-    )
-
-
 @contextmanager
 def _progress(file: BinaryIO) -> Iterator[Callable[[int], None]]:
-    """A progress bar over the file's bytes, where there is a terminal and a length to measure by."""
+    """A progress bar over the bytes of the file, if there is a terminal and the length is known."""
     length = file.seek(0, 2) if file.seekable() and sys.stderr.isatty() else 0
     if not length:
         yield lambda _: None

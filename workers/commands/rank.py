@@ -1,4 +1,4 @@
-"""`trimtab rank`: rank a file of events offline, with the worker's own core."""
+"""`trimtab rank`: rank a file of events offline, with the same core as the worker."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +10,15 @@ import click
 from workers.codec.feeds import encode_feed
 from workers.codec.formats import Format
 from workers.codec.lookup_files import LookupFileBroken, read_lookups
-from workers.commands.offline import OfflineAssembly, Taken
-from workers.commands.options import example, fields_of, settings
+from workers.commands.event_file import FileAssembly, refusal_text
+from workers.commands.options import (
+    events_argument,
+    example,
+    format_option,
+    json_option,
+    parse_fields,
+    settings,
+)
 from workers.pipeline import rank_requests
 from workers.ranking.lookup import LookUp, skip_lookups
 from workers.ranking.mix import Mix
@@ -19,7 +26,7 @@ from workers.ranking.request import Request
 from workers.ranking.surface import Surfaces
 from workers.ranking.weights import WeightsRefused
 from workers.scoring.registry import Registry
-from workers.settings import FORMATS, ConfigurationError
+from workers.settings import ConfigurationError
 from workers.surfaces import load_surfaces
 
 _BATCH = 256
@@ -27,81 +34,88 @@ _MODELS_BYTES = 1024 * 1024 * 1024
 _LOADING_SECONDS = 1.0
 _NO_LIMIT = sys.maxsize
 
+MixOf = Callable[[str], Mix]
+"""The mix of a surface, by its name."""
+
 
 @click.command(epilog=example("trimtab rank events.jsonl --weights quality=0.7,engagement=0.3"))
 @settings("surfaces", "models")
-@click.argument("file", type=click.File("rb"))
+@events_argument
 @click.option(
-    "--weights", "given", help="objective=number[,...]; a missing objective takes its default."
+    "--weights",
+    metavar="OBJECTIVE=NUMBER,...",
+    help="Weights to rank under. An objective that is not named takes its default.",
 )
 @click.option(
-    "--lookups", type=click.File("rb"), help="Sets and features by id; without: feeds say skipped."
+    "--lookups",
+    type=click.File("rb"),
+    help="File of drop sets and features by id. Without it, nothing is looked up.",
 )
-@click.option("--surface", help="Only this surface's requests, where FILE has several.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    help="Format of FILE.  [default: found by looking]",
-)
-@click.option(
-    "--json", "_as_json", is_flag=True, help="One feed a line; this is the only output there is."
-)
+@click.option("--surface", help="Rank only the requests of this surface.")
+@format_option
+@json_option("Print one feed a line. This is the only output format.")
 def rank(
     surfaces: str,
     models: str,
     file: BinaryIO,
-    given: str | None,
+    weights: str | None,
     lookups: BinaryIO | None,
     surface: str | None,
-    form: str | None,
-    _as_json: bool,
+    file_format: Format | None,
+    as_json: bool,
 ) -> None:
-    """Rank the requests of FILE (- is standard input) and print one feed a line: the same bytes
-    each time.
+    """Rank the requests of FILE (- is standard input) and print one feed a line.
 
-    No Kafka and no Redis. No event is late, `ranked_at` is `requested_at`, and what is open at the
-    end of the file closes as `deadline`. Refused events, and the first row that a model fails on,
-    are named on standard error; exit code 1 where nothing could be ranked.
+    The output is the same bytes each time. Neither Kafka nor Redis is used. No event is late,
+    `ranked_at` is `requested_at`, and requests that are open at the end of the file close with
+    completion `deadline`. Refused events, and the first row on which a model fails, are named on
+    standard error. Exit code 1 if events were refused and nothing could be ranked.
     """
     known = load_surfaces(Path(surfaces))
-    mix, look_up = mix_for(known, surface, given), _look_up(lookups, known)
-    assembly = OfflineAssembly(known, surface)
+    mix_of = _mix_of(known, surface, weights)
+    look_up = _look_up(lookups, known)
+    assembly = FileAssembly(known, surface)
+
     ranked = 0
-    with Registry(Path(models), known, _MODELS_BYTES, _say) as registry:
-        for batch in _batches(_closed(assembly, file, form)):
-            for line in _rank(batch, registry, mix, look_up):
+    with Registry(Path(models), known, _MODELS_BYTES, _print_model_error) as registry:
+        for batch in _batches(_closed_requests(assembly, file, file_format)):
+            for line in _rank(batch, registry, mix_of, look_up):
                 click.echo(line)
                 ranked += 1
+
     if assembly.refused:
         click.echo(f"{ranked} feeds; {assembly.refused} events refused", err=True)
     sys.exit(1 if assembly.refused and not ranked else 0)
 
 
-def mix_for(known: Surfaces, surface: str | None, given: str | None) -> Callable[[str], Mix]:
-    """The set to rank each surface under: the one given on the command line, else the surface's
-    default.
+def _mix_of(known: Surfaces, surface: str | None, weights: str | None) -> MixOf:
+    """The mix of each surface: its default weights, changed by those of the command line.
+
+    Raises ConfigurationError, for weights that a surface refuses as early as it is known.
     """
     if surface is not None and surface not in known:
         raise ConfigurationError(f"--surface: got {surface!r}, expected one of: {', '.join(known)}")
-    if given is None:
+    if weights is None:
         return lambda name: Mix(known[name].weight_rules.default())
-    fields = fields_of(given.split(","), "--weights")
 
-    def of(name: str) -> Mix:
+    fields = parse_fields(weights.split(","), "--weights")
+
+    def mix_of(name: str) -> Mix:
         try:
             return Mix(known[name].weight_rules.validate(fields))
         except WeightsRefused as refused:
-            several = "" if surface else f" (surface {name!r}; --surface picks one)"
-            raise ConfigurationError(f"--weights: {refused}{several}") from None
+            hint = "" if surface else f" (surface {name!r}; --surface picks one)"
+            raise ConfigurationError(f"--weights: {refused}{hint}") from None
 
-    for name in known if surface is None and len(known) == 1 else [surface] if surface else []:
-        of(name)
-    return of
+    if surface is not None:
+        mix_of(surface)
+    elif len(known) == 1:
+        mix_of(next(iter(known)))
+    return mix_of
 
 
-def _say(event: str, /, **fields: object) -> None:
-    """Of what the library says, only that a model failed."""
+def _print_model_error(event: str, /, **fields: object) -> None:
+    """Print the event of the registry that a model failed. Other events are not printed."""
     if event == "model_error":
         click.echo(
             f"{fields['model']}: model-error: {fields['error']}; features: {fields['features']}",
@@ -118,17 +132,14 @@ def _look_up(file: BinaryIO | None, known: Surfaces) -> LookUp:
         raise ConfigurationError(f"--lookups: {file.name}: {broken}") from None
 
 
-def _closed(assembly: OfflineAssembly, file: BinaryIO, form: str | None) -> Iterator[Request]:
-    for taken in assembly.take(file, None if form is None else Format(form)):
-        if taken.reason is not None:
-            click.echo(complaint(file.name, taken), err=True)
-        yield from taken.closed
-    yield from assembly.rest()
-
-
-def complaint(name: str, taken: Taken) -> str:
-    """One refused event for people: file, place, code and message."""
-    return f"{name}:{taken.raw.line}: {taken.reason}: {taken.message}"
+def _closed_requests(
+    assembly: FileAssembly, file: BinaryIO, file_format: Format | None
+) -> Iterator[Request]:
+    for assembled in assembly.events(file, file_format):
+        if assembled.reason is not None:
+            click.echo(refusal_text(file.name, assembled), err=True)
+        yield from assembled.closed
+    yield from assembly.close_rest()
 
 
 def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
@@ -143,16 +154,18 @@ def _batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
 
 
 def _rank(
-    batch: list[Request], registry: Registry, mix: Callable[[str], Mix], look_up: LookUp
+    batch: list[Request], registry: Registry, mix_of: MixOf, look_up: LookUp
 ) -> Iterator[bytes]:
+    """Rank a batch again and again until all its models are loaded; encoded feeds."""
     while True:
         revision = registry.catalogue.revision
         feeds = rank_requests(
-            batch, registry, mix, lambda request: request.requested_at, look_up=look_up
+            batch, registry, mix_of, lambda request: request.requested_at, look_up=look_up
         ).feeds
         ready = [feed for feed in feeds if feed is not None]
         if len(ready) == len(batch):
             break
         registry.wait_past(revision, _LOADING_SECONDS)
+
     for feed in ready:
         yield encode_feed(feed, Format.JSON, _NO_LIMIT)

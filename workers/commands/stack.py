@@ -1,6 +1,6 @@
 """`trimtab stack up | down | status`: a real Kafka and a real Redis on this machine.
 
-Addresses and answers go to standard output, what happens meanwhile to standard error.
+Addresses and status go to standard output, progress to standard error.
 """
 
 import sys
@@ -8,104 +8,12 @@ import sys
 import click
 import msgspec
 
-from workers.commands.options import example, settings
-from workers.local import ServerStatus, Stack, StackAddresses, StackStatus
+from workers.commands.options import CommandFunction, example, gather, json_option, settings
+from workers.local import ServerStatus, Stack, StackAddresses
 from workers.settings import SETTINGS, folder_of
 
 _PORT = click.IntRange(1, 65_535)
-
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
-
-
-def _stack(home: str, cache: str) -> Stack:
-    return Stack(
-        folder_of("home", home), folder_of("cache", cache), lambda line: click.echo(line, err=True)
-    )
-
-
-@click.group(
-    epilog=example("trimtab stack up", 'eval "$(trimtab stack up --export)"', "trimtab stack down")
-)
-def stack() -> None:
-    """Start and end a real Kafka and a real Redis on this machine."""
-
-
-@stack.command(
-    epilog=example("trimtab stack up --partitions 8", 'eval "$(trimtab stack up --export)"')
-)
-@click.option(
-    "--partitions", type=click.IntRange(1), help="Partitions of new topics.  [default: 4]"
-)
-@click.option("--kafka-port", type=_PORT, help="Port of Kafka.  [default: a free one]")
-@click.option("--redis-port", type=_PORT, help="Port of Redis.  [default: a free one]")
-@click.option("--export", is_flag=True, help="Print just the two lines for a shell's eval.")
-@_as_json
-@settings("home", "cache")
-def up(
-    partitions: int | None,
-    kafka_port: int | None,
-    redis_port: int | None,
-    export: bool,
-    as_json: bool,
-    home: str,
-    cache: str,
-) -> None:
-    """Start Kafka and Redis, create the topics, and return when both answer.
-
-    What is up already stays as it is. The first time, Maven fetches Kafka (about 45 MB).
-    """
-    if export and as_json:
-        raise click.UsageError("--export and --json: give one of the two")
-    if kafka_port is not None and kafka_port == redis_port:
-        raise click.UsageError(
-            f"--kafka-port and --redis-port: both are {kafka_port}, expected two ports"
-        )
-    local = _stack(home, cache)
-    addresses = local.up(partitions, kafka_port, redis_port)
-    if as_json:
-        _echo_json(local.status())
-    else:
-        click.echo(_exports(addresses) if export else _addresses(addresses))
-
-
-@stack.command(epilog=example("trimtab stack down"))
-@click.option("--wipe", is_flag=True, help="Delete its records, topics and logs too.")
-@settings("home", "cache")
-def down(wipe: bool, home: str, cache: str) -> None:
-    """End what `stack up` started. Kafka keeps its records for the next `up`, Redis nothing."""
-    _stack(home, cache).down(wipe)
-
-
-@stack.command(epilog=example("trimtab stack status --json"))
-@_as_json
-@settings("home", "cache")
-def status(as_json: bool, home: str, cache: str) -> None:
-    """Say what runs, where, since when, and whether it answers. Exit code 1 where not both do."""
-    found = _stack(home, cache).status()
-    if as_json:
-        _echo_json(found)
-    else:
-        click.echo(_server_lines("Kafka", found.kafka))
-        click.echo(_server_lines("Redis", found.redis))
-    sys.exit(0 if found.up else 1)
-
-
-def _echo_json(found: StackStatus) -> None:
-    click.echo(msgspec.json.encode(found))
-
-
-def _exports(addresses: StackAddresses) -> str:
-    kafka, redis = SETTINGS["kafka"].variable, SETTINGS["redis"].variable
-    return f"export {kafka}={addresses.kafka}\nexport {redis}={addresses.redis}"
-
-
-def _addresses(addresses: StackAddresses) -> str:
-    cli = " ".join(addresses.redis_cli_command)
-    return f"Kafka      {addresses.kafka}\nRedis      {addresses.redis}\nredis-cli  {cli}"
-
-
-_SAID = {
+_STATE_TEXTS = {
     "up": "up",
     "silent": "runs, but does not answer",
     "died": "died: trimtab stack up",
@@ -113,17 +21,116 @@ _SAID = {
 }
 
 
-def _server_lines(title: str, server: ServerStatus) -> str:
-    known = [
-        server.address,
-        server.pid and f"pid {server.pid}",
-        server.uptime_s and _age(server.uptime_s),
-    ]
-    line = "  ".join((f"{title}  {_SAID[server.state]}", *(str(part) for part in known if part)))
-    return f"{line}\n       folder {server.folder}\n       log    {server.log}"
+def _stack_at(home: str, cache: str) -> Stack:
+    return Stack(
+        folder_of("home", home),
+        folder_of("cache", cache),
+        lambda line: click.echo(line, err=True),
+    )
 
 
-def _age(seconds: float) -> str:
+def _stack_options(command: CommandFunction) -> CommandFunction:
+    """--home and --cache, as `local_stack`."""
+    names = ("home", "cache")
+    return settings(*names)(gather("local_stack", names, _stack_at)(command))
+
+
+@click.group(
+    epilog=example("trimtab stack up", 'eval "$(trimtab stack up --export)"', "trimtab stack down")
+)
+def stack() -> None:
+    """Start and stop a real Kafka and a real Redis on this machine."""
+
+
+@stack.command(
+    epilog=example("trimtab stack up --partitions 8", 'eval "$(trimtab stack up --export)"')
+)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Partitions of new topics.  [default: 4]",
+)
+@click.option(
+    "--kafka-port", type=_PORT, metavar="PORT", help="Port of Kafka.  [default: a free one]"
+)
+@click.option(
+    "--redis-port", type=_PORT, metavar="PORT", help="Port of Redis.  [default: a free one]"
+)
+@click.option("--export", is_flag=True, help="Print only two lines for the eval of a shell.")
+@json_option("Print the status as JSON.")
+@_stack_options
+def up(
+    partitions: int | None,
+    kafka_port: int | None,
+    redis_port: int | None,
+    export: bool,
+    as_json: bool,
+    local_stack: Stack,
+) -> None:
+    """Start Kafka and Redis, create the topics, and return when both answer.
+
+    What runs already is left alone. The first time, Maven downloads Kafka (about 45 MB).
+    """
+    if export and as_json:
+        raise click.UsageError("--export and --json: give only one of them")
+    if kafka_port is not None and kafka_port == redis_port:
+        raise click.UsageError(
+            f"--kafka-port and --redis-port: both are {kafka_port}, expected two ports"
+        )
+
+    addresses = local_stack.up(partitions, kafka_port, redis_port)
+    if as_json:
+        click.echo(msgspec.json.encode(local_stack.status()))
+    elif export:
+        click.echo(f"export {SETTINGS['kafka'].variable}={addresses.kafka}")
+        click.echo(f"export {SETTINGS['redis'].variable}={addresses.redis}")
+    else:
+        click.echo(_addresses_text(addresses))
+
+
+@stack.command(epilog=example("trimtab stack down"))
+@click.option("--wipe", is_flag=True, help="Delete records, topics and logs too.")
+@_stack_options
+def down(wipe: bool, local_stack: Stack) -> None:
+    """Stop what `stack up` started. Kafka keeps its records for the next `up`, Redis keeps nothing."""
+    local_stack.down(wipe)
+
+
+@stack.command(epilog=example("trimtab stack status --json"))
+@json_option("Print the status as JSON.")
+@_stack_options
+def status(as_json: bool, local_stack: Stack) -> None:
+    """Show what runs, where, since when, and whether it answers.
+
+    Exit code 1 unless both answer.
+    """
+    now = local_stack.status()
+    if as_json:
+        click.echo(msgspec.json.encode(now))
+    else:
+        click.echo(_server_text("Kafka", now.kafka))
+        click.echo(_server_text("Redis", now.redis))
+    sys.exit(0 if now.up else 1)
+
+
+def _addresses_text(addresses: StackAddresses) -> str:
+    redis_cli = " ".join(addresses.redis_cli_command)
+    return f"Kafka      {addresses.kafka}\nRedis      {addresses.redis}\nredis-cli  {redis_cli}"
+
+
+def _server_text(title: str, server: ServerStatus) -> str:
+    facts = [f"{title}  {_STATE_TEXTS[server.state]}"]
+    if server.address:
+        facts.append(server.address)
+    if server.pid:
+        facts.append(f"pid {server.pid}")
+    if server.uptime_s:
+        facts.append(_uptime_text(server.uptime_s))
+    return f"{'  '.join(facts)}\n       folder {server.folder}\n       log    {server.log}"
+
+
+def _uptime_text(seconds: float) -> str:
     hours, rest = divmod(int(seconds), 3600)
     minutes, left = divmod(rest, 60)
     return f"for {hours}h {minutes:02}m" if hours else f"for {minutes}m {left:02}s"

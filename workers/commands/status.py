@@ -1,16 +1,13 @@
-"""`trimtab status`: the workers that live, how far behind they are, and what each surface is ranked
-under.
-"""
+"""`trimtab status`: the live workers, how far behind they are, and what surfaces are ranked under."""
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import click
 import msgspec
 
-from workers.commands.desk import REDIS, open_desk
-from workers.commands.options import example, settings
+from workers.commands.options import example, json_option
+from workers.commands.redis_access import RedisAt, redis_options
+from workers.commands.text import NOTHING, WIDTH, printable, shares_text, table, weights_text, wrap
 from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.steering.document_state import Source
@@ -23,237 +20,231 @@ from workers.steering.fleet import (
 )
 from workers.steering.status import WorkerStatus
 
-_WIDTH = 100
-_MOST_PARTITIONS = 16
-_NOT_KNOWN = "-"
-_STUCK_MS = (
-    10_000  # a worker that lives turns many times a second; one transactional call may take 7 s
-)
-_HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
+_PARTITIONS_WIDTH = 16
+# A healthy loop turns many times a second. One transactional call may take 7 s.
+_STUCK_MS = 10_000
+_HEAD = ["WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS"]
 
 
 @click.command(epilog=example("trimtab status", "trimtab status --json"))
-@settings(*REDIS)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def status(as_json: bool, **redis: Any) -> None:
-    """Say which workers live, how far behind they are, and what each surface is ranked under.
+@redis_options
+@json_option("Print one JSON document.")
+def status(redis: RedisAt, as_json: bool) -> None:
+    """Show the live workers, how far behind they are, and what each surface is ranked under.
 
-    LAG counts records that are not ranked and published yet, WORST is the partition with the most.
-    Partitions that are not read have a line of their own. Exit code 1 if no worker lives, a
-    partition stands still or fails, or a worker's loop does not turn.
+    LAG is the number of records that are not ranked and published yet, WORST the partition with the
+    most. A partition that is not being read has a line of its own. Exit code 1 if no worker lives,
+    if a partition is stopped or fails, or if a worker's loop is stuck.
     """
-    with open_desk(**redis) as desk:
-        workers = desk.live_workers()
+    with redis.open() as editor:
+        workers = editor.live_workers()
     surfaces = agreements(workers)
+
     if as_json:
-        click.echo(
-            msgspec.json.encode(
-                {"workers": [_document(one) for one in workers], "surfaces": surfaces}
-            )
-        )
+        documents = [_worker_document(worker) for worker in workers]
+        click.echo(msgspec.json.encode({"workers": documents, "surfaces": surfaces}))
     elif workers:
-        notes = (*_unreadable(workers), *_not_read(workers), *_misplaced(workers))
-        click.echo("\n".join((*_table(workers), *notes, *_surfaces(surfaces))))
+        lines = [*_worker_table(workers), *_worker_notes(workers), *_surface_lines(surfaces)]
+        click.echo("\n".join(lines))
+
     if not workers:
-        where = f"Redis holds no status of a worker under {desk.keys.status('*')!r}"
         raise Failure(
-            f"no worker lives: {where}; expected `trimtab worker` to run with this Redis and prefix"
+            f"no worker lives: Redis holds no status of a worker under {editor.keys.status('*')!r};"
+            " expected `trimtab worker` to run with this Redis and prefix"
         )
-    troubles = [trouble for one in workers for trouble in _troubles(one)]
-    if troubles:
-        raise Failure("; ".join(troubles))
+    problems = [problem for worker in workers for problem in _problems(worker)]
+    if problems:
+        raise Failure("; ".join(problems))
 
 
-def _document(live: LiveWorker) -> dict[str, object]:
-    said = live.status
+def _worker_document(worker: LiveWorker) -> dict[str, object]:
+    status = worker.status
     return {
-        "worker": live.worker,
-        "age_ms": live.age_ms,
-        "unreadable": live.unreadable,
-        "group": said and said.group,
-        "pushes": said and said.pushes,
-        "partitions": said and said.partitions,
-        "lag": said and said.lag,
-        "open_requests": said and said.open_requests,
-        "partition_states": said and said.partition_states,
-        "turned_ms": said and said.turned_ms,
-        "doing": said and said.doing,
-        "counts": said and said.counts,
-        "tally": said and said.tally,
+        "worker": worker.worker,
+        "age_ms": worker.age_ms,
+        "unreadable": worker.unreadable,
+        "group": status and status.group,
+        "pushes": status and status.pushes,
+        "partitions": status and status.partitions,
+        "lag": status and status.lag,
+        "open_requests": status and status.open_requests,
+        "partition_states": status and status.partition_states,
+        "turned_ms": status and status.turned_ms,
+        "doing": status and status.doing,
+        "counts": status and status.counts,
+        "tally": status and status.tally,
     }
 
 
 # The workers
 
 
-def _table(workers: Iterable[LiveWorker]) -> Iterator[str]:
-    """One line a worker; the ids get the width that is left, and keep their ends: those differ."""
-    rows = [_HEAD, *(_row(one) for one in workers)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - 2 * (len(_HEAD) - 1))
-    for worker, *cells in rows:
-        name = worker if len(worker) <= widths[0] else f"…{worker[1 - widths[0] :]}"
-        yield "  ".join(
-            cell.ljust(width) for cell, width in zip((name, *cells), widths, strict=True)
-        ).rstrip()
+def _worker_table(workers: Iterable[LiveWorker]) -> list[str]:
+    """One line a worker, in 100 columns.
+
+    An id that is too long is cut at its start, because ids differ at their ends.
+    """
+    rows = [_HEAD, *(_worker_row(worker) for worker in workers)]
+    widest_line = max(map(len, table(rows, align="l")))
+    widest_name = max(len(row[0]) for row in rows)
+    room = WIDTH - (widest_line - widest_name)
+    for row in rows:
+        if len(row[0]) > room:
+            row[0] = f"…{row[0][1 - room :]}"
+    return table(rows, align="l")
 
 
-def _row(live: LiveWorker) -> tuple[str, ...]:
-    age = _NOT_KNOWN if live.age_ms is None else f"{live.age_ms / 1000:.1f} s"
-    said = live.status
-    if said is None:
-        return _printable(live.worker), age, *(_NOT_KNOWN for _ in _HEAD[2:])
-    lag = str(sum(said.lag.values())) if said.lag else _NOT_KNOWN
-    feeds = str(said.counts.get("feeds", _NOT_KNOWN))
-    return (
-        _printable(live.worker),
+def _worker_row(worker: LiveWorker) -> list[str]:
+    name = printable(worker.worker)
+    age = NOTHING if worker.age_ms is None else f"{worker.age_ms / 1000:.1f} s"
+    status = worker.status
+    if status is None:
+        return [name, age, *[NOTHING] * (len(_HEAD) - 2)]
+
+    worst = NOTHING
+    if any(status.lag.values()):
+        partition = max(status.lag, key=status.lag.__getitem__)
+        worst = f"{status.lag[partition]} in {partition}"
+    return [
+        name,
         age,
-        _partitions(said.partitions),
-        lag,
-        _worst(said),
-        str(said.open_requests),
-        feeds,
-    )
+        _partitions_text(status.partitions),
+        str(sum(status.lag.values())) if status.lag else NOTHING,
+        worst,
+        str(status.open_requests),
+        str(status.counts.get("feeds", NOTHING)),
+    ]
 
 
-def _partitions(numbers: Sequence[int]) -> str:
-    """Such as `0-3,7`."""
-    stretches: list[list[int]] = []
+def _partitions_text(numbers: Sequence[int]) -> str:
+    """Numbers of partitions, such as `0-3,7`. What does not fit is `…`."""
+    ranges: list[tuple[int, int]] = []
     for number in sorted(numbers):
-        if stretches and number == stretches[-1][-1] + 1:
-            stretches[-1].append(number)
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
         else:
-            stretches.append([number])
-    shown = ",".join(str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in stretches)
-    if len(shown) > _MOST_PARTITIONS:
-        shown = f"{shown[: _MOST_PARTITIONS - 1].rpartition(',')[0]},…"
-    return shown or "none"
+            ranges.append((number, number))
+    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+    if len(text) > _PARTITIONS_WIDTH:
+        whole, _, _ = text[: _PARTITIONS_WIDTH - 1].rpartition(",")
+        return f"{whole},…"
+    return text or "none"
 
 
-def _worst(said: WorkerStatus) -> str:
-    if not any(said.lag.values()):
-        return _NOT_KNOWN
-    number = max(said.lag, key=said.lag.__getitem__)
-    return f"{said.lag[number]} in {number}"
-
-
-def _unreadable(workers: Iterable[LiveWorker]) -> Iterator[str]:
-    for one in workers:
-        if one.unreadable:
-            yield from _wrapped(
-                "",
-                f"{one.worker}: its status does not read, is it of another version? {one.unreadable}",
+def _worker_notes(workers: Sequence[LiveWorker]) -> Iterator[str]:
+    """Lines about single workers, grouped by what is wrong with them."""
+    for worker in workers:
+        if worker.unreadable:
+            yield from wrap(
+                f"{worker.worker}: its status cannot be read, is it of another version?"
+                f" {worker.unreadable}"
             )
 
-
-def _not_read(workers: Iterable[LiveWorker]) -> Iterator[str]:
-    """A line for each partition that is not read, and for each loop that does not turn."""
-    for one in workers:
-        if one.status is None:
+    for worker in workers:
+        status = worker.status
+        if status is None:
             continue
-        if _is_stuck(one.status):
-            text = f"{one.worker}: its loop has been in {one.status.doing!r} for {_seconds(one.status.turned_ms)}"
-            yield from _wrapped("", text)
-        for number, partition in sorted(one.status.partition_states.items()):
+        if _is_stuck(status):
+            seconds = _seconds_text(status.turned_ms)
+            yield from wrap(f"{worker.worker}: its loop has been in {status.doing!r} for {seconds}")
+        for number, partition in sorted(status.partition_states.items()):
             if partition.state != "reading":
                 why = f": {partition.why}" if partition.why else ""
-                text = f"{one.worker}: partition {number} {partition.state} for {_seconds(partition.for_ms)}{why}"
-                yield from _wrapped("", text)
+                seconds = _seconds_text(partition.for_ms)
+                yield from wrap(
+                    f"{worker.worker}: partition {number} {partition.state} for {seconds}{why}"
+                )
 
-
-def _troubles(live: LiveWorker) -> Iterator[str]:
-    """What is wrong with a worker, and does not mend itself at once."""
-    if live.status is None:
-        return
-    if _is_stuck(live.status):
-        yield f"{live.worker}: its loop does not turn"
-    helpless = [number for number, one in live.status.partition_states.items() if one.needs_help]
-    if helpless:
-        yield f"{live.worker}: partitions that are not read: {_partitions(helpless)}"
-
-
-def _is_stuck(said: WorkerStatus) -> bool:
-    return said.turned_ms is not None and said.turned_ms > _STUCK_MS
-
-
-def _seconds(milliseconds: int | None) -> str:
-    return _NOT_KNOWN if milliseconds is None else f"{milliseconds / 1000:.0f} s"
-
-
-def _misplaced(workers: Iterable[LiveWorker]) -> Iterator[str]:
-    for one in workers:
-        count = one.status.counts.get("misplaced", 0) if one.status else 0
-        if count:
-            yield from _wrapped(
-                "",
-                f"{one.worker}: events in another partition than murmur2 gives their key: {count}; "
-                "do all producers use that partitioner?",
+    for worker in workers:
+        misplaced = worker.status.counts.get("misplaced", 0) if worker.status else 0
+        if misplaced:
+            yield from wrap(
+                f"{worker.worker}: events in another partition than murmur2 gives their key:"
+                f" {misplaced}; do all producers use that partitioner?"
             )
+
+
+def _problems(worker: LiveWorker) -> Iterator[str]:
+    """What is wrong with a worker and lasts until somebody acts."""
+    status = worker.status
+    if status is None:
+        return
+    if _is_stuck(status):
+        yield f"{worker.worker}: its loop does not turn"
+
+    helpless = []
+    for number, partition in status.partition_states.items():
+        if partition.needs_help:
+            helpless.append(number)
+    if helpless:
+        yield f"{worker.worker}: partitions that are not read: {_partitions_text(helpless)}"
+
+
+def _is_stuck(status: WorkerStatus) -> bool:
+    return status.turned_ms is not None and status.turned_ms > _STUCK_MS
+
+
+def _seconds_text(milliseconds: int | None) -> str:
+    return NOTHING if milliseconds is None else f"{milliseconds / 1000:.0f} s"
 
 
 # The surfaces
 
 
-def _surfaces(surfaces: Iterable[SurfaceAgreement]) -> Iterator[str]:
+def _surface_lines(surfaces: Iterable[SurfaceAgreement]) -> Iterator[str]:
     for surface in surfaces:
-        yield from ("", _printable(surface.surface))
-        for label, text in _said(surface):
-            yield from _wrapped(f"  {label:<10}  ", text)
+        yield ""
+        yield printable(surface.surface)
+        for label, text in _surface_facts(surface):
+            yield from wrap(text, label=f"  {label:<10}  ")
 
 
-def _said(surface: SurfaceAgreement) -> Iterator[tuple[str, str]]:
-    """What there is to say of a surface: one line where all agree, and else one a party."""
+def _surface_facts(surface: SurfaceAgreement) -> Iterator[tuple[str, str]]:
+    """Labels and texts: one if all workers agree, otherwise one for each group of workers."""
     everyone = surface.workers
     for weights in surface.weights:
-        yield "weights", _weights(weights, everyone)
+        yield "weights", _weights_fact(weights, everyone)
+
     for experiment in surface.experiment:
         if experiment.arms is not None or len(surface.experiment) > 1:
-            yield "experiment", f"{_experiment(experiment)}, {_who(experiment.workers, everyone)}"
-    for arm, parties in surface.arms.items():
-        for weights in parties:
-            yield f"arm {arm}", _weights(weights, everyone)
+            workers = _workers_text(experiment.workers, everyone)
+            yield "experiment", f"{_experiment_text(experiment)}, {workers}"
+
+    for arm, groups in surface.arms.items():
+        for weights in groups:
+            yield f"arm {arm}", _weights_fact(weights, everyone)
+
     for refused in surface.refused:
-        yield "refused", f"{refused.document} {_who(refused.workers, everyone)}: {refused.reason}"
+        workers = _workers_text(refused.workers, everyone)
+        yield "refused", f"{refused.document} {workers}: {refused.reason}"
+
     for objective, versions in surface.models.items():
         for model in versions:
-            yield "model", f"{objective} {model.version} {_who(model.workers, everyone)}"
+            workers = _workers_text(model.workers, everyone)
+            yield "model", f"{objective} {model.version} {workers}"
 
 
-def _weights(party: WeightsGroup, everyone: Sequence[str]) -> str:
-    if party.values is None:
-        return f"no valid set yet {_who(party.workers, everyone)}"
-    values = ", ".join(f"{objective} {weight:g}" for objective, weight in party.values.items())
-    return f"{party.version} {_who(party.workers, everyone)}, {_from(party.sources)}: {values}"
+def _weights_fact(group: WeightsGroup, everyone: Sequence[str]) -> str:
+    workers = _workers_text(group.workers, everyone)
+    if group.values is None:
+        return f"no valid set yet {workers}"
+    sources = _sources_text(group.sources)
+    return f"{group.version} {workers}, {sources}: {weights_text(group.values)}"
 
 
-def _experiment(party: ExperimentGroup) -> str:
-    if party.arms is None:
+def _experiment_text(group: ExperimentGroup) -> str:
+    if group.arms is None:
         return "none"
-    shares = {**party.arms, CONTROL: round(100 - sum(party.arms.values()), 2)}
-    percentages = ", ".join(f"{arm} {percent:g} %" for arm, percent in shares.items())
-    return f"{percentages}, {_from(party.sources)}, salt {party.salt!r}"
+    control = round(100 - sum(group.arms.values()), 2)
+    shares = shares_text({**group.arms, CONTROL: control})
+    return f"{shares}, {_sources_text(group.sources)}, salt {group.salt!r}"
 
 
-def _who(workers: Sequence[str], everyone: Sequence[str]) -> str:
-    """How many of the workers it is, and which where it is not all of them."""
+def _workers_text(workers: Sequence[str], everyone: Sequence[str]) -> str:
+    """How many workers these are, and their names if they are not all."""
     share = f"on {len(workers)} of {len(everyone)} workers"
     return share if len(workers) == len(everyone) else f"{share} ({', '.join(workers)})"
 
 
-def _from(sources: Sequence[Source]) -> str:
+def _sources_text(sources: Sequence[Source]) -> str:
     return f"from {' and '.join(sources)}"
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        _printable(text),
-        _WIDTH,
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_on_hyphens=False,
-    )
-
-
-def _printable(text: str) -> str:
-    """Reasons hold what anyone may have written to Redis: it must not steer a terminal."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -1,11 +1,19 @@
-"""`trimtab worker`: one worker, or several processes of it, from the first signal handler to the
-exit code.
+"""`trimtab worker`: one worker, or several processes of it, from signal handlers to the exit code.
+
+* The parts of a worker are put together in `worker_parts.py`. Here they are started and ended.
+* Before there is something to drain, SIGTERM and Ctrl-C just end the process. Afterwards they drain.
+* A drain that does not end within DRAIN_SECONDS is given up: the process exits with 1.
+* A loop that hangs for STUCK_SECONDS restarts the process, because nothing else ends such a call.
+  What the process held is in the log and is replayed.
+* With `--processes N`, the parent starts N children and restarts those that fail. A child drains
+  when its parent has ended, in whatever way.
 """
 
 import gc
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -13,22 +21,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from types import FrameType, TracebackType
+from typing import NoReturn
 
 import click
 
-from workers.commands.compose import (
-    Started,
+from workers.commands.options import BrokersAt, example, gather, settings
+from workers.commands.worker_parts import (
+    StatusReport,
     build_lookups,
     build_registry,
     build_steering,
     build_worker,
 )
-from workers.commands.options import cluster_of, example, settings
-from workers.commands.rate import RateLine
-from workers.commands.supervise import exit_with_parent, supervise
-from workers.log import configure_logs, log
+from workers.counts import Counts
+from workers.log import LINE_START, configure_logs, log
 from workers.settings import ConfigurationError, WorkerSettings, how_to_set
 from workers.streaming.clients import worker_clients
 from workers.streaming.hanging_calls import Watchdog
@@ -38,83 +45,102 @@ from workers.streaming.worker import Worker
 from workers.surfaces import load_surfaces
 
 STUCK_SECONDS = 15.0
-"""How long the loop may hang in one call into a client library, none of which may take 8 s by its
-own limit.
-"""
+"""How long the loop may hang in one call of a client library. By its own limit none takes 8 s."""
 
 DRAIN_SECONDS = 8.0
-"""How long the worker may live after SIGTERM, whatever the loop does then."""
+"""How long the process may live after SIGTERM, whatever the loop does then."""
 
-_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+_END_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+_RATE_SECONDS = 1.0
+
+_CHILD_END_SECONDS = 15.0
+_QUICK_END_SECONDS = 5.0
+_MAX_QUICK_ENDS = 3
+
+_SETTINGS = tuple(field.name for field in fields(WorkerSettings))
 
 
 @click.command(
     epilog=example("trimtab worker --processes 2", "TRIMTAB_GROUP_PROTOCOL=consumer trimtab worker")
 )
-@settings(*(field.name for field in fields(WorkerSettings)))
+@settings(*_SETTINGS)
+@gather("worker_settings", _SETTINGS, WorkerSettings)
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
+    metavar="N",
     default=1,
     show_default=True,
-    help="Worker processes.",
+    help="Run N worker processes.",
 )
 @click.option("--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends.")
-def worker(processes: int, with_parent: bool, **values: Any) -> None:
+def worker(processes: int, with_parent: bool, worker_settings: WorkerSettings) -> None:
     """Rank candidates into feeds, exactly once, until SIGTERM or Ctrl-C.
 
-    Each process takes the lowest free slot of this host. SIGTERM drains: what is closed is
-    published, the group is left, and the exit code is 0.
+    Each process takes the lowest free slot of this host. At SIGTERM the worker publishes the
+    requests that are closed, leaves the group, and exits with 0.
     """
     configure_logs()
-    with _ended_by_signals():
+    with _end_at_signals():
         if processes > 1:
-            if values["slot"] is not None:
+            slot = worker_settings.slot
+            if slot is not None:
                 raise ConfigurationError(
-                    f"slot: got {values['slot']} with {processes} processes, expected none"
+                    f"slot: got {slot} with {processes} processes, expected none"
                 )
-            sys.exit(supervise(processes))
+            sys.exit(_run_processes(processes))
+
         if with_parent:
-            exit_with_parent()
-        sys.exit(run_worker(WorkerSettings(**values)))
+            _drain_when_parent_ends()
+        sys.exit(_run_worker(worker_settings))
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Until there is something to drain, a signal just ends the process; afterwards signals mean
-    what they did.
-    """
-    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in _ENDING}
+def _end_at_signals() -> Iterator[None]:
+    """End the process at a signal, until there is something to drain. Then restore the handlers."""
+    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in _END_SIGNALS}
     try:
         yield
     finally:
-        for number, meaning in before.items():
-            signal.signal(number, meaning)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def run_worker(settings: WorkerSettings) -> int:
-    """Put a worker together and run it to its end; returns the exit code."""
+# One worker
+
+
+def _run_worker(settings: WorkerSettings) -> int:
+    """Put a worker together and run it to its end. Returns the exit code."""
     surfaces = load_surfaces(Path(settings.surfaces))
     clients = worker_clients(settings.group, settings.group_protocol)
-    cluster = cluster_of(settings.kafka, settings.kafka_config, *clients)
-    slot, started = _take_slot(settings), Started()
-    name, transactional_id = (
-        f"{socket.gethostname()}-{slot.number}",
-        slot.transactional_id(settings.group),
-    )
+    cluster = BrokersAt.of(settings.kafka, settings.kafka_config).cluster(*clients)
+    slot = _take_slot(settings)
+    name = f"{socket.gethostname()}-{slot.number}"
+
+    report = StatusReport()
     registry = build_registry(settings, surfaces)
     lookups = build_lookups(settings)
-    steering = build_steering(settings, surfaces, name, started, registry, lookups)
-    # The library first: what was kept on disk is judged by the models that there are.
+    steering = build_steering(settings, surfaces, name, report, registry, lookups)
+
+    # The registry starts first: pins that were kept on disk are judged by the models that exist.
     with registry, steering, lookups:
-        running = build_worker(
-            settings, surfaces, cluster, name, transactional_id, steering, registry, lookups
+        built = build_worker(
+            settings,
+            surfaces,
+            cluster,
+            name=name,
+            transactional_id=slot.transactional_id(settings.group),
+            steering=steering,
+            registry=registry,
+            look_up=lookups,
         )
-        started.worker = running
-        return _run(running)
+        report.worker = built
+        return _run_loop(built)
 
 
 def _take_slot(settings: WorkerSettings) -> Slot:
+    """A slot of this host. Raises ConfigurationError if it is taken or cannot be written."""
     home = settings.home_folder
     try:
         return take_slot(home, settings.group, settings.slot)
@@ -125,18 +151,22 @@ def _take_slot(settings: WorkerSettings) -> Slot:
         raise ConfigurationError(f"home: got {str(home)!r}, {expected}") from None
 
 
-def _run(running: Worker) -> int:
+def _run_loop(running: Worker) -> int:
+    """Run the loop until it is drained or fails. Returns the exit code."""
+
     def drain(number: int, _frame: FrameType | None) -> None:
         log.info("draining", signal=signal.Signals(number).name)
         running.stop()
 
     deadline = _DrainDeadline(DRAIN_SECONDS)
-    for number in _ENDING:
+    for number in _END_SIGNALS:
         signal.signal(number, drain)
-    # No cycle is made in the loop: collecting would only walk the open requests, again and again.
+
+    # The loop makes no cycles: collecting would only walk the open requests, again and again.
     gc.collect()
     gc.freeze()
     gc.disable()
+
     try:
         with RateLine(running.counts), Watchdog(running.pulse, deadline.restart, STUCK_SECONDS):
             running.run()
@@ -158,29 +188,25 @@ def _run(running: Worker) -> int:
 
 
 class _DrainDeadline:
-    """Ends the process if a drain does not: neither a broker that is gone nor a call that hangs
-    may hold it.
+    """Ends the process if a drain does not end, for instance because the broker is gone.
 
-    A loop that hangs in a call into C runs no handler of a signal. So a thread is woken by each
-    signal.
+    A loop that hangs in a call into C runs no signal handler. So a thread is woken by each signal.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._is_draining = False
-        signals, told = os.pipe()
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         threading.Thread(
-            target=self._watch, args=(signals,), name="drain-deadline", daemon=True
+            target=self._watch, args=(read_end,), name="drain-deadline", daemon=True
         ).start()
 
     def restart(self, doing: str, seconds: float) -> None:
-        """Start this process again, under its own id and with its own arguments: nothing else ends
-        a call that hangs.
+        """Start this process again, under its own id and with its own arguments.
 
-        What it held is in the log. Whoever watches the process sees no end of it. A process that is
-        to end just ends.
+        Whoever watches the process does not see it end. If it is draining it just ends.
         """
         if self._is_draining:
             self._give_up(f"the loop hangs: {doing}")
@@ -191,7 +217,7 @@ class _DrainDeadline:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     def _watch(self, signals: int) -> None:
-        while not _ENDING & set(os.read(signals, 64)):
+        while not _END_SIGNALS & set(os.read(signals, 64)):
             pass
         self._is_draining = True
         time.sleep(self._seconds)
@@ -200,3 +226,156 @@ class _DrainDeadline:
     def _give_up(self, why: str) -> NoReturn:
         log.error("not_drained", error=why)
         os._exit(1)
+
+
+class RateLine:
+    """While its block runs: a line with the current rates on standard error, rewritten each second.
+
+    Shows nothing unless standard error is a terminal.
+    """
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rate-line", daemon=True)
+
+    def __enter__(self) -> "RateLine":
+        if sys.stderr.isatty():
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+            sys.stderr.write("\n")
+
+    def _run(self) -> None:
+        counts = self._counts
+        events = counts.events
+        candidates = counts.candidates
+        feeds = counts.feeds
+        while not self._done.wait(_RATE_SECONDS):
+            line = (
+                f"{counts.events - events:,} events/s"
+                f"  {counts.candidates - candidates:,} candidates/s"
+                f"  {counts.feeds - feeds:,} feeds/s"
+                f"  {counts.feeds:,} feeds  {counts.dead_letters:,} dead letters"
+            )
+            events = counts.events
+            candidates = counts.candidates
+            feeds = counts.feeds
+            sys.stderr.write(f"{LINE_START}{line}")
+            sys.stderr.flush()
+
+
+# Several processes
+
+
+def _run_processes(count: int) -> int:
+    """Run that many workers until a signal. Returns the worst exit code.
+
+    A worker that fails is started again. All are stopped if one is wrongly configured, or ends
+    within 5 s of its start three times in a row.
+    """
+    children = [_Child() for _ in range(count)]
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in _END_SIGNALS:
+        signal.signal(number, stop)
+    while not stopping.wait(0.1):
+        if not all(child.keep_running() for child in children):
+            log.error("worker_fails", hint="its own last lines say why")
+            break
+
+    for child in children:
+        child.stop()
+    return max(child.wait() for child in children)
+
+
+class _Child:
+    """One worker process.
+
+    The parent holds the other end of its standard input. When the parent ends, that is closed, and
+    the child drains.
+    """
+
+    def __init__(self) -> None:
+        self._quick_ends = 0
+        self._failed_code = 0
+        self._start()
+
+    def _start(self) -> None:
+        arguments = _without_processes(sys.argv[1:])
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workers.cli", *arguments, "--with-parent"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def keep_running(self) -> bool:
+        """Start the worker again if it has ended. False if that does not help."""
+        code = self._process.poll()
+        if code is None:
+            return True
+
+        log.warning("worker_ended", pid=self._process.pid, code=code)
+        self._failed_code = code or 1
+        if time.monotonic() - self._started < _QUICK_END_SECONDS:
+            self._quick_ends += 1
+        else:
+            self._quick_ends = 0
+        if code == 2 or self._quick_ends >= _MAX_QUICK_ENDS:
+            return False
+
+        self._start()
+        self._failed_code = 0
+        return True
+
+    def stop(self) -> None:
+        """Let the worker drain, if it runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self) -> int:
+        """Wait for the end of the worker, at most 15 s. Returns its exit code, positive."""
+        try:
+            code = self._process.wait(_CHILD_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        return self._failed_code or abs(code)
+
+
+def _without_processes(arguments: list[str]) -> list[str]:
+    """The arguments without `--processes N` and `--processes=N`."""
+    kept = []
+    is_value = False
+    for argument in arguments:
+        if is_value:
+            is_value = False
+        elif argument == "--processes":
+            is_value = True
+        elif not argument.startswith("--processes="):
+            kept.append(argument)
+    return kept
+
+
+def _drain_when_parent_ends() -> None:
+    """Send this process SIGTERM when its standard input ends, because the parent has ended then."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="with-parent", daemon=True).start()

@@ -99,8 +99,8 @@ def test_show_says_shares_weights_and_who_started_it(server: RedisServer, run: R
     assert found["arms"]["canary"]["weights"]["version"] == CANARY.version
     assert (found["actor"], found["reason"]) == ("ana", "does it help?")
     told = run("experiment", "show", "home").out
-    assert "control                  95 %  quality 0.5, engagement 0.5" in told
-    assert "canary                    5 %  quality 0.1, engagement 0.9" in told
+    assert "  control  95 %  quality 0.5, engagement 0.5" in told
+    assert "  canary    5 %  quality 0.1, engagement 0.9" in told
 
 
 def test_each_start_draws_anew_where_no_salt_is_given(server: RedisServer, run: Run) -> None:

@@ -51,7 +51,7 @@ def test_a_worker_without_a_status_is_waited_for_and_named_with_what_can_be_done
     ended = run(*WAIT, "--json")
     assert ended.code == 1
     assert (
-        f"home: version {HALF} is applied by the 1 workers that are heard from, not by all; "
+        f"home: version {HALF} is applied by the 1 workers that have a status, not by all; "
         "in workers:live without a status: w-2; crashed, or cut off from this Redis"
     ) in ended.err
     for way in ("give --kafka", "--workers", "redis-cli ZREM workers:live ID"):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.commands.running import Ended, json_lines
 from tests.integration.harness import until
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events
-from workers.commands.desk import open_surface
+from workers.commands.redis_access import OpenSurface, RedisAt, SteeringAt
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 from workers.steering.editor import Change, ChangedMeanwhile
@@ -22,6 +23,11 @@ from workers.steering.editor import Change, ChangedMeanwhile
 Run = Callable[..., Ended]
 Steer = Callable[..., Follower]
 HALF = {"quality": 0.5, "engagement": 0.5}
+
+
+def open_home(server: RedisServer, surfaces: Path) -> AbstractContextManager[OpenSurface]:
+    redis = RedisAt(server.url, prefix="", timeout_s=1.0)
+    return SteeringAt(redis, surfaces).open("home")
 
 
 def in_redis(server: RedisServer, arm: str = "") -> dict[str, str]:
@@ -118,14 +124,12 @@ def test_of_two_operators_at_once_one_wins_and_the_other_is_told_by_whom(
     ended: dict[str, BaseException | int] = {}
 
     def change(actor: str, quality: float) -> None:
-        with open_surface(
-            "home", redis=server.url, redis_prefix="", surfaces=str(surfaces), redis_timeout_ms=1000
-        ) as opened:
-            view = opened.desk.read_view(opened.surface)
+        with open_home(server, surfaces) as opened:
+            view = opened.editor.read_view(opened.surface)
             together.wait(15.0)
             try:
                 wanted = Weights.of({"quality": quality, "engagement": 0.5})
-                ended[actor] = opened.desk.write(
+                ended[actor] = opened.editor.write(
                     view, [Change(view.weights, wanted)], actor, "mine"
                 )
             except ChangedMeanwhile as changed:
@@ -150,12 +154,10 @@ def test_a_change_to_an_arm_meanwhile_disturbs_no_change_to_the_surface(
     server: RedisServer, run: Run, surfaces: Path
 ) -> None:
     run("weights", "set", "home", "quality=0.5", "--reason", "x")
-    with open_surface(
-        "home", redis=server.url, redis_prefix="", surfaces=str(surfaces), redis_timeout_ms=1000
-    ) as opened:
-        view = opened.desk.read_view(opened.surface)
+    with open_home(server, surfaces) as opened:
+        view = opened.editor.read_view(opened.surface)
         run("weights", "set", "home", "--arm", "canary", "quality=0.1", "--reason", "x")
-        assert opened.desk.write(view, [Change(view.weights, Weights.of(HALF))], "ben", "") == 3
+        assert opened.editor.write(view, [Change(view.weights, Weights.of(HALF))], "ben", "") == 3
 
 
 def test_a_change_made_by_hand_is_recorded_before_the_next_one_of_the_tools(

@@ -1,17 +1,21 @@
-"""`trimtab models`: the objective models that workers score with."""
+"""`trimtab models`: the objective models that workers score with.
+
+Each command is in the module of its name, except that `verify.py` also holds `list`, and
+`activate.py` also holds `rollback`.
+"""
 
 import click
 
-from workers.commands.models.look import list_models, verify
+from workers.commands.models.activate import activate, rollback
 from workers.commands.models.new import new
-from workers.commands.models.pin import activate, rollback
 from workers.commands.models.status import status
+from workers.commands.models.verify import list_models, verify
 from workers.commands.options import example
 
 
 @click.group(epilog=example("trimtab models verify"))
 def models() -> None:
-    """Objective models: <DIR>/<objective>/<version>/model.onnx and manifest.json."""
+    """List, verify, add and activate models: <DIR>/<objective>/<version>/model.onnx."""
 
 
 for command in (list_models, verify, new, status, activate, rollback):

@@ -1,19 +1,25 @@
-"""`trimtab models new`: a model that was trained elsewhere, made a version that a worker takes."""
+"""`trimtab models new`: make a version that workers accept from a model that was trained elsewhere.
 
+A manifest has golden rows: features, and the score that the model gives them. Their features come
+from a CSV file, or are random with a seed.
+"""
+
+import csv
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import click
+import numpy as np
 
-from workers.commands.models.look import ROW_BY_ROW
-from workers.commands.models.rows import draw_rows, read_rows
-from workers.commands.options import example, settings
+from workers.codec.text_files import NotUtf8, check_encoding
+from workers.commands.models.verify import ROW_BY_ROW, surfaces_option
+from workers.commands.options import example, json_option, settings
 from workers.errors import Failure
-from workers.ranking.features import FeatureSet
+from workers.ranking.features import FLOAT32_MAX, FeatureSet
 from workers.ranking.surface import Surfaces, feature_sets_by_objective
 from workers.ranking.version import MAX_VERSION
 from workers.scoring.catalogue import Verified
@@ -25,21 +31,26 @@ from workers.scoring.model import Matrix
 from workers.scoring.new_version import add_version, draft, features_of
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.verify import SIZE_LIMIT
-from workers.settings import SETTINGS, ConfigurationError, read_text
+from workers.settings import ConfigurationError, read_text
 from workers.surfaces import load_surfaces
 
 _OBJECTIVE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+_RANDOM_ROWS = 512
+_CSV_ROWS = 100_000
+_SCALES = (0.1, 1.0, 10.0, 100.0)
+
 _REMEDIES: Mapping[ModelReason, str] = {
     ModelReason.PATH: "name the file itself",
     ModelReason.SIZE: "fewer or smaller trees or layers; what takes this long to load is slow to score too",
     ModelReason.MANIFEST: "name each feature once, in the order of the input's columns",
     ModelReason.UNREADABLE: "onnx.checker.check_model(FILE, full_check=True) says more; an older opset may help; "
-    "a model that looks categories up wants --golden-from CSV, with rows as they really are",
+    "a model that looks categories up needs --golden-from CSV, with real rows",
     ModelReason.EXTERNAL_DATA: "onnx.save_model(onnx.load(FILE), FILE, save_as_external_data=False)",
-    ModelReason.OPERATOR_DOMAIN: "export ONNX's own operators alone, and do not optimise the file for one runtime",
+    ModelReason.OPERATOR_DOMAIN: "export only ONNX's own operators, and do not optimise the file for one runtime",
     ModelReason.FEATURES: "--features a,b,c or --features FILE, with names of the surface's feature set",
     ModelReason.BATCH: "export it for inference (PyTorch: model.eval()), without noise and sums over the batch",
-    ModelReason.GOLDEN: "--golden-from CSV, with rows as they really are; clip the features inside the graph",
+    ModelReason.GOLDEN: "--golden-from CSV, with real rows; clip the features inside the graph",
 }
 
 
@@ -59,40 +70,42 @@ _REMEDIES: Mapping[ModelReason, str] = {
 @click.option(
     "--class",
     "label",
-    help="Of a classifier, keep the probability of the class of this label as the score.",
+    metavar="LABEL",
+    help="For a classifier: use the probability of the class of this label as the score.",
 )
 @click.option(
     "--features",
-    "given",
-    help="Names of the input's columns in order, a,b,c, or a file that holds them.",
+    "names_or_file",
+    metavar="NAMES|FILE",
+    help="Names of the input's columns in order: a,b,c or a file that holds them.",
 )
 @click.option(
-    "--version", type=click.IntRange(1, MAX_VERSION), help="Its number.  [default: the next]"
+    "--version",
+    type=click.IntRange(1, MAX_VERSION),
+    metavar="N",
+    help="Number of the version.  [default: the next]",
 )
 @click.option(
     "--golden-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV file with a column for each feature: golden rows are taken from it.",
+    help="CSV file with a column for each feature. Golden rows are taken from it.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
-    help="Without a CSV file, golden rows are drawn by it.  [default: 0]",
+    help="Seed of the random golden rows, if there is no CSV file.  [default: 0]",
 )
 @settings("models")
-@click.option(
-    "--surfaces",
-    envvar=SETTINGS["surfaces"].variable,
-    show_envvar=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Also hold it against the feature sets of this surfaces.toml, and draw golden rows within their bounds.",
+@surfaces_option(
+    "Also check it against the feature sets of this surfaces.toml, and keep random golden rows"
+    " within their bounds."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option("Print one JSON document.")
 def new(
     objective: str,
     source: Path,
     label: str | None,
-    given: str | None,
+    names_or_file: str | None,
     version: int | None,
     golden_from: Path | None,
     seed: int | None,
@@ -100,96 +113,117 @@ def new(
     surfaces: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a version of OBJECTIVE of a model that was trained elsewhere.
+    """Make a version of OBJECTIVE from a model that was trained elsewhere.
 
-    The file is copied as it is, verified as a worker does before it uses one, and described by a
-    manifest whose golden rows come from running it. A worker takes it from there on. Where the file
-    cannot work nothing is written; exit code 1, with why and what to do. Features need not be named
-    where the file carries them (trimtab.features). With --class only what that probability needs is
-    copied; of a model with several scores it takes an output's name.
+    The file is copied unchanged and verified as a worker does before it uses a model. Its manifest
+    gets golden rows, whose scores come from running the model. Workers then use the version like
+    any other. If the model cannot work, nothing is written: exit code 1, with the reason and what
+    to do.
+
+    --features can be left out if the file carries the names (metadata trimtab.features). With
+    --class, only what that probability needs is copied. If the model has several scores, --class
+    takes the name of an output.
     """
     if golden_from is not None and seed is not None:
-        raise ConfigurationError("--seed: got it beside --golden-from, expected one of the two")
+        raise ConfigurationError("--seed: given with --golden-from, expected one of them")
     root = Path(models)
-    number = _number(root, objective, version)
+    number = _version_number(root, objective, version)
+
     try:
         raw = read_file(source.resolve(), source.resolve().parent, SIZE_LIMIT)
         if label is not None:
             raw = keep_class(raw, label)
-        features = features_of(raw, None if given is None else _names(given))
-        sets = (
-            [] if surfaces is None else _feature_sets(load_surfaces(surfaces), objective, features)
-        )
-        rows = _rows(features, golden_from, sets, seed or 0)
+
+        names = None if names_or_file is None else _read_names(names_or_file)
+        features = features_of(raw, names)
+        feature_sets: Sequence[FeatureSet] = []
+        if surfaces is not None:
+            feature_sets = _feature_sets(load_surfaces(surfaces), objective, features)
+
+        if golden_from is not None:
+            rows = read_rows(golden_from, features)
+        else:
+            rows = _random_rows(features, feature_sets[0] if feature_sets else None, seed or 0)
+
         manifest = draft(raw, objective, number, features, rows)
-        sound = add_version(root, manifest, raw, sets)
+        verified = add_version(root, manifest, raw, feature_sets)
     except ModelRefused as refused:
-        raise Failure(_explain(source, refused)) from None
+        raise Failure(_refusal_text(source, refused)) from None
     except OSError as error:
         raise Failure(f"{root}: cannot be written: {error}") from None
-    document = _document(root, manifest, sound)
-    click.echo(json.dumps(document, indent=2) if as_json else _line(document))
+
+    if as_json:
+        click.echo(json.dumps(_document(root, manifest, verified), indent=2))
+    else:
+        click.echo(_line(manifest, verified))
 
 
-def _number(root: Path, objective: str, version: int | None) -> int:
-    """The version's number: the next, where none is asked for."""
+def _version_number(root: Path, objective: str, version: int | None) -> int:
+    """The number of the new version: the one that is wanted, or the next. Raises
+    ConfigurationError.
+    """
     if not _OBJECTIVE.fullmatch(objective):
         expected = "1 to 64 letters, digits, '_', '-' or '.', not '-' or '.' first"
         raise ConfigurationError(f"OBJECTIVE: got {objective!r}, expected {expected}")
     if version is not None:
         return version
-    found = [
-        one.number for one in find_versions(root).get(objective, ()) if one.number <= MAX_VERSION
-    ]
-    highest = max(found, default=0)
+
+    highest = 0
+    for found in find_versions(root).get(objective, ()):
+        if found.number <= MAX_VERSION:
+            highest = max(highest, found.number)
     if highest == MAX_VERSION:
         raise ConfigurationError(
-            f"--version: got nothing, expected one: {highest} is there, and none is higher"
+            f"--version: got nothing, expected a number: {highest} exists, and none is higher"
         )
     return highest + 1
 
 
-def _names(given: str) -> list[str]:
-    """Names apart by commas, or by lines where they stand in a file."""
-    text = given
-    if os.path.isfile(given):
+def _read_names(names_or_file: str) -> list[str]:
+    """Names separated by commas, or by commas or lines in a file. Raises ConfigurationError."""
+    text = names_or_file
+    if os.path.isfile(names_or_file):
         try:
-            text = read_text(Path(given))
+            text = read_text(Path(names_or_file))
         except ConfigurationError as error:
             raise ConfigurationError(f"--features: {error}") from None
     names = [name.strip() for name in re.split(r"[,\n]", text)]
     return [name for name in names if name]
 
 
-def _feature_sets(surfaces: Surfaces, objective: str, features: Sequence[str]) -> list[FeatureSet]:
-    """Those of the surfaces that name the objective; where none does, those that hold the features.
-    Or ModelRefused.
+def _feature_sets(
+    surfaces: Surfaces, objective: str, features: Sequence[str]
+) -> Sequence[FeatureSet]:
+    """The feature sets of the surfaces that have the objective. If none has it: every feature set
+    that holds all the features. Raises ModelRefused if there is none.
     """
-    if named := feature_sets_by_objective(surfaces).get(objective):
-        return named
-    every = {surface.feature_set.name: surface.feature_set for surface in surfaces.values()}
-    if holding := [each for each in every.values() if set(features) <= set(each.names)]:
+    of_objective = feature_sets_by_objective(surfaces).get(objective)
+    if of_objective:
+        return of_objective
+
+    known = {surface.feature_set.name: surface.feature_set for surface in surfaces.values()}
+    holding = []
+    for feature_set in known.values():
+        if set(features) <= set(feature_set.names):
+            holding.append(feature_set)
+    if holding:
         return holding
-    message = f"features: got {', '.join(features)}, expected only names of one feature set: {', '.join(every)}"
-    raise ModelRefused(ModelReason.FEATURES, message)
-
-
-def _rows(
-    features: Sequence[str], golden_from: Path | None, sets: Sequence[FeatureSet], seed: int
-) -> Matrix:
-    if golden_from is not None:
-        return read_rows(golden_from, features)
-    return draw_rows(features, sets[0] if sets else None, seed)
-
-
-def _explain(source: Path, refused: ModelRefused) -> str:
-    remedy = None if refused.says_what_to_do else _REMEDIES.get(refused.reason)
-    return f"{source}: refused, {refused.reason}: {refused.message}" + (
-        f"\nTry: {remedy}" if remedy else ""
+    raise ModelRefused(
+        ModelReason.FEATURES,
+        f"features: got {', '.join(features)}, expected only names of one feature set:"
+        f" {', '.join(known)}",
     )
 
 
-def _document(root: Path, manifest: Manifest, sound: Verified) -> dict[str, object]:
+def _refusal_text(source: Path, refused: ModelRefused) -> str:
+    text = f"{source}: refused, {refused.reason}: {refused.message}"
+    remedy = _REMEDIES.get(refused.reason)
+    if remedy and not refused.says_what_to_do:
+        text += f"\nTry: {remedy}"
+    return text
+
+
+def _document(root: Path, manifest: Manifest, verified: Verified) -> dict[str, object]:
     scores = [row.score for row in manifest.golden]
     return {
         "objective": manifest.objective,
@@ -200,12 +234,84 @@ def _document(root: Path, manifest: Manifest, sound: Verified) -> dict[str, obje
         "golden": len(scores),
         "lowest_score": min(scores),
         "highest_score": max(scores),
-        "row_by_row": sound.rows_per_call == 1,
+        "row_by_row": verified.rows_per_call == 1,
     }
 
 
-def _line(document: dict[str, Any]) -> str:
-    note = ROW_BY_ROW if document["row_by_row"] else ""
-    scores = f"scores from {document['lowest_score']:.6g} to {document['highest_score']:.6g}"
-    what = f"{len(document['features'])} features, {document['golden']} golden rows, {scores}"
-    return f"added    {document['objective']}/{document['version']}  {what}{note}"
+def _line(manifest: Manifest, verified: Verified) -> str:
+    scores = [row.score for row in manifest.golden]
+    note = ROW_BY_ROW if verified.rows_per_call == 1 else ""
+    return (
+        f"added    {manifest.objective}/{manifest.version}  {len(manifest.features)} features,"
+        f" {len(scores)} golden rows, scores from {min(scores):.6g} to {max(scores):.6g}{note}"
+    )
+
+
+# Golden rows
+
+
+def read_rows(path: Path, features: Sequence[str]) -> Matrix:
+    """The features' columns of a CSV file, by the names in its first line: float32 `[N, features]`.
+
+    Equal rows are returned once. Other columns are ignored, and rows after the first 100,000.
+    Raises ConfigurationError naming line, column and value.
+    """
+    try:
+        with path.open("rb") as binary:
+            check_encoding(binary.read(4))
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            numbers = _read_numbers(path, csv.DictReader(file), features)
+            rows = np.array(list(islice(numbers, _CSV_ROWS)), np.float32)
+    except (OSError, NotUtf8, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from None
+
+    if not len(rows):
+        raise ConfigurationError(
+            f"{path}: got no row, expected at least 2, so that the model can tell them apart"
+        )
+    distinct: Matrix = np.unique(rows, axis=0)
+    return distinct
+
+
+def _read_numbers(
+    path: Path, rows: "csv.DictReader[str]", features: Sequence[str]
+) -> Iterator[list[float]]:
+    for name in features:
+        if name not in (rows.fieldnames or ()):
+            raise ConfigurationError(
+                f"{path}: line 1: got no column {name!r}, expected a column for each feature"
+            )
+    for row in rows:
+        yield [
+            _parse_number(row[name], f"{path}: line {rows.line_num}: {name}") for name in features
+        ]
+
+
+def _parse_number(text: str | None, place: str) -> float:
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = float("nan")
+    if not abs(number) <= FLOAT32_MAX:
+        got = (text or "")[:80]
+        raise ConfigurationError(f"{place}: got {got!r}, expected a finite float32 number")
+    return number
+
+
+def _random_rows(features: Sequence[str], feature_set: FeatureSet | None, seed: int) -> Matrix:
+    """Random rows with a seed: float32 `[512, features]`.
+
+    A feature with bounds is uniform between them. Any other is normal around its default, in one of
+    four scales from 0.1 to 100 by row, because it is not known where the model changes its slope.
+    """
+    random = np.random.default_rng(seed)
+    scales = np.resize(_SCALES, _RANDOM_ROWS)[:, None]
+    rows = random.normal(size=(_RANDOM_ROWS, len(features))) * scales
+    for column, name in enumerate(features):
+        if feature_set is not None and name in feature_set.bounds:
+            low, high = feature_set.bounds[name]
+            rows[:, column] = random.uniform(low, high, _RANDOM_ROWS)
+        elif feature_set is not None:
+            rows[:, column] += feature_set.defaults.get(name, 0.0)
+    float32_rows: Matrix = rows.astype(np.float32)
+    return float32_rows

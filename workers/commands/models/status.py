@@ -1,96 +1,106 @@
-"""`trimtab models status`: every version that workers have, what is in force where, and why a
-version is refused.
-"""
+"""`trimtab models status`: the versions that workers have, and which are in force on which surface."""
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import click
 
-from workers.commands.desk import REDIS, as_json, open_desk
-from workers.commands.options import example, settings
+from workers.commands.options import example, json_option
+from workers.commands.redis_access import RedisAt, redis_options
+from workers.commands.text import printable
 from workers.errors import Failure
-from workers.steering.status import WorkerStatus
+from workers.steering.status import VersionStatus, WorkerStatus
+
+Statuses = Sequence[WorkerStatus]
 
 
 @click.command(epilog=example("trimtab models status"))
-@as_json
-@settings(*REDIS)
-def status(as_json: bool, **redis: Any) -> None:
-    """Say which versions live workers have, which are in force on which surface, and which are
+@json_option()
+@redis_options
+def status(as_json: bool, redis: RedisAt) -> None:
+    """Show which versions live workers have, which are in force on which surface, and which are
     refused and why.
     """
-    with open_desk(**redis) as desk:
-        workers = desk.live_workers()
-    said = [one.status for one in workers if one.status is not None]
-    if not said:
-        raise Failure("no worker lives, or none whose status reads: trimtab status says more")
-    click.echo(json.dumps(document(said)) if as_json else "\n".join(lines(said)))
+    with redis.open() as editor:
+        workers = editor.live_workers()
+    statuses = [worker.status for worker in workers if worker.status is not None]
+    if not statuses:
+        raise Failure("no worker lives, or none whose status can be read: see trimtab status")
+
+    if as_json:
+        click.echo(json.dumps(_document(statuses)))
+    else:
+        for line in _lines(statuses):
+            click.echo(line)
 
 
-def document(said: Sequence[WorkerStatus]) -> dict[str, object]:
-    """Versions by objective, and what is in force by surface, each by worker."""
-    return {
-        "versions": [
-            {
-                "objective": objective,
-                "version": version,
-                "workers": _states(said, objective, version),
+def _document(statuses: Statuses) -> dict[str, object]:
+    versions: list[dict[str, object]] = []
+    for objective, version in _versions(statuses):
+        workers = {}
+        for worker, found in _version_by_worker(statuses, objective, version).items():
+            workers[worker] = {
+                "state": found.state,
+                "reason": found.reason,
+                "message": found.message,
             }
-            for objective, version in _versions(said)
-        ],
-        "in_force": {
-            surface: {
-                objective: {
-                    one.worker: one.models[surface].get(objective)
-                    for one in said
-                    if surface in one.models
-                }
-                for objective in sorted({o for one in said for o in one.models.get(surface, {})})
+        versions.append({"objective": objective, "version": version, "workers": workers})
+
+    in_force: dict[str, dict[str, dict[str, int | None]]] = {}
+    for surface in _surfaces(statuses):
+        of_surface = {s.worker: s.models[surface] for s in statuses if surface in s.models}
+        objectives = sorted(set().union(*of_surface.values()))
+        in_force[surface] = {}
+        for objective in objectives:
+            in_force[surface][objective] = {
+                worker: models.get(objective) for worker, models in of_surface.items()
             }
-            for surface in sorted({surface for one in said for surface in one.models})
-        },
-    }
+    return {"versions": versions, "in_force": in_force}
 
 
-def lines(said: Sequence[WorkerStatus]) -> Iterator[str]:
-    """The same for people: workers that agree share a line."""
-    for objective, version in _versions(said):
-        states: dict[str, list[str]] = {}
-        for worker, state in _states(said, objective, version).items():
-            words = f"{state['state']}" + (
-                f": {state['reason']}: {state['message']}" if state["reason"] else ""
+def _lines(statuses: Statuses) -> Iterator[str]:
+    """Workers that agree share a line."""
+    for objective, version in _versions(statuses):
+        workers_by_state: dict[str, list[str]] = {}
+        for worker, found in _version_by_worker(statuses, objective, version).items():
+            state = found.state
+            if found.reason:
+                state = f"{found.state}: {found.reason}: {printable(found.message or '')}"
+            workers_by_state.setdefault(state, []).append(worker)
+        for state, workers in workers_by_state.items():
+            yield f"{objective}/{version}  {state}  ({', '.join(workers)})"
+
+    for surface in _surfaces(statuses):
+        workers_by_models: dict[str, list[str]] = {}
+        for each in statuses:
+            models = ", ".join(
+                f"{objective} {version}"
+                for objective, version in each.models.get(surface, {}).items()
             )
-            states.setdefault(words, []).append(worker)
-        for words, workers in states.items():
-            yield f"{objective}/{version}  {words}  ({', '.join(workers)})"
-    for surface in sorted({surface for one in said for surface in one.models}):
-        parties: dict[str, list[str]] = {}
-        for one in said:
-            models = ", ".join(f"{o} {v}" for o, v in one.models.get(surface, {}).items())
-            parties.setdefault(models, []).append(one.worker)
-        for models, workers in parties.items():
+            workers_by_models.setdefault(models, []).append(each.worker)
+        for models, workers in workers_by_models.items():
             yield f"{surface}: {models}  ({', '.join(workers)})"
 
 
-def _versions(said: Sequence[WorkerStatus]) -> list[tuple[str, int]]:
-    return sorted(
-        {
-            (objective, version)
-            for one in said
-            for objective, found in one.library.items()
-            for version in found
-        }
-    )
+def _versions(statuses: Statuses) -> list[tuple[str, int]]:
+    """Every objective and version that a worker has, sorted."""
+    found: set[tuple[str, int]] = set()
+    for each in statuses:
+        for objective, versions in each.library.items():
+            found.update((objective, version) for version in versions)
+    return sorted(found)
 
 
-def _states(
-    said: Sequence[WorkerStatus], objective: str, version: int
-) -> dict[str, dict[str, str | None]]:
-    found = {one.worker: one.library.get(objective, {}).get(version) for one in said}
-    return {
-        worker: {"state": state.state, "reason": state.reason, "message": state.message}
-        for worker, state in found.items()
-        if state is not None
-    }
+def _surfaces(statuses: Statuses) -> list[str]:
+    return sorted({surface for each in statuses for surface in each.models})
+
+
+def _version_by_worker(
+    statuses: Statuses, objective: str, version: int
+) -> dict[str, VersionStatus]:
+    found = {}
+    for each in statuses:
+        of_worker = each.library.get(objective, {}).get(version)
+        if of_worker is not None:
+            found[each.worker] = of_worker
+    return found

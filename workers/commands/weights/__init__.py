@@ -1,11 +1,17 @@
-"""`trimtab weights`: what ops do with the weights that steer a surface."""
+"""`trimtab weights`: what operators do with the weights of a surface.
+
+Each command is in the module of its name, except that `set.py` also holds `unset` and `rollback`,
+and `history.py` also holds `diff` and `watch`.
+"""
 
 import click
 
 from workers.commands.options import example
-from workers.commands.weights.change import rollback, set_, unset
-from workers.commands.weights.look import diff, history, show, watch
-from workers.commands.weights.preview import margin, preview
+from workers.commands.weights.history import diff, history, watch
+from workers.commands.weights.margin import margin
+from workers.commands.weights.preview import preview
+from workers.commands.weights.set import rollback, set_weights, unset
+from workers.commands.weights.show import show
 from workers.commands.weights.wait import wait
 
 
@@ -15,8 +21,8 @@ from workers.commands.weights.wait import wait
     )
 )
 def weights() -> None:
-    """Weights: shown, previewed, set, acknowledged, rolled back."""
+    """Show, preview and change weights, and wait until workers use them."""
 
 
-for command in (show, preview, margin, set_, unset, rollback, history, diff, watch, wait):
+for command in (show, preview, margin, set_weights, unset, rollback, history, diff, watch, wait):
     weights.add_command(command)

@@ -1,98 +1,316 @@
-"""`trimtab weights preview` and `margin`: what a change would do to feeds as they are published; no
-model is run.
+"""`trimtab weights preview`, and what a change of weights is previewed with: published feeds.
+
+Feeds carry the scores of every objective. So a preview ranks them again and runs no model.
 """
 
 import json
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from workers.commands.desk import DESK, as_json, of_arm, of_surface, open_surface, own_arm
-from workers.commands.options import example, fields_of, settings
-from workers.commands.preview_tables import (
-    margin_document,
-    margin_lines,
-    preview_document,
-    preview_lines,
+from workers.codec.feeds import FeedUnreadable, decode_feed, read_feed_identity
+from workers.commands.options import (
+    KAFKA,
+    BrokersAt,
+    CommandFunction,
+    arm_option,
+    example,
+    gather,
+    json_option,
+    parse_fields,
+    settings,
+    surface_argument,
 )
-from workers.commands.weights.proposal import proposed
-from workers.commands.weights.sample import sample_of, sample_options
-from workers.errors import Failure
+from workers.commands.redis_access import SteeringAt, steering_options
+from workers.commands.text import (
+    NOTHING,
+    table,
+    weights_document,
+    weights_text,
+    wrap,
+)
 from workers.ranking.experiment import CONTROL
 from workers.ranking.feed import Feed
-from workers.ranking.margin import margins_of
+from workers.ranking.preview import Preview
 from workers.ranking.preview import preview as preview_of
+from workers.ranking.weights import Weights, WeightsRefused
+from workers.settings import ConfigurationError
+from workers.steering.editor import texts_for
+from workers.steering.view import SurfaceView
+from workers.streaming.recent import Recent
+from workers.streaming.records import Record
+
+_DEFAULT_LAST = 1000
+_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SAMPLE = (*KAFKA, "topic_feeds", "last", "since")
+
+
+# The feeds that a change is previewed with
+
+
+@dataclass(frozen=True)
+class FeedsSample:
+    """Published feeds: the newest `last`, or all `since` a time in ms since the epoch.
+
+    At most one of the two is given. Without either: the newest 1,000.
+    """
+
+    brokers: BrokersAt
+    topic: str
+    last: int | None
+    since: int | None
+
+    @classmethod
+    def of(
+        cls,
+        kafka: str | None,
+        kafka_config: str | None,
+        topic_feeds: str,
+        last: int | None,
+        since: int | None,
+    ) -> "FeedsSample":
+        """From the options of these names. Raises ConfigurationError."""
+        if last is not None and since is not None:
+            raise ConfigurationError("--last: given with --since, expected one of them")
+        return cls(BrokersAt.of(kafka, kafka_config), topic_feeds, last, since)
+
+    def feeds(self, surface: str) -> Iterator[Feed]:
+        """The feeds of a surface, of all its arms. Raises ConfigurationError and Kafka's Failures."""
+        recent = Recent(self.brokers.cluster(), self.topic)
+
+        def is_of_surface(record: Record) -> bool:
+            published = read_feed_identity(record.value, record.headers)
+            return published is not None and published.surface == surface
+
+        records: Iterable[Record]
+        if self.since is not None:
+            records = recent.since(self.since)
+        else:
+            records = recent.last(self.last or _DEFAULT_LAST, is_of_surface)
+
+        for record in records:
+            with suppress(FeedUnreadable):  # a record that is not a feed belongs to no surface
+                if is_of_surface(record):
+                    yield decode_feed(record.value, record.headers)
+
+
+class _Time(click.ParamType[int]):
+    """A time in ms since the epoch, given as a length of time before now or in ISO 8601.
+
+    UTC if ISO 8601 names no offset.
+    """
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+
+        length = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
+        if length:
+            return time.time_ns() // 1_000_000 - int(length[1]) * _UNITS_MS[length[2]]
+
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(
+                f"got {value!r}, expected a length of time such as 10m,"
+                " or a time such as 2026-01-31T18:30Z"
+            )
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1000)
+
+
+def sample_options(command: CommandFunction) -> CommandFunction:
+    """--last, --since and where the feeds are, as `sample`."""
+    last = click.option(
+        "--last",
+        type=click.IntRange(1),
+        metavar="N",
+        help=f"Use the newest N feeds.  [default: {_DEFAULT_LAST}]",
+    )
+    since = click.option(
+        "--since",
+        type=_Time(),
+        help="Use all feeds since this time: 10m, 2h or 1d ago, or 2026-01-31T18:30Z.",
+    )
+    gathered = gather("sample", _SAMPLE, FeedsSample.of)(command)
+    return last(since(settings(*KAFKA, "topic_feeds")(gathered)))
+
+
+# The change
+
+
+def _parse_weights(
+    _context: click.Context, _argument: click.Parameter, words: tuple[str, ...]
+) -> dict[str, str]:
+    return parse_fields(words, "weights")
+
+
+weights_argument = click.argument(
+    "weights",
+    metavar="OBJECTIVE=NUMBER...",
+    nargs=-1,
+    required=True,
+    callback=_parse_weights,
+)
+
+
+def changed_weights(view: SurfaceView, arm: str | None, fields: Mapping[str, str]) -> Weights:
+    """The set in force with these fields changed.
+
+    Raises ConfigurationError if workers would refuse it.
+    """
+    base = texts_for(view.base_of(arm))
+    try:
+        return view.rules.validate(base | dict(fields))
+    except WeightsRefused as refused:
+        raise ConfigurationError(f"weights: {refused}") from None
+
+
+# The command
 
 
 @click.command(
     epilog=example("trimtab weights preview home quality=0.2 engagement=0.8 --since 10m")
 )
-@of_surface
-@click.argument("weights", metavar="OBJECTIVE=NUMBER...", nargs=-1, required=True)
-@of_arm
-@as_json
+@surface_argument
+@weights_argument
+@arm_option("Preview a change of this arm.  [default: control, the surface's own weights]")
+@json_option()
 @sample_options
-@settings(*DESK)
+@steering_options
 def preview(
-    surface: str, weights: tuple[str, ...], arm: str | None, as_json: bool, **places: Any
+    surface: str,
+    weights: dict[str, str],
+    arm: str | None,
+    as_json: bool,
+    sample: FeedsSample,
+    steering: SteeringAt,
 ) -> None:
-    """Rank published feeds of SURFACE anew, under the weights in force and under these, and
-    compare.
+    """Rank published feeds of SURFACE again under changed weights, and show what changes.
 
-    Feeds carry the scores of every objective, so that no model is run, and workers publish the same
-    order for the same requests. Feeds of all arms are taken.
+    The order is the one that workers would publish for the same requests. Feeds carry the scores of
+    every objective, so no model is run. Feeds of all arms are used.
     """
-    arm, sample = own_arm(arm), sample_of(places)
-    fields = fields_of(weights, "weights")
-    with open_surface(surface, **places) as opened:
-        view = opened.desk.read_view(opened.surface, arm)
-    found = preview_of(sample.feeds(surface), view.base_of(arm), proposed(view, arm, fields))
-    words = surface, arm or CONTROL
-    click.echo(
-        json.dumps(preview_document(found, *words))
-        if as_json
-        else "\n".join(preview_lines(found, *words))
+    with steering.open(surface) as opened:
+        view = opened.editor.read_view(opened.surface, arm)
+    wanted = changed_weights(view, arm, weights)
+    result = preview_of(sample.feeds(surface), view.base_of(arm), wanted)
+
+    if as_json:
+        click.echo(json.dumps(preview_document(result, surface, arm or CONTROL)))
+    else:
+        click.echo("\n".join(preview_lines(result, surface, arm or CONTROL)))
+
+
+def preview_document(preview: Preview, surface: str, arm: str) -> dict[str, object]:
+    """A preview as schemas/cli/weights-preview.schema.json describes it."""
+    objectives = {name: shift._asdict() for name, shift in preview.objectives.items()}
+    return {
+        "surface": surface,
+        "arm": arm,
+        "before": weights_document(preview.before),
+        "after": weights_document(preview.after),
+        "feeds": preview.feeds,
+        "skipped": preview.skipped,
+        "incomplete": preview.incomplete,
+        "changed": preview.changed._asdict(),
+        "kendall_tau": preview.kendall_tau,
+        "overlap_at_10": preview.overlap_at_10,
+        "churn": preview.churn,
+        "objectives": objectives,
+        "movers": [mover._asdict() for mover in preview.movers],
+    }
+
+
+def preview_lines(preview: Preview, surface: str, arm: str) -> list[str]:
+    """A preview for people."""
+    lines = sample_lines(
+        surface,
+        arm,
+        feeds=preview.feeds,
+        incomplete=preview.incomplete,
+        skipped=preview.skipped,
     )
+    lines += weights_lines("before", preview.before)
+    lines += weights_lines("after", preview.after)
+
+    lines += ["", *_preview_table(_changed_rows(preview))]
+    lines += ["", *_preview_table(_similarity_rows(preview))]
+    lines += ["", *_preview_table(_score_rows(preview))]
+    lines += ["", *(_preview_table(_mover_rows(preview)) if preview.movers else ["No item moves."])]
+    return lines
 
 
-@click.command(
-    epilog=example(
-        "trimtab weights margin home --last 100", "trimtab weights margin home --request r-7f3a"
-    )
-)
-@of_surface
-@of_arm
-@click.option(
-    "--request", "request_id", help="Only the feed of this request, among those that are looked at."
-)
-@as_json
-@sample_options
-@settings(*DESK)
-def margin(
-    surface: str, arm: str | None, request_id: str | None, as_json: bool, **places: Any
-) -> None:
-    """How far each weight of SURFACE, alone, must move until a feed's first place changes, or its
-    first 10.
-
-    The newest feed is shown one by one, the others are summed up; with --json each has its own.
-    """
-    arm, sample = own_arm(arm), sample_of(places)
-    with open_surface(surface, **places) as opened:
-        weights = opened.desk.read_view(opened.surface, arm).base_of(arm)
-    feeds = list(_only(sample.feeds(surface), request_id))
-    if not feeds:
-        raise Failure(
-            f"{surface}: no feed {'of request ' + repr(request_id) if request_id else 'is published'}"
+def sample_lines(surface: str, arm: str, *, feeds: int, incomplete: int, skipped: int) -> list[str]:
+    """Which feeds were used, for people."""
+    lines = wrap(f"{surface}, arm {arm}: {feeds:,} feeds", indent=2)
+    if incomplete:
+        lines.append(
+            f"{incomplete:,} of them incomplete: exact only among the items on their records"
         )
-    found = margins_of(reversed(feeds), weights, opened.surface.weight_rules.bounds)
-    words = surface, arm or CONTROL
-    click.echo(
-        json.dumps(margin_document(found, *words))
-        if as_json
-        else "\n".join(margin_lines(found, *words))
+    if skipped:
+        lines.append(f"{skipped:,} more skipped: they have other objectives")
+    return lines
+
+
+def weights_lines(name: str, weights: Weights) -> list[str]:
+    """A set of weights, with a name and its version, for people."""
+    return wrap(weights_text(weights.values), label=f"{name:<8}{weights.version}  ")
+
+
+def _changed_rows(preview: Preview) -> Iterator[list[str]]:
+    yield ["FEEDS THAT CHANGE", "FEEDS", "SHARE"]
+    names = (
+        "anywhere",
+        "in the first place",
+        "in which items are the first 10",
+        "in the order of the first 10",
     )
+    for name, count in zip(names, preview.changed, strict=True):
+        share = f"{count / preview.feeds:.1%}" if preview.feeds else NOTHING
+        yield [name, f"{count:,}", share]
 
 
-def _only(feeds: Iterator[Feed], request_id: str | None) -> Iterator[Feed]:
-    return (feed for feed in feeds if request_id in (None, feed.request_id))
+def _similarity_rows(preview: Preview) -> list[list[str]]:
+    return [
+        ["Kendall tau (1: the same order, -1: reversed)", _number(preview.kendall_tau)],
+        ["overlap@10", _number(preview.overlap_at_10)],
+        ["churn (1 - overlap@10)", _number(preview.churn)],
+    ]
+
+
+def _score_rows(preview: Preview) -> Iterator[list[str]]:
+    yield ["MEAN SCORE IN THE FIRST 10", "BEFORE", "AFTER", "CHANGE"]
+    for objective, (before, after) in preview.objectives.items():
+        change = None if before is None or after is None else after - before
+        yield [objective, _number(before), _number(after), _number(change, "+")]
+
+
+def _mover_rows(preview: Preview) -> Iterator[list[str]]:
+    yield ["ITEMS THAT MOVE MOST, IN POSITIONS, UP IS +", "FEEDS", "MEAN", "LARGEST"]
+    for mover in preview.movers:
+        yield [
+            mover.item_id,
+            f"{mover.feeds:,}",
+            f"{mover.mean_move:+.2f}",
+            f"{mover.largest_move:+d}",
+        ]
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return NOTHING
+    return format(value, f"{sign}.4f" if abs(value) < 1e6 else f"{sign}.4g")
+
+
+def _preview_table(rows: Iterable[list[str]]) -> list[str]:
+    return table(rows, align="lr", first_width=45, other_width=18)

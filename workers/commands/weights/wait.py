@@ -1,24 +1,15 @@
-"""`trimtab weights wait`: until every worker ranks under a set; for scripts."""
+"""`trimtab weights wait`: wait until every worker ranks under a set of weights."""
 
 import json
 import time
-from typing import Any
 
 import click
 
-from workers.commands.desk import (
-    DESK,
-    Opened,
-    as_json,
-    of_arm,
-    of_surface,
-    open_surface,
-    own_arm,
-    place,
-)
-from workers.commands.everyone import Everyone, expected_of, expected_options
-from workers.commands.options import example, settings
-from workers.commands.weights.sets import applied
+from workers.commands.missing_workers import ExpectedWorkers, MissingWorkers, expected_options
+from workers.commands.options import arm_option, example, json_option, surface_argument
+from workers.commands.redis_access import OpenSurface, SteeringAt, steering_options
+from workers.commands.text import place_text
+from workers.commands.weights.show import applied_versions
 from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 
@@ -31,50 +22,63 @@ _PAUSE_S = 0.02
         "trimtab weights wait home --workers 4",
     )
 )
-@of_surface
-@of_arm
-@click.option("--version", help="The version to wait for.  [default: that of what Redis holds now]")
+@surface_argument
+@arm_option("Wait for the weights of this arm.  [default: control, the surface's own weights]")
+@click.option("--version", help="Version to wait for.  [default: the one in Redis now]")
 @click.option(
     "--timeout",
     type=click.FloatRange(0),
+    metavar="SECONDS",
     default=10.0,
     show_default=True,
-    help="Give up after so many seconds.",
+    help="Give up after this time.",
 )
-@as_json
+@json_option()
 @expected_options
-@settings(*DESK)
+@steering_options
 def wait(
-    surface: str, arm: str | None, version: str | None, timeout: float, as_json: bool, **given: Any
+    surface: str,
+    arm: str | None,
+    version: str | None,
+    timeout: float,
+    as_json: bool,
+    expected: ExpectedWorkers,
+    steering: SteeringAt,
 ) -> None:
-    """Return once every worker ranks under the set; exit code 1 if --timeout comes first.
+    """Wait until every worker ranks under a version of the weights of SURFACE.
+
+    Exit code 1 if --timeout comes first.
 
     A worker's status expires 10 s after it was written. A worker without one has crashed, or is cut
-    off from Redis and ranks under an older set. It is waited for, unless Kafka (if --kafka is
-    given) says that it is not in the group, or as many workers as --workers says have a status. A
-    worker that starts later reads its weights before it ranks.
+    off from Redis and ranks under older weights. It is waited for, unless Kafka (with --kafka)
+    shows that it is not in the group, or as many workers as --workers names have a status. A worker
+    that starts later reads its weights before it ranks.
     """
-    arm, expected = own_arm(arm), expected_of(given)
-    with open_surface(surface, **given) as opened:
-        wanted = version or _held(opened, arm)
-        everyone = Everyone(expected, opened.desk.keys)
-        at_least = everyone.expected or 1
+    at_least = expected.count or 1
+    with steering.open(surface) as opened:
+        wanted = version or _version_in_redis(opened, arm)
+        missing_workers = MissingWorkers(expected, opened.editor.keys)
         began = time.monotonic()
+
         while True:
-            live = opened.desk.read_fleet()
-            versions = applied(live.workers, surface, arm)
-            behind = {worker: found for worker, found in versions.items() if found != wanted}
+            live = opened.editor.read_fleet()
+            versions = applied_versions(live.workers, surface, arm)
+            behind = {worker: at for worker, at in versions.items() if at != wanted}
+            seems_applied = not behind and len(versions) >= at_least
             is_late = time.monotonic() - began > timeout
-            if (len(versions) >= at_least and not behind) or is_late:
-                heard = everyone.heard(live, len(versions))
-                is_applied = len(versions) >= at_least and not behind and heard.is_all
+
+            if seems_applied or is_late:
+                missing = missing_workers.find(live, len(versions))
+                is_applied = seems_applied and missing.is_empty
                 if is_applied or is_late:
                     break
             time.sleep(_PAUSE_S)
-        missing = everyone.missing(heard, live.silent)
 
+        reasons = missing_workers.explain(missing, live.silent)
+
+    place = place_text(surface, arm)
     if as_json:
-        found = {
+        result = {
             "surface": surface,
             "arm": arm or CONTROL,
             "version": wanted,
@@ -82,41 +86,36 @@ def wait(
             "workers": [worker for worker in versions if worker not in behind],
             "behind": behind,
             "silent": live.silent,
-            "members": heard.members,
-            "members_without_status": [one.client for one in heard.without_status],
+            "members": missing.members,
+            "members_without_status": [member.client for member in missing.without_status],
             "seconds": round(time.monotonic() - began, 3),
         }
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(result))
     elif is_applied:
-        gone = (
-            f" (without a status and passed over: {', '.join(live.silent)})" if live.silent else ""
-        )
-        click.echo(
-            f"{place(surface, arm)}: version {wanted} applied by all {len(versions)} workers{gone}"
-        )
-    if not is_applied:
-        told = _told(wanted, versions, behind, at_least)
-        raise Failure(f"{place(surface, arm)}: {'; '.join([*told, *missing])}")
+        passed_over = ""
+        if live.silent:
+            passed_over = f" (without a status and passed over: {', '.join(live.silent)})"
+        click.echo(f"{place}: version {wanted} applied by all {len(versions)} workers{passed_over}")
+    if is_applied:
+        return
 
-
-def _held(opened: Opened, arm: str | None) -> str:
-    document = opened.desk.read_view(opened.surface, arm).weights_of(arm)
-    if document.value is None:
-        raise Failure(
-            f"{document.content.key}: holds {document.content.refused or 'nothing'}, expected a set to wait for"
-        )
-    return document.value.version
-
-
-def _told(
-    wanted: str, versions: dict[str, str | None], behind: dict[str, str | None], at_least: int
-) -> list[str]:
-    """What is missing among the workers that are heard from, for people."""
     if len(versions) < at_least:
-        return [f"{len(versions)} live workers, expected at least {at_least}"]
-    if behind:
-        others = ", ".join(f"{worker} at {version}" for worker, version in behind.items())
-        return [f"version {wanted} is not applied by all {len(versions)} workers: {others}"]
-    return [
-        f"version {wanted} is applied by the {len(versions)} workers that are heard from, not by all"
-    ]
+        why = f"{len(versions)} live workers, expected at least {at_least}"
+    elif behind:
+        others = ", ".join(f"{worker} at {at}" for worker, at in behind.items())
+        why = f"version {wanted} is not applied by all {len(versions)} workers: {others}"
+    else:
+        why = (
+            f"version {wanted} is applied by the {len(versions)} workers that have a status,"
+            " not by all"
+        )
+    raise Failure(f"{place}: {'; '.join([why, *reasons])}")
+
+
+def _version_in_redis(opened: OpenSurface, arm: str | None) -> str:
+    """The version of the weights that Redis holds. Raises Failure if it holds no valid set."""
+    document = opened.editor.read_view(opened.surface, arm).weights_of(arm)
+    if document.value is None:
+        holds = document.content.refused or "nothing"
+        raise Failure(f"{document.content.key}: holds {holds}, expected a set to wait for")
+    return document.value.version

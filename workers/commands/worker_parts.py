@@ -1,6 +1,6 @@
-"""What a worker is made of, put together from its settings."""
+"""The parts of a worker, put together from its settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from workers.assembly.held import Budget
@@ -25,31 +25,34 @@ from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.placement import Placement, ask_count
-from workers.streaming.preflight import TopicFacts, check_topics
+from workers.streaming.preflight import check_topics
 from workers.streaming.publisher import Publisher
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.restore import Restorer
-from workers.streaming.rights import Denials, Right, worker_rights
+from workers.streaming.rights import Denials, worker_rights
 from workers.streaming.topics import WorkerTopics
 from workers.streaming.worker import Parts, Worker
 from workers.worker_errors import WorkerErrors
 
 
-class Started:
-    """The worker, once there is one: steering reports on it from its own thread."""
+class StatusReport:
+    """What the worker adds to its status. Steering asks for it from a thread of its own.
+
+    It is empty until the worker is put together.
+    """
 
     worker: Worker | None = None
 
-    def report(self) -> Mapping[str, object]:
-        """What the worker adds to its status."""
+    def read(self) -> Mapping[str, object]:
+        """The report as it is now."""
         return {} if self.worker is None else self.worker.report()
 
 
-class Shown:
-    """What steering sees of a library: the models that are available.
+class ModelAvailability:
+    """The available models of a registry, as steering sees them.
 
-    Made anew where others are, so that all documents are judged anew; a model that is loaded or let
-    go is no news.
+    The value is a new one only if other models are available, because steering judges all documents
+    again then. A model that is loaded or unloaded makes no difference.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -57,35 +60,50 @@ class Shown:
         self._seen: Catalogue | None = None
         self._available = AvailableModels()
 
-    def available(self) -> AvailableModels:
-        """Objective to its verified versions and what they read."""
+    def read(self) -> AvailableModels:
+        """Objectives to their verified versions, and the features that these read."""
         catalogue = self._registry.catalogue
         if catalogue is not self._seen:
-            self._seen, found = catalogue, _available(catalogue)
-            if found.models != self._available.models:
-                self._available = found
+            self._seen = catalogue
+            available = _available_models(catalogue)
+            if available.models != self._available.models:
+                self._available = available
         return self._available
 
 
-def _available(catalogue: Catalogue) -> AvailableModels:
-    verified = {
-        objective: {
-            number: frozenset(entry.features)
-            for number, entry in versions.items()
-            if entry.is_available
-        }
-        for objective, versions in catalogue.entries.items()
-    }
-    return AvailableModels(
-        {objective: versions for objective, versions in verified.items() if versions}
-    )
+def _available_models(catalogue: Catalogue) -> AvailableModels:
+    models: dict[str, dict[int, frozenset[str]]] = {}
+    for objective, versions in catalogue.entries.items():
+        for number, entry in versions.items():
+            if entry.is_available:
+                models.setdefault(objective, {})[number] = frozenset(entry.features)
+    return AvailableModels(models)
+
+
+def build_registry(settings: WorkerSettings, surfaces: Surfaces) -> Registry:
+    """The thread that follows the models folder. Once entered, it has verified what surfaces need."""
+    return Registry(Path(settings.models), surfaces, settings.models_mb * 1024 * 1024, _log_event)
+
+
+def build_lookups(settings: WorkerSettings) -> Lookups:
+    """The thread that looks up by id. Raises ConfigurationError for a URL that cannot be right."""
+    try:
+        return Lookups(
+            need("redis", settings.redis),
+            settings.redis_prefix,
+            settings.lookup_ms / 1000,
+            _log_event,
+            timeout_s=settings.redis_timeout_ms / 1000,
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def build_steering(
     settings: WorkerSettings,
     surfaces: Surfaces,
     name: str,
-    started: Started,
+    report: StatusReport,
     registry: Registry,
     lookups: Lookups,
 ) -> Follower:
@@ -98,9 +116,9 @@ def build_steering(
             surfaces,
             name,
             settings.home_folder,
-            _say,
-            report=started.report,
-            available=Shown(registry).available,
+            _log_event,
+            report=report.read,
+            available=ModelAvailability(registry).read,
             want=registry.request_verification,
             on_connected=lookups.reconnect,
             timeout_s=settings.redis_timeout_ms / 1000,
@@ -109,43 +127,45 @@ def build_steering(
         raise ConfigurationError(str(error)) from None
 
 
-def build_lookups(settings: WorkerSettings) -> Lookups:
-    """The thread that looks up by id. Raises ConfigurationError for a URL that cannot be right."""
-    try:
-        return Lookups(
-            need("redis", settings.redis),
-            settings.redis_prefix,
-            settings.lookup_ms / 1000,
-            _say,
-            timeout_s=settings.redis_timeout_ms / 1000,
-        )
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
-
-
-def build_registry(settings: WorkerSettings, surfaces: Surfaces) -> Registry:
-    """The thread that follows the models' folder; entered, it has verified what the surfaces need."""
-    return Registry(Path(settings.models), surfaces, settings.models_mb * 1024 * 1024, _say)
-
-
 def build_worker(
     settings: WorkerSettings,
     surfaces: Surfaces,
     cluster: Cluster,
+    *,
     name: str,
     transactional_id: str,
     steering: Follower,
     registry: Registry,
     look_up: LookUp,
 ) -> Worker:
-    """Check the topics, and put the loop together."""
-    needed = _rights(settings, transactional_id)
-    topics, facts = _topics(settings, cluster, needed)
+    """Check the topics and the rights, and put the loop together. Raises ConfigurationError."""
+    group = settings.group
+    protocol = settings.group_protocol
+    topics = WorkerTopics(
+        candidates=settings.topic_candidates,
+        feeds=settings.topic_feeds,
+        dead_letters=settings.topic_dead_letters,
+    )
+
+    # What the broker must allow, and what the topics are like
+    rights = worker_rights(
+        candidates=topics.candidates,
+        feeds=topics.feeds,
+        dead_letters=topics.dead_letters,
+        group=group,
+        transactional_id=transactional_id,
+    )
+    facts = check_topics(cluster, topics.candidates, topics.feeds, topics.dead_letters, rights)
     limits = OutputLimits(cluster, topics.feeds, topics.dead_letters, facts.limits)
-    group, protocol, counts = settings.group, settings.group_protocol, Counts()
-    reach = BrokerReachability(Denials(cluster, needed))
-    errors = WorkerErrors(counts)
-    rules = rules_digest(surfaces, settings.candidates_format, *_placed_by(settings, facts))
+    reach = BrokerReachability(Denials(cluster, rights))
+
+    # By default no event is refused for its partition. Otherwise the number of partitions is a rule.
+    is_placement_required = settings.candidates_partitioner == "murmur2"
+    placement_rules = []
+    if is_placement_required:
+        placement_rules = [settings.candidates_partitioner, str(facts.partitions)]
+    rules = rules_digest(surfaces, settings.candidates_format, *placement_rules)
+
     log.info(
         "starting",
         transactional_id=transactional_id,
@@ -159,27 +179,29 @@ def build_worker(
         raise ConfigurationError(
             f"{settings.kafka_config}: {error} (group protocol {protocol!r})"
         ) from None
+
+    counts = Counts()
+    errors = WorkerErrors(counts)
     publisher = Publisher(cluster, transactional_id, topics.feeds, limits, reach)
-    restorer = Restorer(cluster, group, topics, surfaces, rules, reach)
     budget = Budget(
         settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s
     )
-    decoder = Decoder(surfaces, Format(settings.candidates_format))
     placement = Placement(
         count=facts.partitions,
-        is_required=settings.candidates_partitioner == "murmur2",
+        is_required=is_placement_required,
         counts=counts,
         ask_count=lambda: ask_count(consumer, topics.candidates),
     )
     ownership = Ownership(
         consumer,
-        restorer,
+        Restorer(cluster, group, topics, surfaces, rules, reach),
         topics.candidates,
         budget,
         cooperative=protocol != "range",
         rules=rules,
         placement=placement,
     )
+    decoder = Decoder(surfaces, Format(settings.candidates_format))
     return Worker(
         Parts(
             group=group,
@@ -209,36 +231,5 @@ def build_worker(
     )
 
 
-def _rights(settings: WorkerSettings, transactional_id: str) -> tuple[Right, ...]:
-    """What the broker must allow this worker."""
-    return worker_rights(
-        candidates=settings.topic_candidates,
-        feeds=settings.topic_feeds,
-        dead_letters=settings.topic_dead_letters,
-        group=settings.group,
-        transactional_id=transactional_id,
-    )
-
-
-def _topics(
-    settings: WorkerSettings, cluster: Cluster, needed: Sequence[Right]
-) -> tuple[WorkerTopics, TopicFacts]:
-    """Where the worker stands, and what its topics are like."""
-    feeds, dead_letters = settings.topic_feeds, settings.topic_dead_letters
-    facts = check_topics(cluster, settings.topic_candidates, feeds, dead_letters, needed)
-    topics = WorkerTopics(
-        candidates=settings.topic_candidates,
-        feeds=feeds,
-        dead_letters=dead_letters,
-    )
-    return topics, facts
-
-
-def _placed_by(settings: WorkerSettings, facts: TopicFacts) -> list[str]:
-    """What decides whether an event is refused for its partition; nothing does by default."""
-    partitioner = settings.candidates_partitioner
-    return [] if partitioner == "any" else [partitioner, str(facts.partitions)]
-
-
-def _say(event: str, /, **fields: object) -> None:
+def _log_event(event: str, /, **fields: object) -> None:
     log.info(event, **fields)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.commands.everyone import members_without_status
+from workers.commands.missing_workers import members_without_status
 from workers.steering.fleet import Fleet, LiveWorker
 from workers.steering.status import WorkerStatus
 from workers.streaming.members import Member

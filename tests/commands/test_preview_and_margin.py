@@ -6,13 +6,9 @@ import numpy as np
 
 from tests.builders import request
 from tests.ranking.building import feed_of, mix
-from workers.commands.preview_tables import (
-    WIDTH,
-    margin_document,
-    margin_lines,
-    preview_document,
-    preview_lines,
-)
+from workers.commands.text import WIDTH
+from workers.commands.weights.margin import margin_document, margin_lines
+from workers.commands.weights.preview import preview_document, preview_lines
 from workers.ranking.margin import margins_of
 from workers.ranking.preview import preview
 from workers.ranking.rank import rank
