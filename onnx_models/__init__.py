@@ -1,5 +1,5 @@
-"""The models of this repository: real posts, their features, and the training of both objectives.
+"""The models of this repository: posts, their features, and the training of both objectives.
 
-Nothing under `workers/` imports this package: a worker knows a model by its ONNX file and manifest
-alone.
+Nothing under `workers/` imports this package. A worker needs only the ONNX file of a model and its
+manifest.
 """

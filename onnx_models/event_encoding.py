@@ -1,7 +1,8 @@
 """Candidate events as bytes: a JSON line, or a Protobuf message after its length as a varint.
 
-Both carry the same float32 values: features have four decimals, so their shortest spelling names
-one float32. A post's candidate is encoded once, however many requests it is drawn for.
+Both formats carry the same float32 values: features have four decimals, and such a decimal number
+is read as the same float32 everywhere. The candidate of a post is encoded once, even if many
+requests contain it.
 """
 
 import json
@@ -19,7 +20,7 @@ FLOAT32S = struct.Struct(f"<{len(NAMES)}f")
 
 
 class JsonEvents:
-    """Events as JSON lines; features as a list in the feature set's order, or by name."""
+    """Events as JSON lines. Features are a list in the order of the feature set, or by name."""
 
     def __init__(self, surface: str, by_name: bool) -> None:
         self._surface = surface
@@ -42,15 +43,16 @@ class JsonEvents:
     def _candidate(self, post: Post) -> str:
         text = self._candidates.get(post.item_id)
         if text is None:
-            values = features(post)
-            numbers = dict(zip(NAMES, values, strict=True)) if self._by_name else values
-            text = _json({"item_id": post.item_id, "source": post.community, "features": numbers})
+            values: object = features(post)
+            if self._by_name:
+                values = dict(zip(NAMES, features(post), strict=True))
+            text = _json({"item_id": post.item_id, "source": post.community, "features": values})
             self._candidates[post.item_id] = text
         return text
 
 
 class ProtobufEvents:
-    """Events as length-delimited Protobuf; features as packed float32, or by name."""
+    """Events as length-delimited Protobuf. Features are packed float32, or by name."""
 
     def __init__(self, surface: str, by_name: bool) -> None:
         self._surface = surface
@@ -58,7 +60,7 @@ class ProtobufEvents:
         self._candidates: dict[str, Candidate] = {}
 
     def __call__(self, event: Event) -> bytes:
-        """One message after its length."""
+        """One message, after its length."""
         request = event.request
         message = CandidateEvent(
             request_id=request.request_id,
@@ -89,13 +91,13 @@ ENCODERS: dict[str, Callable[[str, bool], Encode]] = {
 
 
 def varint(number: int) -> bytes:
-    """An unsigned base-128 varint, as Protobuf's writeDelimitedTo puts it before a message."""
-    out = bytearray()
+    """An unsigned base-128 varint, as Protobuf's writeDelimitedTo writes it before a message."""
+    encoded = bytearray()
     while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    out.append(number)
-    return bytes(out)
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def _json(value: object) -> str:

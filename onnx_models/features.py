@@ -1,10 +1,15 @@
-"""The feature set `posts`: what a producer sends of a post to have it ranked.
+"""The feature set `posts`: what a producer sends about a post that is to be ranked.
 
-Every number is known when the post is shown for the first time: its title, its host, the length of
-its text, when it was made. None comes from votes or comments, from what moderators or the author
-did later, or from other posts of its community, so it can be computed for a community that training
-never saw. Values are rounded to four decimals: the same number on every machine, short in JSON, and
-one float32 whichever format carries it.
+Rules:
+
+- Every number is known when the post is shown for the first time. It comes from the title, the
+  host, the length of the text, and the time when the post was made.
+- No number comes from votes or comments, from later changes by moderators or the author, or from
+  other posts of the community. So it can be computed for a community that training never saw.
+- Values are rounded to four decimals. So they are the same on every machine, short in JSON, and the
+  same float32 in every format.
+
+To add a feature, add it at the end of FEATURES.
 """
 
 import math
@@ -27,36 +32,40 @@ TURN = 2 * math.pi
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A post, read once for all its features. `words` are lower case, with straight apostrophes."""
+class ParsedPost:
+    """A post, parsed once for all its features.
+
+    `title` has single spaces. `words` are those of the title, in lower case and with straight
+    apostrophes. `hosts` are the host and every domain above it.
+    """
 
     post: Post
     title: str
     words: tuple[str, ...]
-    hosts: frozenset[str]  # the host and every domain above it
+    hosts: frozenset[str]
     made: datetime
 
-    def count(self, words_of_class: frozenset[str]) -> float:
-        """How many of the title's words are of a class."""
-        return sum(word in words_of_class for word in self.words)
+    def count(self, word_class: frozenset[str]) -> float:
+        """How many of the title's words are in a class."""
+        return sum(word in word_class for word in self.words)
 
-    def share(self, words_of_class: frozenset[str]) -> float:
-        """The same as a share of the title's words; 0 where it has none."""
-        return self.count(words_of_class) / max(1, len(self.words))
+    def share(self, word_class: frozenset[str]) -> float:
+        """The share of the title's words that are in a class. 0 if the title has no words."""
+        return self.count(word_class) / max(1, len(self.words))
 
     def hour(self) -> float:
-        """Hours since midnight UTC, as an angle: 23:59 and 0:00 are neighbours."""
+        """Hours since midnight UTC, as an angle in radians: 23:59 and 0:00 are neighbours."""
         return TURN * (self.made.hour + self.made.minute / 60) / 24
 
     def weekday(self) -> float:
-        """Days since Monday, as an angle."""
+        """Days since Monday, as an angle in radians."""
         return TURN * self.made.weekday() / 7
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One number: its name, what it means, its bounds, and the default where a producer does not
-    send it.
+    """One number: its name, its meaning, its bounds, and the default if a producer does not send
+    it.
     """
 
     name: str
@@ -64,151 +73,156 @@ class Feature:
     low: float
     high: float
     default: float
-    of: Callable[[Reading], float]
+    compute: Callable[[ParsedPost], float]
 
-    def value(self, reading: Reading) -> float:
+    def value(self, parsed: ParsedPost) -> float:
         """The number for a post: within the bounds, four decimals, zero without a sign."""
-        return round(min(self.high, max(self.low, float(self.of(reading)))), 4) + 0.0
+        value = float(self.compute(parsed))
+        clipped = min(self.high, max(self.low, value))
+        return round(clipped, 4) + 0.0  # adding 0.0 turns -0.0 into 0.0
 
 
-def _class_count(name: str, meaning: str, of_class: frozenset[str]) -> Feature:
+def _word_count(name: str, meaning: str, word_class: frozenset[str]) -> Feature:
     return Feature(
-        name, f"words of the title that {meaning}", 0, 8, 0, lambda reading: reading.count(of_class)
+        name,
+        f"words of the title that {meaning}",
+        low=0,
+        high=8,
+        default=0,
+        compute=lambda parsed: parsed.count(word_class),
     )
 
 
-def _flag(name: str, meaning: str, of: Callable[[Reading], bool]) -> Feature:
-    return Feature(name, f"1 where {meaning}, else 0", 0, 1, 0, of)
+def _flag(name: str, condition: str, compute: Callable[[ParsedPost], bool]) -> Feature:
+    return Feature(name, f"1 if {condition}, else 0", low=0, high=1, default=0, compute=compute)
 
 
-def _angle(name: str, meaning: str, of: Callable[[Reading], float]) -> Feature:
-    return Feature(name, meaning, -1, 1, 0, of)
+def _angle(name: str, meaning: str, compute: Callable[[ParsedPost], float]) -> Feature:
+    return Feature(name, meaning, low=-1, high=1, default=0, compute=compute)
 
 
 FEATURES = (
     Feature(
         "log_title_chars",
         "ln(1 + characters of the title)",
-        0,
-        7,
-        4.1,
-        lambda r: math.log1p(len(r.title)),
+        low=0,
+        high=7,
+        default=4.1,
+        compute=lambda p: math.log1p(len(p.title)),
     ),
     Feature(
         "log_title_words",
         "ln(1 + words of the title)",
-        0,
-        5,
-        2.4,
-        lambda r: math.log1p(len(r.words)),
+        low=0,
+        high=5,
+        default=2.4,
+        compute=lambda p: math.log1p(len(p.words)),
     ),
     Feature(
         "title_sentences",
         "ends of sentences in the title",
-        0,
-        6,
-        0,
-        lambda r: len(SENTENCE_END.findall(r.title)),
+        low=0,
+        high=6,
+        default=0,
+        compute=lambda p: len(SENTENCE_END.findall(p.title)),
     ),
-    _flag("title_asks", "the title ends with a question mark", lambda r: r.title.endswith("?")),
-    _flag("title_dash", "the title has a dash between words", lambda r: bool(DASH.search(r.title))),
+    _flag("title_asks", "the title ends with a question mark", lambda p: p.title.endswith("?")),
+    _flag("title_dash", "the title has a dash between words", lambda p: bool(DASH.search(p.title))),
     _flag(
         "title_quote",
         "the title has a double quotation mark",
-        lambda r: bool(QUOTE.search(r.title)),
+        lambda p: bool(QUOTE.search(p.title)),
     ),
-    _class_count("single_digits", "are one digit", frozenset("0123456789")),
+    _word_count("single_digits", "are one digit", frozenset("0123456789")),
     Feature(
         "be_share",
         "share of the title's words: is, are, would, ...",
-        0,
-        1,
-        0.05,
-        lambda r: r.share(words.BE),
+        low=0,
+        high=1,
+        default=0.05,
+        compute=lambda p: p.share(words.BE),
     ),
     Feature(
         "self_share",
         "share of the title's words: I, me, my, ...",
-        0,
-        1,
-        0,
-        lambda r: r.share(words.SELF),
+        low=0,
+        high=1,
+        default=0,
+        compute=lambda p: p.share(words.SELF),
     ),
-    _class_count("reader_words", "speak to the reader: you, anyone, ...", words.READER),
-    _class_count("people_words", "name people: people, students, she, ...", words.PEOPLE),
-    _class_count("emphasis_words", "stress: really, most, ever, ...", words.EMPHASIS),
-    _class_count("negation_words", "deny or complain: not, wrong, ...", words.NEGATION),
-    _class_count("brand_words", "name a brand or product", words.BRANDS),
-    _class_count("release_words", "announce: released, update, now, ...", words.RELEASE),
-    _class_count("craft_words", "offer something made: open, built, guide, ...", words.CRAFT),
-    _class_count("praise_words", "praise: amazing, great, ...", words.PRAISE),
-    _class_count("law_words", "are of law and politics: court, bill, ...", words.LAW),
-    _class_count("money_words", "are of money and work: buy, job, ...", words.MONEY),
-    _class_count("appeal_words", "appeal: please, help, sign, ...", words.APPEAL),
-    _flag("is_self", "the post is a text of its own, no link", lambda r: r.post.is_self),
+    _word_count("reader_words", "speak to the reader: you, anyone, ...", words.READER),
+    _word_count("people_words", "name people: people, students, she, ...", words.PEOPLE),
+    _word_count("emphasis_words", "stress: really, most, ever, ...", words.EMPHASIS),
+    _word_count("negation_words", "deny or complain: not, wrong, ...", words.NEGATION),
+    _word_count("brand_words", "name a brand or product", words.BRANDS),
+    _word_count("release_words", "announce: released, update, now, ...", words.RELEASE),
+    _word_count("craft_words", "offer something made: open, built, guide, ...", words.CRAFT),
+    _word_count("praise_words", "praise: amazing, great, ...", words.PRAISE),
+    _word_count("law_words", "are of law and politics: court, bill, ...", words.LAW),
+    _word_count("money_words", "are of money and work: buy, job, ...", words.MONEY),
+    _word_count("appeal_words", "appeal: please, help, sign, ...", words.APPEAL),
+    _flag("is_self", "the post is a text of its own, no link", lambda p: p.post.is_self),
     Feature(
         "log_selftext_chars",
         "ln(1 + characters of the text)",
-        0,
-        11,
-        0,
-        lambda r: math.log1p(r.post.selftext_chars),
+        low=0,
+        high=11,
+        default=0,
+        compute=lambda p: math.log1p(p.post.selftext_chars),
     ),
     _flag(
         "image_host",
         "the link goes to an image host",
-        lambda r: not r.hosts.isdisjoint(words.IMAGE_HOSTS),
+        lambda p: not p.hosts.isdisjoint(words.IMAGE_HOSTS),
     ),
     _flag(
         "photo_host",
         "the link goes to a site of photographs",
-        lambda r: not r.hosts.isdisjoint(words.PHOTO_HOSTS),
+        lambda p: not p.hosts.isdisjoint(words.PHOTO_HOSTS),
     ),
     _flag(
         "video_host",
         "the link goes to a video or sound host",
-        lambda r: not r.hosts.isdisjoint(words.VIDEO_HOSTS),
+        lambda p: not p.hosts.isdisjoint(words.VIDEO_HOSTS),
     ),
-    _flag("reddit_host", "the link goes to the site itself", lambda r: "reddit.com" in r.hosts),
+    _flag("reddit_host", "the link goes to the site itself", lambda p: "reddit.com" in p.hosts),
     _flag(
         "blog_host",
         "the host looks like a blog",
-        lambda r: any(m in r.post.domain for m in words.BLOG_MARKS),
+        lambda p: any(mark in p.post.domain for mark in words.BLOG_MARKS),
     ),
     _flag(
         "noncommercial_host",
         "the host is .org, .edu, ...",
-        lambda r: r.post.domain.endswith(words.NONCOMMERCIAL_ENDINGS),
+        lambda p: p.post.domain.endswith(words.NONCOMMERCIAL_ENDINGS),
     ),
-    _angle("hour_sin", "sine of the hour of the day, UTC", lambda r: math.sin(r.hour())),
-    _angle("hour_cos", "cosine of the hour of the day, UTC", lambda r: math.cos(r.hour())),
+    _angle("hour_sin", "sine of the hour of the day, UTC", lambda p: math.sin(p.hour())),
+    _angle("hour_cos", "cosine of the hour of the day, UTC", lambda p: math.cos(p.hour())),
     _angle(
         "weekday_sin",
         "sine of the day of the week, UTC, from Monday",
-        lambda r: math.sin(r.weekday()),
+        lambda p: math.sin(p.weekday()),
     ),
-    _angle("weekday_cos", "cosine of the day of the week, UTC", lambda r: math.cos(r.weekday())),
+    _angle("weekday_cos", "cosine of the day of the week, UTC", lambda p: math.cos(p.weekday())),
 )
 NAMES = tuple(feature.name for feature in FEATURES)
 
 
 def features(post: Post) -> tuple[float, ...]:
     """The feature set of one post, in the order of NAMES."""
-    reading = _read(post)
-    return tuple(feature.value(reading) for feature in FEATURES)
+    title = " ".join(post.title.split())
+    domains = post.domain.split(".")
+    parsed = ParsedPost(
+        post=post,
+        title=title,
+        words=tuple(WORD.findall(title.lower().replace("\u2019", "'"))),
+        hosts=frozenset(".".join(domains[start:]) for start in range(len(domains))),
+        made=datetime.fromtimestamp(post.created, UTC),
+    )
+    return tuple(feature.value(parsed) for feature in FEATURES)
 
 
 def matrix(posts: Iterable[Post]) -> NDArray[np.float32]:
-    """float32 `[posts, len(NAMES)]`."""
+    """The feature sets of posts: float32 `[posts, len(NAMES)]`."""
     rows = np.array([features(post) for post in posts], np.float32)
     return rows.reshape(-1, len(NAMES))
-
-
-def _read(post: Post) -> Reading:
-    title = " ".join(post.title.split())
-    text = title.lower().replace("\u2019", "'")
-    parts = post.domain.split(".")
-    hosts = frozenset(".".join(parts[start:]) for start in range(len(parts)))
-    return Reading(
-        post, title, tuple(WORD.findall(text)), hosts, datetime.fromtimestamp(post.created, UTC)
-    )

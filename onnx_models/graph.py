@@ -1,9 +1,13 @@
-"""The ONNX graph of an objective: `features` held to their bounds, a learned part to `raw`, a
-calibration to `score`.
+"""The ONNX graph of an objective.
 
-Only operators of ai.onnx and ai.onnx.ml, no data outside the file. A row's score has the same bytes
-whatever the batch: each operator here sums a row in an order that does not depend on the other
-rows, and the calibration counts in whole numbers, which no order of summing can round.
+    features -> bounds -> bounded -> learned part -> raw -> calibration -> score
+
+Rules:
+
+- Only operators of ai.onnx and ai.onnx.ml, and no data outside the file.
+- A row's score has the same bytes in any batch. Each operator here sums a row in an order that does
+  not depend on the other rows. The calibration counts in whole numbers, so the order of its sums
+  cannot change the result.
 """
 
 import json
@@ -16,7 +20,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-INPUT, BOUNDED, RAW, OUTPUT = "features", "bounded", "raw", "score"
+# The names of the values in the graph.
+INPUT = "features"
+BOUNDED = "bounded"
+RAW = "raw"
+OUTPUT = "score"
+
 FEATURES_KEY = "trimtab.features"
 KNOTS = 64  # a power of two, so that dividing by it is exact
 OPSETS = (helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1))
@@ -27,7 +36,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Part:
-    """Nodes of a graph and the constants that they read."""
+    """Nodes of a graph, and the constants that they read."""
 
     nodes: tuple[NodeProto, ...]
     constants: tuple[TensorProto, ...] = ()
@@ -37,8 +46,9 @@ class Part:
 
 
 def bounds(low: Rows, high: Rows) -> Part:
-    """Every feature held to its bounds `[F]`: no finite number, however large, leads outside what
-    was trained for.
+    """Clip every feature to its bounds, `low` and `high` float32 `[F]`.
+
+    So no finite number, however large, leads out of the range that the model was trained for.
     """
     nodes = (
         helper.make_node("Max", [INPUT, "lowest"], ["at_least"]),
@@ -48,19 +58,22 @@ def bounds(low: Rows, high: Rows) -> Part:
 
 
 def mlp(hidden: tuple[Rows, Rows], last: tuple[Rows, Rows]) -> Part:
-    """raw = relu(bounded @ W1 + b1) @ W2 + b2, for (W1 `[F, H]`, b1 `[H]`) and (W2 `[H, 1]`, b2
-    `[1]`).
+    """raw = relu(bounded @ W1 + b1) @ W2 + b2.
+
+    `hidden` is W1 `[F, H]` and b1 `[H]`, `last` is W2 `[H, 1]` and b2 `[1]`, all float32.
     """
+    w1, b1 = hidden
+    w2, b2 = last
     nodes = (
         helper.make_node("Gemm", [BOUNDED, "w1", "b1"], ["before"]),
         helper.make_node("Relu", ["before"], ["hidden"]),
         helper.make_node("Gemm", ["hidden", "w2", "b2"], [RAW]),
     )
-    return Part(nodes, _constants(w1=hidden[0], b1=hidden[1], w2=last[0], b2=last[1]))
+    return Part(nodes, _constants(w1=w1, b1=b1, w2=w2, b2=b2))
 
 
 def trees(converted: onnx.ModelProto) -> Part:
-    """The one TreeEnsembleRegressor of a converted scikit-learn model."""
+    """The one TreeEnsembleRegressor of a converted scikit-learn model, from BOUNDED to RAW."""
     (node,) = converted.graph.node
     attributes = sorted(node.attribute, key=lambda attribute: attribute.name)
     rewired = helper.make_node(node.op_type, [BOUNDED], [RAW], domain=node.domain)
@@ -69,15 +82,30 @@ def trees(converted: onnx.ModelProto) -> Part:
 
 
 def calibration(trained_on: NDArray[np.floating]) -> Part:
-    """The share of the training posts whose raw number lies below, interpolated between KNOTS + 1
+    """The share of the training posts with a lower raw number, interpolated between KNOTS + 1
     quantiles.
 
-    score = (i + (raw - k[i]) / (k[i+1] - k[i])) / KNOTS where k[i] < raw <= k[i+1]: continuous,
-    monotone, within [0, 1]. The outermost knots lie a quarter of the range beyond the training's
-    extremes, so that a post a little beyond them still has a place of its own. Raises ValueError
-    where the raw numbers have too few values to rank.
+    For k[i] < raw <= k[i+1]:
+
+        score = (i + (raw - k[i]) / (k[i+1] - k[i])) / KNOTS
+
+    This is continuous, monotone, and within [0, 1]. The outermost knots lie a quarter of the range
+    beyond the lowest and the highest raw number of the training, so that posts slightly beyond
+    these still get different scores.
+
+    `trained_on` has the raw numbers of the training posts, `[posts]`. Raises ValueError if they
+    have too few different values.
     """
-    knots = _knots(trained_on)
+    quantiles = np.quantile(trained_on.astype(np.float64), np.arange(KNOTS + 1) / KNOTS)
+    margin = (quantiles[-1] - quantiles[0]) / 4
+    quantiles[0] -= margin
+    quantiles[-1] += margin
+    knots: Rows = quantiles.astype(np.float32)
+    if not (np.diff(knots) > 0).all():
+        raise ValueError(
+            f"{len(set(trained_on.tolist()))} raw numbers: expected {KNOTS} quantiles that differ"
+        )
+
     width = np.diff(knots)
     nodes = (
         helper.make_node("Less", ["inner", RAW], ["passed"]),
@@ -93,37 +121,27 @@ def calibration(trained_on: NDArray[np.floating]) -> Part:
         helper.make_node("Div", ["total", "knots"], [OUTPUT]),
     )
     constants = _constants(
-        inner=knots[None, 1:-1], lows=knots[:-1], widths=width, zero=_scalar(0), one=_scalar(1)
+        inner=knots[None, 1:-1],
+        lows=knots[:-1],
+        widths=width,
+        zero=_scalar(0),
+        one=_scalar(1),
+        knots=_scalar(KNOTS),
+        columns=np.array([1], np.int64),
     )
-    return Part(
-        nodes, constants + _constants(knots=_scalar(KNOTS), columns=np.array([1], np.int64))
-    )
-
-
-def _knots(trained_on: NDArray[np.floating]) -> Rows:
-    quantiles = np.quantile(trained_on.astype(np.float64), np.arange(KNOTS + 1) / KNOTS)
-    margin = (quantiles[-1] - quantiles[0]) / 4
-    quantiles[0] -= margin
-    quantiles[-1] += margin
-    knots: Rows = quantiles.astype(np.float32)
-    if not (np.diff(knots) > 0).all():
-        raise ValueError(
-            f"{len(set(trained_on.tolist()))} raw numbers: expected {KNOTS} quantiles that differ"
-        )
-    return knots
+    return Part(nodes, constants)
 
 
 def build(part: Part, output: str, features: Sequence[str]) -> bytes:
-    """A checked model: float32 `features` `[N, len(features)]` to float32 `output` `[N, 1]`, as
-    bytes.
+    """The bytes of a model from float32 `features` `[N, len(features)]` to float32 `output`
+    `[N, 1]`. `features` are the names. The model is checked.
     """
+    graph_input = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, len(features)])
+    graph_output = helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, 1])
     graph = helper.make_graph(
-        part.nodes,
-        "objective",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, len(features)])],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, 1])],
-        part.constants,
+        part.nodes, "objective", [graph_input], [graph_output], part.constants
     )
+
     model = helper.make_model(
         graph, opset_imports=OPSETS, ir_version=IR_VERSION, producer_name="trimtab"
     )
@@ -133,9 +151,10 @@ def build(part: Part, output: str, features: Sequence[str]) -> bytes:
 
 
 def run(model: bytes, rows: Rows) -> Rows:
-    """Run a model's bytes on `[N, features]`, one thread: float32 `[N]`."""
+    """Run a model's bytes on rows float32 `[N, features]`, on one thread. Returns float32 `[N]`."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {INPUT: rows})
     flat: Rows = scores[:, 0]
@@ -143,9 +162,10 @@ def run(model: bytes, rows: Rows) -> Rows:
 
 
 def _constants(**values: NDArray[np.generic]) -> tuple[TensorProto, ...]:
-    return tuple(
-        numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in values.items()
-    )
+    tensors = list[TensorProto]()
+    for name, value in values.items():
+        tensors.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    return tuple(tensors)
 
 
 def _scalar(value: float) -> Rows:

@@ -1,6 +1,7 @@
-"""Requests for home feeds of real posts, and the events in which several producers would send them.
+"""Requests for home feeds of real posts, and the order in which several producers would send their
+events.
 
-Everything is drawn from one seed, and nothing is kept but the requests in flight.
+Everything is drawn at random from one seed. Only the requests in flight are kept in memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,18 +11,19 @@ from random import Random
 
 from onnx_models.posts import Post
 
-COMMUNITIES = 6  # in one home feed; more where these have too few posts
-IN_FLIGHT = 8  # requests whose events are interleaved
+COMMUNITIES = 6
+"""Communities of one home feed. It has more if these have too few posts."""
+IN_FLIGHT = 8
+"""Requests whose events are interleaved."""
 USERS = 1000
-FIRST_REQUEST_MS = 1_735_689_600_000  # 2025-01-01; `trimtab produce` stamps the present time
+FIRST_REQUEST_MS = 1_735_689_600_000
+"""2025-01-01. `trimtab produce` replaces it by the current time."""
 BETWEEN_REQUESTS_MS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: whose feed, when (milliseconds since the epoch), and the posts it has to choose
-    from.
-    """
+    """One request: whose feed, when (ms since the epoch), and the posts to choose from."""
 
     request_id: str
     user_id: str
@@ -29,7 +31,7 @@ class Request:
     posts: tuple[Post, ...]
 
     def events(self, batch: int) -> Iterator["Event"]:
-        """The request in events of `batch` candidates; the last may have fewer."""
+        """The events of the request, with `batch` candidates each. The last may have fewer."""
         for start in range(0, len(self.posts), batch):
             yield Event(self, self.posts[start : start + batch])
 
@@ -43,7 +45,10 @@ class Event:
 
 
 class Communities:
-    """Posts by community, to draw home feeds from. Of posts that share an id the first counts."""
+    """Posts by community, from which home feeds are drawn. If posts share an id, the first counts.
+
+    `size` is the number of posts.
+    """
 
     def __init__(self, posts: Iterable[Post]) -> None:
         seen: set[str] = set()
@@ -55,19 +60,21 @@ class Communities:
         self.size = len(seen)
 
     def draw(self, random: Random, candidates: int) -> tuple[Post, ...]:
-        """Distinct posts of COMMUNITIES communities, or of as many as it takes. Raises ValueError
-        past `size`.
+        """Different posts of COMMUNITIES communities, or of more if these have too few posts.
+
+        Raises ValueError if `candidates` is more than `size`.
         """
         pool: list[Post] = []
-        for place, name in enumerate(random.sample(list(self._posts), len(self._posts))):
-            if place >= COMMUNITIES and len(pool) >= candidates:
+        shuffled = random.sample(list(self._posts), len(self._posts))
+        for number, name in enumerate(shuffled):
+            if number >= COMMUNITIES and len(pool) >= candidates:
                 break
             pool += self._posts[name]
         return tuple(random.sample(pool, candidates))
 
 
 def requests(communities: Communities, count: int, candidates: int, seed: int) -> Iterator[Request]:
-    """`count` requests of `candidates` posts each, in the order in which they are asked for."""
+    """`count` requests of `candidates` posts each, in the order of their times."""
     random = Random(seed)
     for number in range(count):
         yield Request(
@@ -78,17 +85,19 @@ def requests(communities: Communities, count: int, candidates: int, seed: int) -
         )
 
 
-def interleaved(asked: Iterable[Request], batch: int, seed: int) -> Iterator[Event]:
-    """The requests' events, mixed among IN_FLIGHT requests; each request's own events keep their
-    order.
+def interleaved(new_requests: Iterable[Request], batch: int, seed: int) -> Iterator[Event]:
+    """The events of requests, interleaved among IN_FLIGHT requests at a time. The events of each
+    request keep their order.
     """
     random = Random(seed)
-    waiting = (request.events(batch) for request in asked)
+    waiting = (request.events(batch) for request in new_requests)
     in_flight = list(islice(waiting, IN_FLIGHT))
     while in_flight:
-        place = random.randrange(len(in_flight))
-        event = next(in_flight[place], None)
-        if event is None:
-            in_flight[place : place + 1] = islice(waiting, 1)
-        else:
+        index = random.randrange(len(in_flight))
+        event = next(in_flight[index], None)
+        if event is not None:
             yield event
+            continue
+
+        # The request is finished. The next one takes its place, if there is one.
+        in_flight[index : index + 1] = islice(waiting, 1)

@@ -1,8 +1,8 @@
-"""Two families of models, each fitted once, on one thread, from one seed: gradient-boosted trees
-and small MLPs.
+"""Two families of models: gradient-boosted trees and small MLPs.
 
-A learner takes rows `[posts, features]` and a target `[posts]`, and gives the part of an ONNX graph
-that computes it.
+A learner takes rows `[posts, features]`, a target `[posts]` and a seed. It returns the part of an
+ONNX graph that computes the target from the rows. It runs on one thread, and everything random
+comes from the seed, so the same input gives the same bytes.
 """
 
 import warnings
@@ -27,7 +27,7 @@ EPOCHS = 30
 
 
 def boosted_trees(rows: Rows, target: Numbers, seed: int) -> Part:
-    """150 trees of depth 2: few enough to stay near a microsecond a candidate."""
+    """150 trees of depth 2: few enough to take about a microsecond a candidate."""
     model = GradientBoostingRegressor(
         n_estimators=150,
         learning_rate=0.1,
@@ -38,25 +38,34 @@ def boosted_trees(rows: Rows, target: Numbers, seed: int) -> Part:
         random_state=seed,
     )
     model.fit(rows, target)
-    inputs = [(graph.INPUT, FloatTensorType([None, rows.shape[1]]))]
-    return graph.trees(
-        convert_sklearn(model, initial_types=inputs, target_opset={"": 17, "ai.onnx.ml": 1})
+    converted = convert_sklearn(
+        model,
+        initial_types=[(graph.INPUT, FloatTensorType([None, rows.shape[1]]))],
+        target_opset={"": 17, "ai.onnx.ml": 1},
     )
+    return graph.trees(converted)
 
 
 def mean_of_mlps(rows: Rows, target: Numbers, seed: int) -> Part:
-    """The mean of four networks of 16 hidden units, folded with the scaling of their inputs into
-    one of 64.
+    """The mean of four networks with 16 hidden units each.
+
+    The four networks and the scaling of their inputs are combined into one network with 64 hidden
+    units.
     """
-    centre, spread = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+    centre = rows.mean(axis=0, dtype=np.float64)
+    spread = rows.std(axis=0, dtype=np.float64)
     spread[spread == 0] = 1.0
     scaled = (rows - centre) / spread
+
     networks = [_mlp(scaled, target, seed + number) for number in range(NETWORKS)]
     w1 = np.hstack([network.coefs_[0] for network in networks]) / spread[:, None]
     b1 = np.hstack([network.intercepts_[0] for network in networks]) - centre @ w1
     w2 = np.vstack([network.coefs_[1] for network in networks]) / NETWORKS
     b2 = np.mean([network.intercepts_[1] for network in networks], axis=0)
-    return graph.mlp((_float32(w1), _float32(b1)), (_float32(w2), _float32(b2)))
+    return graph.mlp(
+        hidden=(_float32(w1), _float32(b1)),
+        last=(_float32(w2), _float32(b2)),
+    )
 
 
 def _mlp(scaled: Numbers, target: Numbers, seed: int) -> MLPRegressor:
@@ -70,7 +79,7 @@ def _mlp(scaled: Numbers, target: Numbers, seed: int) -> MLPRegressor:
         random_state=seed,
     )
     with warnings.catch_warnings():
-        # The number of epochs is the regularisation: it is meant to end before it converges.
+        # The number of epochs is the regularisation: training should end before it converges.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return network.fit(scaled, target)
 

@@ -3,9 +3,9 @@
 Example: python onnx_models/make_events.py onnx_models/data/reddit_top_posts.csv.gz --requests 100
 --candidates 50 --seed 1 > events.jsonl
 
-Each request asks for one user's home feed: distinct posts of several communities, the community as
-their source. The same arguments give the same bytes. Any CSV file of that shape will do, also one
-of communities that no model saw.
+Each request is for one user's home feed: different posts of several communities. The source of a
+candidate is its community. The same arguments give the same bytes. Any CSV file with the same
+columns works, also with communities that no model has seen.
 """
 
 import argparse
@@ -13,37 +13,39 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a file
 
 from onnx_models.event_encoding import ENCODERS
 from onnx_models.home_requests import Communities, interleaved, requests
-from onnx_models.posts import LONGEST_ID_BYTES, PostError, read_posts
+from onnx_models.posts import MAX_ID_BYTES, PostError, read_posts
 
 
-def encoded(arguments: argparse.Namespace, communities: Communities) -> Iterable[bytes]:
+def encoded_events(arguments: argparse.Namespace, communities: Communities) -> Iterable[bytes]:
     """The events as bytes, in the order in which they are sent."""
+    new_requests = requests(
+        communities,
+        count=arguments.requests,
+        candidates=arguments.candidates,
+        seed=arguments.seed,
+    )
     encode = ENCODERS[arguments.format](arguments.surface, arguments.by_name)
-    asked = requests(communities, arguments.requests, arguments.candidates, arguments.seed)
-    return map(encode, interleaved(asked, arguments.batch, arguments.seed))
+    return map(encode, interleaved(new_requests, arguments.batch, arguments.seed))
 
 
-def _write(events: Iterable[bytes], out: Path | None) -> None:
+def write(events: Iterable[bytes], out: Path | None) -> None:
+    """Write the events to a file, or to standard output if `out` is None."""
     if out is not None:
         with out.open("wb") as file:
             file.writelines(events)
         return
-    _write_to_standard_output(events, sys.stdout.buffer)
 
-
-def _write_to_standard_output(events: Iterable[bytes], stdout: BinaryIO) -> None:
     try:
-        stdout.writelines(events)
-        stdout.flush()
+        sys.stdout.buffer.writelines(events)
+        sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # Whoever read had enough (`| head`); Python would complain again when it closes standard
-        # output.
+        # The reader has enough, as in `| head`. Python would print the error again when it closes
+        # standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -58,9 +60,9 @@ def _at_least_one(word: str) -> int:
 
 
 def _surface(word: str) -> str:
-    if not 1 <= len(word.encode()) <= LONGEST_ID_BYTES:
+    if not 1 <= len(word.encode()) <= MAX_ID_BYTES:
         raise argparse.ArgumentTypeError(
-            f"got {word[:40]!r}, expected 1 to {LONGEST_ID_BYTES} bytes of UTF-8"
+            f"got {word[:40]!r}, expected 1 to {MAX_ID_BYTES} bytes of UTF-8"
         )
     return word
 
@@ -71,25 +73,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("csv", type=Path, metavar="CSV", help="posts: a .csv file, gzipped or not")
     parser.add_argument(
-        "--requests", type=_at_least_one, required=True, metavar="N", help="how many requests"
+        "--requests", type=_at_least_one, required=True, metavar="N", help="number of requests"
     )
     parser.add_argument(
-        "--candidates", type=_at_least_one, required=True, metavar="M", help="candidates a request"
+        "--candidates",
+        type=_at_least_one,
+        required=True,
+        metavar="M",
+        help="candidates of a request",
     )
     parser.add_argument(
-        "--seed", type=int, required=True, metavar="S", help="everything random is drawn from it"
+        "--seed", type=int, required=True, metavar="S", help="seed of everything random"
     )
     parser.add_argument(
-        "--batch", type=_at_least_one, default=1, metavar="B", help="candidates an event (1)"
+        "--batch",
+        type=_at_least_one,
+        default=1,
+        metavar="B",
+        help="candidates of an event (default: 1)",
     )
     parser.add_argument(
         "--format",
         choices=sorted(ENCODERS),
         default="json",
-        help="json: one event a line (default)",
+        help="json: one event a line (default: json)",
     )
     parser.add_argument(
-        "--surface", type=_surface, default="home", help="where the feed is shown (home)"
+        "--surface", type=_surface, default="home", help="where the feed is shown (default: home)"
     )
     parser.add_argument(
         "--by-name", action="store_true", help="features by name instead of by position"
@@ -101,16 +111,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit code: 0 fine, 2 wrong use."""
+    """Exit code: 0 success, 2 wrong use."""
     parser = _parser()
     arguments = parser.parse_args(words)
     try:
         communities = Communities(read_posts(arguments.csv))
         if communities.size < arguments.candidates:
             parser.error(
-                f"--candidates {arguments.candidates}: {arguments.csv} has only {communities.size} posts"
+                f"--candidates {arguments.candidates}: "
+                f"{arguments.csv} has only {communities.size} posts"
             )
-        _write(encoded(arguments, communities), arguments.out)
+        write(encoded_events(arguments, communities), arguments.out)
     except (OSError, PostError) as error:
         parser.error(str(error))
     return 0

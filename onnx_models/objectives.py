@@ -1,6 +1,7 @@
-"""The two objectives: what each wants of a post, and which learner it has.
+"""The objectives: the value that each predicts for a post, and how its model is trained.
 
-Trained apart, on the same posts and features, so that either can be replaced without the other.
+Their models are trained separately, on the same posts and features. So each can be replaced alone.
+To add an objective, add it to OBJECTIVES; README.md has the other steps.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,11 @@ from onnx_models.posts import Post
 
 @dataclass(frozen=True)
 class Objective:
-    """`value` is what is wanted of a post; its rank within its community is the target."""
+    """One objective.
+
+    `value` is what is wanted of a post. The model learns the rank of this value within the post's
+    community. `target` and `family` describe both in the manifest.
+    """
 
     name: str
     target: str

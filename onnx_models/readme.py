@@ -1,4 +1,4 @@
-"""The tables of onnx_models/README.md: rendered from the feature set and the manifests, never
+"""The tables of onnx_models/README.md. They are made from the feature set and the manifests, never
 written by hand.
 """
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_models.features import FEATURES
+from onnx_models.manifest import VERSION
 
 Manifests = Mapping[str, Mapping[str, Any]]
 
@@ -17,7 +18,9 @@ SPLITS = {
     "held_out_communities": "the shipped model, held-out communities",
     "unseen_time": "the shipped model, later posts",
 }
-MEASURES = {
+MEASURES = {"spearman": "Spearman", "ndcg@10": "NDCG@10"}
+ORDERS = ("", ", shuffled", ", newest first")
+CONFLICT_MEASURES = {
     "spearman": "Spearman",
     "opposed_pairs": "pairs put the other way round",
     "shared_in_top_tenth": "of the best tenth by one, share in the best tenth by the other",
@@ -26,21 +29,23 @@ MEASURES = {
 
 def refresh(folder: Path) -> None:
     """Write the tables into `folder`/README.md, between their markers."""
-    readme = folder / "README.md"
-    readme.write_text(rendered(readme.read_text(encoding="utf-8"), folder), encoding="utf-8")
+    path = folder / "README.md"
+    path.write_text(with_tables(path.read_text(encoding="utf-8"), folder), encoding="utf-8")
 
 
-def rendered(text: str, folder: Path) -> str:
-    """The README's text with its tables as features and manifests have them now."""
-    manifests = {
-        path.parent.parent.name: json.loads(path.read_bytes())
-        for path in folder.glob("*/1/manifest.json")
+def with_tables(text: str, folder: Path) -> str:
+    """The README's text, with the tables of the current features and manifests."""
+    manifests: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(folder.glob(f"*/{VERSION}/manifest.json")):
+        manifests[path.parent.parent.name] = json.loads(path.read_bytes())
+
+    tables = {
+        "features": _features_table(),
+        "metrics": _metrics_table(manifests),
+        "conflict": _conflict_table(manifests),
     }
-    for name, table in (
-        ("features", _features()),
-        ("metrics", _metrics(manifests)),
-        ("conflict", _conflict(manifests)),
-    ):
+    for name, lines in tables.items():
+        table = "\n".join(lines)
         text = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
             rf"\g<1>{table}\n\g<2>",
@@ -50,42 +55,42 @@ def rendered(text: str, folder: Path) -> str:
     return text
 
 
-def _features() -> str:
-    rows = [
-        f"| {place} | `{each.name}` | {each.meaning} | {each.low:g} to {each.high:g} | {each.default:g} |"
-        for place, each in enumerate(FEATURES)
-    ]
-    return "\n".join(["| | name | meaning | bounds | default |", "|--:|---|---|---|--:|", *rows])
+def _features_table() -> list[str]:
+    lines = ["| | name | meaning | bounds | default |", "|--:|---|---|---|--:|"]
+    for index, feature in enumerate(FEATURES):
+        bounds = f"{feature.low:g} to {feature.high:g}"
+        lines.append(
+            f"| {index} | `{feature.name}` | {feature.meaning} | {bounds} | {feature.default:g} |"
+        )
+    return lines
 
 
-def _metrics(manifests: Manifests) -> str:
-    columns = [
-        f"{measure}{order}"
-        for measure in ("Spearman", "NDCG@10")
-        for order in ("", ", shuffled", ", newest first")
-    ]
-    head = [
+def _metrics_table(manifests: Manifests) -> list[str]:
+    columns = [f"{measure}{order}" for measure in MEASURES.values() for order in ORDERS]
+    lines = [
         "| objective | measured on | " + " | ".join(columns) + " |",
         "|---|---|" + "--:|" * len(columns),
     ]
-    rows = [_row(name, split, manifests[name]) for name in sorted(manifests) for split in SPLITS]
-    return "\n".join(head + rows)
+    for objective, manifest in manifests.items():
+        for split, split_text in SPLITS.items():
+            figures = manifest["metrics"][split]
+            posts = f"{figures['communities']} communities, {figures['posts']:,} posts"
+            baselines = figures["baselines"]
+            numbers = list[str]()
+            for measure in MEASURES:
+                for order in (figures, baselines["shuffled"], baselines["newest_first"]):
+                    numbers.append(f"{order[measure]:.3f}")
+            numbers[0] = f"**{numbers[0]}**"
+            lines.append(f"| {objective} | {split_text} ({posts}) | {' | '.join(numbers)} |")
+    return lines
 
 
-def _row(name: str, split: str, manifest: Mapping[str, Any]) -> str:
-    figures = manifest["metrics"][split]
-    orders = (figures, figures["baselines"]["shuffled"], figures["baselines"]["newest_first"])
-    numbers = [f"{order[measure]:.3f}" for measure in ("spearman", "ndcg@10") for order in orders]
-    place = f"{SPLITS[split]} ({figures['communities']} communities, {figures['posts']:,} posts)"
-    return f"| {name} | {place} | **{numbers[0]}** | " + " | ".join(numbers[1:]) + " |"
-
-
-def _conflict(manifests: Manifests) -> str:
+def _conflict_table(manifests: Manifests) -> list[str]:
+    lines = ["| quality against engagement | as it came out | as scored |", "|---|--:|--:|"]
+    # Every manifest has the same figures here.
     conflict = next(iter(manifests.values()))["metrics"]["conflict"]
-    rows = [
-        f"| {label} | {conflict['outcomes'][key]:.3f} | {conflict['scores'][key]:.3f} |"
-        for key, label in MEASURES.items()
-    ]
-    return "\n".join(
-        ["| quality against engagement | as it came out | as scored |", "|---|--:|--:|", *rows]
-    )
+    for measure, text in CONFLICT_MEASURES.items():
+        outcomes = conflict["outcomes"][measure]
+        scores = conflict["scores"][measure]
+        lines.append(f"| {text} | {outcomes:.3f} | {scores:.3f} |")
+    return lines

@@ -1,7 +1,7 @@
-"""Word and host classes that the feature set `posts` counts: plain lists, so that any language can
-copy them.
+"""The classes of words and hosts that the feature set `posts` uses. They are plain lists, so that a
+producer in any language can copy them.
 
-They were chosen by hand, looking at posts of the training communities only. Words are lower case.
+They were chosen by hand, from posts of the training communities only. Words are in lower case.
 """
 
 

@@ -1,3 +1,4 @@
-"""Recipes: models trained elsewhere, exported so that `trimtab models new` takes them. README.md
-shows their use.
+"""Recipes: models of other trainers, exported in the form that `trimtab models new` takes.
+
+onnx_models/README.md shows how to use them.
 """

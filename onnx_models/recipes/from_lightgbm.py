@@ -1,4 +1,4 @@
-"""LightGBM to a version of an objective: gradient-boosted trees that predict comments.
+"""A version of an objective with LightGBM: gradient-boosted trees that predict comments.
 
 pip install lightgbm==4.7.0 onnxmltools==1.16.0 onnxruntime==1.32.0
 """
@@ -13,7 +13,7 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a file
 
-from onnx_models.recipes.lesson import SEED, lesson, out_folder, write
+from onnx_models.recipes.training_data import SEED, load_training_data, out_folder, write
 
 SETTINGS = {
     "objective": "regression",
@@ -29,16 +29,15 @@ SETTINGS = {
 
 def main(words: Sequence[str] | None = None) -> None:
     """Train, export, write."""
-    out, taught = out_folder(words), lesson()
-    model = lightgbm.train(
-        SETTINGS, lightgbm.Dataset(taught.rows, taught.target), num_boost_round=100
-    )
+    out = out_folder(words)
+    data = load_training_data()
+    model = lightgbm.train(SETTINGS, lightgbm.Dataset(data.rows, data.target), num_boost_round=100)
     exported = convert_lightgbm(
         model,
-        initial_types=[("features", FloatTensorType([None, taught.rows.shape[1]]))],
+        initial_types=[("features", FloatTensorType([None, data.rows.shape[1]]))],
         target_opset=15,
     )
-    write(out, exported, taught, model.predict(taught.unseen_rows))
+    write(out, exported, data, model.predict(data.unseen_rows))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ HEADER = [
 def post(
     title: str = "A title", community: str = "one", item_id: str = "t3_a", **more: object
 ) -> Post:
-    """A post of which only what a test is about needs saying."""
+    """A post. A test gives only the values that it is about."""
     values = {"domain": "example.com", "created": 1_370_000_000, **more}
     return Post(community=community, item_id=item_id, title=title, **values)  # type: ignore[arg-type]
 
@@ -59,5 +59,5 @@ def write_csv(
 
 
 def several_communities(count: int = 40) -> list[dict[str, object]]:
-    """Rows of `count` posts in four communities whose names no model knows."""
+    """Rows of `count` posts in four communities that no model has seen."""
     return [row(f"t3_{number}", f"unheard-of-{number % 4}") for number in range(count)]

@@ -1,4 +1,4 @@
-"""Targets are relative to a community; the split keeps whole communities and later posts apart."""
+"""Targets are relative to a community. The split separates whole communities and later posts."""
 
 import numpy as np
 import pytest
@@ -45,12 +45,12 @@ def test_a_community_s_own_level_is_taken_out_and_the_effect_of_features_kept() 
 
 
 def posts_of(communities: int) -> list[Post]:
-    early, late = int(LATER_FROM.timestamp()) - 1, int(LATER_FROM.timestamp())
-    return [
-        post(community=f"c{number}", created=made)
-        for number in range(communities)
-        for made in (early, late)
-    ]
+    late = int(LATER_FROM.timestamp())
+    posts = list[Post]()
+    for number in range(communities):
+        posts.append(post(community=f"c{number}", created=late - 1))
+        posts.append(post(community=f"c{number}", created=late))
+    return posts
 
 
 def test_training_sees_neither_a_held_out_community_nor_a_later_post() -> None:
@@ -64,9 +64,10 @@ def test_training_sees_neither_a_held_out_community_nor_a_later_post() -> None:
 
 def test_every_community_is_held_out_in_one_quarter() -> None:
     divided = split(posts_of(9), seed=7)
-    assert sorted(name for quarter in divided.quarters for name in quarter) == [
-        f"c{number}" for number in range(9)
-    ]
+    held_out = list[str]()
+    for quarter in divided.quarters:
+        held_out.extend(quarter)
+    assert sorted(held_out) == [f"c{number}" for number in range(9)]
     assert np.sum(divided.in_quarter, axis=0).tolist() == [1] * 18
 
 

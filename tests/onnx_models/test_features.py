@@ -1,5 +1,5 @@
-"""The feature set: known when a post is first shown, the same on every machine, the same as in
-surfaces.toml.
+"""The feature set: its numbers are known when a post is first shown, and are the same on every
+machine. surfaces.toml has the same names, defaults and bounds.
 """
 
 import math
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_models.features import FEATURES, NAMES, features, matrix
-from onnx_models.posts import LATEST_TIME, Post
+from onnx_models.posts import MAX_TIME, Post
 from tests.onnx_models.builders import post
 
 SURFACES = tomllib.loads(
@@ -26,7 +26,7 @@ posts = st.builds(
     item_id=st.just("t3_a"),
     title=st.text(max_size=400),
     domain=st.text(max_size=40),
-    created=st.integers(0, LATEST_TIME),
+    created=st.integers(0, MAX_TIME),
     is_self=st.booleans(),
     selftext_chars=st.integers(0, 10**12),
 )
@@ -36,7 +36,7 @@ def named(each: Post) -> dict[str, float]:
     return dict(zip(NAMES, features(each), strict=True))
 
 
-def test_there_are_thirty_two_with_names_of_their_own() -> None:
+def test_there_are_thirty_two_features_with_different_names() -> None:
     assert len(NAMES) == len(set(NAMES)) == 32
 
 
@@ -119,7 +119,8 @@ def test_a_host_is_known_with_every_name_below_it(domain: str, name: str, value:
 
 def test_midnight_and_the_minute_before_it_are_neighbours() -> None:
     midnight = 1_370_044_800
-    before, after = named(post(created=midnight - 60)), named(post(created=midnight))
+    before = named(post(created=midnight - 60))
+    after = named(post(created=midnight))
     assert (after["hour_sin"], after["hour_cos"]) == (0.0, 1.0)
     assert before["hour_sin"] == pytest.approx(-0.0044)
     assert before["hour_cos"] == pytest.approx(1.0)

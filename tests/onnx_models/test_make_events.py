@@ -1,5 +1,5 @@
-"""make_events.py: whole requests of distinct posts, interleaved, the same bytes for the same
-arguments.
+"""make_events.py writes whole requests of different posts, interleaved. The same arguments give the
+same bytes.
 """
 
 import json
@@ -49,7 +49,8 @@ def messages(raw: bytes) -> Iterator[CandidateEvent]:
         length = shift = place = 0
         while True:
             length |= (raw[place] & 0x7F) << shift
-            place, shift = place + 1, shift + 7
+            place += 1
+            shift += 7
             if raw[place - 1] < 0x80:
                 break
         yield CandidateEvent.FromString(raw[place : place + length])
@@ -70,10 +71,8 @@ def test_each_request_comes_whole_with_distinct_posts(posts: Path) -> None:
         items = [candidate["item_id"] for event in events for candidate in event["candidates"]]
         assert len(items) == len(set(items)) == 7
         assert {event["expected"] for event in events} == {7}
-        assert (
-            len({(event["surface"], event["user_id"], event["requested_at"]) for event in events})
-            == 1
-        )
+        for key in ("surface", "user_id", "requested_at"):
+            assert len({event[key] for event in events}) == 1
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7])])
@@ -158,7 +157,7 @@ def test_requests_are_asked_for_one_after_the_other(posts: Path) -> None:
     assert times == sorted(set(times))
 
 
-def test_the_surface_is_what_was_said(posts: Path) -> None:
+def test_the_surface_is_the_one_that_is_given(posts: Path) -> None:
     assert {event["surface"] for event in lines(made(posts))} == {"home"}
     assert {event["surface"] for event in lines(made(posts, 2, 7, 1, "--surface", "sidebar"))} == {
         "sidebar"
@@ -170,7 +169,7 @@ def test_a_request_may_take_every_post_there_is(posts: Path) -> None:
     assert len(events) == 40
 
 
-def test_one_community_is_enough_and_a_post_that_stands_twice_is_one(tmp_path: Path) -> None:
+def test_one_community_is_enough_and_a_repeated_post_counts_once(tmp_path: Path) -> None:
     rows = [
         row("t3_a", title="First"),
         row("t3_b"),
@@ -240,8 +239,8 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
         os.close(write)
         assert os.read(read, 1) == b"{"
         os.close(read)
-        _, said = running.communicate()
-    assert (running.returncode, said) == (0, b"")
+        _, errors = running.communicate()
+    assert (running.returncode, errors) == (0, b"")
 
 
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 2**14 - 1, 2**14, 2**32])

@@ -1,4 +1,4 @@
-"""The models that are shipped: what their manifests say is so, and a row's score depends on the row
+"""The models that are shipped: their manifests are right, and the score of a row depends on this row
 alone.
 """
 
@@ -16,7 +16,7 @@ import pytest
 from onnx_models import graph, readme
 from onnx_models.features import FEATURES, NAMES, matrix
 from onnx_models.graph import Rows
-from onnx_models.manifest import code_revision
+from onnx_models.manifest import VERSION, code_revision
 from onnx_models.posts import read_posts
 from tests.onnx_models.builders import DATA
 
@@ -42,12 +42,14 @@ objectives = pytest.mark.parametrize("objective", OBJECTIVES)
 
 
 def manifest(objective: str) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((MODELS / objective / "1" / "manifest.json").read_bytes())
-    return read
+    manifest: dict[str, Any] = json.loads(
+        (MODELS / objective / str(VERSION) / "manifest.json").read_bytes()
+    )
+    return manifest
 
 
 def model(objective: str) -> bytes:
-    return (MODELS / objective / "1" / "model.onnx").read_bytes()
+    return (MODELS / objective / str(VERSION) / "model.onnx").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_a_manifest_has_its_keys_in_order_and_conforms_to_the_schema(objective: 
 @objectives
 def test_a_manifest_names_its_model_its_data_and_its_code(objective: str) -> None:
     described = manifest(objective)
-    assert (described["objective"], described["version"]) == (objective, 1)
+    assert (described["objective"], described["version"]) == (objective, VERSION)
     assert described["sha256"] == hashlib.sha256(model(objective)).hexdigest()
     assert described["training"]["data_sha256"] == hashlib.sha256(DATA.read_bytes()).hexdigest()
     assert described["training"]["code_revision"] == code_revision(), "run onnx_models/train.py"
@@ -83,16 +85,15 @@ def test_a_model_passes_onnx_s_own_check_and_uses_onnx_s_own_operators(objective
 
 
 def test_the_objectives_are_of_different_families() -> None:
-    operators = [
-        {node.op_type for node in onnx.load_from_string(model(each)).graph.node}
-        for each in OBJECTIVES
-    ]
-    assert "TreeEnsembleRegressor" in operators[0]
-    assert "TreeEnsembleRegressor" not in operators[1]
+    def operators(objective: str) -> set[str]:
+        return {node.op_type for node in onnx.load_from_string(model(objective)).graph.node}
+
+    assert "TreeEnsembleRegressor" in operators("quality")
+    assert "TreeEnsembleRegressor" not in operators("engagement")
 
 
 @objectives
-def test_golden_rows_are_many_and_score_as_they_say(objective: str) -> None:
+def test_there_are_many_golden_rows_and_they_get_their_scores(objective: str) -> None:
     described = manifest(objective)
     golden = described["golden"]
     scores = graph.run(model(objective), np.array([row["features"] for row in golden], np.float32))
@@ -116,12 +117,10 @@ def test_real_posts_spread_over_all_scores(objective: str, rows: Rows) -> None:
 def test_no_finite_row_leads_out_of_zero_and_one(objective: str) -> None:
     largest = float(np.finfo(np.float32).max)
     random = np.random.default_rng(1)
-    wild = (
-        random.standard_cauchy((2000, len(NAMES))) * 10.0 ** random.integers(-3, 30, (2000, 1))
-    ).astype(np.float32)
+    wild = random.standard_cauchy((2000, len(NAMES))) * 10.0 ** random.integers(-3, 30, (2000, 1))
     rows = np.vstack(
         [
-            wild,
+            wild.astype(np.float32),
             np.full((1, len(NAMES)), largest, np.float32),
             np.full((1, len(NAMES)), -largest, np.float32),
         ]
@@ -142,7 +141,8 @@ def test_a_score_has_the_same_bytes_whatever_the_batch(
     objective: str, size: int, rows: Rows
 ) -> None:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         model(objective), options, providers=["CPUExecutionProvider"]
     )
@@ -152,18 +152,15 @@ def test_a_score_has_the_same_bytes_whatever_the_batch(
         return bytes(scores.tobytes())
 
     some = rows[: max(2000, 2 * size)]
-    assert b"".join(
-        score(some[start : start + size]) for start in range(0, len(some), size)
-    ) == score(some)
+    batches = [score(some[start : start + size]) for start in range(0, len(some), size)]
+    assert b"".join(batches) == score(some)
 
 
 @objectives
-def test_a_score_has_the_same_bytes_wherever_it_stands(objective: str, rows: Rows) -> None:
+def test_a_score_has_the_same_bytes_at_any_place_in_the_batch(objective: str, rows: Rows) -> None:
     order = np.random.default_rng(2).permutation(len(rows))
-    assert (
-        graph.run(model(objective), rows[order]).tobytes()
-        == graph.run(model(objective), rows)[order].tobytes()
-    )
+    shuffled = graph.run(model(objective), rows[order])
+    assert shuffled.tobytes() == graph.run(model(objective), rows)[order].tobytes()
 
 
 @pytest.mark.parametrize(("objective", "wanted"), [("quality", 0.22), ("engagement", 0.28)])
@@ -179,5 +176,5 @@ def test_unseen_communities_are_ordered_better_than_the_figures_to_beat(
 
 def test_the_readme_s_tables_are_those_of_the_manifests() -> None:
     text = (MODELS / "README.md").read_text(encoding="utf-8")
-    assert readme.rendered(text, MODELS) == text
+    assert readme.with_tables(text, MODELS) == text
     assert all(f"`{name}`" in text for name in NAMES)

@@ -1,17 +1,17 @@
-"""Posts are read as they are: what has an obvious reading is read, what has none is named."""
+"""Posts are read as they are. A value without a clear meaning is an error that names it."""
 
 import gzip
 from pathlib import Path
 
 import pytest
 
-from onnx_models.posts import REQUIRED, Post, PostError, read_posts
+from onnx_models.posts import REQUIRED_COLUMNS, Post, PostError, read_posts
 from tests.onnx_models.builders import DATA, HEADER, post, row, write_csv
 
 
 def read_one(tmp_path: Path, **values: object) -> Post:
-    (read,) = read_posts(write_csv(tmp_path / "posts.csv", [{**row("t3_a"), **values}]))
-    return read
+    (only,) = read_posts(write_csv(tmp_path / "posts.csv", [{**row("t3_a"), **values}]))
+    return only
 
 
 def test_every_row_of_the_real_file_is_read_once() -> None:
@@ -48,11 +48,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> Non
 
 
 def test_votes_and_text_columns_may_be_absent(tmp_path: Path) -> None:
-    (read,) = read_posts(write_csv(tmp_path / "posts.csv", [row("t3_a")], REQUIRED))
-    assert (read.ups, read.comments, read.is_self, read.selftext_chars) == (0, 0, False, 0)
+    path = write_csv(tmp_path / "posts.csv", [row("t3_a")], REQUIRED_COLUMNS)
+    (only,) = read_posts(path)
+    assert (only.ups, only.comments, only.is_self, only.selftext_chars) == (0, 0, False, 0)
 
 
-def test_an_empty_count_is_none_and_a_flag_may_be_a_word(tmp_path: Path) -> None:
+def test_an_empty_count_is_zero_and_a_flag_may_be_a_word(tmp_path: Path) -> None:
     assert read_one(tmp_path, selftext_chars="", is_self="True", ups="10.0") == post(
         "Title of t3_a", is_self=True, ups=10, downs=2, comments=3
     )
@@ -80,7 +81,7 @@ def test_further_columns_are_ignored(tmp_path: Path) -> None:
         ({"surface": " "}, "line 3: surface '': expected 1 to 256 bytes of UTF-8"),
     ],
 )
-def test_a_value_without_a_reading_is_named_with_its_line(
+def test_a_value_without_a_clear_meaning_is_named_with_its_line(
     tmp_path: Path, values: dict[str, object], message: str
 ) -> None:
     path = write_csv(tmp_path / "posts.csv", [row("t3_a"), {**row("t3_b"), **values}])

@@ -1,17 +1,19 @@
-"""What a recipe exports, `trimtab models new` takes. The trainers that are not installed here were
-run by hand.
+"""`trimtab models new` takes what a recipe exports. The recipes of trainers that are not installed
+here were run by hand.
 """
 
 import ast
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
@@ -60,13 +62,23 @@ def test_a_recipe_says_how_good_it_is_and_how_near_its_trainer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from_scikit_learn.main([str(tmp_path)])
-    said = re.search(
+    report = re.search(
         r"Spearman (\S+) on unseen communities; (\d+) of 7989 scores differ",
         capsys.readouterr().out,
     )
-    assert said is not None
-    assert float(said[1]) > 0.3
-    assert int(said[2]) < 10
+    assert report is not None
+    assert float(report[1]) > 0.3
+    assert int(report[2]) < 10
+
+
+def run(
+    built: onnx.ModelProto, rows: NDArray[np.float32], outputs: list[str] | None = None
+) -> list[Any]:
+    session = onnxruntime.InferenceSession(
+        built.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    values: list[Any] = session.run(outputs, {"features": rows})
+    return values
 
 
 def test_a_classifier_is_cut_to_the_probability_of_one_class() -> None:
@@ -78,13 +90,10 @@ def test_a_classifier_is_cut_to_the_probability_of_one_class() -> None:
     classifier.graph.output[0].name = "probabilities"
     classifier.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, 2]))
     rows = random_rows(5)
-    both, cut = (
-        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"])
-        for each in (classifier, probability_of(classifier, 1))
-    )
-    (scores,) = cut.run(None, {"features": rows})
+    (probabilities,) = run(classifier, rows, ["probabilities"])
+    (scores,) = run(probability_of(classifier, 1), rows)
     assert scores.shape == (5, 1)
-    assert np.array_equal(scores[:, 0], both.run(["probabilities"], {"features": rows})[0][:, 1])
+    assert np.array_equal(scores[:, 0], probabilities[:, 1])
 
 
 @pytest.mark.parametrize("zipmap", [True, False], ids=["a list of mappings", "a table"])
@@ -99,26 +108,19 @@ def test_a_classifier_is_cut_whether_it_ends_with_a_list_of_mappings_or_a_table(
     )
     cut = probability_of(exported, 1, exported.graph.output[1].name)
     onnx.checker.check_model(cut, full_check=True)
-    session = onnxruntime.InferenceSession(
-        cut.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (scores,) = session.run(None, {"features": rows})
+    (scores,) = run(cut, rows)
     assert np.allclose(scores[:, 0], learner.predict_proba(rows)[:, 1], atol=1e-6)
 
 
 def test_a_classifier_that_imports_no_operators_of_onnx_itself_is_cut() -> None:
     """As CatBoost writes it."""
-    raw = as_catboost(("ham", "spam"))
-    cut = probability_of(onnx.ModelProto.FromString(raw), 1)
+    classifier = onnx.ModelProto.FromString(as_catboost(("ham", "spam")))
+    cut = probability_of(classifier, 1)
     onnx.checker.check_model(cut, full_check=True)
     rows = random_rows(5, 4)
-    (given, scores) = (
-        onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]).run(
-            None, {"features": rows}
-        )
-        for each in (raw, cut.SerializeToString())
-    )
-    assert scores[0][:, 0].tolist() == [one["spam"] for one in given[1]]
+    _, mappings = run(classifier, rows)
+    (scores,) = run(cut, rows)
+    assert scores[:, 0].tolist() == [mapping["spam"] for mapping in mappings]
 
 
 def test_an_output_that_is_not_there_is_named() -> None:

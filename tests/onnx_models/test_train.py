@@ -1,4 +1,4 @@
-"""Training again gives the models that are committed, and says so; wrong use is said too."""
+"""Training again gives the committed models. Wrong use is reported."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ COMMITTED = Path(train.__file__).parent
 @pytest.fixture(scope="module")
 def posts() -> Iterator[Study]:
     with train.one_thread():
-        yield train.study(DATA, train.SEED)
+        yield train.load_study(DATA, train.SEED)
 
 
 @pytest.fixture(scope="module")
@@ -26,35 +26,34 @@ def shipped(posts: Study) -> dict[str, bytes]:
 
 
 def test_the_same_seed_gives_the_committed_scores(posts: Study, shipped: dict[str, bytes]) -> None:
-    assert train.difference(shipped, COMMITTED, posts) <= train.TOLERANCE
+    assert train.largest_difference(shipped, COMMITTED, posts) <= train.TOLERANCE
 
 
 def test_the_same_seed_gives_the_same_bytes(posts: Study, shipped: dict[str, bytes]) -> None:
     assert {objective.name: posts.ship(objective) for objective in OBJECTIVES} == shipped
 
 
-def test_another_seed_is_seen_as_a_difference(posts: Study) -> None:
+def test_another_seed_makes_a_difference(posts: Study) -> None:
     other = {QUALITY.name: Study(posts.posts, seed=8).ship(QUALITY)}
-    assert train.difference(other, COMMITTED, posts) > train.TOLERANCE
+    assert train.largest_difference(other, COMMITTED, posts) > train.TOLERANCE
 
 
 def test_the_shipped_models_never_saw_a_held_out_community(
     posts: Study, shipped: dict[str, bytes]
 ) -> None:
     seen = [each for each, kept in zip(posts.posts, posts.split.without(0), strict=True) if kept]
-    assert (
-        Study(seen, posts.seed).fit(QUALITY, np.ones(len(seen), np.bool_)) == shipped[QUALITY.name]
-    )
+    model = Study(seen, posts.seed).fit(QUALITY, np.ones(len(seen), np.bool_))
+    assert model == shipped[QUALITY.name]
 
 
-def test_targets_are_what_they_say() -> None:
+def test_values_are_the_share_of_up_votes_and_the_number_of_comments() -> None:
     liked = post(ups=3, downs=1, comments=7)
     assert (QUALITY.value(liked), ENGAGEMENT.value(liked)) == (0.75, 7.0)
 
 
 def test_a_post_without_votes_is_not_learned_from(tmp_path: Path) -> None:
     rows = [*several_communities(8), row("t3_none", "unheard-of-1", ups=0, downs=0)]
-    kept = train.study(write_csv(tmp_path / "posts.csv", rows), seed=1).posts
+    kept = train.load_study(write_csv(tmp_path / "posts.csv", rows), seed=1).posts
     assert [each.item_id for each in kept] == [f"t3_{number}" for number in range(8)]
 
 
@@ -80,10 +79,14 @@ def test_models_without_a_committed_counterpart_are_wrong_use(
     assert "model.onnx" in capsys.readouterr().err
 
 
-def test_scores_differ_where_a_model_differs(posts: Study, shipped: dict[str, bytes]) -> None:
+def test_the_difference_is_the_largest_of_all_posts(
+    posts: Study, shipped: dict[str, bytes]
+) -> None:
     swapped = {QUALITY.name: shipped[ENGAGEMENT.name]}
     expected = np.abs(
         graph.run(shipped[ENGAGEMENT.name], posts.rows)
         - graph.run(shipped[QUALITY.name], posts.rows)
     )
-    assert train.difference(swapped, COMMITTED, posts) == pytest.approx(expected.max(), abs=1e-5)
+    assert train.largest_difference(swapped, COMMITTED, posts) == pytest.approx(
+        expected.max(), abs=1e-5
+    )

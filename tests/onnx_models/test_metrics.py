@@ -1,4 +1,4 @@
-"""Measures against values worked out by hand, and against the laws that they keep."""
+"""The measures have the values that were computed by hand, and keep their laws."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_models.communities import Numbers
-from onnx_models.measure import (
+from onnx_models.metrics import (
     FEWEST,
     baselines,
     by_community,
@@ -25,29 +25,28 @@ def numbers(*values: float) -> Numbers:
 
 def test_spearman_of_a_textbook_example() -> None:
     # Six d^2 over n(n^2 - 1), with d = 0, 1, 1, 1, 1 for n = 5.
-    assert spearman(numbers(1, 2, 3, 4, 5), numbers(1, 3, 2, 5, 4)) == pytest.approx(
-        1 - 6 * 4 / (5 * 24)
-    )
+    rho = spearman(numbers(1, 2, 3, 4, 5), numbers(1, 3, 2, 5, 4))
+    assert rho == pytest.approx(1 - 6 * 4 / (5 * 24))
 
 
-def test_spearman_of_an_order_that_says_nothing_is_zero() -> None:
+def test_spearman_of_a_constant_order_is_zero() -> None:
     assert spearman(numbers(1, 1, 1), numbers(1, 2, 3)) == 0.0
 
 
 @given(st.lists(st.integers(0, 100), min_size=3, max_size=20, unique=True))
-def test_spearman_knows_nothing_but_order(values: list[int]) -> None:
+def test_spearman_depends_on_the_order_alone(values: list[int]) -> None:
     order = numbers(*values)
     assert spearman(order, np.exp(order / 20)) == pytest.approx(1)
     assert spearman(order, -order) == pytest.approx(-1)
 
 
-def test_ndcg_worked_out_by_hand() -> None:
+def test_ndcg_of_an_example_computed_by_hand() -> None:
     got = 0.5 / 1 + 1.0 / np.log2(3)
     best = 1.0 / 1 + 0.5 / np.log2(3)
     assert ndcg(numbers(9, 8, 1), numbers(0.5, 1.0, 0.0), top=2) == pytest.approx(got / best)
 
 
-def test_ndcg_of_the_perfect_order_is_one_also_where_there_are_few() -> None:
+def test_ndcg_of_the_perfect_order_is_one_even_if_there_are_few_posts() -> None:
     assert ndcg(numbers(3, 2, 1), numbers(0.9, 0.5, 0.1)) == pytest.approx(1)
 
 
@@ -55,8 +54,8 @@ def test_each_community_counts_alike_and_too_small_ones_not_at_all() -> None:
     large, medium, small = 3 * FEWEST, FEWEST, FEWEST - 1
     communities = np.array(["large"] * large + ["medium"] * medium + ["small"] * small)
     order = np.arange(len(communities), dtype=float)
-    truth = np.where(communities == "medium", -order, order)
-    assert by_community(spearman, order, truth, communities) == pytest.approx(0)
+    expected = np.where(communities == "medium", -order, order)
+    assert by_community(spearman, order, expected, communities) == pytest.approx(0)
 
 
 def test_the_baselines_are_newest_first_and_no_order_at_all() -> None:
@@ -68,11 +67,11 @@ def test_the_baselines_are_newest_first_and_no_order_at_all() -> None:
 
 
 def test_an_order_is_measured_by_rank_so_that_outliers_weigh_nothing() -> None:
-    communities, values = np.array(["one"] * 100), np.arange(100.0)
-    spread = np.where(values == 99, 1e9, values)
-    assert quality_of_order(values, spread, communities) == quality_of_order(
-        values, values, communities
-    )
+    communities = np.array(["one"] * 100)
+    values = np.arange(100.0)
+    with_outlier = np.where(values == 99, 1e9, values)
+    expected = quality_of_order(values, values, communities)
+    assert quality_of_order(values, with_outlier, communities) == expected
 
 
 def test_opposed_pairs_leaves_ties_out() -> None:
@@ -88,7 +87,8 @@ def test_the_best_tenth_is_shared_by_an_order_and_itself_and_not_by_its_reverse(
 
 
 def test_conflict_of_an_order_with_its_reverse_is_total() -> None:
-    order, communities = np.arange(100.0), np.array(["one"] * 100)
+    order = np.arange(100.0)
+    communities = np.array(["one"] * 100)
     assert conflict(order, -order, communities) == {
         "spearman": -1.0,
         "opposed_pairs": 1.0,
