@@ -19,7 +19,7 @@ from workers.ranking.experiment import MAX_ARMS, Experiment
 from workers.ranking.refusal import CandidateReason, Reason
 from workers.ranking.removal import RemovalReason
 from workers.ranking.version import MAX_VERSION
-from workers.steering.history import MOST_ENTRIES
+from workers.steering.history import MAX_ENTRIES
 
 GENERATED = SCHEMAS.parent / "workers" / "codec" / "generated"
 JSON_SCHEMAS = [
@@ -178,7 +178,7 @@ def test_pins_as_redis_holds_them_validate_and_nonsense_does_not() -> None:
 
 
 def test_the_bound_of_the_history_is_the_one_that_is_told() -> None:
-    assert f"keeps the last {MOST_ENTRIES:,};" in _schema("weights-history")["description"]
+    assert f"keeps the last {MAX_ENTRIES:,};" in _schema("weights-history")["description"]
 
 
 def test_the_limits_in_the_schemas_are_those_of_the_codec() -> None:

@@ -18,7 +18,7 @@ from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 from workers.steering.connection import ErrorReply, RedisLink, as_transaction
-from workers.steering.content import fields_of
+from workers.steering.content import encode_fields
 from workers.steering.history import (
     NewContent,
     ReadContent,
@@ -220,7 +220,7 @@ def test_a_worker_can_overwrite_weights_only_where_redis_has_no_keys_to_be_read_
 
 def test_a_worker_cannot_write_with_the_tools_script(server: RedisServer) -> None:
     server.set("home", **SET)
-    read = ReadContent("weights:home", "weights", fields_of(SET))
+    read = ReadContent("weights:home", "weights", encode_fields(SET))
     with RedisLink(url(server, "trimtab-worker")) as link:
         (reply,) = link.execute(
             write_command(
@@ -242,7 +242,9 @@ def test_the_tools_write_and_read_what_steers_and_read_what_workers_say(
             write_command(
                 "history:home", [(NOTHING, NewContent(SET, GOOD.version))], 0, "ada", "why"
             ),
-            record_command("history:home", ReadContent("weights:home", "weights", fields_of(SET))),
+            record_command(
+                "history:home", ReadContent("weights:home", "weights", encode_fields(SET))
+            ),
         )
         (changes,) = link.execute(("XREVRANGE", "history:home", "+", "-", "COUNT", 10))
     assert (revision_after(done), revision_after(recorded)) == (1, 1)

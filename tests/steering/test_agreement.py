@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from workers.ranking.weights import Weights
-from workers.steering.document_state import Refused, Source
+from workers.steering.documents import Source
 from workers.steering.fleet import LiveWorker, SurfaceAgreement, agreements
 from workers.steering.status import (
     ExperimentStatus,
@@ -15,6 +15,7 @@ from workers.steering.status import (
     WeightsStatus,
     WorkerStatus,
 )
+from workers.steering.surface_state import Refused
 
 EVEN, TURNED = (
     Weights.of({"quality": 0.5, "engagement": 0.5}),

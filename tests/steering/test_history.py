@@ -14,9 +14,9 @@ from tests.steering.conftest import Events, read_once_more
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 from workers.steering.connection import ErrorReply, RedisLink
-from workers.steering.content import fields_of
+from workers.steering.content import encode_fields
 from workers.steering.history import (
-    MOST_ENTRIES,
+    MAX_ENTRIES,
     HistoryEntry,
     NewContent,
     ReadContent,
@@ -283,7 +283,7 @@ def ask(link: RedisLink, *commands: Any) -> list[int | None]:
 
 
 def holding(texts: Mapping[str, str], read: ReadContent = WEIGHTS) -> ReadContent:
-    return ReadContent(read.key, read.name, fields_of(texts))
+    return ReadContent(read.key, read.name, encode_fields(texts))
 
 
 def put(
@@ -395,12 +395,12 @@ def test_the_history_is_bounded_while_revisions_go_on_counting(
     server: RedisServer, link: RedisLink
 ) -> None:
     read = WEIGHTS
-    for n in range(MOST_ENTRIES + 5):
+    for n in range(MAX_ENTRIES + 5):
         texts = {"quality": str(n)}
         assert ask(link, put(texts, read, n)) == [n + 1]
         read = holding(texts)
     kept = entries(link)
-    assert [entry.revision for entry in kept] == list(range(6, MOST_ENTRIES + 6))
+    assert [entry.revision for entry in kept] == list(range(6, MAX_ENTRIES + 6))
     assert kept[0].before == {"quality": "4"}
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,20 @@ from tests.builders import HOME, surface
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import PATIENCE_S, Events
 from workers.ranking.mix import Mix
-from workers.ranking.pins import ANY_VERSION, AvailableModels
+from workers.ranking.pins import ANY_VERSION, AvailableModels, Pins
 from workers.ranking.version import MAX_VERSION
 from workers.ranking.weights import WeightRules, Weights
 from workers.steering import Follower, last_good
-from workers.steering.last_good import Kept, LastGoodIgnored
+from workers.steering.documents import (
+    EXPERIMENT,
+    MODELS,
+    WEIGHTS,
+    Applied,
+    DocumentId,
+    Source,
+)
+from workers.steering.last_good import LastGood, LastGoodFile, LastGoodIgnored
+from workers.steering.surface_state import SurfaceState
 
 Steer = Callable[..., Follower]
 RULES = HOME.weight_rules
@@ -26,11 +36,31 @@ GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 KEPT = Mix(GOOD)
 
 
+def values_of(mix: Mix) -> dict[DocumentId, Any]:
+    """The values that make up a mix, by document."""
+    values: dict[DocumentId, Any] = {DocumentId(WEIGHTS): mix.weights}
+    if mix.experiment is not None:
+        values[DocumentId(EXPERIMENT)] = mix.experiment
+    if mix.pins:
+        values[DocumentId(MODELS)] = Pins(mix.pins)
+    values |= {DocumentId(WEIGHTS, arm): weights for arm, weights in mix.arms.items()}
+    values |= {DocumentId(MODELS, arm): Pins(pins) for arm, pins in mix.arm_pins.items()}
+    return values
+
+
+def save(home: Path, key: str, mix: Mix) -> None:
+    last_good.save(home, last_good.file_of(key, values_of(mix), DEFAULT))
+
+
 def load(home: Path, key: str, rules: WeightRules = RULES) -> Mix | None:
     kept = last_good.load(
         home, key, surface(weight_rules=rules, objectives=tuple(rules.defaults)), ANY_VERSION
     )
-    return kept and kept.mix
+    if kept is None:
+        return None
+    values: dict[DocumentId, Any] = {DocumentId(WEIGHTS): rules.default(), **kept.values}
+    states = {one: Applied(value, Source.LAST_GOOD, 0) for one, value in values.items()}
+    return SurfaceState.of(states).mix
 
 
 def kept_in_time(home: Path, mix: Mix) -> bool:
@@ -43,7 +73,7 @@ def kept_in_time(home: Path, mix: Mix) -> bool:
 
 def test_what_was_kept_is_read_back_exactly(tmp_path: Path) -> None:
     exact = Weights.of({"quality": 0.1 + 0.2, "engagement": 1e-17})
-    last_good.save(tmp_path / "new" / "home", KEY, Mix(exact), DEFAULT)
+    save(tmp_path / "new" / "home", KEY, Mix(exact))
     assert load(tmp_path / "new" / "home", KEY) == Mix(exact)
 
 
@@ -55,17 +85,17 @@ def test_two_prefixes_and_odd_names_of_surfaces_do_not_meet(tmp_path: Path) -> N
     keys = ["weights:home", "prod:weights:home", "weights:../home", "weights:a/b", "weights:é"]
     sets = [Weights.of({"quality": n / 10, "engagement": 0.5}) for n in range(len(keys))]
     for key, weights in zip(keys, sets, strict=True):
-        last_good.save(tmp_path, key, Mix(weights), DEFAULT)
+        save(tmp_path, key, Mix(weights))
     assert [load(tmp_path, key) for key in keys] == [Mix(weights) for weights in sets]
 
 
 def test_nothing_unfinished_stays_behind(tmp_path: Path) -> None:
-    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
+    save(tmp_path, KEY, KEPT)
     assert list(tmp_path.iterdir()) == [last_good.path_of(tmp_path, KEY)]
 
 
 def test_a_set_that_the_surface_no_longer_allows_is_ignored(tmp_path: Path) -> None:
-    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
+    save(tmp_path, KEY, KEPT)
     with pytest.raises(LastGoodIgnored, match="engagement: not an objective"):
         load(tmp_path, KEY, WeightRules({"quality": 0.5}, {}))
     with pytest.raises(LastGoodIgnored, match=r"quality: got 0\.7"):
@@ -75,7 +105,7 @@ def test_a_set_that_the_surface_no_longer_allows_is_ignored(tmp_path: Path) -> N
 
 
 def test_an_objective_added_since_takes_its_default(tmp_path: Path) -> None:
-    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
+    save(tmp_path, KEY, KEPT)
     rules = WeightRules({"quality": 0.5, "engagement": 0.5, "freshness": 0.1}, {})
     assert load(tmp_path, KEY, rules) == Mix(
         Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1})
@@ -140,11 +170,11 @@ def test_a_home_that_cannot_be_written_is_said_once_and_stops_nothing(
 def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
     sets = [Weights.of({"quality": n / 8, "engagement": 1 - n / 8}) for n in range(8)]
     read: list[Mix | None] = []
-    last_good.save(tmp_path, KEY, KEPT, DEFAULT)
+    save(tmp_path, KEY, KEPT)
 
     def write(weights: Weights) -> None:
         for _ in range(50):
-            last_good.save(tmp_path, KEY, Mix(weights), DEFAULT)
+            save(tmp_path, KEY, Mix(weights))
             read.append(load(tmp_path, KEY))
 
     writers = [threading.Thread(target=write, args=(weights,)) for weights in sets]
@@ -163,12 +193,14 @@ def test_a_disk_that_stands_still_delays_no_change_and_keeps_the_last_one_when_i
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    writing, freed, save = threading.Event(), threading.Event(), last_good.save
+    writing = threading.Event()
+    freed = threading.Event()
+    write = last_good.save
 
-    def stand_still(home: Path, key: str, mix: Mix, default: Weights) -> None:
+    def stand_still(home: Path, file: LastGoodFile) -> None:
         writing.set()
         freed.wait()
-        save(home, key, mix, default)
+        write(home, file)
 
     monkeypatch.setattr(last_good, "save", stand_still)
     steering = steer(poll_seconds=3600.0)
@@ -210,25 +242,26 @@ def test_in_a_storm_that_never_pauses_the_sets_are_kept_all_the_same(
 
 def test_pins_are_kept_and_left_out_where_a_pinned_version_is_gone(tmp_path: Path) -> None:
     pinned = Mix(GOOD, pins={"quality": 2}, arm_pins={"canary": {"quality": 3}})
-    last_good.save(tmp_path, KEY, pinned, DEFAULT)
+    save(tmp_path, KEY, pinned)
     there = AvailableModels({"quality": {2: frozenset("a"), 3: frozenset("b")}})
-    assert last_good.load(tmp_path, KEY, HOME, there) == Kept(pinned)
+    assert last_good.load(tmp_path, KEY, HOME, there) == LastGood(values_of(pinned))
     kept = last_good.load(tmp_path, KEY, HOME, AvailableModels({"quality": {2: frozenset("a")}}))
-    assert kept == Kept(Mix(GOOD), "quality: version 3 is not available, expected one of: 2")
+    reason = "models: quality: version 3 is not available, expected one of: 2"
+    assert kept == LastGood(values_of(Mix(GOOD)), (reason,))
 
 
 def test_a_pinned_version_by_time_is_kept(tmp_path: Path) -> None:
     pinned = Mix(
         GOOD, pins={"quality": 20261127031249}, arm_pins={"canary": {"quality": MAX_VERSION}}
     )
-    last_good.save(tmp_path, KEY, pinned, DEFAULT)
-    assert last_good.load(tmp_path, KEY, HOME, ANY_VERSION) == Kept(pinned)
+    save(tmp_path, KEY, pinned)
+    assert last_good.load(tmp_path, KEY, HOME, ANY_VERSION) == LastGood(values_of(pinned))
 
 
 def test_a_set_with_an_objective_that_has_no_model_any_more_is_ignored(tmp_path: Path) -> None:
     mix = Mix(Weights.of({"quality": 0.7, "engagement": 0.3, "freshness": 0.1}))
-    last_good.save(tmp_path, KEY, mix, DEFAULT)
+    save(tmp_path, KEY, mix)
     there = AvailableModels({"freshness": {1: frozenset("a")}})
-    assert last_good.load(tmp_path, KEY, HOME, there) == Kept(mix)
+    assert last_good.load(tmp_path, KEY, HOME, there) == LastGood(values_of(mix))
     with pytest.raises(LastGoodIgnored, match="freshness: not an objective"):
         last_good.load(tmp_path, KEY, HOME, AvailableModels())

@@ -19,6 +19,7 @@ from tests.steering.conftest import PATIENCE_S, Events
 from tests.steering.peers import Peer, TlsProxy, Trickler
 from workers.ranking.lookup import NO_RESULT, LookupQuery, LookupResult, SetKey
 from workers.ranking.surface import DropSet, SetOwner
+from workers.steering.documents import KINDS
 from workers.steering.keys import Keys
 from workers.steering.lookups import Lookups
 
@@ -243,8 +244,8 @@ def test_the_log_shows_no_password(look_up: Open, events: Events) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        *(KEYS.weights("home"), KEYS.experiment("home"), KEYS.models("home"), KEYS.history("home")),
-        *(KEYS.status("w"), KEYS.live, KEYS.features("pair", "a")),
+        *(KEYS.document("home", kind) for kind in KINDS),
+        *(KEYS.history("home"), KEYS.status("w"), KEYS.live, KEYS.features("pair", "a")),
     ],
 )
 def test_no_drop_set_takes_a_key_that_is_ours(key: str) -> None:

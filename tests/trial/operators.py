@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from tests.trial.ledger import Ledger, version_of
 from tests.trial.plan import Change, Kind, Texts
 from workers.steering.connection import RedisLink
-from workers.steering.content import Fields, texts_of
+from workers.steering.content import RawFields, decode_fields
+from workers.steering.documents import WEIGHTS
 from workers.steering.history import (
     NewContent,
     ReadContent,
@@ -82,7 +83,7 @@ class Operators:
 
     @property
     def _key(self) -> str:
-        return self.keys.weights(SURFACE)
+        return self.keys.document(SURFACE, WEIGHTS)
 
     def _one_by_one(self, change: Change) -> None:
         for objective, text in change.texts.items():
@@ -151,8 +152,8 @@ class _Try(NamedTuple):
     done: bool
 
 
-def _read(key: str, fields: Fields) -> ReadContent:
-    version = version_of(texts_of(dict(fields)))
+def _read(key: str, fields: RawFields) -> ReadContent:
+    version = version_of(decode_fields(dict(fields)))
     refused = None if version is not None or not fields else "refused by the workers"
     return ReadContent(key, "weights", fields, version, refused)
 

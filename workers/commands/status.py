@@ -10,7 +10,7 @@ from workers.commands.redis_access import RedisAt, redis_options
 from workers.commands.text import NOTHING, WIDTH, printable, shares_text, table, weights_text, wrap
 from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
-from workers.steering.document_state import Source
+from workers.steering.documents import Source
 from workers.steering.fleet import (
     ExperimentGroup,
     LiveWorker,

@@ -58,17 +58,17 @@ class OnEvent(Protocol):
 
 
 class Events:
-    """Passes events on, and keeps a trouble that lasts from being said again and again."""
+    """Emits log events. A problem that lasts is emitted once, not each second."""
 
     def __init__(self, on_event: OnEvent) -> None:
-        self.say = on_event
-        self._reasons: dict[str, str | None] = {}
+        self.emit = on_event
+        self._last_reasons: dict[str, str | None] = {}
 
-    def trouble(self, event: str, reason: str | None) -> None:
-        """Say `event` where its reason is another than the last; None: the trouble is over."""
-        if reason is not None and reason != self._reasons.get(event):
-            self.say(event, reason=reason)
-        self._reasons[event] = reason
+    def emit_if_new(self, event: str, reason: str | None) -> None:
+        """Emit `event` if its reason differs from the last one. None: the problem is over."""
+        if reason is not None and reason != self._last_reasons.get(event):
+            self.emit(event, reason=reason)
+        self._last_reasons[event] = reason
 
 
 TIMEOUT_S: Final = 1.0

@@ -1,4 +1,4 @@
-"""What a hash in Redis holds, as Redis answers it, as text for people, and as a digest. Pure."""
+"""What a hash in Redis holds: as Redis replies, as text for people, and as a digest. Pure."""
 
 import hashlib
 import json
@@ -7,72 +7,76 @@ from typing import Final
 
 from workers.steering.connection import ErrorReply
 
-Fields = Mapping[bytes, bytes]
+RawFields = Mapping[bytes, bytes]
 
-NOTHING: Final = "{}"
-"""The text of a missing hash."""
-_MOST_TEXT = 4096
-
-
-class NoContent(ValueError):
-    """The reply is no hash of texts: the message says what was got and what was expected."""
+NO_FIELDS: Final = "{}"
+"""The canonical text of a missing hash."""
+_LONGEST_TEXT = 4096
 
 
-def texts_of(reply: object) -> dict[str, str]:
-    """The fields of Redis's reply to HGETALL. Raises NoContent."""
+class UnreadableContent(ValueError):
+    """The reply is not a hash of texts. The message says what was got and what was expected."""
+
+
+def decode_fields(reply: object) -> dict[str, str]:
+    """The fields of Redis's reply to HGETALL. Raises UnreadableContent."""
     if not isinstance(reply, dict):
-        answer = reply.message if isinstance(reply, ErrorReply) else repr(reply)
-        raise NoContent(f"Redis answers {answer!r}, expected a hash")
-    return {_text(field, "field"): _text(value, repr(field)) for field, value in reply.items()}
+        got = reply.message if isinstance(reply, ErrorReply) else repr(reply)
+        raise UnreadableContent(f"Redis answers {got!r}, expected a hash")
+    fields: dict[str, str] = {}
+    for name, value in reply.items():
+        fields[_decode(name, "field")] = _decode(value, repr(name))
+    return fields
 
 
-def is_no_hash(reply: object) -> bool:
-    """Whether the key holds something else."""
+def _decode(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise UnreadableContent(f"{name}: got {raw[:80]!r}, expected UTF-8") from None
+
+
+def encode_fields(fields: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The fields as Redis replies them."""
+    return {name.encode(): value.encode() for name, value in fields.items()}
+
+
+def is_other_type(reply: object) -> bool:
+    """Whether the key holds something other than a hash."""
     return isinstance(reply, ErrorReply) and reply.message.startswith("WRONGTYPE")
 
 
-def fields_of(texts: Mapping[str, str]) -> dict[bytes, bytes]:
-    """The other way round."""
-    return {field.encode(): value.encode() for field, value in texts.items()}
+def printable(fields: RawFields) -> dict[str, str]:
+    """The fields as text, whatever they hold: bytes outside UTF-8 as \\xNN."""
+    texts: dict[str, str] = {}
+    for name, value in fields.items():
+        texts[name.decode(errors="backslashreplace")] = value.decode(errors="backslashreplace")
+    return texts
 
 
-def shown(fields: Fields) -> dict[str, str]:
-    """The fields as text whatever they hold: bytes outside UTF-8 as \\xNN."""
-    return {
-        f.decode(errors="backslashreplace"): v.decode(errors="backslashreplace")
-        for f, v in fields.items()
-    }
+def canonical_text(reply: object) -> str | None:
+    """The content as a JSON object of strings: keys sorted, no spaces, ASCII, bytes outside UTF-8 as
+    \\xNN. None if the reply is not a hash.
 
-
-def text_of(reply: object) -> str | None:
-    """The content as a JSON object of strings: keys sorted, no spaces, ASCII, bytes outside UTF-8 as \\xNN.
-
-    None where the reply is no hash. Content of more than 4,096 characters is told by its length and digest.
+    Content of more than 4,096 characters is replaced by its length and digest.
     """
-    canonical = _canonical(reply)
-    if canonical is None or len(canonical) <= _MOST_TEXT:
-        return canonical
-    return json.dumps({"": f"{len(canonical)} characters, SHA-256 {_sha256(canonical)}"})
+    text = _whole_text(reply)
+    if text is None or len(text) <= _LONGEST_TEXT:
+        return text
+    return json.dumps({"": f"{len(text)} characters, SHA-256 {_sha256(text)}"})
 
 
 def digest_of(reply: object) -> str | None:
-    """The first 12 hex digits of SHA-256 over the content as `text_of` writes it at any length."""
-    canonical = _canonical(reply)
-    return None if canonical is None else _sha256(canonical)[:12]
+    """The first 12 hex digits of SHA-256 over the canonical text, whatever its length."""
+    text = _whole_text(reply)
+    return None if text is None else _sha256(text)[:12]
 
 
-def _canonical(reply: object) -> str | None:
+def _whole_text(reply: object) -> str | None:
     if not isinstance(reply, dict):
         return None
-    return json.dumps(shown(reply), sort_keys=True, separators=(",", ":"))
+    return json.dumps(printable(reply), sort_keys=True, separators=(",", ":"))
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _text(raw: bytes, name: str) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise NoContent(f"{name}: got {raw[:80]!r}, expected UTF-8") from None

@@ -1,19 +1,21 @@
-"""The desk: where ops and tools look at the steering documents of a surface, and change them.
+"""The steering editor: how tools read the steering documents of a surface, and change them.
 
-Each change is a compare-and-set on what was looked at, in one atomic step on the server, with an
-actor and a reason.
+Rules:
+- A change is made in one step on the server, with an actor and a reason, and only if no document
+  that it changes has changed since it was read. Otherwise `ChangedMeanwhile` is raised.
+- If only the history has gone on meanwhile (a change to another document, or a worker has recorded
+  one made by hand), the editor reads again and tries again.
+- A server that takes no writes is left once for the one that its address leads to by now. If that
+  takes none either, `RedisReadOnly` is raised, and nothing was written.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from workers.errors import Failure
-from workers.ranking.experiment import Experiment
-from workers.ranking.pins import Pins
 from workers.ranking.surface import Surface
-from workers.ranking.weights import Weights
 from workers.steering.connection import (
     TIMEOUT_S,
     Command,
@@ -25,6 +27,7 @@ from workers.steering.connection import (
     as_transaction,
     transaction_replies,
 )
+from workers.steering.documents import EXPERIMENT, document_ids
 from workers.steering.fleet import Fleet, LiveWorker, available_to_all, read_fleet
 from workers.steering.history import (
     HistoryEntry,
@@ -34,13 +37,10 @@ from workers.steering.history import (
     write_command,
 )
 from workers.steering.keys import Keys
-from workers.steering.surface_state import EXPERIMENT, document_of, models_of
-from workers.steering.view import AnyDocument, Found, SurfaceView, arms_in, view_of
+from workers.steering.view import DocumentView, SurfaceView, arms_named, surface_view
 
-AnyValue = Weights | Experiment | Pins
-
-_TRIES = 10
-_MOST_BLOCK_MS = 100
+_MAX_TRIES = 10
+_MAX_BLOCK_MS = 100
 
 
 class RedisUnreachable(Failure):
@@ -58,28 +58,35 @@ class RedisReadOnly(RedisUnreachable):
 
 
 class ChangedMeanwhile(Failure):
-    """Somebody else changed a document after it was looked at; nothing was written."""
+    """Somebody else changed a document after it was read. Nothing was written."""
 
-    def __init__(self, before: AnyDocument, now: AnyDocument) -> None:
-        who = f"by {now.last.actor}" if now.last and now.is_recorded else "by hand"
-        why = f" ({now.last.reason})" if now.last and now.is_recorded and now.last.reason else ""
+    def __init__(self, before: DocumentView[Any], now: DocumentView[Any]) -> None:
+        if now.last is not None and now.is_recorded:
+            why = f" ({now.last.reason})" if now.last.reason else ""
+            who = f"by {now.last.actor}, revision {now.revision}{why}"
+        else:
+            who = f"by hand, revision {now.revision}"
         change = difference(before.texts, now.texts) or "to what it was before"
-        super().__init__(
-            f"{now.content.name}: changed meanwhile {who}, revision {now.revision}{why}: {change}"
-        )
+        super().__init__(f"{now.content.name}: changed meanwhile {who}: {change}")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A document as it was looked at, and what it is to hold."""
+    """A document as it was read, and the value that it is to have: one of its kind."""
 
-    document: AnyDocument
-    value: AnyValue
+    document: DocumentView[Any]
+    value: object
+
+    @property
+    def new_content(self) -> NewContent:
+        """What is to be written."""
+        kind = self.document.kind
+        return NewContent(kind.fields_of(self.value), kind.version_of(self.value))
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether it holds that already."""
-        return self.document.texts == texts_for(self.value)
+        """Whether Redis holds the value already."""
+        return self.document.texts == self.document.kind.fields_of(self.value)
 
 
 class SteeringEditor:
@@ -93,7 +100,7 @@ class SteeringEditor:
         self._link = RedisLink(url, timeout_s)
 
     def __enter__(self) -> Self:
-        with self._reached():
+        with self._failures():
             self._link.__enter__()
         return self
 
@@ -102,67 +109,61 @@ class SteeringEditor:
 
     def execute(self, *commands: Command) -> list[object]:
         """Replies of one round trip."""
-        with self._reached():
+        with self._failures():
             return self._link.execute(*commands)
-
-    def _execute_together(self, *commands: Command) -> list[object]:
-        """Replies of one instant."""
-        answers = self.execute(*as_transaction(*commands))
-        replies = transaction_replies(answers)
-        if replies is None:
-            self._check(*answers)
-        return replies or []
 
     def read_view(
         self, surface: Surface, arm: str | None = None, workers: Sequence[LiveWorker] | None = None
     ) -> SurfaceView:
-        """The surface's documents and their history at one instant; `arm` is among them, heard of
-        or not.
+        """The surface's documents and their history at one instant. `arm` is among them even if
+        nothing names it.
 
-        `workers` says what models there are, for those who have read it already.
+        `workers` say which models are available. Without them the live workers are read.
         """
-        keys, name = self.keys, surface.name
-        history: Command = ("XRANGE", keys.history(name), "-", "+")
-        experiment, entries = self.execute(("HGETALL", keys.experiment(name)), history)
-        found = Found({EXPERIMENT: experiment}, read_entries(entries), 0)
-        arms = {*arms_in(found), arm}
-        names = {EXPERIMENT: keys.experiment(name)}
-        for one in (None, *sorted(filter(None, arms))):
-            names |= {
-                document_of(one): keys.weights(name, one),
-                models_of(one): keys.models(name, one),
-            }
-        *replies, entries, clock = self._execute_together(
-            *(("HGETALL", key) for key in names.values()), history, ("TIME",)
-        )
-        self._check(entries, clock)
-        documents = dict(zip(names, replies, strict=True))
-        found = Found(documents, read_entries(entries), _milliseconds(clock))
-        return view_of(
+        keys = self.keys
+        name = surface.name
+        read_history: Command = ("XRANGE", keys.history(name), "-", "+")
+
+        # The first look only finds out which arms there are.
+        read_experiment: Command = ("HGETALL", keys.document(name, EXPERIMENT))
+        experiment, history = self.execute(read_experiment, read_history)
+        arms = set(arms_named(experiment, read_entries(history)))
+        if arm is not None:
+            arms.add(arm)
+
+        documents = document_ids(tuple(sorted(arms)))
+        reads: list[Command] = []
+        for kind, document_arm in documents:
+            reads.append(("HGETALL", keys.document(name, kind, document_arm)))
+        *replies, history, clock = self._execute_at_once(*reads, read_history, ("TIME",))
+        self._check(history, clock)
+
+        if workers is None:
+            workers = self.live_workers()
+        return surface_view(
             surface,
             keys,
-            found,
-            available_to_all(self.live_workers() if workers is None else workers, surface),
+            replies=dict(zip(documents, replies, strict=True)),
+            entries=read_entries(history),
+            now=_milliseconds(clock),
+            available=available_to_all(workers, surface),
         )
 
     def write(self, view: SurfaceView, changes: Sequence[Change], actor: str, reason: str) -> int:
-        """Write all of the changes or none; returns the surface's new revision. Raises
+        """Write all of the changes or none. Returns the surface's new revision. Raises
         ChangedMeanwhile.
-
-        A server that takes no writes is left once, for the one that the address leads to by now.
         """
+        history = self.keys.history(view.surface.name)
         has_reconnected = False
-        for _ in range(_TRIES):
-            pairs = [(change.document.content, written(change.value)) for change in changes]
-            (reply,) = self.execute(
-                write_command(
-                    self.keys.history(view.surface.name), pairs, view.revision, actor, reason
-                )
-            )
+        for _ in range(_MAX_TRIES):
+            contents = [(change.document.content, change.new_content) for change in changes]
+            command = write_command(history, contents, view.revision, actor, reason)
+            (reply,) = self.execute(command)
             if isinstance(reply, UnwritableReply) and not has_reconnected:
                 has_reconnected = True
                 self._reconnect()
                 continue
+
             self._check(reply)
             revision = revision_after(reply)
             if revision is not None:
@@ -170,18 +171,21 @@ class SteeringEditor:
             view = self.read_view(view.surface)
             changes = [_renewed(change, view) for change in changes]
         raise RedisUnreachable(
-            f"redis: {self._link.address}: the history changed {_TRIES} times meanwhile: try again"
+            f"redis: {self._link.address}: "
+            f"the history changed {_MAX_TRIES} times meanwhile: try again"
         )
 
     def follow_history(self, surface: Surface, after: int) -> Iterator[HistoryEntry]:
-        """Entries past a revision, then new ones as they come, without end."""
-        history, place = self.keys.history(surface.name), b"0"
-        # Less than the timeout: a server that has nothing new answers in time.
-        block_ms = max(1, min(_MOST_BLOCK_MS, round(self._link.timeouts.answer_s * 500)))
+        """The entries after a revision, then new ones as they come, without end."""
+        history = self.keys.history(surface.name)
+        position = b"0"
+        # Less than the timeout: a server that has nothing new must answer in time.
+        block_ms = max(1, min(_MAX_BLOCK_MS, round(self._link.timeouts.answer_s * 500)))
         has_reconnected = False
         while True:
             try:
-                (reply,) = self.execute(("XREAD", "BLOCK", block_ms, "STREAMS", history, place))
+                command: Command = ("XREAD", "BLOCK", block_ms, "STREAMS", history, position)
+                (reply,) = self.execute(command)
             except RedisMoved:
                 if has_reconnected:
                     raise
@@ -190,18 +194,30 @@ class SteeringEditor:
                 continue
             has_reconnected = False
             self._check(reply)
-            found = reply.get(history.encode(), []) if isinstance(reply, dict) else []
-            yield from (entry for entry in read_entries(found) if entry.revision > after)
-            place = found[-1][0] if found else place
+
+            entries = reply.get(history.encode(), []) if isinstance(reply, dict) else []
+            for entry in read_entries(entries):
+                if entry.revision > after:
+                    yield entry
+            if entries:
+                position = entries[-1][0]
 
     def live_workers(self) -> list[LiveWorker]:
-        """What each live worker says of itself."""
+        """The workers that have a status."""
         return self.read_fleet().workers
 
     def read_fleet(self) -> Fleet:
-        """The same, and who has ceased to say anything."""
-        with self._reached():
+        """The workers that have a status, and those that have none any more."""
+        with self._failures():
             return read_fleet(self._link, self.keys)
+
+    def _execute_at_once(self, *commands: Command) -> list[object]:
+        """The replies of one instant."""
+        wrapped = self.execute(*as_transaction(*commands))
+        replies = transaction_replies(wrapped)
+        if replies is None:
+            self._check(*wrapped)
+        return replies or []
 
     def _reconnect(self) -> None:
         self.__exit__()
@@ -218,7 +234,7 @@ class SteeringEditor:
                 raise RedisUnreachable(f"redis: {self._link.address}: {reply.message}")
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _failures(self) -> Iterator[None]:
         try:
             yield
         except WrongServer as wrong:
@@ -227,32 +243,21 @@ class SteeringEditor:
             raise RedisUnreachable(f"no Redis answers at {self._link.address}: {lost}") from None
 
 
-def texts_for(value: AnyValue) -> dict[str, str]:
-    """The fields of the hash that holds it; numbers in the shortest form that reads back the same."""
-    if not isinstance(value, Weights):
-        return value.fields()
-    return {objective: repr(weight) for objective, weight in value.values.items()}
-
-
-def written(value: AnyValue) -> NewContent:
-    """What is to be written, with the version of weights."""
-    return NewContent(texts_for(value), value.version if isinstance(value, Weights) else None)
-
-
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """What differs between two contents, field by field; empty where nothing does."""
-    fields = dict.fromkeys([*before, *after])
-    return ", ".join(
-        f"{field} {before.get(field, 'none')} -> {after.get(field, 'none')}"
-        for field in fields
-        if before.get(field) != after.get(field)
-    )
+    """What differs between two contents, field by field. Empty if nothing does."""
+    changes = list[str]()
+    for field in dict.fromkeys([*before, *after]):
+        if before.get(field) != after.get(field):
+            changes.append(f"{field} {before.get(field, 'none')} -> {after.get(field, 'none')}")
+    return ", ".join(changes)
 
 
 def _renewed(change: Change, view: SurfaceView) -> Change:
-    """The change on the document as it is now, where that is as it was looked at."""
+    """The change to the document as it is now. Raises ChangedMeanwhile if that is not as it was
+    read.
+    """
     before = change.document
-    now = view.document(before.content.name)
+    now = view.documents[before.id]
     if now.content.fields != before.content.fields or now.revision != before.revision:
         raise ChangedMeanwhile(before, now)
     return Change(now, change.value)

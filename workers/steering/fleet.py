@@ -1,9 +1,8 @@
-"""The workers that live, as Redis has them: for people and tools, not for workers.
-
-What the workers stand on, put together: who agrees with whom, and on what. Pure.
+"""The live workers by their statuses in Redis, and where they agree. For people and tools, not for
+workers.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -12,12 +11,12 @@ import msgspec
 from workers.errors import Failure
 from workers.ranking.pins import ANY_VERSION, AvailableModels
 from workers.ranking.surface import Surface
-from workers.steering.connection import ErrorReply, RedisLink
-from workers.steering.document_state import Source
+from workers.steering.connection import Command, ErrorReply, RedisLink
+from workers.steering.documents import DocumentId, Source
 from workers.steering.keys import Keys
 from workers.steering.status import (
+    DOCUMENT_FIELDS,
     ExperimentStatus,
-    PinsStatus,
     StatusUnreadable,
     SurfaceStatus,
     VersionStatus,
@@ -25,16 +24,18 @@ from workers.steering.status import (
     WorkerStatus,
     decode,
 )
-from workers.steering.surface_state import EXPERIMENT, document_of, models_of
+
+T = TypeVar("T")
+ByWorker = Mapping[str, T]
+"""A value of each worker, by the worker's id."""
 
 
 @dataclass(frozen=True)
 class LiveWorker:
-    """A worker whose status has not expired. `status` is None where it does not read, and
-    `unreadable` says why.
+    """A worker whose status has not expired. `status` None: it cannot be read, and `unreadable` says
+    why.
 
-    `age_ms`: milliseconds by Redis's clock since the worker wrote it; None where it does not say
-    when it expires.
+    `age_ms`: milliseconds by Redis's clock since the worker wrote it; None if it never expires.
     """
 
     worker: str
@@ -44,8 +45,8 @@ class LiveWorker:
 
 
 class Fleet(NamedTuple):
-    """The workers that have a status, and the ids of those that have none any more: they crashed,
-    or are cut off.
+    """The workers that have a status, and the ids of those that have none any more: they crashed, or
+    are cut off.
     """
 
     workers: list[LiveWorker]
@@ -53,53 +54,124 @@ class Fleet(NamedTuple):
 
 
 def read_fleet(link: RedisLink, keys: Keys) -> Fleet:
-    """Both by their ids, in two round trips. Raises RedisLost, and Failure if Redis denies the
-    list.
+    """Read all statuses, in two round trips; both lists are sorted by id. Raises RedisLost, and
+    Failure if Redis denies the list of ids.
     """
     (ids,) = link.execute(("ZRANGE", keys.live, 0, -1))
     if not isinstance(ids, list):
         raise Failure(
-            f"{keys.live}: Redis answers {_answer(ids)!r}, expected the sorted set of the workers' ids"
+            f"{keys.live}: Redis answers {_printable(ids)!r}, "
+            "expected the sorted set of the workers' ids"
         )
-    workers = sorted(one.decode("utf-8", "replace") for one in ids)
+    workers = sorted(raw.decode("utf-8", "replace") for raw in ids)
     if not workers:
         return Fleet([], [])
-    asked = [(command, keys.status(worker)) for worker in workers for command in ("GET", "PTTL")]
-    replies = iter(link.execute(*asked))
-    found = [(worker, next(replies), next(replies)) for worker in workers]
-    return Fleet(
-        workers=[_read(worker, text, ttl) for worker, text, ttl in found if text is not None],
-        silent=[worker for worker, text, _ in found if text is None],
-    )
+
+    commands: list[Command] = []
+    for worker in workers:
+        commands += [("GET", keys.status(worker)), ("PTTL", keys.status(worker))]
+    replies = link.execute(*commands)
+
+    fleet = Fleet([], [])
+    for worker, text, ttl_ms in zip(workers, replies[::2], replies[1::2], strict=True):
+        if text is None:
+            fleet.silent.append(worker)
+        else:
+            fleet.workers.append(_live_worker(worker, text, ttl_ms))
+    return fleet
 
 
-def _read(worker: str, text: object, ttl: object) -> LiveWorker:
+def _live_worker(worker: str, text: object, ttl_ms: object) -> LiveWorker:
     if not isinstance(text, bytes):
-        return LiveWorker(
-            worker, None, unreadable=f"Redis answers {_answer(text)!r}, expected a string"
-        )
+        unreadable = f"Redis answers {_printable(text)!r}, expected a string"
+        return LiveWorker(worker, None, unreadable=unreadable)
     try:
         status = decode(text)
-    except StatusUnreadable as unreadable:
-        return LiveWorker(worker, None, unreadable=str(unreadable))
-    age = max(0, status.expiry_ms - ttl) if isinstance(ttl, int) and ttl >= 0 else None
-    return LiveWorker(worker, status, age)
+    except StatusUnreadable as error:
+        return LiveWorker(worker, None, unreadable=str(error))
+
+    age_ms = None
+    if isinstance(ttl_ms, int) and ttl_ms >= 0:
+        age_ms = max(0, status.expiry_ms - ttl_ms)
+    return LiveWorker(worker, status, age_ms)
 
 
-def _answer(reply: object) -> object:
+def _printable(reply: object) -> object:
     return reply.message if isinstance(reply, ErrorReply) else reply
 
 
-T = TypeVar("T")
-Library = Mapping[str, Mapping[int, VersionStatus]]
-Said = Sequence[tuple[str, T]]
-"""What each worker says, by its id."""
-AnyStatus = WeightsStatus | ExperimentStatus | PinsStatus
+# What is available and in force
+
+
+def workers_with(workers: Iterable[LiveWorker], surface: str) -> list[LiveWorker]:
+    """The live workers that have the surface, or may have it because their status cannot be read."""
+    return [one for one in workers if one.status is None or surface in one.status.surfaces]
+
+
+def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> AvailableModels:
+    """The models that every live worker has for the surface. Without a live worker, any may be
+    available.
+
+    The workers have judged already whether a model suits the features.
+    """
+    with_surface = workers_with(workers, surface.name)
+    statuses = [one.status for one in with_surface if one.status is not None]
+    if not statuses:
+        return ANY_VERSION
+
+    objectives: set[str] | None = None
+    for status in statuses:
+        suitable = {*surface.objectives, *status.objectives.get(surface.feature_set.name, ())}
+        objectives = suitable if objectives is None else objectives & suitable
+
+    models: dict[str, dict[int, frozenset[str]]] = {}
+    for objective in sorted(objectives or ()):
+        versions = set.intersection(
+            *(_versions_to_pin(status.library.get(objective, {})) for status in statuses)
+        )
+        models[objective] = dict.fromkeys(sorted(versions), frozenset())
+    return AvailableModels(models)
+
+
+def _versions_to_pin(versions: Mapping[int, VersionStatus]) -> set[int]:
+    return {number for number, version in versions.items() if version.may_be_pinned}
+
+
+def versions_in_force(
+    workers: Iterable[LiveWorker], surface: str, arm: str | None, objective: str
+) -> dict[str, int | None]:
+    """By live worker, the version of an objective's model that is in force; None if that is not
+    known.
+
+    That is what the arm pins, else what the surface pins, else what its feeds are scored with.
+    """
+    versions: dict[str, int | None] = {}
+    for live in workers_with(workers, surface):
+        version = None
+        if live.status is not None:
+            version = _version_in_force(live.status, surface, arm, objective)
+        versions[live.worker] = version
+    return versions
+
+
+def _version_in_force(
+    status: WorkerStatus, surface: str, arm: str | None, objective: str
+) -> int | None:
+    surface_status = status.surfaces[surface]
+    arm_pins = None if arm is None else surface_status.arm_pins.get(arm)
+    for pins in (arm_pins, surface_status.pins):
+        version = pins.versions.get(objective) if pins and pins.versions else None
+        if version is not None:
+            return version
+    return status.models.get(surface, {}).get(objective)
+
+
+# Where the workers agree
 
 
 class WeightsGroup(msgspec.Struct, frozen=True):
-    """The workers that have one version of a set in force. Null: they have never had a valid set of
-    the arm.
+    """The workers that have one version of weights in force. Null: they have never had valid weights
+    of the arm.
     """
 
     version: str | None
@@ -109,8 +181,8 @@ class WeightsGroup(msgspec.Struct, frozen=True):
 
 
 class ExperimentGroup(msgspec.Struct, frozen=True):
-    """The workers that draw by one experiment: a percentage an arm. Null: they have never had a
-    valid one.
+    """The workers that assign users by one experiment, with a percentage for each arm. Null: they
+    have never had a valid one.
     """
 
     salt: str | None
@@ -135,7 +207,7 @@ class RefusedGroup(msgspec.Struct, frozen=True):
 
 
 class SurfaceAgreement(msgspec.Struct, frozen=True):
-    """One surface: a party each where workers differ, the largest first."""
+    """One surface. If workers differ, there are several groups, the largest first."""
 
     surface: str
     workers: list[str]
@@ -147,140 +219,104 @@ class SurfaceAgreement(msgspec.Struct, frozen=True):
 
 
 def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
-    """Each surface that a worker has, by name; a worker whose status does not read is in no party."""
-    statuses = {one.worker: one.status for one in workers if one.status is not None}
-    names = sorted({name for status in statuses.values() for name in status.surfaces})
-    return [
-        _agreement(
-            name,
-            [
-                (worker, status.surfaces[name])
-                for worker, status in statuses.items()
-                if name in status.surfaces
-            ],
-            [(worker, status.models.get(name, {})) for worker, status in statuses.items()],
-        )
-        for name in names
-    ]
+    """Each surface that a worker has, by name. A worker whose status cannot be read is in no group."""
+    statuses = {live.worker: live.status for live in workers if live.status is not None}
+    surfaces: dict[str, dict[str, SurfaceStatus]] = {}
+    for worker, status in statuses.items():
+        for surface, surface_status in status.surfaces.items():
+            surfaces.setdefault(surface, {})[worker] = surface_status
 
-
-def workers_with(workers: Iterable[LiveWorker], surface: str) -> list[LiveWorker]:
-    """The live workers that have the surface, or may have it: their status does not read."""
-    return [one for one in workers if one.status is None or surface in one.status.surfaces]
-
-
-def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> AvailableModels:
-    """The models that every live worker has for the surface; where none lives, anything may be."""
-    statuses = [one.status for one in workers_with(workers, surface.name) if one.status is not None]
-    if not statuses:
-        return ANY_VERSION
-    named = [
-        {*surface.objectives, *status.objectives.get(surface.feature_set.name, ())}
-        for status in statuses
-    ]
-    libraries = [status.library for status in statuses]
-    return AvailableModels(
-        {o: _versions_in_all(libraries, o) for o in sorted(set.intersection(*named))}
-    )
-
-
-def versions_in_force(
-    workers: Iterable[LiveWorker], surface: str, arm: str | None, objective: str
-) -> dict[str, int | None]:
-    """Live worker to the version that is in force there; None where it says none.
-
-    That is what the arm pins, else what the surface pins, else what its feeds are scored with.
-    """
-    return {
-        one.worker: _version_on(one, surface, arm, objective)
-        for one in workers_with(workers, surface)
-    }
-
-
-def _version_on(worker: LiveWorker, surface: str, arm: str | None, objective: str) -> int | None:
-    if worker.status is None:
-        return None
-    said = worker.status.surfaces[surface]
-    for pins in (said.arm_pins.get(arm) if arm else None, said.pins):
-        if pins and pins.versions and pins.versions.get(objective):
-            return pins.versions[objective]
-    return worker.status.models.get(surface, {}).get(objective)
-
-
-def _versions_in_all(libraries: Sequence[Library], objective: str) -> dict[int, frozenset[str]]:
-    """The workers have judged the features already."""
-    there = [
-        {n for n, one in library.get(objective, {}).items() if one.may_be_pinned}
-        for library in libraries
-    ]
-    return dict.fromkeys(sorted(set.intersection(*there)), frozenset())
+    found = list[SurfaceAgreement]()
+    for surface in sorted(surfaces):
+        models = {worker: status.models.get(surface, {}) for worker, status in statuses.items()}
+        found.append(_agreement(surface, surfaces[surface], models))
+    return found
 
 
 def _agreement(
-    name: str, said: Said[SurfaceStatus], models: Said[Mapping[str, int]]
+    surface: str, statuses: ByWorker[SurfaceStatus], models: ByWorker[Mapping[str, int]]
 ) -> SurfaceAgreement:
-    experiments = [(worker, surface.experiment) for worker, surface in said]
-    arms = _by_name([(worker, surface.arms) for worker, surface in said])
-    pins = _by_name([(worker, surface.arm_pins) for worker, surface in said])
-    documents: dict[str, Said[AnyStatus]] = {document_of(): said, EXPERIMENT: experiments}
-    documents |= {document_of(arm): of_arm for arm, of_arm in arms.items()}
-    documents |= {models_of(): [(worker, surface.pins) for worker, surface in said]}
-    documents |= {models_of(arm): of_arm for arm, of_arm in pins.items()}
+    experiments = {worker: status.experiment for worker, status in statuses.items()}
+    arms = _by_name({worker: status.arms for worker, status in statuses.items()})
     return SurfaceAgreement(
-        surface=name,
-        workers=_workers(said),
-        weights=_weights(said),
-        experiment=_experiment(experiments),
-        arms={arm: _weights(of_arm) for arm, of_arm in arms.items()},
-        refused=[
-            party
-            for document, of_document in documents.items()
-            for party in _refused(document, of_document)
-        ],
-        models={objective: _models(versions) for objective, versions in _by_name(models).items()},
+        surface=surface,
+        workers=list(statuses),
+        weights=_weights_groups(statuses),
+        experiment=_experiment_groups(experiments),
+        arms={arm: _weights_groups(weights) for arm, weights in arms.items()},
+        refused=_refused_groups(statuses),
+        models={
+            objective: _model_groups(versions) for objective, versions in _by_name(models).items()
+        },
     )
 
 
-def _weights(said: Said[WeightsStatus]) -> list[WeightsGroup]:
-    parties = _parties(said, lambda weights: weights.version)
-    return [
-        WeightsGroup(p[0][1].version, p[0][1].values, _sources(p), _workers(p)) for p in parties
-    ]
+def _weights_groups(statuses: ByWorker[WeightsStatus]) -> list[WeightsGroup]:
+    groups = list[WeightsGroup]()
+    for members in _groups(statuses, lambda status: status.version):
+        any_status = next(iter(members.values()))
+        version = any_status.version
+        groups.append(
+            WeightsGroup(version, any_status.values, _sources(members), workers=list(members))
+        )
+    return groups
 
 
-def _experiment(said: Said[ExperimentStatus]) -> list[ExperimentGroup]:
-    parties = _parties(said, lambda one: (one.salt, tuple(sorted((one.arms or {}).items()))))
-    return [ExperimentGroup(p[0][1].salt, p[0][1].arms, _sources(p), _workers(p)) for p in parties]
+def _experiment_groups(statuses: ByWorker[ExperimentStatus]) -> list[ExperimentGroup]:
+    def shares(status: ExperimentStatus) -> Hashable:
+        return status.salt, tuple(sorted((status.arms or {}).items()))
+
+    groups = list[ExperimentGroup]()
+    for members in _groups(statuses, shares):
+        any_status = next(iter(members.values()))
+        salt = any_status.salt
+        groups.append(
+            ExperimentGroup(salt, any_status.arms, _sources(members), workers=list(members))
+        )
+    return groups
 
 
-def _refused(document: str, said: Said[AnyStatus]) -> list[RefusedGroup]:
-    reasons = [(worker, one.refused.reason) for worker, one in said if one.refused is not None]
-    return [RefusedGroup(document, p[0][1], _workers(p)) for p in _parties(reasons, str)]
+def _model_groups(versions: ByWorker[int]) -> list[ModelGroup]:
+    groups = list[ModelGroup]()
+    for members in _groups(versions, int):
+        groups.append(ModelGroup(next(iter(members.values())), workers=list(members)))
+    return groups
 
 
-def _models(said: Said[int]) -> list[ModelGroup]:
-    return [ModelGroup(p[0][1], _workers(p)) for p in _parties(said, int)]
+def _refused_groups(statuses: ByWorker[SurfaceStatus]) -> list[RefusedGroup]:
+    """In the order of the documents' fields in the status, arms by name."""
+    groups = list[RefusedGroup]()
+    for field in DOCUMENT_FIELDS:
+        reasons: dict[str | None, dict[str, str]] = {}
+        for worker, status in statuses.items():
+            for arm, document in field.documents_in(status).items():
+                if document.refused is not None:
+                    reasons.setdefault(arm, {})[worker] = document.refused.reason
+
+        for arm in sorted(reasons, key=str):
+            name = DocumentId(field.kind, arm).name
+            for members in _groups(reasons[arm], str):
+                reason = next(iter(members.values()))
+                groups.append(RefusedGroup(name, reason, workers=list(members)))
+    return groups
 
 
-def _parties(said: Said[T], key: Callable[[T], Hashable]) -> list[Said[T]]:
-    """Those that say the same, by `key`: the largest party first."""
-    parties: dict[Hashable, list[tuple[str, T]]] = {}
-    for worker, one in said:
-        parties.setdefault(key(one), []).append((worker, one))
-    return sorted(parties.values(), key=len, reverse=True)
+def _groups(values: ByWorker[T], key: Callable[[T], Hashable]) -> list[dict[str, T]]:
+    """The workers whose values have the same key, the largest group first."""
+    groups: dict[Hashable, dict[str, T]] = {}
+    for worker, value in values.items():
+        groups.setdefault(key(value), {})[worker] = value
+    return sorted(groups.values(), key=len, reverse=True)
 
 
-def _by_name(said: Said[Mapping[str, T]]) -> dict[str, Said[T]]:
-    """What is said of each name, by those that know it."""
-    names = sorted({name for _, named in said for name in named})
-    return {
-        name: [(worker, named[name]) for worker, named in said if name in named] for name in names
-    }
+def _by_name(values: ByWorker[Mapping[str, T]]) -> dict[str, dict[str, T]]:
+    """The same, by the names in the mappings first, and sorted by them."""
+    by_name: dict[str, dict[str, T]] = {}
+    for worker, named in values.items():
+        for name, value in named.items():
+            by_name.setdefault(name, {})[worker] = value
+    return {name: by_name[name] for name in sorted(by_name)}
 
 
-def _workers(said: Said[object]) -> list[str]:
-    return [worker for worker, _ in said]
-
-
-def _sources(said: Said[WeightsStatus] | Said[ExperimentStatus]) -> list[Source]:
-    return sorted({one.source for _, one in said if one.source is not None})
+def _sources(statuses: ByWorker[WeightsStatus] | ByWorker[ExperimentStatus]) -> list[Source]:
+    return sorted({status.source for status in statuses.values() if status.source is not None})

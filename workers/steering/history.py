@@ -1,46 +1,47 @@
-"""The history of a surface: one entry a change, in a Redis stream of bounded length.
+"""The history of a surface: a Redis stream with one entry for each change, of bounded length.
 
-Whoever changes a document, or first sees one that was changed by hand, records it in the same step
-on the server (changes.lua): so each change stands there once, however many workers see it.
-
-What this worker has seen change and has not yet offered to the history.
+Rules:
+- A tool writes a document and its entry in one step on the server (changes.lua), and only if nothing
+  has changed since it read. So no change is lost, and each is recorded once.
+- A change that was made by hand has no entry. Every worker that sees one offers it to the history.
+  The first records it, with the actor `unknown`; for the others there is nothing left to do.
+- Each entry carries the recorded content of all documents. So the newest entry alone tells whether a
+  document was changed by hand since.
+- Revisions count from 1, without gaps, also past the entries that are dropped.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
 
-from workers.ranking.weights import Weights
-from workers.steering.connection import Command, ErrorReply, Script
-from workers.steering.content import NOTHING, Fields, fields_of, is_no_hash, text_of
-from workers.steering.keys import Keys
-from workers.steering.surface_state import (
-    EXPERIMENT,
-    AnyStanding,
-    Replies,
-    SurfaceState,
-    document_of,
-    models_of,
+from workers.steering.connection import Command, Script
+from workers.steering.content import (
+    NO_FIELDS,
+    RawFields,
+    canonical_text,
+    encode_fields,
+    is_other_type,
 )
+from workers.steering.documents import DocumentId
+from workers.steering.keys import Keys
+from workers.steering.surface_state import DocumentState, Replies, SurfaceState
 
-MOST_ENTRIES: Final = 1000
-"""What a surface's history keeps."""
-UNKNOWN: Final = "unknown"
-"""The actor of a change made by hand."""
+MAX_ENTRIES: Final = 1000
+"""The history of a surface keeps this many entries."""
 
 _SCRIPT = Script(files("workers.steering").joinpath("changes.lua").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One change. `at` in milliseconds since the epoch, by Redis's clock; `document` as
-    `document_of` names it.
+    """One change. `at` in milliseconds since the epoch, by Redis's clock. `document` is the name of a
+    DocumentId.
 
-    `before` and `after` are the fields of the hash, empty where there was none. `version` is that
-    of the weights, None for an experiment and for what workers refuse; `refused` says why they do.
+    `before` and `after` are the fields of the hash, empty if it was missing. `version` is that of
+    the weights; None for other kinds and for what workers refuse. `refused` is the reason.
     """
 
     revision: int
@@ -56,21 +57,22 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class ReadContent:
-    """A document as it was read: Redis's fields (None: the key holds no hash), and what workers
-    make of them.
+    """The content of a document as it was read, and what workers make of it.
+
+    `fields` are Redis's; None if the key holds something other than a hash.
     """
 
     key: str
     name: str
-    fields: Fields | None
+    fields: RawFields | None
     version: str | None = None
     refused: str | None = None
 
 
 @dataclass(frozen=True)
 class NewContent:
-    """A document's new content: one field at least, since Redis has no empty hash. Raises
-    ValueError.
+    """The content that a document is to have. Raises ValueError without a field: Redis has no empty
+    hash.
     """
 
     texts: Mapping[str, str]
@@ -82,10 +84,9 @@ class NewContent:
 
 
 def record_command(history: str, *documents: ReadContent) -> Command:
-    """The command that records what was changed by hand; it does nothing where that is recorded
-    already.
-    """
-    return _script(history, [(document, None) for document in documents], "", "", "")
+    """The command that records what was changed by hand. It does nothing if that is recorded."""
+    changes = [(document, None) for document in documents]
+    return _script_command(history, changes, revision="", actor="", reason="")
 
 
 def write_command(
@@ -95,15 +96,15 @@ def write_command(
     actor: str,
     reason: str,
 ) -> Command:
-    """The command that writes new contents where nothing has changed since they were read, at
+    """The command that writes new contents, if nothing has changed since they were read at
     `revision`.
     """
-    return _script(history, changes, str(revision), actor, reason)
+    return _script_command(history, changes, revision=str(revision), actor=actor, reason=reason)
 
 
 def revision_after(reply: object) -> int | None:
-    """The revision that the history is at after the command; None where something had changed
-    meanwhile.
+    """The history's revision after the command; None if something had changed meanwhile, and
+    nothing was done.
     """
     match reply:
         case [b"done", int(revision)]:
@@ -112,26 +113,63 @@ def revision_after(reply: object) -> int | None:
             return None
 
 
+def _script_command(
+    history: str,
+    changes: Sequence[tuple[ReadContent, NewContent | None]],
+    *,
+    revision: str,
+    actor: str,
+    reason: str,
+) -> Command:
+    """Keys and arguments in the order that changes.lua describes."""
+    keys = [history]
+    arguments: list[str | bytes | int] = [MAX_ENTRIES, revision, actor, reason]
+    for read, new in changes:
+        keys.append(read.key)
+
+        arguments += [read.name, canonical_text(read.fields) or NO_FIELDS]
+        arguments += [read.version or "", read.refused or ""]
+        arguments.append(-1 if read.fields is None else len(read.fields))
+        arguments += _names_and_values(read.fields or {})
+
+        if new is None:
+            arguments.append(0)
+        else:
+            fields = encode_fields(new.texts)
+            arguments += [len(fields), canonical_text(fields) or NO_FIELDS, new.version or ""]
+            arguments += _names_and_values(fields)
+    return ("EVALSHA", _SCRIPT, len(keys), *keys, *arguments)
+
+
+def _names_and_values(fields: RawFields) -> list[bytes]:
+    flat = list[bytes]()
+    for name, value in fields.items():
+        flat += [name, value]
+    return flat
+
+
 def read_entries(reply: object) -> list[HistoryEntry]:
-    """The entries in Redis's reply to XRANGE or XREVRANGE, in its order; what is none of ours is
-    passed over.
+    """The entries in Redis's reply to XRANGE or XREVRANGE, in its order. Entries that are not of a
+    history are left out.
     """
-    found = [] if isinstance(reply, ErrorReply) or not isinstance(reply, list) else reply
-    return [entry for one in found if (entry := _entry(one)) is not None]
+    if not isinstance(reply, list):
+        return []
+    entries = [_entry(entry_id, flat) for entry_id, flat in reply]
+    return [entry for entry in entries if entry is not None]
 
 
-def _entry(one: Any) -> HistoryEntry | None:
-    identity, flat = one
+def _entry(entry_id: bytes, flat: Sequence[bytes]) -> HistoryEntry | None:
     try:
-        fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+        texts = [raw.decode() for raw in flat]
+        fields = dict(zip(texts[::2], texts[1::2], strict=True))
         return HistoryEntry(
             revision=int(fields["revision"]),
-            at=int(identity.split(b"-")[0]),
+            at=int(entry_id.split(b"-")[0]),
             document=fields["document"],
             actor=fields["actor"],
             reason=fields["reason"],
-            before=_texts(fields["before"]),
-            after=_texts(fields["after"]),
+            before=msgspec.json.decode(fields["before"], type=dict[str, str]),
+            after=msgspec.json.decode(fields["after"], type=dict[str, str]),
             version=fields["version"] or None,
             refused=fields["refused"] or None,
         )
@@ -139,131 +177,99 @@ def _entry(one: Any) -> HistoryEntry | None:
         return None
 
 
-def _texts(text: str) -> dict[str, str]:
-    return msgspec.json.decode(text, type=dict[str, str])
+@dataclass(frozen=True)
+class _Offer:
+    """What a command offers to the history of a surface: contents by the documents' names."""
 
-
-def _script(
-    history: str,
-    changes: Sequence[tuple[ReadContent, NewContent | None]],
-    revision: str,
-    actor: str,
-    reason: str,
-) -> Command:
-    keys = [history, *(read.key for read, _ in changes)]
-    words: list[str | bytes | int] = [MOST_ENTRIES, revision, actor, reason]
-    for read, written in changes:
-        words += _as_read(read) + _as_written(written)
-    return ("EVALSHA", _SCRIPT, len(keys), *keys, *words)
-
-
-def _as_read(read: ReadContent) -> list[str | bytes | int]:
-    text = text_of(read.fields) or NOTHING
-    count = -1 if read.fields is None else len(read.fields)
-    return [
-        read.name,
-        text,
-        read.version or "",
-        read.refused or "",
-        count,
-        *_flat(read.fields or {}),
-    ]
-
-
-def _as_written(written: NewContent | None) -> list[str | bytes | int]:
-    if written is None:
-        return [0]
-    fields = fields_of(written.texts)
-    return [len(fields), text_of(fields) or NOTHING, written.version or "", *_flat(fields)]
-
-
-def _flat(fields: Fields) -> list[bytes]:
-    return [word for field in fields.items() for word in field]
+    surface: str
+    contents: Mapping[str, ReadContent]
 
 
 class UnrecordedChanges:
-    """Notes each content once; `commands` offers what is noted, until Redis has answered to it.
+    """The changes that this worker has seen and that the history may not have yet.
 
-    The first worker to offer a change records it; one that was made with the tools is recorded
-    already, and then there is nothing to do. What something has followed by now is no longer there
-    to be recorded, and is noted anew.
+    Each content is noted once, when it is seen first. It is offered with every write until Redis has
+    answered. What was changed again before that cannot be recorded any more: the newer content is
+    noted instead.
     """
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._seen: dict[str, dict[str, object]] = {}
         self._pending: dict[str, dict[str, ReadContent]] = {}
-        self._offered: list[tuple[str, dict[str, ReadContent]]] = []
+        self._offers: list[_Offer] = []
 
-    def note(
-        self, standings: Mapping[str, SurfaceState], replies: Mapping[str, Replies]
-    ) -> set[str]:
-        """Take note of what Redis holds, as it was judged; the surfaces of which any of it is new."""
-        noted = set()
-        for surface, found in replies.items():
-            documents, here = standings[surface].documents, list(self._documents(surface, found))
-            self._forget(surface, {name for name, _, _ in here})
-            seen, pending = self._seen[surface], self._pending[surface]
-            for name, key, reply in here:
-                known = isinstance(reply, dict) or is_no_hash(reply)
-                if known and seen.get(name) != reply:
-                    seen[name] = reply
-                    pending[name] = _read(key, name, reply, documents[name])
-                    noted.add(surface)
-        return noted
-
-    def _forget(self, surface: str, names: set[str]) -> None:
-        """Drop what is not read any more: the documents of an arm that is gone. Nobody would note
-        their changes.
+    def note(self, states: Mapping[str, SurfaceState], replies: Mapping[str, Replies]) -> set[str]:
+        """Take note of what Redis holds, with the states it was judged to. Returns the surfaces of
+        which any content is new.
         """
-        self._seen[surface] = {
-            n: reply for n, reply in self._seen.get(surface, {}).items() if n in names
-        }
-        self._pending[surface] = {
-            n: read for n, read in self._pending.get(surface, {}).items() if n in names
-        }
+        surfaces = set[str]()
+        for surface, contents in replies.items():
+            self._forget_others(surface, contents)
+            seen = self._seen[surface]
+            for document in _in_order(contents):
+                reply = contents[document]
+                is_content = isinstance(reply, dict) or is_other_type(reply)
+                if is_content and seen.get(document.name) != reply:
+                    seen[document.name] = reply
+                    state = states[surface].documents[document]
+                    content = self._content(surface, document, reply, state)
+                    self._pending[surface][document.name] = content
+                    surfaces.add(surface)
+        return surfaces
 
     def offer_all(self) -> None:
         """Offer everything that is read from now on, also what was offered before: this server may
-        not know of it.
+        not have it.
         """
         self._seen.clear()
 
     def commands(self) -> list[Command]:
         """One command for each surface of which something is pending."""
-        self._offered = [
-            (surface, dict(found)) for surface, found in self._pending.items() if found
-        ]
-        return [
-            record_command(self._keys.history(surface), *found.values())
-            for surface, found in self._offered
-        ]
+        self._offers = []
+        commands = list[Command]()
+        for surface, pending in self._pending.items():
+            if pending:
+                self._offers.append(_Offer(surface, dict(pending)))
+                commands.append(record_command(self._keys.history(surface), *pending.values()))
+        return commands
 
     def answered(self, replies: Sequence[object]) -> None:
-        """Redis's replies to the commands: what is denied, or has changed since it was read, is
+        """Redis's replies to the commands. What was denied, or has changed since it was read, is
         offered again.
         """
-        for (surface, offered), reply in zip(self._offered, replies, strict=True):
-            pending = self._pending[surface]
-            if revision_after(reply) is not None:
-                self._pending[surface] = {
-                    name: read for name, read in pending.items() if read is not offered.get(name)
-                }
+        for offer, reply in zip(self._offers, replies, strict=True):
+            if revision_after(reply) is None:
+                continue
+            pending = self._pending[offer.surface]
+            for name, content in offer.contents.items():
+                if pending.get(name) is content:
+                    del pending[name]
 
-    def _documents(self, surface: str, found: Replies) -> Iterator[tuple[str, str, object]]:
-        keys = self._keys
-        yield EXPERIMENT, keys.experiment(surface), found.experiment
-        for arm, replies in ((None, found.own), *found.arms.items()):
-            yield document_of(arm), keys.weights(surface, arm), replies.weights
-            yield models_of(arm), keys.models(surface, arm), replies.models
+    def _forget_others(self, surface: str, documents: Iterable[DocumentId]) -> None:
+        """Drop what is not read any more: the documents of an arm that is gone. Nobody would note
+        their changes.
+        """
+        names = {document.name for document in documents}
+        seen = self._seen.get(surface, {})
+        pending = self._pending.get(surface, {})
+        self._seen[surface] = {name: reply for name, reply in seen.items() if name in names}
+        self._pending[surface] = {name: read for name, read in pending.items() if name in names}
+
+    def _content(
+        self, surface: str, document: DocumentId, reply: object, state: DocumentState[Any]
+    ) -> ReadContent:
+        """The version is given only if the content is what is applied."""
+        key = self._keys.document(surface, document.kind, document.arm)
+        fields = reply if isinstance(reply, dict) else None
+        if state.refused is not None:
+            return ReadContent(key, document.name, fields, refused=state.refused.reason)
+        version = None
+        if state.applied is not None and fields:
+            version = document.kind.version_of(state.applied.value)
+        return ReadContent(key, document.name, fields, version=version)
 
 
-def _read(key: str, name: str, reply: object, standing: AnyStanding) -> ReadContent:
-    """The version is told only where the content is what is applied."""
-    fields = reply if isinstance(reply, dict) else None
-    if standing.refused is not None:
-        return ReadContent(key, name, fields, refused=standing.refused.reason)
-    value = standing.applied.value if standing.applied and fields else None
-    return ReadContent(
-        key, name, fields, version=value.version if isinstance(value, Weights) else None
-    )
+def _in_order(documents: Iterable[DocumentId]) -> list[DocumentId]:
+    """What a surface has once comes first: what is seen together is recorded in this order."""
+    return sorted(documents, key=lambda document: document.kind.has_arms)

@@ -1,39 +1,47 @@
-"""The keys in Redis; `prefix` stands before each."""
+"""The keys in Redis. `prefix` stands before each."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from workers.steering.documents import KINDS, DocumentKind
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Names of surfaces, arms, drop sets and feature sets hold no `:`, so that no two keys meet."""
+    """Names of surfaces, arms, drop sets and feature sets hold no `:`, so no two keys are equal."""
 
     prefix: str = ""
 
-    def weights(self, surface: str, arm: str | None = None) -> str:
-        """The hash with the weights of a surface, or of one of its arms."""
-        return f"{self.prefix}weights:{surface}" + (f":{arm}" if arm else "")
+    def document(self, surface: str, kind: DocumentKind[Any], arm: str | None = None) -> str:
+        """The hash with a steering document of a surface, or of one of its arms."""
+        key = f"{self.prefix}{kind.name}:{surface}"
+        return key if arm is None else f"{key}:{arm}"
 
-    def experiment(self, surface: str) -> str:
-        """The hash with an experiment's salt and the percentage of each arm."""
-        return f"{self.prefix}experiment:{surface}"
+    @property
+    def document_prefixes(self) -> tuple[str, ...]:
+        """What the keys of steering documents begin with."""
+        return tuple(f"{self.prefix}{kind.name}:" for kind in KINDS)
 
-    def models(self, surface: str, arm: str | None = None) -> str:
-        """The hash with the model versions that are pinned on a surface, or for one of its arms."""
-        return f"{self.prefix}models:{surface}" + (f":{arm}" if arm else "")
+    def surface_of(self, key: bytes) -> str | None:
+        """The name of the surface whose steering document has this key; None for another key."""
+        text = key.decode(errors="replace")
+        for prefix in self.document_prefixes:
+            if text.startswith(prefix):
+                return text.removeprefix(prefix).partition(":")[0]
+        return None
 
     def history(self, surface: str) -> str:
-        """The stream of all changes to the weights, models, arms and experiment of a surface."""
+        """The stream of all changes to the steering documents of a surface."""
         return f"{self.prefix}history:{surface}"
 
     def status(self, worker: str) -> str:
         """The string with a worker's status, which expires."""
         return f"{self.prefix}workers:status:{worker}"
 
-    def surface_of(self, key: bytes) -> str | None:
-        """The name of the surface that a steering document is of; None for another key."""
-        text = key.decode(errors="replace")
-        begin = next((begin for begin in self.steered if text.startswith(begin)), None)
-        return None if begin is None else text.removeprefix(begin).partition(":")[0]
+    @property
+    def live(self) -> str:
+        """The sorted set of the workers' ids, by the time of their last status in milliseconds."""
+        return f"{self.prefix}workers:live"
 
     def drop_set(self, name: str, owner: str) -> str:
         """The set of items that are dropped for a user, or on a surface."""
@@ -44,13 +52,3 @@ class Keys:
         feature set.
         """
         return f"{self.prefix}features:{feature_set}:{item_id}"
-
-    @property
-    def live(self) -> str:
-        """The sorted set of the workers' ids, by the time of their last status in milliseconds."""
-        return f"{self.prefix}workers:live"
-
-    @property
-    def steered(self) -> tuple[str, ...]:
-        """What the keys of steering documents begin with."""
-        return f"{self.prefix}weights:", f"{self.prefix}experiment:", f"{self.prefix}models:"

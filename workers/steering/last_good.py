@@ -1,185 +1,254 @@
-"""The last good mix of each surface, kept on disk over restarts: weights, pinned models, experiment
-and arms.
+"""The last good values of each surface's documents, kept on disk over restarts.
 
-One file a surface, replaced whole: workers of one host write it side by side, the latest wins. Not
-synced to the disk: what a power cut spoils does not read back and is ignored.
-
-The last good mixes on their way to the disk, in a thread of its own: a disk that stands still
-delays no change.
+Rules:
+- One file a surface, replaced as a whole. Workers of one host write it side by side: the latest
+  wins.
+- Files are not synced to the disk. What a power cut damages does not read back, and is ignored.
+- A thread of its own writes them: a disk that hangs delays no change. It begins 0.1 s after a
+  change, and writes what is in force then.
+- A file that is not valid for the surface any more is ignored, and logged. Pins that are not valid
+  are left out: the rest of the file is used.
 """
 
 import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
-from workers.ranking.experiment import Experiment
-from workers.ranking.mix import Mix
-from workers.ranking.pins import AvailableModels, Pins, PinsRefused
+from workers.ranking.pins import AvailableModels
 from workers.ranking.surface import Surface
-from workers.ranking.weights import WeightRules, Weights
+from workers.ranking.weights import Weights
 from workers.steering.connection import Events
+from workers.steering.documents import KINDS, WEIGHTS, DocumentId, DocumentKind, ReadContext
+from workers.steering.keys import Keys
+from workers.steering.surface_state import SurfaceState
+
+Values = Mapping[DocumentId, Any]
+"""The value of every document that is in force."""
+
+_PAUSE_S: Final = 0.1  # between a change and its file: many changes at once cost ten files a second
+_RETRY_S: Final = 1.0  # until a disk that could not be written to is tried again
 
 
 class LastGoodIgnored(Exception):
-    """A file that must not be used; the message names the path and says why."""
+    """A file that must not be used. The message names the path and says why."""
 
 
-class _Set(msgspec.Struct, frozen=True):
+class _WeightsInFile(msgspec.Struct, frozen=True):
     version: str
     values: dict[str, float]
 
-    @classmethod
-    def of(cls, weights: Weights) -> Self:
-        return cls(weights.version, dict(weights.values))
 
-    def read(self, rules: WeightRules) -> Weights:
-        if Weights.of(self.values).version != self.version:
-            raise ValueError(f"version: got {self.version!r}, which is not that of the values")
-        return rules.validate(self.values)
+class LastGoodFile(msgspec.Struct, frozen=True):
+    """The file, field by field; documents.py says which kind stands in which.
 
-
-class _LastGood(msgspec.Struct, frozen=True):
-    """`weights` is None where the surface's default is in force."""
+    `weights` is null if the surface's default is in force. Arms are keys of `arms` and
+    `arm_models`.
+    """
 
     key: str
-    weights: _Set | None
+    weights: _WeightsInFile | None
     experiment: dict[str, str] | None
-    arms: dict[str, _Set]
+    arms: dict[str, _WeightsInFile]
     models: dict[str, int] = {}
     arm_models: dict[str, dict[str, int]] = {}
 
 
-class Kept(NamedTuple):
-    """A mix that was kept, and why its pins are left out, where they are: a pinned version may be
-    gone by now.
-    """
+class LastGood(NamedTuple):
+    """What was kept. `left_out` says which documents are not used, and why."""
 
-    mix: Mix
-    without_pins: str | None = None
+    values: Values
+    left_out: tuple[str, ...] = ()
 
 
 def path_of(home: Path, key: str) -> Path:
-    """The file for the surface whose weights Redis holds under `key`."""
+    """The file of the surface whose weights Redis holds under `key`."""
     return home / f"last-good-{quote(key, safe='')}.json"
 
 
-def save(home: Path, key: str, mix: Mix, default: Weights) -> None:
-    """Keep a mix. Raises OSError."""
-    path = path_of(home, key)
-    raw = msgspec.json.encode(_document(key, mix, default))
+def file_of(key: str, values: Values, default: Weights) -> LastGoodFile:
+    """The file that keeps these values. `default` are the weights that need not be kept."""
+    # These fields are required when a file is read. Those of later kinds have a default.
+    fields: dict[str, object] = {"key": key, "weights": None, "experiment": None}
+    arms: dict[str, dict[str, object]] = {"arms": {}}
+    for (kind, arm), value in values.items():
+        row = kind.last_good
+        if arm is not None and row.arms is not None:
+            arms.setdefault(row.arms, {})[arm] = row.encode(value)
+        elif kind is not WEIGHTS or value != default:
+            fields[row.own] = row.encode(value)
+    return msgspec.convert({**fields, **arms}, type=LastGoodFile)
+
+
+def save(home: Path, file: LastGoodFile) -> None:
+    """Write the file in the place of the one before. Raises OSError."""
+    path = path_of(home, file.key)
     home.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        unfinished.write_bytes(raw)
+        unfinished.write_bytes(msgspec.json.encode(file))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def load(home: Path, key: str, surface: Surface, available: AvailableModels) -> Kept | None:
-    """The mix kept for `key`, valid for the surface; None where none was kept. Raises
+def load(home: Path, key: str, surface: Surface, available: AvailableModels) -> LastGood | None:
+    """What was kept for `key` and is valid for the surface; None if there is no file. Raises
     LastGoodIgnored.
     """
     path = path_of(home, key)
     try:
-        return _read(path.read_bytes(), key, surface, available)
+        file = msgspec.json.decode(path.read_bytes(), type=LastGoodFile)
+        return _read(file, key, ReadContext(surface, available))
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise LastGoodIgnored(f"{path}: {error}") from error
 
 
-def _document(key: str, mix: Mix, default: Weights) -> _LastGood:
-    return _LastGood(
-        key,
-        weights=None if mix.weights == default else _Set.of(mix.weights),
-        experiment=None if mix.experiment is None else mix.experiment.fields(),
-        arms={arm: _Set.of(weights) for arm, weights in mix.arms.items()},
-        models=dict(mix.pins),
-        arm_models={arm: dict(pins) for arm, pins in mix.arm_pins.items()},
-    )
+def _read(file: LastGoodFile, key: str, context: ReadContext) -> LastGood:
+    """The values in the file. Raises ValueError if one is not valid and must not be left out, or if
+    the file is that of another key.
+    """
+    if file.key != key:
+        raise ValueError(f"key: got {file.key!r}, expected {key!r}")
+    values: dict[DocumentId, Any] = {}
+    left_out = list[str]()
+    for kind in KINDS:
+        # An experiment needs the weights of its arms, which are among the values by then.
+        arms_with_weights = [arm for one, arm in values if one is WEIGHTS and arm is not None]
+        context = context._replace(arms_with_weights=frozenset(arms_with_weights))
+        try:
+            values |= _read_kind(kind, file, context)
+        except kind.refusal as refusal:
+            if not kind.last_good.may_be_left_out:
+                raise
+            left_out.append(f"{kind.name}: {refusal}")
+    return LastGood(values, tuple(left_out))
 
 
-def _read(raw: bytes, key: str, surface: Surface, available: AvailableModels) -> Kept:
-    kept = msgspec.json.decode(raw, type=_LastGood)
-    if kept.key != key:
-        raise ValueError(f"key: got {kept.key!r}, expected {key!r}")
-    rules = surface.weight_rules.with_added(available.added(surface))
-    weights = kept.weights.read(rules) if kept.weights else rules.default()
-    arms = {arm: one.read(rules) for arm, one in kept.arms.items()}
-    mix = Mix(weights, _experiment(kept.experiment, arms), arms)
-    try:
-        pins, arm_pins = _pins(kept.models, surface, available), {}
-        for arm, models in kept.arm_models.items():
-            arm_pins[arm] = _pins(models, surface, available)
-    except PinsRefused as refused:
-        return Kept(mix, str(refused))
-    return Kept(replace(mix, pins=pins, arm_pins=arm_pins))
+def _read_kind(
+    kind: DocumentKind[Any], file: LastGoodFile, context: ReadContext
+) -> dict[DocumentId, Any]:
+    fields = msgspec.to_builtins(file)
+    kept = {DocumentId(kind): fields[kind.last_good.own]}
+    if kind.last_good.arms is not None:
+        for arm, encoded in fields[kind.last_good.arms].items():
+            kept[DocumentId(kind, arm)] = encoded
+
+    values: dict[DocumentId, Any] = {}
+    for document, encoded in kept.items():
+        value = kind.last_good.decode(encoded, context)
+        if value is not None:
+            values[document] = value
+    return values
 
 
-def _pins(
-    models: Mapping[str, int], surface: Surface, available: AvailableModels
-) -> Mapping[str, int]:
-    return Pins.read(
-        {objective: str(version) for objective, version in models.items()}, surface, available
-    ).pinned
+class _Saved(NamedTuple):
+    state: SurfaceState
+    file: LastGoodFile
 
 
-def _experiment(fields: Mapping[str, str] | None, arms: Mapping[str, Weights]) -> Experiment | None:
-    experiment = None if fields is None else Experiment.read(fields)
-    for arm in experiment.running if experiment else ():
-        if arm not in arms:
-            raise ValueError(f"arms: {arm} of the experiment is not among them")
-    return experiment
+class LastGoodStore:
+    """Loads the files at the start, and writes them in a thread of its own.
 
-
-_PAUSE_S = 0.1  # between a change and its copy: a storm of changes costs ten copies a second
-_AGAIN_S = 1.0  # until a disk that could not be written to is tried again
-
-
-class Keeper:
-    """Has `keep` called after what was noted, and a last time at the end; it says whether all is
-    kept.
+    `states` gives the state of every surface, as an immutable mapping.
     """
 
-    def __init__(self, keep: Callable[[], bool], events: Events) -> None:
-        self._keep = keep
+    def __init__(
+        self,
+        home: Path,
+        keys: Keys,
+        surfaces: Mapping[str, Surface],
+        events: Events,
+        states: Callable[[], Mapping[str, SurfaceState]],
+    ) -> None:
+        self._home = home
+        self._keys = keys
+        self._surfaces = surfaces
         self._events = events
-        self._noted = threading.Event()
+        self._states = states
+        self._saved: dict[str, _Saved] = {}
+        self._changed = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="last-good", daemon=True)
 
+    def load(self, available: AvailableModels) -> dict[str, Values]:
+        """The values that were kept, by surface. What must not be used is logged and ignored."""
+        loaded: dict[str, Values] = {}
+        for name, surface in self._surfaces.items():
+            try:
+                kept = load(self._home, self._key(name), surface, available)
+            except LastGoodIgnored as ignored:
+                self._events.emit("last_good_ignored", surface=name, reason=str(ignored))
+                continue
+            if kept is not None:
+                loaded[name] = kept.values
+                for reason in kept.left_out:
+                    self._events.emit("last_good_ignored", surface=name, reason=reason)
+        return loaded
+
     def start(self) -> None:
-        """Begin. To be called once."""
+        """Begin to write what changes from now on. To be called once."""
+        for name, state in self._states().items():
+            self._saved[name] = _Saved(state, self._file_of(name, state))
         self._thread.start()
 
-    def note(self) -> None:
-        """Something has changed; returns at once."""
-        self._noted.set()
+    def save_soon(self) -> None:
+        """Something has changed. Returns at once."""
+        self._changed.set()
 
-    def stop(self, patience_s: float) -> None:
-        """End; returns once all is kept, after `patience_s` seconds at the latest."""
+    def stop(self, timeout_s: float) -> None:
+        """End the thread. Returns once everything is written, after `timeout_s` seconds at the
+        latest.
+        """
         self._stopping.set()
-        self._noted.set()
+        self._changed.set()
         if self._thread.is_alive():
-            self._thread.join(patience_s)
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:
-            all_kept = True
+            all_saved = True
             while not self._stopping.is_set():
-                self._noted.wait(None if all_kept else _AGAIN_S)
+                self._changed.wait(None if all_saved else _RETRY_S)
                 self._stopping.wait(_PAUSE_S)
-                self._noted.clear()
-                all_kept = self._keep()
-            self._keep()
+                self._changed.clear()
+                all_saved = self._save_changed()
+            self._save_changed()
         except BaseException as error:
-            self._events.say("steering_failed", error=repr(error))
+            self._events.emit("steering_failed", error=repr(error))
             raise
+
+    def _save_changed(self) -> bool:
+        """Write the files that differ from what was written last. Returns whether all could be
+        written.
+        """
+        problem = None
+        for name, state in self._states().items():
+            saved = self._saved[name]
+            if state is saved.state:
+                continue
+            file = self._file_of(name, state)
+            try:
+                if file != saved.file:
+                    save(self._home, file)
+            except OSError as error:
+                problem = str(error)
+                continue
+            self._saved[name] = _Saved(state, file)
+
+        self._events.emit_if_new("last_good_unwritable", problem)
+        return problem is None
+
+    def _file_of(self, name: str, state: SurfaceState) -> LastGoodFile:
+        default = self._surfaces[name].weight_rules.default()
+        return file_of(self._key(name), state.values, default)
+
+    def _key(self, name: str) -> str:
+        return self._keys.document(name, WEIGHTS)

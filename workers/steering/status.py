@@ -1,18 +1,20 @@
-"""What a worker says of itself under `workers:status:{worker}`: schemas/worker-status.schema.json."""
+"""A worker's status, as it writes it under `workers:status:{worker}` and as tools read it.
+
+schemas/worker-status.schema.json describes it. The structs are what tools read, and the order of
+their fields is the order in the JSON text. Which document stands in which field is in documents.py.
+"""
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
-from workers.ranking.experiment import Experiment
-from workers.ranking.pins import Pins
-from workers.ranking.weights import Weights
-from workers.steering.document_state import DocumentState, Refused, Source
-from workers.steering.surface_state import SurfaceState
+from workers.steering.documents import KINDS, DocumentKind, Source
+from workers.steering.surface_state import DocumentState, Refused, SurfaceState
 
 
 class WeightsStatus(msgspec.Struct, frozen=True):
-    """The weights of a surface or an arm; null where an arm has never had a valid set."""
+    """The weights of a surface or an arm: null for an arm that has never had valid ones."""
 
     version: str | None
     values: Mapping[str, float] | None
@@ -23,7 +25,7 @@ class WeightsStatus(msgspec.Struct, frozen=True):
 
 
 class ExperimentStatus(msgspec.Struct, frozen=True):
-    """The experiment of a surface: null where none was ever valid; a percentage for each arm."""
+    """The experiment of a surface, with a percentage for each arm: null if none was ever valid."""
 
     salt: str | None
     arms: Mapping[str, float] | None
@@ -34,8 +36,8 @@ class ExperimentStatus(msgspec.Struct, frozen=True):
 
 
 class PinsStatus(msgspec.Struct, frozen=True):
-    """The pinned models of a surface or an arm: null where none were ever valid; null, too, for
-    `latest`.
+    """The pinned models of a surface or an arm: null if none were ever valid. The version of an
+    objective is null for `latest`.
     """
 
     versions: Mapping[str, int | None] | None
@@ -46,7 +48,7 @@ class PinsStatus(msgspec.Struct, frozen=True):
 
 
 class SurfaceStatus(WeightsStatus, frozen=True):
-    """A surface: its own weights and pins beside its experiment and both of each arm."""
+    """A surface: its own weights, experiment and pins, and the weights and pins of each arm."""
 
     experiment: ExperimentStatus
     arms: Mapping[str, WeightsStatus]
@@ -54,8 +56,44 @@ class SurfaceStatus(WeightsStatus, frozen=True):
     arm_pins: Mapping[str, PinsStatus] = {}
 
 
+DocumentStatus = WeightsStatus | ExperimentStatus | PinsStatus
+
+
+class DocumentField(NamedTuple):
+    """A field of SurfaceStatus with the status of a document, or of one document an arm.
+
+    `field` None: the status of the document is the SurfaceStatus itself.
+    """
+
+    kind: DocumentKind[Any]
+    field: str | None
+    of_arms: bool
+
+    def documents_in(self, surface: SurfaceStatus) -> Mapping[str | None, DocumentStatus]:
+        """The documents in this field, by their arms; None for the surface's own."""
+        if self.field is None:
+            return {None: surface}
+        status: Any = getattr(surface, self.field)
+        return status if self.of_arms else {None: status}
+
+
+def _document_fields() -> tuple[DocumentField, ...]:
+    fields = list[DocumentField]()
+    for kind in KINDS:
+        fields.append(DocumentField(kind, kind.status.own, of_arms=False))
+        if kind.status.arms is not None:
+            fields.append(DocumentField(kind, kind.status.arms, of_arms=True))
+
+    order = (None, *SurfaceStatus.__struct_fields__)
+    return tuple(sorted(fields, key=lambda one: order.index(one.field)))
+
+
+DOCUMENT_FIELDS = _document_fields()
+"""The fields that hold documents, in their order in the JSON text."""
+
+
 class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of an objective's model, as a worker has it. `reason` and `message` say why it is
+    """One version of an objective's model, as a worker has it. `reason` and `message` say why it was
     refused.
     """
 
@@ -65,13 +103,13 @@ class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def may_be_pinned(self) -> bool:
-        """Whether it is verified, or not looked at yet: a pin has it verified."""
+        """Whether it is verified, or not looked at yet: then a pin lets the worker verify it."""
         return self.state in ("available", "loaded", "listed")
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker does with a partition: `reading`, `restoring`, `standing` or `failing`; for how
-    long, and why.
+    """What a worker does with a partition, for how long, and why. `state` is `reading`, `restoring`,
+    `standing` (it is not read until somebody acts) or `failing`.
     """
 
     state: str
@@ -85,16 +123,19 @@ class PartitionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """The whole of it. What has a default here is the worker's own report, which comes once it has
-    begun to work.
+    """The whole status. Fields with a default are the worker's own report, which comes once it
+    works.
 
-    `at` in milliseconds since the epoch, by the worker's clock; `expiry_ms`: the time for which
-    Redis was to keep the status. `lag`: records to be read, by partition; one whose end is not
-    known yet is not in it. `models`: objective to version, by surface. `library`: what lies in the
-    folder of models. `objectives`: by feature set, those that may be weighted beside the ones that
-    a surface declares. `tally`: what was counted of models. `partition_states`: every partition
-    that is assigned to the worker. `turned_ms`: for how many milliseconds the ranking loop has been
-    `doing` the same thing.
+    - `at`: milliseconds since the epoch, by the worker's clock.
+    - `expiry_ms`: after this time Redis drops the status.
+    - `pushes`: whether Redis announces changes; if not, the worker sees them at its next poll.
+    - `objectives`: by feature set, those that may be weighted beside the declared ones.
+    - `lag`: records still to be read, by partition; without those whose end is not known yet.
+    - `models`: by surface, the version in force of each objective.
+    - `library`: by objective, the versions in the models folder.
+    - `tally`: what was counted of models.
+    - `partition_states`: every partition that is assigned to the worker.
+    - `turned_ms`: for how many milliseconds the ranking loop has been `doing` the same thing.
     """
 
     worker: str
@@ -117,11 +158,11 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class StatusUnreadable(ValueError):
-    """Not the status of a worker of this version; the message says what was expected where."""
+    """The text is not the status of a worker of this version. The message says what was expected."""
 
 
 def decode(raw: bytes) -> WorkerStatus:
-    """Read a status; keys that are not known are passed over. Raises StatusUnreadable."""
+    """Read a status. Unknown keys are ignored. Raises StatusUnreadable."""
     try:
         return msgspec.json.decode(raw, type=WorkerStatus)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -129,64 +170,50 @@ def decode(raw: bytes) -> WorkerStatus:
 
 
 def encode(
+    *,
     worker: str,
     at: int,
     expiry_ms: int,
     pushes: bool,
-    standings: Mapping[str, SurfaceState],
+    states: Mapping[str, SurfaceState],
     objectives: Mapping[str, tuple[str, ...]],
     report: Mapping[str, object],
 ) -> bytes:
-    """The status as JSON; `at` in milliseconds since the epoch, `pushes` False where only the poll
-    brings changes.
+    """The status as JSON. WorkerStatus describes the fields.
 
-    `expiry_ms`: for how long it stands in Redis. `objectives`: by feature set, what its surfaces
-    may weight. The worker's own `report` (models, partitions, lag...) stands beside; it must be
-    what JSON can carry.
+    `report` is what the worker adds of its own: models, partitions, lag. JSON must be able to carry
+    it.
     """
+    surfaces = {name: _surface(state) for name, state in states.items()}
     own = {
         "worker": worker,
         "at": at,
         "expiry_ms": expiry_ms,
         "pushes": pushes,
-        "surfaces": {name: _surface(standing) for name, standing in standings.items()},
+        "surfaces": surfaces,
         "objectives": objectives,
     }
     return msgspec.json.encode({**report, **own})
 
 
-def _surface(standing: SurfaceState) -> SurfaceStatus:
-    return SurfaceStatus(
-        **msgspec.structs.asdict(_weights(standing.own.weights)),
-        experiment=_experiment(standing.experiment),
-        arms={arm: _weights(one.weights) for arm, one in standing.arms.items()},
-        pins=_pins(standing.own.models),
-        arm_pins={arm: _pins(one.models) for arm, one in standing.arms.items()},
-    )
+def _surface(state: SurfaceState) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for kind, field, of_arms in DOCUMENT_FIELDS:
+        if field is None:
+            fields |= _document(kind, state.document(kind))
+        elif of_arms:
+            fields[field] = {arm: _document(kind, state.document(kind, arm)) for arm in state.arms}
+        else:
+            fields[field] = _document(kind, state.document(kind))
+    return fields
 
 
-def _pins(standing: DocumentState[Pins]) -> PinsStatus:
-    applied, refused = standing.applied, standing.refused
-    if applied is None:
-        return PinsStatus(None, None, None, None, refused)
-    return PinsStatus(applied.value.versions, applied.source, applied.at, applied.push_ms, refused)
-
-
-def _weights(standing: DocumentState[Weights]) -> WeightsStatus:
-    applied, refused = standing.applied, standing.refused
-    if applied is None:
-        return WeightsStatus(None, None, None, None, None, refused)
-    weights = applied.value
-    return WeightsStatus(
-        weights.version, weights.values, applied.source, applied.at, applied.push_ms, refused
-    )
-
-
-def _experiment(standing: DocumentState[Experiment]) -> ExperimentStatus:
-    applied, refused = standing.applied, standing.refused
-    if applied is None:
-        return ExperimentStatus(None, None, None, None, None, refused)
-    experiment = applied.value
-    return ExperimentStatus(
-        experiment.salt, experiment.percents(), applied.source, applied.at, applied.push_ms, refused
-    )
+def _document(kind: DocumentKind[Any], state: DocumentState[Any]) -> dict[str, object]:
+    applied = state.applied
+    return {
+        **kind.status.describe(state.value),
+        "source": applied and applied.source,
+        "applied_at": applied and applied.at,
+        "push_ms": applied and applied.push_ms,
+        "refused": state.refused,
+    }

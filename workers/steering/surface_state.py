@@ -1,192 +1,319 @@
-"""What one surface stands on: its weights and models, its experiment, and both for each arm of
-that. Pure.
+"""The state of every document, surface by surface: what is applied, and what is refused now.
+
+Rules:
+- A document whose fields are valid is applied. One that is missing, refused or unreadable changes
+  nothing: what was applied before goes on.
+- A state is immutable. A reply that was judged before gives the same object again, so whoever
+  compares by identity sees what has changed.
+- Feeds are ranked under the mix of a surface, which is made of all its applied documents. A
+  surface's own weights are always applied: at first the default of surfaces.toml.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from workers.ranking.experiment import (
-    CONTROL,
-    MAX_ARMS,
-    SALT,
-    Experiment,
-    ExperimentRefused,
-    is_arm_name,
-)
+from workers.ranking.experiment import CONTROL, MAX_ARMS, SALT, is_arm_name
 from workers.ranking.mix import Mix
-from workers.ranking.pins import AvailableModels, Pins
+from workers.ranking.pins import AvailableModels
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
-from workers.steering.content import NoContent, texts_of
-from workers.steering.document_state import Applied, DocumentState, Moment, Source
+from workers.steering.connection import Events
+from workers.steering.content import UnreadableContent, decode_fields, digest_of
+from workers.steering.documents import (
+    EXPERIMENT,
+    MODELS,
+    WEIGHTS,
+    Applied,
+    DocumentId,
+    DocumentKind,
+    ReadContext,
+    Source,
+    document_ids,
+    log_fields,
+)
 
-AnyStanding = DocumentState[Weights] | DocumentState[Experiment] | DocumentState[Pins]
+T = TypeVar("T")
 
-EXPERIMENT: Final = "experiment"
-"""The experiment's name in the history."""
+Replies = Mapping[DocumentId, object]
+"""Redis's replies to HGETALL for the documents of one surface, all of one instant."""
 
-
-class ArmReplies(NamedTuple):
-    """Redis's replies to HGETALL for the two documents of an arm, or of the surface itself."""
-
-    weights: object
-    models: object
-
-
-class Replies(NamedTuple):
-    """Redis's replies to HGETALL for the documents of a surface, all of one instant."""
-
-    own: ArmReplies
-    experiment: object
-    arms: Mapping[str, ArmReplies]
+_REASON_LENGTH = 300
 
 
 @dataclass(frozen=True)
-class ArmStanding:
-    """The weights and the models of an arm, or of the surface itself."""
+class Refused:
+    """The content that Redis holds and that is not applied; `at` in milliseconds since the epoch.
 
-    weights: DocumentState[Weights] = field(default_factory=DocumentState)
-    models: DocumentState[Pins] = field(default_factory=DocumentState)
+    `content`: the first 12 hex digits of SHA-256 over the hash as a JSON object of strings (sorted
+    keys, no spaces, ASCII, bytes outside UTF-8 as \\xNN); None if the key holds no hash.
+    """
+
+    reason: str
+    at: int
+    content: str | None
+
+
+class Moment(NamedTuple):
+    """When replies are judged: `now` in milliseconds since the epoch, `push_ms` milliseconds since
+    the push that led to them.
+    """
+
+    now: int
+    push_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class DocumentState(Generic[T]):
+    """One document: what is applied, if anything is, and what is refused now.
+
+    `judged` is the reply that was judged last, with what it was judged by.
+    """
+
+    applied: Applied[T] | None = None
+    refused: Refused | None = None
+    judged: object = None
+
+    @property
+    def value(self) -> T | None:
+        """What is applied."""
+        return None if self.applied is None else self.applied.value
 
     def judge(
-        self, replies: ArmReplies, surface: Surface, available: AvailableModels, moment: Moment
-    ) -> "ArmStanding":
-        """Weigh the replies; each anew, too, where other models are available."""
+        self, kind: DocumentKind[T], reply: object, context: ReadContext, moment: Moment
+    ) -> "DocumentState[T]":
+        """The state after Redis's reply to HGETALL: a mapping of bytes, or an `ErrorReply`.
 
-        def weights(fields: Mapping[str, str]) -> Weights:
-            return surface.weight_rules.with_added(available.added(surface)).validate(fields)
+        | the reply                              | applied    | refused             |
+        |----------------------------------------|------------|---------------------|
+        | judged before, by the same             | as before  | as before           |
+        | no field: the hash is missing          | as before  | nothing             |
+        | no hash of texts, or refused by `read` | as before  | the reason          |
+        | valid, equal to what came from Redis   | as before  | nothing             |
+        | valid                                  | the value  | nothing             |
+        """
+        judged = (reply, kind.judged_by(context))
+        if judged == self.judged:
+            return self
+        if reply == {}:
+            return DocumentState(self.applied, None, judged)
 
-        def pins(fields: Mapping[str, str]) -> Pins:
-            return Pins.read(fields, surface, available)
+        try:
+            value = kind.read(decode_fields(reply), context)
+        except (kind.refusal, UnreadableContent) as refusal:
+            refused = Refused(str(refusal)[:_REASON_LENGTH], moment.now, digest_of(reply))
+            # The same refusal keeps the time at which it began.
+            if self.refused is not None and replace(refused, at=self.refused.at) == self.refused:
+                refused = self.refused
+            return DocumentState(self.applied, refused, judged)
 
-        return ArmStanding(
-            self.weights.judge(replies.weights, weights, moment, available),
-            self.models.judge(replies.models, pins, moment, available),
-        )
+        applied = self.applied
+        if applied is None or applied.source is not Source.REDIS or applied.value != value:
+            applied = Applied(value, Source.REDIS, moment.now, moment.push_ms)
+        return DocumentState(applied, None, judged)
 
 
 @dataclass(frozen=True)
 class SurfaceState:
-    """`mix` is what feeds are ranked under. The surface's own weights always stand on something:
-    first the default.
-    """
+    """The documents of a surface: its own, and those of `arms`."""
 
-    own: ArmStanding
-    experiment: DocumentState[Experiment] = field(default_factory=DocumentState)
-    arms: Mapping[str, ArmStanding] = field(default_factory=dict)
+    arms: tuple[str, ...]
+    documents: Mapping[DocumentId, DocumentState[Any]]
+
+    @classmethod
+    def of(cls, applied: Mapping[DocumentId, Applied[Any]]) -> "SurfaceState":
+        """The state in which these are applied and nothing is refused. Its arms are those that have
+        weights.
+        """
+        arms = tuple(arm for kind, arm in applied if kind is WEIGHTS and arm is not None)
+        return cls(arms, {one: DocumentState(applied.get(one)) for one in document_ids(arms)})
+
+    def document(self, kind: DocumentKind[T], arm: str | None = None) -> DocumentState[T]:
+        """The state of the surface's own document of this kind, or of an arm's."""
+        return self.documents[DocumentId(kind, arm)]
 
     @property
-    def applied(self) -> Applied[Weights]:
+    def weights(self) -> Applied[Weights]:
         """The surface's own weights."""
-        assert self.own.weights.applied is not None
-        return self.own.weights.applied
+        applied = self.document(WEIGHTS).applied
+        assert applied is not None
+        return applied
+
+    @property
+    def values(self) -> dict[DocumentId, Any]:
+        """The value of every document that is applied."""
+        return {one: state.value for one, state in self.documents.items() if state.applied}
 
     @property
     def mix(self) -> Mix:
-        """The whole of what is in force."""
-        experiment, own = self.experiment.applied, self.own.models.applied
-        armed = {
-            arm: one.weights.applied.value for arm, one in self.arms.items() if one.weights.applied
-        }
-        pinned = {
-            arm: one.models.applied.value.pinned
-            for arm, one in self.arms.items()
-            if one.models.applied
-        }
-        pins = {} if own is None else own.value.pinned
+        """What feeds are ranked under."""
+        weights: dict[str, Weights] = {}
+        pins: dict[str, Mapping[str, int]] = {}
+        for arm in self.arms:
+            arm_weights = self.document(WEIGHTS, arm).value
+            if arm_weights is not None:
+                weights[arm] = arm_weights
+            arm_pins = self.document(MODELS, arm).value
+            if arm_pins is not None:
+                pins[arm] = arm_pins.pinned
+
+        own_pins = self.document(MODELS).value
         return Mix(
-            self.applied.value,
-            None if experiment is None else experiment.value,
-            armed,
-            pins,
-            pinned,
+            weights=self.weights.value,
+            experiment=self.document(EXPERIMENT).value,
+            arms=weights,
+            pins={} if own_pins is None else own_pins.pinned,
+            arm_pins=pins,
         )
 
-    @property
-    def documents(self) -> dict[str, AnyStanding]:
-        """All standings, by the documents' names in the history."""
-        of_arms = [(None, self.own), *self.arms.items()]
-        weights = {document_of(arm): one.weights for arm, one in of_arms}
-        models = {models_of(arm): one.models for arm, one in of_arms}
-        return {**weights, EXPERIMENT: self.experiment, **models}
-
-    def arms_to_read(self, experiment: object) -> tuple[str, ...]:
+    def arms_to_read(self, experiment: object = None) -> tuple[str, ...]:
         """The arms whose documents matter: those in force, and those that Redis's reply for the
         experiment names.
         """
-        return tuple(sorted({*self._arms_in_force(), *_named_arms(experiment)}))
-
-    def is_news(self, before: "SurfaceState") -> bool:
-        """Whether a document is applied or refused that was not before, or is not there any more."""
-        was, now = before.documents, self.documents
-        return was.keys() != now.keys() or any(_differs(was[name], now[name]) for name in now)
+        return tuple(sorted({*self._arms_in_force(), *_arms_named(experiment)}))
 
     def judge(
         self, replies: Replies, surface: Surface, available: AvailableModels, moment: Moment
     ) -> "SurfaceState":
-        """Weigh the replies; returns itself where they were weighed already."""
-        own = self.own.judge(replies.own, surface, available, moment)
-        arms = {arm: self.arms[arm] for arm in self._arms_in_force()} | {
-            arm: self.arms.get(arm, ArmStanding()).judge(reply, surface, available, moment)
-            for arm, reply in replies.arms.items()
-        }
-        armed = frozenset(arm for arm, standing in arms.items() if standing.weights.applied)
+        """The state after these replies. Returns itself if every document is as it was.
 
-        def read(fields: Mapping[str, str]) -> Experiment:
-            return _all_armed(Experiment.read(fields), armed)
+        A document that was not read stays as it is, except of an arm that is not in force any more:
+        that is dropped.
+        """
+        arms_read = [arm for _, arm in replies if arm is not None]
+        arms = tuple(dict.fromkeys([*self._arms_in_force(), *arms_read]))
 
-        experiment = self.experiment.judge(replies.experiment, read, moment, armed)
-        found = SurfaceState(own, experiment, arms)
-        return self if _same(self, found) else found
+        context = ReadContext(surface, available)
+        documents: dict[DocumentId, DocumentState[Any]] = {}
+        for document in document_ids(arms):
+            if not document.kind.has_arms and context.arms_with_weights is None:
+                # All documents of the arms come before: the experiment is judged by their weights.
+                armed = [arm for arm in arms if documents[DocumentId(WEIGHTS, arm)].applied]
+                context = context._replace(arms_with_weights=frozenset(armed))
+            state = self.documents.get(document, DocumentState())
+            if document in replies:
+                state = state.judge(document.kind, replies[document], context, moment)
+            documents[document] = state
+
+        same_documents = documents.keys() == self.documents.keys()
+        if same_documents and all(
+            state is self.documents[document] for document, state in documents.items()
+        ):
+            return self
+        return SurfaceState(arms, documents)
+
+    def is_news(self, before: "SurfaceState") -> bool:
+        """Whether a document is applied or refused that was not before, or is dropped."""
+        if self.documents.keys() != before.documents.keys():
+            return True
+        return any(
+            state.applied is not before.documents[one].applied
+            or state.refused is not before.documents[one].refused
+            for one, state in self.documents.items()
+        )
 
     def _arms_in_force(self) -> tuple[str, ...]:
-        applied = self.experiment.applied
-        return tuple(arm for arm in applied.value.shares if arm in self.arms) if applied else ()
+        experiment = self.document(EXPERIMENT).value
+        if experiment is None:
+            return ()
+        return tuple(arm for arm in experiment.shares if arm in self.arms)
 
 
-def document_of(arm: str | None = None) -> str:
-    """The name in the history of a surface's weights, or of an arm's."""
-    return "weights" if arm is None else f"weights:{arm}"
-
-
-def models_of(arm: str | None = None) -> str:
-    """The name in the history of a surface's models, or of an arm's."""
-    return "models" if arm is None else f"models:{arm}"
-
-
-def default_standing(surface: Surface, now: int) -> SurfaceState:
-    """What a surface stands on when nothing else is known; `now` in milliseconds since the epoch."""
-    return SurfaceState(
-        ArmStanding(DocumentState(Applied(surface.weight_rules.default(), Source.DEFAULT, now)))
-    )
-
-
-def _all_armed(experiment: Experiment, armed: frozenset[str]) -> Experiment:
-    for arm in experiment.running:
-        if arm not in armed:
-            raise ExperimentRefused(
-                f"{arm}: has no weights that were ever valid, expected a set before its users"
-            )
-    return experiment
-
-
-def _named_arms(reply: object) -> list[str]:
-    """The arms that the content of an experiment names, sound or not; none of too many, which are
-    refused unread.
+def _arms_named(experiment: object) -> list[str]:
+    """The arms that the content of an experiment names, whether it is valid or not. None if they are
+    too many: those are refused without being read.
     """
     try:
-        named = [arm for arm in texts_of(reply) if arm not in (SALT, CONTROL)]
-    except NoContent:
+        fields = decode_fields(experiment)
+    except UnreadableContent:
         return []
-    return [name for name in named if is_arm_name(name)] if len(named) <= MAX_ARMS else []
+    named = [name for name in fields if name not in (SALT, CONTROL)]
+    if len(named) > MAX_ARMS:
+        return []
+    return [name for name in named if is_arm_name(name)]
 
 
-def _differs(one: AnyStanding, other: AnyStanding) -> bool:
-    return one.applied is not other.applied or one.refused is not other.refused
+class SurfaceStates:
+    """The state of every surface.
 
+    The steering thread changes it. `current` and `mixes` are immutable mappings that are replaced as
+    a whole, so any thread may read them.
+    """
 
-def _same(one: SurfaceState, other: SurfaceState) -> bool:
-    """Whether each document stands as it stood: the same objects."""
-    before, after = one.documents, other.documents
-    return before.keys() == after.keys() and all(before[name] is after[name] for name in before)
+    def __init__(
+        self,
+        surfaces: Mapping[str, Surface],
+        events: Events,
+        now: Callable[[], int],
+        available: Callable[[], AvailableModels],
+    ) -> None:
+        self._surfaces = surfaces
+        self._events = events
+        self._now = now
+        self._available = available
+
+        self.current: Mapping[str, SurfaceState] = {}
+        self.mixes: Mapping[str, Mix] = {}
+        states: dict[str, SurfaceState] = {}
+        for name, surface in surfaces.items():
+            weights = Applied(surface.weight_rules.default(), Source.DEFAULT, now())
+            states[name] = SurfaceState.of({DocumentId(WEIGHTS): weights})
+        self._replace(states)
+
+    def restore(self, last_good: Mapping[str, Mapping[DocumentId, object]]) -> None:
+        """Apply the values that were kept on disk, by surface."""
+        restored: dict[str, SurfaceState] = {}
+        for name, values in last_good.items():
+            weights = self.current[name].weights
+            applied: dict[DocumentId, Applied[Any]] = {DocumentId(WEIGHTS): weights}
+            for document, value in values.items():
+                if value != weights.value or document != DocumentId(WEIGHTS):
+                    applied[document] = Applied(value, Source.LAST_GOOD, self._now())
+            restored[name] = SurfaceState.of(applied)
+        self._replace(restored)
+
+    def judge(self, replies: Mapping[str, Replies], push_ms: float | None) -> list[str]:
+        """Judge Redis's replies, by surface. Returns the surfaces that have news: a document is
+        applied or refused that was not before, or is dropped.
+        """
+        before = self.current
+        moment = Moment(self._now(), push_ms)
+        available = self._available()
+        changed: dict[str, SurfaceState] = {}
+        for name, surface_replies in replies.items():
+            state = before[name].judge(surface_replies, self._surfaces[name], available, moment)
+            if state is not before[name]:
+                changed[name] = state
+        if changed:
+            self._replace(changed)
+
+        with_news = [name for name, state in changed.items() if state.is_news(before[name])]
+        for name in with_news:
+            self._log_changes(name, before[name], changed[name])
+        return with_news
+
+    def log_fallbacks(self) -> None:
+        """Log which surfaces have weights that are not from Redis, and which."""
+        for name, state in self.current.items():
+            if state.weights.source is not Source.REDIS:
+                self._events.emit("weights_fallback", surface=name, **log_fields(state.weights))
+
+    def _replace(self, states: Mapping[str, SurfaceState]) -> None:
+        """Put these in the place of the present ones. Only their mixes are built again."""
+        mixes = {name: state.mix for name, state in states.items()}
+        self.current = MappingProxyType({**self.current, **states})
+        self.mixes = MappingProxyType({**self.mixes, **mixes})
+
+    def _log_changes(self, name: str, before: SurfaceState, after: SurfaceState) -> None:
+        for document, state in after.documents.items():
+            kind, arm = document
+            was = before.documents.get(document, DocumentState())
+            labels = {"surface": name} if arm is None else {"surface": name, "arm": arm}
+            if state.applied is not None and state.applied is not was.applied:
+                fields = kind.log_applied(state.applied, was.value)
+                self._events.emit(kind.applied_event, **labels, **fields)
+            elif state.refused is not None and state.refused is not was.refused:
+                fields = kind.log_refused(was.value)
+                reason = state.refused.reason
+                self._events.emit(kind.refused_event, **labels, **fields, reason=reason)

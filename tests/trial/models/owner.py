@@ -17,6 +17,7 @@ from tests.trial.models.plan import ADDED, REASONS, Kind, Swap
 from tests.trial.models.versions import build_version
 from tests.trial.operators import SURFACE, pause
 from tests.trial.statuses import Statuses
+from workers.steering import documents
 from workers.steering.keys import Keys
 
 WEIGHTS = {"quality": 0.4, "engagement": 0.4, ADDED: 0.2}
@@ -80,7 +81,7 @@ class Owner:
 
     @property
     def _weights(self) -> str:
-        return self.keys.weights(SURFACE)
+        return self.keys.document(SURFACE, documents.WEIGHTS)
 
     def _copied(self, swap: Swap) -> Made:
         began, complete = self._copy(swap)

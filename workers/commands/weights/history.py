@@ -9,9 +9,9 @@ from workers.commands.redis_access import SteeringAt, steering_options
 from workers.commands.text import moment_text, printable, table, weights_document
 from workers.errors import Failure
 from workers.ranking.weights import Weights
+from workers.steering.documents import WEIGHTS, DocumentId
 from workers.steering.editor import difference
 from workers.steering.history import HistoryEntry
-from workers.steering.surface_state import document_of
 from workers.steering.view import NoSuchSet, SurfaceView, weights_at
 
 
@@ -33,7 +33,9 @@ def history(surface: str, arm: str | None, last: int, as_json: bool, steering: S
     with steering.open(surface) as opened:
         entries = opened.editor.read_view(opened.surface).entries
     if arm is not None:
-        entries = tuple(entry for entry in entries if entry.document == document_of(arm))
+        entries = tuple(
+            entry for entry in entries if entry.document == DocumentId(WEIGHTS, arm).name
+        )
     for entry in entries[-last:]:
         _print_entry(entry, as_json)
 

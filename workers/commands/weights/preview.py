@@ -41,7 +41,7 @@ from workers.ranking.preview import Preview
 from workers.ranking.preview import preview as preview_of
 from workers.ranking.weights import Weights, WeightsRefused
 from workers.settings import ConfigurationError
-from workers.steering.editor import texts_for
+from workers.steering.documents import WEIGHTS
 from workers.steering.view import SurfaceView
 from workers.streaming.recent import Recent
 from workers.streaming.records import Record
@@ -168,7 +168,7 @@ def changed_weights(view: SurfaceView, arm: str | None, fields: Mapping[str, str
 
     Raises ConfigurationError if workers would refuse it.
     """
-    base = texts_for(view.base_of(arm))
+    base = WEIGHTS.fields_of(view.base_of(arm))
     try:
         return view.rules.validate(base | dict(fields))
     except WeightsRefused as refused:

@@ -28,7 +28,8 @@ from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.ranking.preview import preview
 from workers.ranking.weights import Weights
-from workers.steering.editor import Change, difference, texts_for
+from workers.steering.documents import WEIGHTS
+from workers.steering.editor import Change, difference
 from workers.steering.view import DocumentView, NoSuchSet, SurfaceView, weights_at, weights_before
 
 _arm_option = arm_option("Change the weights of this arm.  [default: control, the surface's own]")
@@ -231,6 +232,6 @@ def _write(
             f"{place}: has these weights already: version {wanted.version}, revision {revision}"
         )
     else:
-        texts_before = {} if before is None else texts_for(before)
-        changed = difference(texts_before, texts_for(wanted)) or "as it was in force"
+        texts_before = {} if before is None else WEIGHTS.fields_of(before)
+        changed = difference(texts_before, WEIGHTS.fields_of(wanted)) or "as it was in force"
         click.echo(f"{place}: {changed}\nversion {wanted.version}, revision {revision}")

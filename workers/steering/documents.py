@@ -1,0 +1,315 @@
+"""The kinds of steering documents: one table, a row each.
+
+A steering document is a hash in Redis that says one thing about a surface. Some kinds exist once
+for a surface, others also once for each arm of its experiment:
+
+| kind       | Redis key                         | each arm too | value      |
+|------------|-----------------------------------|--------------|------------|
+| WEIGHTS    | weights:{surface}[:{arm}]         | yes          | Weights    |
+| MODELS     | models:{surface}[:{arm}]          | yes          | Pins       |
+| EXPERIMENT | experiment:{surface}              | no           | Experiment |
+
+Rules:
+- The first part of the key is also the document's name in the history: `weights:canary` are the
+  weights of the arm `canary`.
+- A document is applied as a whole or refused as a whole. `read` decides which.
+- A kind may be judged by what is in force of the kinds before it in KINDS, never by later ones.
+- Everything else in this package loops over KINDS: what is read from Redis, the log events, status,
+  history, last good, view and editor.
+
+To add a kind: write its row here, and the struct that reads it back from a status (status.py) if
+workers report it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from workers.ranking.experiment import Experiment, ExperimentRefused
+from workers.ranking.pins import AvailableModels, Pins, PinsRefused
+from workers.ranking.surface import Surface
+from workers.ranking.weights import WeightRules, Weights, WeightsRefused
+
+T = TypeVar("T")
+
+
+class Source(StrEnum):
+    """Where the applied document came from."""
+
+    REDIS = "redis"
+    LAST_GOOD = "last-good"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Applied(Generic[T]):
+    """What is in force, where it came from and since when (milliseconds since the epoch).
+
+    `push_ms`: milliseconds from Redis's push until it was applied. None if no push announced it.
+    """
+
+    value: T
+    source: Source
+    at: int
+    push_ms: float | None = None
+
+
+class ReadContext(NamedTuple):
+    """What a document is judged by, beside its own fields.
+
+    `arms_with_weights`: the arms that have had valid weights. None if nobody knows: then no
+    experiment is refused for lack of them.
+    """
+
+    surface: Surface
+    available: AvailableModels
+    arms_with_weights: frozenset[str] | None = None
+
+    @property
+    def weight_rules(self) -> WeightRules:
+        """The surface's rules, with the objectives that may be weighted beside the declared ones."""
+        return self.surface.weight_rules.with_added(self.available.added(self.surface))
+
+
+@dataclass(frozen=True)
+class StatusFields(Generic[T]):
+    """How a document is rendered in a worker's status.
+
+    `own` and `arms` are fields of the surface's status. `own` None: the fields stand in the
+    surface's status itself. `describe` gives the fields of a value, all of them null for None.
+    """
+
+    own: str | None
+    arms: str | None
+    describe: Callable[[T | None], dict[str, object]]
+
+
+@dataclass(frozen=True)
+class LastGoodFields(Generic[T]):
+    """How a document is kept on disk.
+
+    `own` and `arms` are fields of the file. `encode` gives what JSON can carry, and `decode` reads
+    it back: None if there is nothing in it, ValueError if it is not valid any more. A document that
+    is not valid makes the whole file useless, unless `may_be_left_out`.
+    """
+
+    own: str
+    arms: str | None
+    encode: Callable[[T], object]
+    decode: Callable[[Any, ReadContext], T | None]
+    may_be_left_out: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentKind(Generic[T]):
+    """One row of the table.
+
+    `read` makes the value of the hash's fields, or raises `refusal` with the reason. What it uses of
+    the context is `judged_by`: while that and the fields stay the same, a document is not judged
+    again. `fields_of` is the inverse of `read`. `version_of`: the version that the history records,
+    None for kinds without versions.
+
+    `log_applied` gives the fields of the log event from what is applied now and the value before.
+    `log_refused` gives those beside the reason, from the value that stays in force.
+    """
+
+    name: str
+    has_arms: bool
+    refusal: type[ValueError]
+    read: Callable[[Mapping[str, str], ReadContext], T]
+    judged_by: Callable[[ReadContext], object]
+    fields_of: Callable[[T], dict[str, str]]
+    version_of: Callable[[T], str | None]
+    applied_event: str
+    refused_event: str
+    log_applied: Callable[[Applied[T], T | None], dict[str, object]]
+    log_refused: Callable[[T | None], dict[str, object]]
+    status: StatusFields[T]
+    last_good: LastGoodFields[T]
+
+
+class DocumentId(NamedTuple):
+    """One document of a surface. `arm` None: the surface's own."""
+
+    kind: DocumentKind[Any]
+    arm: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The document's name in the history."""
+        return self.kind.name if self.arm is None else f"{self.kind.name}:{self.arm}"
+
+
+# Weights
+
+
+def _read_weights(fields: Mapping[str, str], context: ReadContext) -> Weights:
+    return context.weight_rules.validate(fields)
+
+
+def _weights_fields(weights: Weights) -> dict[str, str]:
+    """Numbers in the shortest form that reads back as the same float64."""
+    return {objective: repr(weight) for objective, weight in weights.values.items()}
+
+
+def _describe_weights(weights: Weights | None) -> dict[str, object]:
+    if weights is None:
+        return {"version": None, "values": None}
+    return {"version": weights.version, "values": weights.values}
+
+
+def log_fields(applied: Applied[Weights]) -> dict[str, object]:
+    """Weights as log events show them."""
+    return {
+        "version": applied.value.version,
+        "values": dict(applied.value.values),
+        "source": str(applied.source),
+    }
+
+
+def _log_applied_weights(applied: Applied[Weights], before: Weights | None) -> dict[str, object]:
+    return {"previous": before and before.version, **log_fields(applied)}
+
+
+def _encode_weights(weights: Weights) -> dict[str, object]:
+    return {"version": weights.version, "values": dict(weights.values)}
+
+
+def _decode_weights(kept: Any, context: ReadContext) -> Weights | None:
+    """None: the surface's default was in force."""
+    if kept is None:
+        return None
+    version = kept["version"]
+    if Weights.of(kept["values"]).version != version:
+        raise ValueError(f"version: got {version!r}, which is not that of the values")
+    return context.weight_rules.validate(kept["values"])
+
+
+WEIGHTS = DocumentKind[Weights](
+    name="weights",
+    has_arms=True,
+    refusal=WeightsRefused,
+    read=_read_weights,
+    judged_by=lambda context: context.available,
+    fields_of=_weights_fields,
+    version_of=lambda weights: weights.version,
+    applied_event="weights_applied",
+    refused_event="weights_refused",
+    log_applied=_log_applied_weights,
+    log_refused=lambda in_force: {"version": in_force and in_force.version},
+    status=StatusFields(own=None, arms="arms", describe=_describe_weights),
+    last_good=LastGoodFields(
+        own="weights",
+        arms="arms",
+        encode=_encode_weights,
+        decode=_decode_weights,
+    ),
+)
+
+
+# Pinned models
+
+
+def _read_pins(fields: Mapping[str, str], context: ReadContext) -> Pins:
+    return Pins.read(fields, context.surface, context.available)
+
+
+def _describe_pins(pins: Pins | None) -> dict[str, object]:
+    return {"versions": None if pins is None else pins.versions}
+
+
+def _decode_pins(kept: Any, context: ReadContext) -> Pins | None:
+    if not kept:
+        return None
+    fields = {objective: str(version) for objective, version in kept.items()}
+    return Pins.read(fields, context.surface, context.available)
+
+
+MODELS = DocumentKind[Pins](
+    name="models",
+    has_arms=True,
+    refusal=PinsRefused,
+    read=_read_pins,
+    judged_by=lambda context: context.available,
+    fields_of=Pins.fields,
+    version_of=lambda pins: None,
+    applied_event="models_applied",
+    refused_event="models_refused",
+    log_applied=lambda applied, before: {"pins": applied.value.fields()},
+    log_refused=lambda in_force: {},
+    status=StatusFields(own="pins", arms="arm_pins", describe=_describe_pins),
+    last_good=LastGoodFields(
+        own="models",
+        arms="arm_models",
+        encode=lambda pins: dict(pins.pinned),
+        decode=_decode_pins,
+        # A pinned version may have gone since. Weights and experiment are good without it.
+        may_be_left_out=True,
+    ),
+)
+
+
+# The experiment
+
+
+def _read_experiment(fields: Mapping[str, str], context: ReadContext) -> Experiment:
+    experiment = Experiment.read(fields)
+    if context.arms_with_weights is not None:
+        for arm in experiment.running:
+            if arm not in context.arms_with_weights:
+                raise ExperimentRefused(
+                    f"{arm}: has no weights that were ever valid, expected a set before its users"
+                )
+    return experiment
+
+
+def _describe_experiment(experiment: Experiment | None) -> dict[str, object]:
+    if experiment is None:
+        return {"salt": None, "arms": None}
+    return {"salt": experiment.salt, "arms": experiment.percents()}
+
+
+def _log_applied_experiment(
+    applied: Applied[Experiment], before: Experiment | None
+) -> dict[str, object]:
+    # The arms have a field of their own: their names are free, and may be `event` or `surface`.
+    return {"salt": applied.value.salt, "arms": applied.value.percents()}
+
+
+EXPERIMENT = DocumentKind[Experiment](
+    name="experiment",
+    has_arms=False,
+    refusal=ExperimentRefused,
+    read=_read_experiment,
+    judged_by=lambda context: context.arms_with_weights,
+    fields_of=Experiment.fields,
+    version_of=lambda experiment: None,
+    applied_event="experiment_applied",
+    refused_event="experiment_refused",
+    log_applied=_log_applied_experiment,
+    log_refused=lambda in_force: {},
+    status=StatusFields(own="experiment", arms=None, describe=_describe_experiment),
+    last_good=LastGoodFields(
+        own="experiment",
+        arms=None,
+        encode=Experiment.fields,
+        decode=lambda kept, context: None if kept is None else _read_experiment(kept, context),
+    ),
+)
+
+
+KINDS: tuple[DocumentKind[Any], ...] = (WEIGHTS, MODELS, EXPERIMENT)
+
+
+@lru_cache(maxsize=1024)  # a poll asks for those of every surface, several times
+def document_ids(arms: tuple[str, ...] = ()) -> tuple[DocumentId, ...]:
+    """Every document of a surface with these arms, in the order in which they are judged: first the
+    kinds that arms have too (the surface's own, then arm by arm), last the kinds that exist once.
+    """
+    ids = list[DocumentId]()
+    for arm in (None, *arms):
+        ids += [DocumentId(kind, arm) for kind in KINDS if kind.has_arms]
+    ids += [DocumentId(kind) for kind in KINDS if not kind.has_arms]
+    return tuple(ids)
