@@ -2,7 +2,7 @@
 
 It is not part of the installed package. To change what it
 
-- shows, and in which order: `script.py`, and `operations.py` for the commands of ops,
+- shows, and in which order: `script.py`, and `operations.py` for the commands of an operator,
 - prints: `terminal.py`,
 - counts and claims: `audit.py`,
 - sends and reads: `traffic.py`,

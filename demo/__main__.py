@@ -84,7 +84,7 @@ def demo(
 
     terminal = Terminal(use_stderr=as_json)
     environment = Environment(
-        home=folder_of("home", home), cache=folder_of("cache", cache), say=terminal.note
+        home=folder_of("home", home), cache=folder_of("cache", cache), report=terminal.note
     )
     if stop:
         with environment.locked():
@@ -170,7 +170,7 @@ def _keep_running(
         *export_lines(variables, prompt="  "),
         *_trimtab_lines("feeds", "tail", "--top", "5"),
         "",
-        "  # change the weights meanwhile: by hand, or with a preview first; then go back",
+        "  # change the weights while requests are sent: by hand, or with a preview first; then go back",
         *command_lines(fixtures.hset_command(fixtures.previewed), prompt="  "),
         *_trimtab_lines("weights", "set", SURFACE, *canary, "--preview", "--reason", "to try"),
         *_trimtab_lines("weights", "rollback", SURFACE),

@@ -294,7 +294,7 @@ def count_other_versions(feeds: Iterable[Feed], objective: str, version: int) ->
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that the demo found. What was not reached is None.
+    """The result of the demo. The result of a step that was not reached is None.
 
     `before` and `after` are the feeds of the same request before and after the weights were
     changed by hand. `trouble` says why the demo was cut short.
@@ -325,8 +325,16 @@ class Outcome:
         return self.model_swap is None or self.model_swap.holds
 
     def document(self) -> dict[str, object]:
-        """The outcome as `--json` prints it. `before` and `after` list item ids, the best first."""
-        found: dict[str, object] = {
+        """The outcome as `--json` prints it.
+
+        `before` and `after` list item ids, the best first. `models` maps objective to version to
+        feeds.
+        """
+        models: dict[str, dict[str, int]] = {}
+        for (objective, version), feeds in sorted(self.audit.by_model.items()):
+            models.setdefault(objective, {})[str(version)] = feeds
+
+        document: dict[str, object] = {
             "requests": self.audit.requests,
             "feeds": self.audit.feeds,
             "lost": len(self.audit.lost),
@@ -339,39 +347,32 @@ class Outcome:
             "after": _order_document(self.after),
             "preview": None,
             "experiment": None,
-            "models": self._models_document(),
+            "models": models,
             "swap": None,
             "trouble": self.trouble,
         }
         if self.weight_change is not None:
-            found["ranked_ms"] = self.weight_change.ranked_ms
-            found["readable_ms"] = self.weight_change.readable_ms
+            document["ranked_ms"] = self.weight_change.ranked_ms
+            document["readable_ms"] = self.weight_change.readable_ms
         if self.preview is not None:
-            found["preview"] = {
+            document["preview"] = {
                 "compared": self.preview.compared,
                 "as_previewed": self.preview.as_previewed,
             }
         if self.arms is not None:
-            found["experiment"] = {
+            document["experiment"] = {
                 "arms": dict(self.arms.feeds),
                 "returning_users": self.arms.returning,
                 "users_in_two_arms": self.arms.in_two_arms,
             }
         if self.model_swap is not None:
-            found["swap"] = {
+            document["swap"] = {
                 "ranked_ms": self.model_swap.ranked_ms,
                 "refused": self.model_swap.refused,
                 "pinned": self.model_swap.pinned,
                 "others": self.model_swap.others,
             }
-        return found
-
-    def _models_document(self) -> dict[str, dict[str, int]]:
-        """Objective to version to feeds."""
-        found: dict[str, dict[str, int]] = {}
-        for (objective, version), feeds in sorted(self.audit.by_model.items()):
-            found.setdefault(objective, {})[str(version)] = feeds
-        return found
+        return document
 
 
 def _order_document(feed: Feed | None) -> dict[str, object] | None:

@@ -2,9 +2,9 @@
 
 Rules:
 
-- The demo meets no other stack, and a user's own settings do not reach what it starts.
-- Each process is written down in `demo.json` as soon as it is started, and is ended by what is
-  written there. So the next demo finds and ends what a killed demo left behind.
+- The demo uses no other stack, and a user's own settings do not affect what it starts.
+- Each process is written to `demo.json` as soon as it is started. So the next demo can end what a
+  killed demo left behind.
 - The folder is deleted at the end. Only a folder that a demo made is ever deleted.
 """
 
@@ -12,7 +12,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import msgspec
 from workers.errors import Failure
 from workers.local import Stack, StackAddresses, StackError, processes
 from workers.local.processes import ProcessIdentity
-from workers.local.state import locked
+from workers.local.state import Report, locked
 from workers.settings import SETTINGS, ConfigurationError, folder_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -46,10 +46,10 @@ class _Started(msgspec.Struct, frozen=True):
 class Environment:
     """The demo's folder, stack and processes. Methods raise StackError."""
 
-    def __init__(self, home: Path, cache: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, home: Path, cache: Path, report: Report) -> None:
         self.folder = home.absolute() / "demo"
         self._cache = cache
-        self._say = say
+        self._report = report
 
     @property
     def home(self) -> Path:
@@ -58,18 +58,20 @@ class Environment:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other demo out of this home meanwhile.
+        """Keep every other demo out of this home, for the length of the block.
 
-        Ctrl-C, SIGTERM and a closed terminal all raise KeyboardInterrupt meanwhile.
+        In the block, Ctrl-C, SIGTERM and a closed terminal all raise KeyboardInterrupt.
         """
-        interrupts = _signals_handled_by(signal.default_int_handler)
-        with interrupts, locked(self.home / "demo.lock", self._refuse):
-            yield
 
-    def _refuse(self) -> None:
-        raise StackError(
-            f"another demo runs in {self.folder}; wait for its end, or give this one another --home"
-        )
+        def refuse() -> None:
+            raise StackError(
+                f"another demo runs in {self.folder}; "
+                "wait for its end, or give this one another --home"
+            )
+
+        interrupts = _signals_handled_by(signal.default_int_handler)
+        with interrupts, locked(self.home / "demo.lock", before_waiting=refuse):
+            yield
 
     def clear(self) -> None:
         """End what a killed demo left behind. Raises StackError if a demo is kept running here."""
@@ -83,14 +85,14 @@ class Environment:
                 f"a demo is kept running in {self.folder}; stop it: {stop_command(self.home)}"
             )
 
-        self._say("ending what an earlier demo left behind")
+        self._report("ending what an earlier demo left behind")
         self.end()
 
     def start_stack(self) -> StackAddresses:
         """Start Kafka and Redis."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(_Started())
-        return Stack(self.folder, self._cache, self._say).up()
+        return Stack(self.folder, self._cache, self._report).up()
 
     def start(self, name: str, module: str, *arguments: str) -> ProcessIdentity:
         """Start `python -m <module> <arguments>` in the repository, without any setting of this
@@ -98,7 +100,7 @@ class Environment:
         """
         command = without_settings(sys.executable, "-m", module, *arguments)
 
-        # A signal must not come between the start of a process and writing it down.
+        # A signal must not come between the start of a process and the note of it.
         with processes.signals_deferred():
             process = processes.spawn(command, REPOSITORY, self.log(name))
             started = self._read()
@@ -115,7 +117,7 @@ class Environment:
         processes.end(self._read().processes[name], _END_SECONDS)
 
     def keep(self) -> None:
-        """Write down that everything is left running on purpose."""
+        """Note that everything is left running on purpose."""
         self._write(msgspec.structs.replace(self._read(), kept=True))
 
     def end(self) -> None:
@@ -180,7 +182,7 @@ def _default_home() -> Path | None:
 
 @contextmanager
 def _signals_handled_by(action: Any) -> Iterator[None]:
-    """Handle the signals that end a program by `action` meanwhile."""
+    """In the block, handle the signals that end a program by `action`."""
     before = {number: signal.signal(number, action) for number in _SIGNALS}
     try:
         yield

@@ -38,7 +38,7 @@ OLD = 1
 NEW = 2
 """The version that the demo trains."""
 BAD = 3
-"""A version whose file is only half of that."""
+"""A version with only half of that file."""
 
 CANARY = "canary"
 CANARY_PERCENT = 20
@@ -107,16 +107,16 @@ class Fixtures:
             first_posts.setdefault(post.item_id, post)
         rows, _ = self.surface.feature_set.clip(matrix(first_posts.values()))
 
-        found: dict[str, dict[int, Mapping[str, float]]] = {}
+        by_model: dict[str, dict[int, Mapping[str, float]]] = {}
         for objective, versions in Folder(self.models).scan().items():
-            found[objective] = {}
+            by_model[objective] = {}
             for number, version in versions.items():
                 if (objective, number) == (OBJECTIVE, BAD):
                     continue
                 model = verify(version.folder, [self.surface.feature_set])
                 scores: list[float] = model.score(rows).tolist()
-                found[objective][number] = dict(zip(first_posts, scores, strict=True))
-        return found
+                by_model[objective][number] = dict(zip(first_posts, scores, strict=True))
+        return by_model
 
 
 def prepare(environment: Environment, seed: int, terminal: Terminal) -> Fixtures:

@@ -1,9 +1,8 @@
-"""What ops do while requests are sent, with the commands that they have.
+"""What an operator does while requests are sent, with the commands of `trimtab`.
 
-- `change_and_roll_back`: preview a change of the weights, make it, look at the history, take it
-  back.
+- `change_and_roll_back`: preview a change of the weights, make it, show the history, and roll back.
 - `try_canary`: give a share of the users other weights for a while.
-- `swap_models`: bring a new version of a model, see a bad one refused, pin the old one.
+- `swap_models`: add a new version of a model, see a bad one refused, and pin the old one.
 """
 
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from workers.ranking.weights import Weights
 from workers.steering.editor import SteeringEditor
 
 WAIT_SECONDS = 20.0
-"""How long something that should happen at once may take."""
+"""How long something may take that should happen at once."""
 
 _SENT_AGAIN = 30  # requests
 _EXPERIMENT_FEEDS = 300
@@ -114,18 +113,19 @@ def change_and_roll_back(context: Context) -> PreviewCheck:
 
 
 def _newest_requests(context: Context) -> dict[str, tuple[Request, Feed]]:
-    """The newest requests that have a feed, made ready to be sent again: the id of each new request
-    to the new request and the old feed.
+    """The newest requests that have a feed, as new requests that can be sent again.
+
+    Returns the id of each new request to the new request and the old feed.
     """
     sent = context.stream.sent
     feeds = [feed for feed in context.reader.newest if feed.request_id in sent]
 
-    found: dict[str, tuple[Request, Feed]] = {}
+    newest: dict[str, tuple[Request, Feed]] = {}
     for feed in feeds[-_SENT_AGAIN:]:
         request = same_again(sent[feed.request_id])
         if request.request_id not in sent:
-            found[request.request_id] = (request, feed)
-    return found
+            newest[request.request_id] = (request, feed)
+    return newest
 
 
 def _send_previewed_again(

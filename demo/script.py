@@ -3,7 +3,7 @@
 1. The first feed.
 2. A steady stream of requests, and new weights by HSET while it runs.
 3. The first request again: the same posts in another order.
-4. What ops do with commands (`operations.py`): a change, a canary, a new model.
+4. What an operator does with commands (`operations.py`): a change, a canary, a new model.
 5. The audit of every feed in the topic.
 """
 

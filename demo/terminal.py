@@ -231,11 +231,11 @@ def feed_lines(feed: Feed, labels: Labels) -> list[str]:
 def moves(before: Feed, after: Feed) -> dict[str, int]:
     """How many positions each item that is in both feeds has moved; up is positive."""
     old_positions = {item.item_id: position for position, item in enumerate(before.items)}
-    found: dict[str, int] = {}
+    moved: dict[str, int] = {}
     for position, item in enumerate(after.items):
         if item.item_id in old_positions:
-            found[item.item_id] = old_positions[item.item_id] - position
-    return found
+            moved[item.item_id] = old_positions[item.item_id] - position
+    return moved
 
 
 def side_by_side_lines(before: Feed, after: Feed, labels: Labels) -> list[str]:
@@ -313,10 +313,10 @@ def audit_lines(audit: Audit, weights: WeightsByArm) -> list[str]:
     ]
 
     for arm, sets in weights.items():
-        for one_set in sets:
-            feeds = audit.by_weights.get((arm, one_set.version), 0)
+        for weight_set in sets:
+            feeds = audit.by_weights.get((arm, weight_set.version), 0)
             arm_text = "" if arm == CONTROL else f", arm {arm}"
-            lines.append(f"  {feeds:7,} feeds under {weights_text(one_set)}{arm_text}")
+            lines.append(f"  {feeds:7,} feeds under {weights_text(weight_set)}{arm_text}")
     for (objective, version), feeds in sorted(audit.by_model.items()):
         lines.append(f"  {feeds:7,} feeds by {objective}/{version}")
 
