@@ -219,6 +219,9 @@ def limit_sources(order: list[int], sources: Sources, max_per_source: int) -> Li
 
 # The parts of a feed
 
+# The constructor of a named tuple is a Python function. This one costs half as much.
+_new = tuple.__new__
+
 
 def feed_items(
     candidates: ScoredCandidates, ranking: Ranking, kept: Iterable[int]
@@ -226,6 +229,8 @@ def feed_items(
     """The items of a feed whose surface reads sources, with their sources and adjustments. `kept`
     are indices in the order of the feed.
     """
+    item_ids = candidates.item_ids
+    sources = candidates.sources
     final = ranking.final.tolist()
     scores = candidates.scores.tolist()
     adjustments = [0.0] * len(final)
@@ -235,29 +240,19 @@ def feed_items(
     items = list[FeedItem]()
     for index in kept:
         adjustment = adjustments[index]
-        items.append(
-            FeedItem(
-                item_id=candidates.item_ids[index],
-                final_score=final[index],
-                scores=tuple(scores[index]),
-                source=candidates.sources[index],
-                adjustments={DIVERSITY: adjustment} if adjustment else NO_ADJUSTMENTS,
-            )
-        )
+        adjusted = {DIVERSITY: adjustment} if adjustment else NO_ADJUSTMENTS
+        fields = (item_ids[index], final[index], tuple(scores[index]), sources[index], adjusted)
+        items.append(_new(FeedItem, fields))
     return items
-
-
-# The constructor of a named tuple is a Python function. This one costs half as much.
-_new = tuple.__new__
 
 
 def _items_without_sources(
     candidates: ScoredCandidates, ranking: Ranking, kept: Iterable[int]
 ) -> list[FeedItem]:
     """The same for all other surfaces. Most feeds are such, so this loop stays tight."""
+    item_ids = candidates.item_ids
     final = ranking.final.tolist()
     scores = candidates.scores.tolist()
-    item_ids = candidates.item_ids
     return [
         _new(FeedItem, (item_ids[i], final[i], tuple(scores[i]), None, NO_ADJUSTMENTS))
         for i in kept
@@ -270,12 +265,8 @@ def source_limit_removals(candidates: ScoredCandidates, indices: Iterable[int]) 
     """
     removals = list[Removal]()
     for index in indices:
-        removals.append(
-            Removal(
-                item_id=candidates.item_ids[index],
-                reason=RemovalReason.SOURCE_LIMIT,
-                source=candidates.sources[index],
-                scores=tuple(candidates.scores[index].tolist()),
-            )
-        )
+        item_id = candidates.item_ids[index]
+        source = candidates.sources[index]
+        scores = tuple(candidates.scores[index].tolist())
+        removals.append(_new(Removal, (item_id, RemovalReason.SOURCE_LIMIT, source, scores)))
     return removals
