@@ -1,4 +1,4 @@
-"""JSON events: the fast path agrees with the truth, and the truth is strict."""
+"""JSON events: the fast path agrees with the checked path, and the checked path is strict."""
 
 import struct
 
@@ -18,44 +18,46 @@ from tests.codec.wire import (
     json_values,
     sound,
 )
-from workers.codec.json_events import JsonEvents
-from workers.codec.sources import SourceNames
+from workers.codec.json_events import JsonEventDecoder
+from workers.codec.judge import SourceNames
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason
 from workers.ranking.request import Event
 
-EVENTS = JsonEvents(SURFACES, SourceNames())
+EVENTS = JsonEventDecoder(SURFACES, SourceNames())
 
 
-def _truth(value: bytes, key: bytes | None = KEY) -> Event:
-    return EVENTS.checked(value, key)
+def _checked(value: bytes, key: bytes | None = KEY) -> Event:
+    return EVENTS.decode_checked(value, key)
 
 
 def _outcome(value: bytes) -> Event | EventRefused:
     try:
-        return _truth(value)
+        return _checked(value)
     except EventRefused as refusal:
         return refusal
 
 
 def _refusal(value: bytes, key: bytes | None = KEY) -> EventRefused:
-    assert EVENTS.fast(value, key) is None
+    assert EVENTS.decode_fast(value, key) is None
     with pytest.raises(EventRefused) as refusal:
-        EVENTS.checked(value, key)
+        EVENTS.decode_checked(value, key)
     return refusal.value
 
 
 @settings(max_examples=400)
 @given(json_values())
-def test_what_the_fast_path_takes_the_truth_takes_with_an_equal_event(value: bytes) -> None:
-    event = EVENTS.fast(value, KEY)
-    note("fast" if event else "truth")
+def test_what_the_fast_path_accepts_the_checked_path_accepts_with_an_equal_event(
+    value: bytes,
+) -> None:
+    event = EVENTS.decode_fast(value, KEY)
+    note("fast" if event else "checked")
     if event is not None:
-        assert repr(_truth(value)) == repr(event)
+        assert repr(_checked(value)) == repr(event)
 
 
 @settings(max_examples=400)
 @given(json_values())
-def test_the_truth_answers_with_an_event_or_a_refusal_and_nothing_else(value: bytes) -> None:
+def test_the_checked_path_returns_an_event_or_a_refusal_and_nothing_else(value: bytes) -> None:
     outcome = _outcome(value)
     if isinstance(outcome, EventRefused):
         note(outcome.reason)
@@ -69,7 +71,7 @@ def test_the_truth_answers_with_an_event_or_a_refusal_and_nothing_else(value: by
 @given(st.lists(st.floats(-3e38, 3e38), min_size=3, max_size=3))
 def test_the_fast_path_takes_every_sound_event(numbers: list[float]) -> None:
     value = encoded(sound(expected=3, candidates=[candidate("x", source="s", features=numbers)]))
-    event = EVENTS.fast(value, KEY)
+    event = EVENTS.decode_fast(value, KEY)
     assert event is not None
     assert event.candidates == [("x", "s", struct.pack("<3f", *numbers))]
     assert event.surface is HOME
@@ -77,7 +79,7 @@ def test_the_fast_path_takes_every_sound_event(numbers: list[float]) -> None:
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "d", "e"]), st.integers(-9, 9)))
 def test_missing_and_unknown_feature_names_are_counted(features: dict[str, int]) -> None:
-    event = EVENTS.fast(encoded(sound(candidates=[candidate("x", features=features)])), KEY)
+    event = EVENTS.decode_fast(encoded(sound(candidates=[candidate("x", features=features)])), KEY)
     assert event is not None
     assert event.missing == len({"a", "b", "c"} - features.keys())
     assert event.unknown == len(features.keys() - {"a", "b", "c"})
@@ -88,7 +90,7 @@ def test_missing_and_unknown_feature_names_are_counted(features: dict[str, int])
 @pytest.mark.parametrize("unknown", ['"en"', "null", "[1,2]", "1e400", "true", "9" * 5000])
 def test_the_value_of_an_unknown_feature_is_not_looked_at(unknown: str) -> None:
     text = encoded(sound(candidates=[candidate("x", features={"a": 1, "language": "IT"})])).decode()
-    event = _truth(text.replace('"IT"', unknown).encode())
+    event = _checked(text.replace('"IT"', unknown).encode())
     assert (event.refused, event.missing, event.unknown) == ([], 2, 1)
 
 
@@ -120,7 +122,7 @@ def test_deep_nesting_is_malformed_wherever_it_stands(depth: int) -> None:
 
 
 def test_nesting_that_can_be_read_is_ignored_under_an_unknown_key() -> None:
-    assert EVENTS.fast(deeply_nested(100), KEY) == _truth(deeply_nested(100))
+    assert EVENTS.decode_fast(deeply_nested(100), KEY) == _checked(deeply_nested(100))
 
 
 def test_an_unreadable_string_under_an_unknown_key_is_malformed() -> None:
@@ -131,7 +133,7 @@ def test_an_unreadable_string_under_an_unknown_key_is_malformed() -> None:
 @pytest.mark.parametrize("huge", ["1e400", "9" * 5000, "-" + "9" * 5000, '"\\ud800"'])
 def test_what_stands_under_an_unknown_key_is_ignored(huge: str) -> None:
     value = encoded(sound(unknown="HUGE")).replace(b'"HUGE"', huge.encode())
-    assert _truth(value).candidates == _truth(encoded(sound())).candidates
+    assert _checked(value).candidates == _checked(encoded(sound())).candidates
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_of_duplicate_keys_the_last_counts(first: bytes, then: bytes) -> None:
     if first.endswith(b"["):
         assert _refusal(value).reason == Reason.MALFORMED
     else:
-        assert _truth(value).user_id == "u"
+        assert _checked(value).user_id == "u"
 
 
 def test_a_wrong_last_of_duplicate_keys_refuses_the_event() -> None:
@@ -164,7 +166,7 @@ def test_refused_candidates_leave_their_siblings_in_order() -> None:
         candidate("z", features=[1]),
         candidate("w"),
     ]
-    event = _truth(encoded(sound(candidates=listed)))
+    event = _checked(encoded(sound(candidates=listed)))
     assert [c.item_id for c in event.candidates] == ["x", "y", "x", "w"]
     assert [(r.position, r.reason) for r in event.refused] == [
         (1, CandidateReason.SHAPE),
@@ -173,7 +175,7 @@ def test_refused_candidates_leave_their_siblings_in_order() -> None:
 
 
 def test_an_event_of_refused_candidates_only_is_taken() -> None:
-    event = _truth(encoded(sound(candidates=[candidate("x", features="no")])))
+    event = _checked(encoded(sound(candidates=[candidate("x", features="no")])))
     assert event.candidates == []
     assert event.refused[0].identity == "x"
 
@@ -182,12 +184,12 @@ def test_a_refused_candidate_is_identified_by_its_item_id_and_else_by_event_and_
     value = encoded(
         sound(candidates=[candidate("x", features=[]), {"item_id": ""}, {"item_id": ""}, 7])
     )
-    first, *digests = [r.identity for r in _truth(value).refused]
+    first, *digests = [r.identity for r in _checked(value).refused]
     assert first == "x"
     assert len(set(digests)) == 3
     assert all(isinstance(d, bytes) and 8 <= len(d) <= 16 for d in digests)
-    assert [r.identity for r in _truth(value).refused] == [first, *digests]
-    other = [r.identity for r in _truth(value.replace(b'"u"', b'"v"')).refused]
+    assert [r.identity for r in _checked(value).refused] == [first, *digests]
+    other = [r.identity for r in _checked(value.replace(b'"u"', b'"v"')).refused]
     assert set(other) & set(digests) == set()
 
 
@@ -195,9 +197,9 @@ def test_a_refused_candidate_is_identified_by_its_item_id_and_else_by_event_and_
 def test_ids_of_up_to_256_bytes_are_taken_by_the_fast_path(item_id: str) -> None:
     listed = [candidate(item_id, source=item_id)]
     value = encoded(sound(request_id=item_id, user_id=item_id, candidates=listed))
-    event = EVENTS.fast(value, item_id.encode())
+    event = EVENTS.decode_fast(value, item_id.encode())
     assert event is not None
-    assert event == _truth(value, item_id.encode())
+    assert event == _checked(value, item_id.encode())
 
 
 @pytest.mark.parametrize("item_id", ["x" * 257, "é" * 129, "日" * 86, "🚀" * 65, ""])
@@ -205,8 +207,8 @@ def test_longer_and_empty_ids_are_refused_where_they_stand(item_id: str) -> None
     assert _refusal(encoded(sound(request_id=item_id)), item_id.encode()).reason == Reason.INVALID
     assert _refusal(encoded(sound(user_id=item_id))).reason == Reason.INVALID
     value = encoded(sound(candidates=[candidate(item_id), candidate("y", source=item_id or 0)]))
-    assert EVENTS.fast(value, KEY) is None
-    assert [r.reason for r in _truth(value).refused] == [
+    assert EVENTS.decode_fast(value, KEY) is None
+    assert [r.reason for r in _checked(value).refused] == [
         CandidateReason.ITEM_ID,
         CandidateReason.SOURCE,
     ]
@@ -214,7 +216,7 @@ def test_longer_and_empty_ids_are_refused_where_they_stand(item_id: str) -> None
 
 def test_sources_are_one_string_each() -> None:
     value = encoded(sound(candidates=[candidate(str(i), source="world") for i in range(2)]))
-    first, second = EVENTS.fast(value, KEY), _truth(value)
+    first, second = EVENTS.decode_fast(value, KEY), _checked(value)
     assert first is not None
     assert len({id(c.source) for c in [*first.candidates, *second.candidates]}) == 1
 
@@ -223,7 +225,7 @@ def test_a_large_event_is_decoded_at_once() -> None:
     listed = [candidate(f"item-{i:07}", source="s") for i in range(14_000)]
     value = encoded(sound(candidates=listed))
     assert len(value) > 900_000
-    event = EVENTS.fast(value, KEY)
+    event = EVENTS.decode_fast(value, KEY)
     assert event is not None
     assert len(event.candidates) == 14_000
 
@@ -234,7 +236,7 @@ def test_a_large_event_is_decoded_at_once() -> None:
 def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) -> None:
     for within in (0, most):
         value = encoded(sound(**{field: within}))
-        assert EVENTS.fast(value, KEY) == _truth(value)
+        assert EVENTS.decode_fast(value, KEY) == _checked(value)
     for beyond in (-1, most + 1):
         assert _refusal(encoded(sound(**{field: beyond}))).message.startswith(
             f"{field}: got {beyond}, expected "

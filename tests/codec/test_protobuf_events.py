@@ -1,4 +1,4 @@
-"""Protobuf events: the fast path agrees with the truth, and both with JSON."""
+"""Protobuf events: the fast path agrees with the checked path, and both with JSON."""
 
 import struct
 from typing import Any
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from tests.codec.wire import AT, KEY, SURFACES, TRIO, encoded, protobuf_values
 from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
-from workers.codec.json_events import JsonEvents
-from workers.codec.protobuf_events import ProtobufEvents
-from workers.codec.sources import SourceNames
+from workers.codec.json_events import JsonEventDecoder
+from workers.codec.judge import SourceNames
+from workers.codec.protobuf_events import ProtobufEventDecoder
 from workers.ranking.refusal import CandidateReason, EventRefused, Reason
 from workers.ranking.request import Event
 
-EVENTS = ProtobufEvents(SURFACES, SourceNames())
+EVENTS = ProtobufEventDecoder(SURFACES, SourceNames())
 
 
 def _value(*candidates: Candidate, **changes: Any) -> bytes:
@@ -32,30 +32,32 @@ def _value(*candidates: Candidate, **changes: Any) -> bytes:
 
 def _fast(value: bytes) -> Event | None:
     try:
-        return EVENTS.fast(value, KEY)
-    except EventRefused:  # malformed: the truth says so too
+        return EVENTS.decode_fast(value, KEY)
+    except EventRefused:  # malformed: the checked path refuses it too
         return None
 
 
 def _outcome(value: bytes) -> Event | EventRefused:
     try:
-        return EVENTS.checked(value, KEY)
+        return EVENTS.decode_checked(value, KEY)
     except EventRefused as refusal:
         return refusal
 
 
 @settings(max_examples=300)
 @given(protobuf_values())
-def test_what_the_fast_path_takes_the_truth_takes_with_an_equal_event(value: bytes) -> None:
+def test_what_the_fast_path_accepts_the_checked_path_accepts_with_an_equal_event(
+    value: bytes,
+) -> None:
     event = _fast(value)
-    note("fast" if event else "truth")
+    note("fast" if event else "checked")
     if event is not None:
-        assert repr(EVENTS.checked(value, KEY)) == repr(event)
+        assert repr(EVENTS.decode_checked(value, KEY)) == repr(event)
 
 
 @settings(max_examples=300)
 @given(protobuf_values())
-def test_the_truth_answers_with_an_event_or_a_refusal_and_nothing_else(value: bytes) -> None:
+def test_the_checked_path_returns_an_event_or_a_refusal_and_nothing_else(value: bytes) -> None:
     outcome = _outcome(value)
     if isinstance(outcome, EventRefused):
         note(outcome.reason)
@@ -92,45 +94,45 @@ def test_each_of_the_three_fields_decodes_as_json_does(
     ]
     fields = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}
     optional = {"expected": expected, "last": last}
-    in_json = JsonEvents(SURFACES, SourceNames()).fast(
+    in_json = JsonEventDecoder(SURFACES, SourceNames()).decode_fast(
         encoded(fields | optional | {"candidates": listed}), KEY
     )
-    in_protobuf = EVENTS.fast(_value(*messages, **optional), KEY)
+    in_protobuf = EVENTS.decode_fast(_value(*messages, **optional), KEY)
     assert in_json is not None
     assert in_protobuf == in_json
 
 
 def test_the_bytes_of_the_fast_lane_are_kept_as_they_are() -> None:
     row = struct.pack("<3f", 0.1, -0.0, 1e-45)
-    event = EVENTS.fast(_value(Candidate(item_id="x", features_f32=row)), KEY)
+    event = EVENTS.decode_fast(_value(Candidate(item_id="x", features_f32=row)), KEY)
     assert event is not None
     assert event.candidates == [("x", None, row)]
 
 
 def test_features_given_in_two_ways_refuse_the_candidate() -> None:
     both = Candidate(item_id="x", features=[1, 2, 3], features_by_name={"a": 1})
-    (refused,) = EVENTS.checked(_value(both), KEY).refused
+    (refused,) = EVENTS.decode_checked(_value(both), KEY).refused
     assert (refused.identity, refused.reason) == ("x", CandidateReason.FEATURE_TYPE)
     assert "'features', 'features_by_name'" in refused.message
 
 
 def test_no_features_are_too_few() -> None:
-    (refused,) = EVENTS.checked(_value(Candidate(item_id="x")), KEY).refused
+    (refused,) = EVENTS.decode_checked(_value(Candidate(item_id="x")), KEY).refused
     assert refused.reason == CandidateReason.FEATURE_COUNT
 
 
 @pytest.mark.parametrize("field", ["request_id", "surface", "user_id", "requested_at"])
 def test_a_required_field_that_is_not_given_is_named(field: str) -> None:
     value = _value(Candidate(item_id="x", features=[1, 2, 3]), **{field: None})
-    assert EVENTS.fast(value, KEY) is None
+    assert EVENTS.decode_fast(value, KEY) is None
     with pytest.raises(EventRefused, match=f"^{field}: not given, expected ") as refusal:
-        EVENTS.checked(value, KEY)
+        EVENTS.decode_checked(value, KEY)
     assert refusal.value.reason == Reason.INVALID
 
 
 def test_time_zero_is_a_time_where_it_is_given() -> None:
     value = _value(Candidate(item_id="x", features=[1, 2, 3]), requested_at=0)
-    assert EVENTS.checked(value, KEY).requested_at == 0
+    assert EVENTS.decode_checked(value, KEY).requested_at == 0
 
 
 @pytest.mark.parametrize(
@@ -138,14 +140,14 @@ def test_time_zero_is_a_time_where_it_is_given() -> None:
 )
 def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) -> None:
     features = Candidate(item_id="x", features=[1, 2, 3])
-    assert EVENTS.fast(_value(features, **{field: most}), KEY) == EVENTS.checked(
+    assert EVENTS.decode_fast(_value(features, **{field: most}), KEY) == EVENTS.decode_checked(
         _value(features, **{field: most}), KEY
     )
     for beyond in (-1, most + 1):
         value = _value(features, **{field: beyond})
-        assert EVENTS.fast(value, KEY) is None
+        assert EVENTS.decode_fast(value, KEY) is None
         with pytest.raises(EventRefused, match=rf"^{field}: got {beyond}, expected "):
-            EVENTS.checked(value, KEY)
+            EVENTS.decode_checked(value, KEY)
 
 
 _WITHOUT = {
@@ -163,8 +165,11 @@ def test_without_features_both_formats_agree_where_they_are_looked_up(
     event = {"request_id": "r-1", "surface": "shelf", "user_id": "u", "requested_at": AT}
     in_json = encoded(event | {"candidates": [{"item_id": "x"} | fields]})
     in_protobuf = _value(Candidate(item_id="x", features_f32=b""), surface="shelf")
-    decoders = (JsonEvents(SURFACES, SourceNames()), in_json), (EVENTS, in_protobuf)
-    found = [[events.fast(value, KEY), events.checked(value, KEY)] for events, value in decoders]
+    decoders = (JsonEventDecoder(SURFACES, SourceNames()), in_json), (EVENTS, in_protobuf)
+    found = [
+        [events.decode_fast(value, KEY), events.decode_checked(value, KEY)]
+        for events, value in decoders
+    ]
     assert found[0] == found[1]
     fast, checked = found[0]
     assert fast == checked
@@ -179,16 +184,16 @@ def test_without_features_a_candidate_is_refused_in_both_formats_where_they_are_
     event = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}
     in_json = encoded(event | {"candidates": [{"item_id": "x"}]})
     for events, value in (
-        (JsonEvents(SURFACES, SourceNames()), in_json),
+        (JsonEventDecoder(SURFACES, SourceNames()), in_json),
         (EVENTS, _value(Candidate(item_id="x"))),
     ):
-        assert events.fast(value, KEY) is None
-        (refused,) = events.checked(value, KEY).refused
+        assert events.decode_fast(value, KEY) is None
+        (refused,) = events.decode_checked(value, KEY).refused
         assert refused.reason == CandidateReason.FEATURE_COUNT
 
 
 def test_some_features_by_name_are_features_and_the_others_take_their_defaults() -> None:
     value = _value(Candidate(item_id="x", features_by_name={"a": 1.0}), surface="shelf")
-    event = EVENTS.checked(value, KEY)
+    event = EVENTS.decode_checked(value, KEY)
     assert event.candidates == [("x", None, struct.pack("<3f", 1, 8, 0))]
     assert event.missing == 2

@@ -1,9 +1,11 @@
-"""Candidate events in JSON: a fast path for sound events, and the truth for all others.
+"""Candidate events in JSON: a fast path for valid events, and a checked path for all others.
 
-The fast path takes only what the truth takes, with an equal event; whatever it cannot decide at
-once it leaves to the truth, which finds out what is wrong. Of duplicate keys the last counts, even
-after a first of the wrong type. `NaN` and `Infinity` are no JSON. A number too large for float64 is
-infinite, and so no finite feature.
+- The fast path accepts only what the checked path accepts, with an equal event. A property in the
+  tests holds the two together.
+- If the fast path cannot decide, the checked path finds out what is wrong, by the rules in judge.py.
+- Of duplicate keys the last one counts, even if the first has the wrong type.
+- `NaN` and `Infinity` are not JSON. A number too large for float64 is infinite, and so not a valid
+  feature.
 """
 
 import json
@@ -13,17 +15,26 @@ from typing import Annotated, NamedTuple, NoReturn
 import msgspec
 from msgspec import Meta, Struct
 
-from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MAX_EXPECTED, SOURCE_BYTES, judge
-from workers.codec.sources import SourceNames
-from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
+from workers.codec.judge import (
+    ALWAYS_FITS,
+    ID_BYTES,
+    LATEST_MS,
+    MAX_EXPECTED,
+    SOURCE_BYTES,
+    SourceNames,
+    judge,
+)
+from workers.ranking.refusal import CandidateRefused, EventRefused, Reason, RefusedCandidate
 from workers.ranking.request import Candidate, Event
 from workers.ranking.surface import Surface, Surfaces
 
 _Id = Annotated[str, Meta(min_length=1, max_length=ID_BYTES)]
 _Source = Annotated[str, Meta(max_length=SOURCE_BYTES)]
 
-_EXACT_DIGITS = 20
-# A named tuple's own constructor is a Python function: this one costs half of it.
+# Longer integers are out of range wherever an integer is expected, and slow to read.
+_MAX_DIGITS = 20
+
+# The constructor of a named tuple is a Python function. This one costs half as much.
 _new = tuple.__new__
 
 
@@ -43,88 +54,112 @@ class _Event(Struct, gc=False):
     last: bool | None = None
 
 
-class _Plan(NamedTuple):
-    """A surface, and what packs its features; `bare` is the row of a candidate without any, where
-    it may come so.
-    """
+class _SurfaceDecoding(NamedTuple):
+    """A surface, and what its candidates need, looked up once."""
 
     surface: Surface
     pack_positional: Callable[[Sequence[float]], bytes]
     pack_named: Callable[[Mapping[str, float]], tuple[bytes, int, int]]
-    bare: bytes | None
+    absent_row: bytes | None
+    """The row of a candidate without features. None if it must have features."""
 
 
-class JsonEvents:
-    """Decodes JSON events of some surfaces."""
+class JsonEventDecoder:
+    """Decodes the JSON events of some surfaces."""
 
     def __init__(self, surfaces: Surfaces, sources: SourceNames) -> None:
-        self._surfaces, self._sources = surfaces, sources
-        self._plans = {name: _plan(surface) for name, surface in surfaces.items()}
+        self._surfaces = surfaces
+        self._sources = sources
         self._decode = msgspec.json.Decoder(_Event).decode
 
-    def checked(self, value: bytes, key: bytes | None) -> Event:
-        """Judge every field on its own. Raises EventRefused."""
+        self._by_surface: dict[str, _SurfaceDecoding] = {}
+        for name, surface in surfaces.items():
+            self._by_surface[name] = _SurfaceDecoding(
+                surface=surface,
+                pack_positional=surface.feature_set.pack_positional,
+                pack_named=surface.feature_set.pack_named,
+                absent_row=surface.absent_row,
+            )
+
+    def decode_checked(self, value: bytes, key: bytes | None) -> Event:
+        """Judge every field by itself. Raises EventRefused."""
         return judge(parse(value), value, key, self._surfaces, self._sources)
 
-    def fast(self, value: bytes, key: bytes | None) -> Event | None:
-        """The event if all of it is sound; None where the truth must be asked."""
+    def decode_fast(self, value: bytes, key: bytes | None) -> Event | None:
+        """The event if all of it is valid. None if the checked path must decide."""
         try:
             if not value.isascii():
-                value.decode()  # the typed decoder does not look into strings that it skips
+                # The typed decoder does not check the UTF-8 of strings that it skips.
+                value.decode()
             wire = self._decode(value)
-            plan = self._plans.get(wire.surface)
-            if (
-                plan is None
-                or key != wire.request_id.encode()
-                or not (wire.candidates or wire.last)
-            ):
+            decoding = self._by_surface.get(wire.surface)
+            if decoding is None or key != wire.request_id.encode():
                 return None
-            return _pack(wire, plan, self._sources)
+            if not wire.candidates and not wire.last:
+                return None
+            return _event_of(wire, decoding, self._sources)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, CandidateRefused):
             return None
 
 
-def _plan(surface: Surface) -> _Plan:
-    features = surface.feature_set
-    return _Plan(surface, features.pack_positional, features.pack_named, surface.absent_row)
-
-
-def _pack(wire: _Event, plan: _Plan, sources: SourceNames) -> Event | None:
-    """The hot loop. None where an id or a source has too many bytes, or features lack. Raises
+def _event_of(wire: _Event, decoding: _SurfaceDecoding, sources: SourceNames) -> Event | None:
+    """None if an id or a source has too many bytes, or if a candidate lacks features. Raises
     CandidateRefused.
+
+    The loop runs once for each candidate. So everything that it needs is a local name, and the
+    length in bytes is only computed if there are enough characters to exceed the limit.
     """
-    surface, pack_positional, pack_named, bare = plan
-    request_id, user_id = wire.request_id, wire.user_id
+    surface, pack_positional, pack_named, absent_row = decoding
+    request_id = wire.request_id
+    user_id = wire.user_id
     fits = True
     if len(request_id) > ALWAYS_FITS or len(user_id) > ALWAYS_FITS:
         fits = _fits(request_id) and _fits(user_id)
+
     candidates: list[Candidate] = []
-    missing = unknown = 0
+    missing = 0
+    unknown = 0
     for candidate in wire.candidates:
-        item_id, source, features = candidate.item_id, candidate.source, candidate.features
+        item_id = candidate.item_id
+        source = candidate.source
+        features = candidate.features
+
         if len(item_id) > ALWAYS_FITS:
             fits = fits and _fits(item_id)
         if source is not None:
             if len(source) > ALWAYS_FITS:
                 fits = fits and _fits(source)
             source = sources[source] if source else None
-        if not features and bare is not None:
-            row = bare
+
+        if not features and absent_row is not None:
+            row = absent_row
         elif features is None:
             return None
         elif isinstance(features, list):
             row = pack_positional(features)
         else:
-            row, absent, further = pack_named(features)
-            missing += absent
-            unknown += further
+            row, missing_here, unknown_here = pack_named(features)
+            missing += missing_here
+            unknown += unknown_here
         candidates.append(_new(Candidate, (item_id, source, row)))
     if not fits:
         return None
-    at, expected, last = wire.requested_at, wire.expected, wire.last is True
-    return _new(
-        Event, (request_id, surface, user_id, at, expected, last, candidates, [], missing, unknown)
+
+    refused: list[RefusedCandidate] = []
+    # In the order of Event's fields. An event may have a single candidate, so its own cost counts.
+    fields = (
+        request_id,
+        surface,
+        user_id,
+        wire.requested_at,
+        wire.expected,
+        wire.last is True,
+        candidates,
+        refused,
+        missing,
+        unknown,
     )
+    return _new(Event, fields)
 
 
 def _fits(text: str) -> bool:
@@ -134,7 +169,7 @@ def _fits(text: str) -> bool:
 def parse(value: bytes) -> object:
     """JSON as plain values. Raises EventRefused: malformed."""
     try:
-        return json.loads(value.decode(), parse_constant=_no_json, parse_int=_integer)
+        return json.loads(value.decode(), parse_constant=_refuse_constant, parse_int=_read_integer)
     except UnicodeDecodeError as error:
         raise _malformed(f"byte {error.start} is no UTF-8") from None
     except RecursionError:
@@ -143,15 +178,13 @@ def parse(value: bytes) -> object:
         raise _malformed(str(error)) from None
 
 
-def _no_json(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON, expected a number")
 
 
-def _integer(digits: str) -> int | float:
-    # Past these digits every integer is out of range wherever an integer is expected, and slow to
-    # read.
-    return int(digits) if len(digits) <= _EXACT_DIGITS else float(digits)
+def _read_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
-def _malformed(what: str) -> EventRefused:
-    return EventRefused(Reason.MALFORMED, f"JSON: {what}")
+def _malformed(problem: str) -> EventRefused:
+    return EventRefused(Reason.MALFORMED, f"JSON: {problem}")

@@ -1,16 +1,15 @@
-"""The rules of a candidate event, in one place: the truth that the fast paths of every format must
-agree with.
+"""The rules of a candidate event, in one place. The fast decoders of all formats must agree with it.
 
-- The envelope is judged first, field by field, then the surface, then the key: what is wrong there
-  refuses the event.
-- What is wrong with one candidate refuses that candidate only.
-- Types are strict: `true` is no number, `"1"` is no number, `3.0` is no integer. Unknown keys are
-  not looked at, nor are features that the feature set does not have: a producer may add them first,
-  of any type.
+- The envelope is judged first, field by field, then the surface, then the key. If something there
+  is wrong, the event is refused.
+- If something is wrong with a candidate, only that candidate is refused.
+- Types are strict: `true` is not a number, `"1"` is not a number, `3.0` is not an integer.
+- Unknown keys are ignored, and so are features that the feature set does not have, of whatever
+  type. So a producer may add them before workers know them.
 
-An event comes here as plain values: what JSON gives, or the same made of Protobuf. There a
-candidate's `features` may also be bytes (float32), or a tuple of field names where more than one
-field was given.
+An event comes here as plain values: what JSON gives, or the same made of Protobuf. In the second
+case the `features` of a candidate may also be bytes (float32), or a tuple of field names if more
+than one field was given.
 """
 
 import reprlib
@@ -18,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, TypeGuard
 
-from workers.codec.sources import SourceNames
 from workers.ranking.features import FeatureSet
 from workers.ranking.refusal import (
     CandidateReason,
@@ -33,64 +31,97 @@ from workers.ranking.surface import Surface, Surfaces
 ID_BYTES = 256
 SOURCE_BYTES = 256
 ALWAYS_FITS = 256 // 4
-"""Characters that take at most 256 bytes, whichever they are."""
+"""So many characters take at most 256 bytes of UTF-8, whatever they are."""
 LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 MAX_EXPECTED = 1_000_000
+MAX_SOURCES = 4096
+"""How many source names are shared."""
 
 AN_ID = f"1 to {ID_BYTES} bytes of UTF-8"
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
-_SHORT.maxlevel = 2
-_ABSENT = object()
-
 Fields = Mapping[str, object]
 
+# The value of a field that is not given. A null is None.
+_ABSENT = object()
 
-class _Row(NamedTuple):
-    row: bytes
-    missing: int = 0
-    unknown: int = 0
+_SHORT_REPR = reprlib.Repr()
+_SHORT_REPR.maxstring = 80
+_SHORT_REPR.maxlong = 80
+_SHORT_REPR.maxother = 80
+_SHORT_REPR.maxlevel = 2
 
 
-def shown(value: object) -> str:
-    """A value as messages show it: its repr, cut at about 80 characters."""
-    return _SHORT.repr(value)
+class SourceNames(dict[str, str]):
+    """`names[source]` is the one string object for all equal sources.
+
+    Half a million open candidates have few sources. So they share the strings. At MAX_SOURCES
+    different ones the sharing starts again.
+    """
+
+    def __missing__(self, source: str) -> str:
+        if len(self) >= MAX_SOURCES:
+            self.clear()
+        self[source] = source
+        return source
 
 
 def judge(
     event: object, raw: bytes, key: bytes | None, surfaces: Surfaces, sources: SourceNames
 ) -> Event:
-    """Judge a whole event; `raw` is its bytes, for the identity of candidates without one. Raises
-    EventRefused.
+    """Judge a whole event. `raw` is its bytes, which identify candidates without an id.
+
+    Raises EventRefused: invalid-event, unknown-surface, key-mismatch.
     """
     if not isinstance(event, dict):
         raise EventRefused(Reason.INVALID, f"event: got {shown(event)}, expected an object")
-    request_id = _id(event, "request_id")
-    surface_name = _surface_name(event)
-    user_id = _id(event, "user_id")
-    requested_at = _requested_at(event)
-    expected = _expected(event)
-    last = _last(event)
-    listed = _candidates(event, last)
+
+    request_id = _id_field(event, "request_id")
+
+    surface_name = event.get("surface", _ABSENT)
+    if not isinstance(surface_name, str) or not surface_name:
+        raise _invalid("surface", surface_name, "the name of a surface")
+
+    user_id = _id_field(event, "user_id")
+
+    requested_at = event.get("requested_at", _ABSENT)
+    if not _is_integer(requested_at, LATEST_MS):
+        expected_time = f"an integer of milliseconds since the epoch, 0 to {LATEST_MS}"
+        raise _invalid("requested_at", requested_at, expected_time)
+
+    expected = event.get("expected")
+    if expected is not None and not _is_integer(expected, MAX_EXPECTED):
+        raise _invalid("expected", expected, f"an integer, 0 to {MAX_EXPECTED}, or null")
+
+    last = event.get("last")
+    if last is not None and not isinstance(last, bool):
+        raise _invalid("last", last, "true, false or null")
+
+    candidates = event.get("candidates", _ABSENT)
+    if not isinstance(candidates, list):
+        raise _invalid("candidates", candidates, "a list of candidates")
+    if not candidates and not last:
+        raise _invalid("candidates", candidates, "at least one candidate, or last: true")
+
     surface = known_surface(surface_name, surfaces)
     check_key(key, request_id)
-    judged = _Candidates(surface, raw, sources)
-    for place, candidate in enumerate(listed):
-        judged.add(place, candidate)
+
+    judged = _judge_candidates(candidates, surface, raw, sources)
     return Event(
-        request_id,
-        surface,
-        user_id,
-        requested_at,
-        expected,
-        last,
-        judged.sound,
-        judged.refused,
-        judged.missing,
-        judged.unknown,
+        request_id=request_id,
+        surface=surface,
+        user_id=user_id,
+        requested_at=requested_at,
+        expected=expected,
+        last=bool(last),
+        candidates=judged.accepted,
+        refused=judged.refused,
+        missing=judged.missing,
+        unknown=judged.unknown,
     )
+
+
+# The envelope
 
 
 def known_surface(name: str, surfaces: Surfaces) -> Surface:
@@ -103,8 +134,8 @@ def known_surface(name: str, surfaces: Surfaces) -> Surface:
 
 
 def check_key(key: bytes | None, request_id: str) -> None:
-    """Raises EventRefused: key-mismatch. The key decides the partition: another one would split the
-    request.
+    """Raises EventRefused: key-mismatch. The key decides the partition, so another key would split
+    the request.
     """
     if key != request_id.encode():
         got = "no key" if key is None else shown(key.decode("utf-8", "backslashreplace"))
@@ -113,115 +144,85 @@ def check_key(key: bytes | None, request_id: str) -> None:
         )
 
 
-# The envelope
-
-
-def _wrong(field: str, value: object, expected: str) -> EventRefused:
-    return EventRefused(Reason.INVALID, _message(field, value, expected))
-
-
-def _message(field: str, value: object, expected: str) -> str:
-    return f"{field}: {'not given' if value is _ABSENT else f'got {shown(value)}'}, expected {expected}"
-
-
-def _is_text(value: object, most: int) -> TypeGuard[str]:
-    """Whether a value is a string of at most `most` bytes of UTF-8; a lone surrogate has no UTF-8."""
-    try:
-        return isinstance(value, str) and len(value.encode()) <= most
-    except UnicodeEncodeError:
-        return False
-
-
 def is_id(value: object) -> TypeGuard[str]:
     """Whether a value is 1 to 256 bytes of UTF-8."""
     return _is_text(value, ID_BYTES) and bool(value)
 
 
-def _id(event: Fields, field: str) -> str:
+def _is_text(value: object, max_bytes: int) -> TypeGuard[str]:
+    try:
+        return isinstance(value, str) and len(value.encode()) <= max_bytes
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8.
+        return False
+
+
+def _is_integer(value: object, largest: int) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= largest
+
+
+def _id_field(event: Fields, field: str) -> str:
     value = event.get(field, _ABSENT)
     if not is_id(value):
-        raise _wrong(field, value, AN_ID)
-    return value
-
-
-def _surface_name(event: Fields) -> str:
-    value = event.get("surface", _ABSENT)
-    if not isinstance(value, str) or not value:
-        raise _wrong("surface", value, "the name of a surface")
-    return value
-
-
-def _is_integer(value: object, most: int) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= most
-
-
-def _requested_at(event: Fields) -> int:
-    value = event.get("requested_at", _ABSENT)
-    if not _is_integer(value, LATEST_MS):
-        raise _wrong(
-            "requested_at", value, f"an integer of milliseconds since the epoch, 0 to {LATEST_MS}"
-        )
-    return value
-
-
-def _expected(event: Fields) -> int | None:
-    value = event.get("expected")
-    if value is None or _is_integer(value, MAX_EXPECTED):
-        return value
-    raise _wrong("expected", value, f"an integer, 0 to {MAX_EXPECTED}, or null")
-
-
-def _last(event: Fields) -> bool:
-    value = event.get("last")
-    if value is None or isinstance(value, bool):
-        return bool(value)
-    raise _wrong("last", value, "true, false or null")
-
-
-def _candidates(event: Fields, last: bool) -> Sequence[object]:
-    value = event.get("candidates", _ABSENT)
-    if not isinstance(value, list):
-        raise _wrong("candidates", value, "a list of candidates")
-    if not value and not last:
-        raise _wrong("candidates", value, "at least one candidate, or last: true")
+        raise _invalid(field, value, AN_ID)
     return value
 
 
 # Candidates
 
 
-class _Candidates:
-    """The judged candidates of one event, in its order."""
+class _Judged(NamedTuple):
+    """The candidates of one event, in its order, and counts of features over all of them."""
 
-    def __init__(self, surface: Surface, raw: bytes, sources: SourceNames) -> None:
-        self._surface, self._sources = surface, sources
-        self._digest = blake2b(raw, digest_size=16)
-        self.sound: list[Candidate] = []
-        self.refused: list[RefusedCandidate] = []
-        self.missing = self.unknown = 0
+    accepted: list[Candidate]
+    refused: list[RefusedCandidate]
+    missing: int
+    unknown: int
 
-    def add(self, place: int, candidate: object) -> None:
+
+class _Row(NamedTuple):
+    """The features of one candidate, and counts of the names that are missing or unknown."""
+
+    row: bytes
+    missing: int = 0
+    unknown: int = 0
+
+
+def _judge_candidates(
+    candidates: Sequence[object], surface: Surface, raw: bytes, sources: SourceNames
+) -> _Judged:
+    digest = blake2b(raw, digest_size=16)
+    accepted: list[Candidate] = []
+    refused: list[RefusedCandidate] = []
+    missing = 0
+    unknown = 0
+    for position, candidate in enumerate(candidates):
         try:
             fields = _fields(candidate)
-            item_id, source = _item_id(fields), _source(fields)
-            features = _features(fields, self._surface)
+            item_id = _item_id(fields)
+            source = _source(fields)
+            features = _features(fields, surface)
         except CandidateRefused as refusal:
-            identity = self._identity(place, candidate)
-            self.refused.append(RefusedCandidate(place, identity, refusal.reason, refusal.message))
-            return
-        self.sound.append(
-            Candidate(item_id, self._sources[source] if source else None, features.row)
-        )
-        self.missing += features.missing
-        self.unknown += features.unknown
+            identity = _identity(candidate, position, digest)
+            refused.append(RefusedCandidate(position, identity, refusal.reason, refusal.message))
+            continue
 
-    def _identity(self, place: int, candidate: object) -> str | bytes:
-        item_id = candidate.get("item_id") if isinstance(candidate, dict) else None
-        if is_id(item_id):
-            return item_id
-        digest = self._digest.copy()
-        digest.update(place.to_bytes(8, "little"))
-        return digest.digest()
+        accepted.append(Candidate(item_id, sources[source] if source else None, features.row))
+        missing += features.missing
+        unknown += features.unknown
+    return _Judged(accepted, refused, missing, unknown)
+
+
+def _identity(candidate: object, position: int, event_digest: blake2b) -> str | bytes:
+    """What a refused candidate is counted by: its id if it has a valid one, or else a digest of the
+    event and the position.
+    """
+    item_id = candidate.get("item_id") if isinstance(candidate, dict) else None
+    if is_id(item_id):
+        return item_id
+    digest = event_digest.copy()
+    digest.update(position.to_bytes(8, "little"))
+    return digest.digest()
 
 
 def _fields(candidate: object) -> Fields:
@@ -246,15 +247,30 @@ def _source(fields: Fields) -> str | None:
 
 
 def _features(fields: Fields, surface: Surface) -> _Row:
-    value, feature_set = fields.get("features", _ABSENT), surface.feature_set
-    if surface.absent_row is not None and _is_without(value):
+    """The features of a candidate, in one of these forms:
+
+    - none at all, if the surface looks features up
+    - a list of numbers by position
+    - an object of numbers by name
+    - bytes: float32 by position (Protobuf only)
+
+    Raises CandidateRefused.
+    """
+    value = fields.get("features", _ABSENT)
+    feature_set = surface.feature_set
+
+    # Protobuf cannot tell an empty list or map from an absent one. So JSON does not either.
+    is_empty = value is _ABSENT or value is None or value in ([], {})
+    if is_empty and surface.absent_row is not None:
         return _Row(surface.absent_row)
+
     if isinstance(value, list):
         return _Row(feature_set.pack_positional(numbers(value)))
     if isinstance(value, dict):
-        return _named(value, feature_set)
+        return _named_features(value, feature_set)
     if isinstance(value, bytes):
         return _Row(feature_set.pack_float32(value))
+
     if value is _ABSENT:
         expected = f"{feature_set.width} numbers (feature set {feature_set.name!r})"
         raise CandidateRefused(CandidateReason.FEATURE_COUNT, _message("features", value, expected))
@@ -262,25 +278,38 @@ def _features(fields: Fields, surface: Surface) -> _Row:
     raise CandidateRefused(CandidateReason.FEATURE_TYPE, _message("features", value, expected))
 
 
-def _is_without(value: object) -> bool:
-    """Whether no number is given in any way. Protobuf cannot tell an empty list or map from none,
-    so nor does JSON.
-    """
-    return value is _ABSENT or value is None or value in ([], {})
+def _named_features(values: Fields, feature_set: FeatureSet) -> _Row:
+    known: dict[str, float] = {}
+    for name in feature_set.names:
+        if name in values:
+            known[name] = _number(f"features.{name}", values[name])
+    row, missing, _ = feature_set.pack_named(known)
+    return _Row(row, missing=missing, unknown=len(values) - len(known))
 
 
 def numbers(values: Sequence[object]) -> list[float]:
-    """Features by position as numbers. Raises CandidateRefused: feature-type, naming the place."""
-    return [_number(f"features[{place}]", value) for place, value in enumerate(values)]
-
-
-def _named(values: Fields, feature_set: FeatureSet) -> _Row:
-    known = {n: _number(f"features.{n}", values[n]) for n in feature_set.names if n in values}
-    row, missing, _ = feature_set.pack_named(known)
-    return _Row(row, missing, len(values) - len(known))
+    """Features by position as numbers. Raises CandidateRefused: feature-type, naming the position."""
+    return [_number(f"features[{position}]", value) for position, value in enumerate(values)]
 
 
 def _number(field: str, value: object) -> float:
     if type(value) is float or type(value) is int:
         return value
     raise CandidateRefused(CandidateReason.FEATURE_TYPE, _message(field, value, "a number"))
+
+
+# Messages
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: its repr, cut at about 80 characters."""
+    return _SHORT_REPR.repr(value)
+
+
+def _message(field: str, value: object, expected: str) -> str:
+    got = "not given" if value is _ABSENT else f"got {shown(value)}"
+    return f"{field}: {got}, expected {expected}"
+
+
+def _invalid(field: str, value: object, expected: str) -> EventRefused:
+    return EventRefused(Reason.INVALID, _message(field, value, expected))

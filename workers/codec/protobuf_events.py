@@ -1,8 +1,9 @@
-"""Candidate events in Protobuf (schemas/candidate.proto): a fast path for sound events, the truth
-for all others.
+"""Candidate events in Protobuf (schemas/candidate.proto): a fast path for valid events, and a
+checked path for all others, as in json_events.py.
 
-An empty string is absent. A candidate gives its features in exactly one of three fields;
-`features_f32`, little-endian float32, is the fast lane: its bytes are checked and kept as they are.
+- An empty string counts as absent.
+- A candidate gives its features in exactly one of three fields. `features_f32`, little-endian
+  float32, costs least: its bytes are checked and kept as they are.
 """
 
 from collections.abc import Iterable
@@ -11,73 +12,94 @@ from google.protobuf.message import DecodeError
 
 from workers.codec.generated.candidate_pb2 import Candidate as WireCandidate
 from workers.codec.generated.candidate_pb2 import CandidateEvent
-from workers.codec.judge import ALWAYS_FITS, ID_BYTES, LATEST_MS, MAX_EXPECTED, Fields, judge
-from workers.codec.sources import SourceNames
+from workers.codec.judge import (
+    ALWAYS_FITS,
+    ID_BYTES,
+    LATEST_MS,
+    MAX_EXPECTED,
+    Fields,
+    SourceNames,
+    judge,
+)
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
 from workers.ranking.request import Candidate, Event
 from workers.ranking.surface import Surfaces
 
-_new = tuple.__new__  # see workers.codec.json_events
+_new = tuple.__new__  # See json_events.py.
 
 
-class ProtobufEvents:
-    """Decodes Protobuf events of some surfaces."""
+class ProtobufEventDecoder:
+    """Decodes the Protobuf events of some surfaces."""
 
     def __init__(self, surfaces: Surfaces, sources: SourceNames) -> None:
-        self._surfaces, self._sources = surfaces, sources
+        self._surfaces = surfaces
+        self._sources = sources
 
-    def checked(self, value: bytes, key: bytes | None) -> Event:
-        """Judge every field on its own. Raises EventRefused."""
+    def decode_checked(self, value: bytes, key: bytes | None) -> Event:
+        """Judge every field by itself. Raises EventRefused."""
         return judge(plain(parse(value)), value, key, self._surfaces, self._sources)
 
-    def fast(self, value: bytes, key: bytes | None) -> Event | None:
-        """The event if all of it is sound; None where the truth must be asked. Raises EventRefused:
-        malformed.
+    def decode_fast(self, value: bytes, key: bytes | None) -> Event | None:
+        """The event if all of it is valid. None if the checked path must decide.
+
+        Raises EventRefused: malformed.
         """
         wire = parse(value)
-        request_id, user_id, at, last = wire.request_id, wire.user_id, wire.requested_at, wire.last
-        surface, listed = self._surfaces.get(wire.surface), wire.candidates
+        request_id = wire.request_id
+        user_id = wire.user_id
+        requested_at = wire.requested_at
         expected = wire.expected if wire.HasField("expected") else None
-        if (
-            surface is None
-            or key != request_id.encode()
-            or not (_is_id(request_id) and _is_id(user_id))
-        ):
+        listed = wire.candidates
+
+        surface = self._surfaces.get(wire.surface)
+        if surface is None or key != request_id.encode():
             return None
-        if not (0 < at <= LATEST_MS and 0 <= (expected or 0) <= MAX_EXPECTED and (listed or last)):
+        if not _is_id(request_id) or not _is_id(user_id):
             return None
-        event = Event(request_id, surface, user_id, at, expected, last, [], [])
+        # A `requested_at` of 0 may be absent.
+        if not 0 < requested_at <= LATEST_MS or not 0 <= (expected or 0) <= MAX_EXPECTED:
+            return None
+        if not listed and not wire.last:
+            return None
+
+        event = Event(request_id, surface, user_id, requested_at, expected, wire.last, [], [])
         try:
-            return self._add(event, listed)
+            return self._add_candidates(event, listed)
         except CandidateRefused:
             return None
 
-    def _add(self, event: Event, listed: Iterable[WireCandidate]) -> Event | None:
-        feature_set, sources, candidates = (
-            event.surface.feature_set,
-            self._sources,
-            event.candidates,
-        )
-        bare = event.surface.absent_row
-        missing = unknown = 0
+    def _add_candidates(self, event: Event, listed: Iterable[WireCandidate]) -> Event | None:
+        """The loop runs once for each candidate. So everything that it needs is a local name."""
+        feature_set = event.surface.feature_set
+        absent_row = event.surface.absent_row
+        sources = self._sources
+        candidates = event.candidates
+        missing = 0
+        unknown = 0
         for wire in listed:
-            item_id, source, features = wire.item_id, wire.source, _features(wire)
+            item_id = wire.item_id
+            source = wire.source
             if not _is_id(item_id) or len(source) > ALWAYS_FITS:
                 return None
+
+            features = _features(wire)
             if type(features) is bytes:
                 row = feature_set.pack_float32(features)
             elif type(features) is list:
                 row = feature_set.pack_positional(features)
             elif type(features) is dict:
-                row, absent, further = feature_set.pack_named(features)
-                missing += absent
-                unknown += further
-            elif features is None and bare is not None:
-                row = bare
+                row, missing_here, unknown_here = feature_set.pack_named(features)
+                missing += missing_here
+                unknown += unknown_here
+            elif features is None and absent_row is not None:
+                row = absent_row
             else:
                 return None
             candidates.append(_new(Candidate, (item_id, sources[source] if source else None, row)))
-        return event._replace(missing=missing, unknown=unknown) if missing or unknown else event
+
+        if missing or unknown:
+            return event._replace(missing=missing, unknown=unknown)
+        return event
 
 
 def _is_id(text: str) -> bool:
@@ -87,10 +109,15 @@ def _is_id(text: str) -> bool:
 def _features(
     wire: WireCandidate,
 ) -> bytes | list[float] | dict[str, float] | tuple[str, ...] | None:
-    """What was given: one of the three fields, the names of several, or None."""
-    raw, positional, named = wire.features_f32, wire.features, wire.features_by_name
+    """The features in the field that gives them. The names of the fields if several do. None if
+    none does.
+    """
+    raw = wire.features_f32
+    positional = wire.features
+    named = wire.features_by_name
     if raw and not positional and not named:
         return raw
+
     given = [f for f in ("features", "features_f32", "features_by_name") if getattr(wire, f)]
     if len(given) > 1:
         return tuple(given)
@@ -108,16 +135,26 @@ def parse(value: bytes) -> CandidateEvent:
 
 
 def plain(message: CandidateEvent) -> Fields:
-    """The message as JSON would give it: what is absent is no key."""
-    texts = {
-        f: getattr(message, f) for f in ("request_id", "surface", "user_id") if getattr(message, f)
-    }
-    numbers = {
-        f: getattr(message, f) for f in ("requested_at", "expected", "last") if message.HasField(f)
-    }
-    return {**texts, **numbers, "candidates": [_plain_candidate(c) for c in message.candidates]}
+    """The message as JSON would give it. A field that is absent is not a key."""
+    fields: dict[str, object] = {}
+    for name in ("request_id", "surface", "user_id"):
+        text = getattr(message, name)
+        if text:
+            fields[name] = text
+    for name in ("requested_at", "expected", "last"):
+        if message.HasField(name):
+            fields[name] = getattr(message, name)
+    fields["candidates"] = [_plain_candidate(candidate) for candidate in message.candidates]
+    return fields
 
 
 def _plain_candidate(wire: WireCandidate) -> Fields:
-    given = {"item_id": wire.item_id, "source": wire.source, "features": _features(wire)}
-    return {field: value for field, value in given.items() if value not in ("", None)}
+    fields: dict[str, object] = {}
+    if wire.item_id:
+        fields["item_id"] = wire.item_id
+    if wire.source:
+        fields["source"] = wire.source
+    features = _features(wire)
+    if features is not None:
+        fields["features"] = features
+    return fields
