@@ -1,14 +1,16 @@
--- Changes to the steering documents of one surface, in one atomic step on the server.
+-- Changes the steering documents of one surface and records the changes, in one atomic step on the server.
 --
--- For each document the caller says what it has read. Where one of them holds something else by now, or the history
--- has gone on past the revision that the caller knows, nothing is done: {'changed'}. Else what was changed by hand and
--- stands in no entry yet is recorded with the actor 'unknown', by whoever comes first: once. Then the new content is
--- written, where there is any, and recorded too.
+-- For each document the caller says what it has read.
+-- 1. If one of them holds something else by now, or the history has gone on past the revision that the caller knows,
+--    nothing is done: {'changed'}.
+-- 2. What was changed by hand and is in no entry yet is recorded with the actor 'unknown', by whoever comes first: once.
+-- 3. New content, if there is any, is written and recorded.
 --
--- KEYS: the history's stream, then each document's hash.
--- ARGV: the most entries that the stream keeps; the revision known, or ''; actor; reason; then for each document its
---   name; its content as read: text, version ('' where it is refused), refusal, count of fields (-1: the key holds
---   something other than a hash), each field and value;
+-- KEYS: the history's stream, then the hash of each document.
+-- ARGV: how many entries the stream keeps; the known revision, or ''; actor; reason; then for each document
+--   its name;
+--   its content as read: text, version ('' if it is refused), refusal, count of fields (-1: the key holds something
+--   other than a hash), each field and value;
 --   its new content: count of fields (0: leave it as it is), text, version, each field and value.
 local place = 0
 local function take()
@@ -32,7 +34,7 @@ if newest then
     if newest[2][i] == 'revision' then revision = tonumber(newest[2][i + 1]) end
     if newest[2][i] == 'documents' then recorded = cjson.decode(newest[2][i + 1]) end
   end
-  -- Counting anew from 1 would tell a history that never was.
+  -- Counting from 1 again would make up a history that never was.
   if not (revision and recorded) then
     return redis.error_reply('ERR ' .. newest[1] .. ' in ' .. KEYS[1] .. ' is no entry of a history: XDEL it')
   end

@@ -1,13 +1,14 @@
-"""Look-ups as commands for Redis, and its replies as answers: one SMISMEMBER a set, one MGET a
-feature set.
+"""Look-ups by id in Redis: one SMISMEMBER for each set, one MGET for each feature set.
 
-Look-ups by id: a thread asks Redis, and the ranking loop waits for it no longer than its budget.
-
-The client bounds each of its reads, but not all of them together, nor the resolving of a name: with
-a thread between, the budget is kept whatever is slow. Each micro-batch has a place of its own for
-its replies, so that those that come too late are nobody's answer. Until they have come, and for a
-pause after each failure, nothing is asked: a Redis that does not answer costs a budget a second,
-not one a micro-batch.
+Rules:
+- A micro-batch waits for its look-ups no longer than the budget. A thread talks to Redis, and the
+  ranking loop waits for a queue. So the budget holds whatever is slow: the client bounds each of its
+  reads, but not all of them together, nor the resolving of a name.
+- Each micro-batch has a queue of its own for its replies. Replies that come too late are read by
+  nobody.
+- While late replies are awaited, and for a pause of 0.1 to 1 s after each failure, nothing is looked
+  up. So a Redis that does not answer costs one budget a second, not one a micro-batch.
+- What is not looked up is skipped. Look-ups that Redis denies are skipped by themselves.
 """
 
 import time
@@ -28,73 +29,42 @@ from workers.steering.connection import (
 )
 from workers.steering.keys import Keys
 
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 1.0
+_JOIN_S: Final = 1.0
 
-class Question(NamedTuple):
-    """One command, about a set or (a string) about a feature set; its reply is in the order of
-    `items`.
+_Replies = list[object] | RedisLost
+
+
+class _Lookup(NamedTuple):
+    """One command: which of the items a set holds, or (by its name) what a feature set has for
+    them. The reply is in the order of `items`.
     """
 
-    about: SetKey | str
+    target: SetKey | str
     items: Sequence[str]
     command: Command
 
     @property
     def name(self) -> str:
         """What feeds call this look-up."""
-        return FEATURES if isinstance(self.about, str) else self.about.name
+        return FEATURES if isinstance(self.target, str) else self.target.name
 
 
-def written(questions: LookupQuery, keys: Keys) -> list[Question]:
-    """The commands that ask all of it."""
-    asked = [_about_set(one, items, keys) for one, items in questions.sets.items()]
-    return asked + [
-        _about_features(name, items, keys) for name, items in questions.features.items()
-    ]
+class _Request(NamedTuple):
+    """Commands for the thread, and the queue that takes their replies."""
 
-
-def _about_set(one: SetKey, items: Sequence[str], keys: Keys) -> Question:
-    return Question(one, items, ("SMISMEMBER", keys.drop_set(one.name, one.owner), *items))
-
-
-def _about_features(name: str, items: Sequence[str], keys: Keys) -> Question:
-    return Question(name, items, ("MGET", *[keys.features(name, item_id) for item_id in items]))
-
-
-def read(asked: Sequence[Question], replies: Sequence[object]) -> LookupResult:
-    """What the replies say; a question that Redis has denied has no answer."""
-    held: dict[SetKey, frozenset[str]] = {}
-    found: dict[str, dict[str, bytes]] = {}
-    for (about, items, _), reply in zip(asked, replies, strict=True):
-        if not isinstance(reply, list):
-            continue
-        pairs = zip(items, reply, strict=True)
-        if isinstance(about, SetKey):
-            held[about] = frozenset(item_id for item_id, there in pairs if there)
-        else:
-            found[about] = {item_id: value for item_id, value in pairs if isinstance(value, bytes)}
-    return LookupResult(held, found)
-
-
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 1.0
-_LEAVE_S: Final = 1.0
-
-Replies = list[object] | RedisLost
-
-
-class _Asked(NamedTuple):
     commands: list[Command]
-    replies: "SimpleQueue[Replies]"
+    replies: "SimpleQueue[_Replies]"
 
 
 class Lookups:
-    """Answers the questions of one caller; `with` starts and ends its thread.
+    """Makes the look-ups of one caller. `with` starts and ends its thread.
 
-    `timeout_s` is Redis's, which no caller waits for: it says after how long a connection is given
-    up. Raises ValueError for a URL or a timeout that cannot be right.
+    `budget_s` bounds each call. `timeout_s` is Redis's: after that long a connection is given up, but
+    no caller waits for it. Raises ValueError for a URL or a timeout that cannot be right.
 
-    Events: `lookups_lost` and `lookups_back`, `lookup_denied` and `lookup_allowed`, each once a
-    change.
+    Log events, each once a change: `lookups_lost`, `lookups_back`, `lookup_denied`, `lookup_allowed`.
     """
 
     def __init__(
@@ -107,110 +77,146 @@ class Lookups:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._link = RedisLink(redis_url, timeout_s)
-        self._keys, self._budget_s, self._say = Keys(prefix), budget_s, on_event
-        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
-        self._moved = Event()
+        self._keys = Keys(prefix)
+        self._budget_s = budget_s
+        self._emit = on_event
+
+        self._requests: SimpleQueue[_Request | None] = SimpleQueue()
+        self._reconnect = Event()
         self._thread = Thread(
-            target=_serve, args=(self._link, self._asked, self._moved), name="lookups", daemon=True
+            target=_serve,
+            args=(self._link, self._requests, self._reconnect),
+            name="lookups",
+            daemon=True,
         )
-        self._late: SimpleQueue[Replies] | None = None
-        self._lost = False
-        self._pause_s, self._again = _FIRST_PAUSE_S, float("-inf")
-        self._denied: dict[str, object] = {}
+
+        self._late: SimpleQueue[_Replies] | None = None  # replies that missed their budget
+        self._is_lost = False
+        self._pause_s = _FIRST_PAUSE_S
+        self._paused_until = float("-inf")
+        self._denied: dict[str, object] = {}  # name to the target that was denied
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._asked.put(None)
-        self._thread.join(_LEAVE_S)
+        self._requests.put(None)
+        self._thread.join(_JOIN_S)
 
     def reconnect(self) -> None:
-        """Ask over a new connection from now on; called from another thread, which knows that Redis
-        may have moved.
+        """Use a new connection from now on. Called by another thread, which knows that Redis may have
+        moved.
 
-        The old server may be a replica by now, or cut off: it would answer, and nothing says that
-        it is behind.
+        The old server may be a replica by now, or cut off. It would answer, and nothing in its
+        answers says that they are out of date.
         """
-        self._moved.set()
+        self._reconnect.set()
 
-    def __call__(self, questions: LookupQuery) -> LookupResult:
-        """The answers that come within the budget; none where Redis is away, slow, or was so a
-        moment ago.
+    def __call__(self, query: LookupQuery) -> LookupResult:
+        """The results that come within the budget.
+
+        | Redis                                   | the result  |
+        |-----------------------------------------|-------------|
+        | has not answered an earlier query yet   | NO_RESULT   |
+        | failed a moment ago: a pause            | NO_RESULT   |
+        | is lost, or does not answer in time     | NO_RESULT   |
+        | denies a look-up                        | without it  |
+        | answers                                 | all of them |
         """
         now = time.monotonic()
-        if self._is_busy() or now < self._again:
+        if self._late is not None and not self._late.empty():
+            self._late = None
+        if self._late is not None or now < self._paused_until:
             return NO_RESULT
-        asked = written(questions, self._keys)
-        replies = self._ask([question.command for question in asked], now + self._budget_s)
+
+        lookups = _lookups_of(query, self._keys)
+        replies = self._ask([lookup.command for lookup in lookups], until=now + self._budget_s)
         if isinstance(replies, RedisLost):
             self._note_failure(str(replies))
             return NO_RESULT
         self._note_success()
-        for question, reply in zip(asked, replies, strict=True):
-            self._note(question, reply)
-        return read(asked, replies)
+        for lookup, reply in zip(lookups, replies, strict=True):
+            self._note_denial(lookup, reply)
+        return _result_of(lookups, replies)
 
-    def _is_busy(self) -> bool:
-        """Whether replies that came too late are still awaited."""
-        if self._late is not None and not self._late.empty():
-            self._late = None
-        return self._late is not None
-
-    def _ask(self, commands: list[Command], until: float) -> Replies:
-        place: SimpleQueue[Replies] = SimpleQueue()
-        self._asked.put(_Asked(commands, place))
+    def _ask(self, commands: list[Command], until: float) -> _Replies:
+        """The replies of the thread, or RedisLost at the time `until` (monotonic seconds)."""
+        replies: SimpleQueue[_Replies] = SimpleQueue()
+        self._requests.put(_Request(commands, replies))
         try:
-            return place.get(timeout=max(0.0, until - time.monotonic()))
+            return replies.get(timeout=max(0.0, until - time.monotonic()))
         except Empty:
-            self._late = place
+            self._late = replies
             return RedisLost(f"no answer within {self._budget_s * 1000:g} ms")
 
-    def _note_failure(self, why: str) -> None:
-        self._again = time.monotonic() + self._pause_s
+    def _note_failure(self, reason: str) -> None:
+        self._paused_until = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        if not self._lost:
-            self._lost = True
-            self._say("lookups_lost", redis=self._link.address, error=why)
+        if not self._is_lost:
+            self._is_lost = True
+            self._emit("lookups_lost", redis=self._link.address, error=reason)
 
     def _note_success(self) -> None:
         self._pause_s = _FIRST_PAUSE_S
-        if self._lost:
-            self._lost = False
-            self._say("lookups_back", redis=self._link.address)
+        if self._is_lost:
+            self._is_lost = False
+            self._emit("lookups_back", redis=self._link.address)
 
-    def _note(self, question: Question, reply: object) -> None:
-        """Say once that a look-up is denied, until the same question is answered again."""
+    def _note_denial(self, lookup: _Lookup, reply: object) -> None:
+        """Log once that a look-up is denied, until the same one is answered again."""
+        name = lookup.name
         if isinstance(reply, ErrorReply):
-            if question.name not in self._denied:
-                self._denied[question.name] = question.about
-                self._say(
-                    "lookup_denied",
-                    lookup=question.name,
-                    key=question.command[1],
-                    error=reply.message,
-                )
-        elif self._denied.get(question.name) == question.about:
-            del self._denied[question.name]
-            self._say("lookup_allowed", lookup=question.name)
+            if name not in self._denied:
+                self._denied[name] = lookup.target
+                key = lookup.command[1]
+                self._emit("lookup_denied", lookup=name, key=key, error=reply.message)
+        elif self._denied.get(name) == lookup.target:
+            del self._denied[name]
+            self._emit("lookup_allowed", lookup=name)
 
 
-def _serve(link: RedisLink, questions: "SimpleQueue[_Asked | None]", moved: Event) -> None:
-    """Answer what is asked, one after the other, over one connection as long as it lasts and Redis
-    has not moved.
+def _lookups_of(query: LookupQuery, keys: Keys) -> list[_Lookup]:
+    lookups = list[_Lookup]()
+    for set_key, items in query.sets.items():
+        key = keys.drop_set(set_key.name, set_key.owner)
+        lookups.append(_Lookup(set_key, items, ("SMISMEMBER", key, *items)))
+    for feature_set, items in query.features.items():
+        item_keys = [keys.features(feature_set, item_id) for item_id in items]
+        lookups.append(_Lookup(feature_set, items, ("MGET", *item_keys)))
+    return lookups
+
+
+def _result_of(lookups: Sequence[_Lookup], replies: Sequence[object]) -> LookupResult:
+    members: dict[SetKey, frozenset[str]] = {}
+    features: dict[str, dict[str, bytes]] = {}
+    for (target, items, _), reply in zip(lookups, replies, strict=True):
+        if not isinstance(reply, list):
+            continue
+        replied = zip(items, reply, strict=True)
+        if isinstance(target, SetKey):
+            members[target] = frozenset(item_id for item_id, is_member in replied if is_member)
+        else:
+            features[target] = {item: value for item, value in replied if isinstance(value, bytes)}
+    return LookupResult(members, features)
+
+
+def _serve(link: RedisLink, requests: "SimpleQueue[_Request | None]", reconnect: Event) -> None:
+    """Answer the requests, one after the other, until None comes. One connection is used as long as
+    it lasts and nobody wants a new one.
     """
-    asked = questions.get()
-    while asked is not None:
-        fresh = True
-        moved.clear()
+    request = requests.get()
+    while request is not None:
+        is_first = True  # over this connection
+        reconnect.clear()
         try:
             with link:
-                while asked is not None and not moved.is_set():
-                    asked.replies.put(link.execute(*asked.commands))
-                    asked, fresh = questions.get(), False
+                while request is not None and not reconnect.is_set():
+                    request.replies.put(link.execute(*request.commands))
+                    is_first = False
+                    request = requests.get()
         except RedisLost as lost:
-            # One that stood idle may have been closed meanwhile: ask anew over another.
-            if fresh and asked is not None:
-                asked.replies.put(RedisLost(str(lost)))
-                asked = questions.get()
+            # A connection that was idle may have been closed by Redis: try again over a new one.
+            if is_first and request is not None:
+                request.replies.put(RedisLost(str(lost)))
+                request = requests.get()

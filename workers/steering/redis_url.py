@@ -1,14 +1,13 @@
 """A Redis URL: whether it can be read in one way only, what of it may be shown, and its timeouts.
 Pure.
 
-A password that is not escaped moves the parts of a URL: of `redis://user:12?34@host` the client
-makes the host `user` and the port 12, and names both when it cannot connect. So a URL that may have
-been meant in another way is refused before the client sees it, and a refused URL is shown by its
-scheme alone.
+A password that is not escaped moves the parts of a URL. From `redis://user:12?34@host` the client
+takes the host `user` and the port 12, and names both if it cannot connect. So:
+- A URL that may have been meant in another way is refused before the client sees it.
+- Of a refused URL, only the scheme is shown.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote_plus
 
@@ -16,26 +15,26 @@ EXPECTED: Final = (
     "redis://[user:password@]host[:port][/db][?option=value], rediss://... or unix:///path, with what is special in a "
     "password escaped: %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %26 for &, %25 for %"
 )
-MOST_SECONDS: Final = 3600.0
+MAX_SECONDS: Final = 3600.0
 """The longest timeout."""
 
 _HIDDEN = "***"
-_LOGIN = frozenset({"username", "password", "ssl_password"})
+_SECRET_OPTIONS = frozenset({"username", "password", "ssl_password"})
 _SCHEME = re.compile(r"(redis|rediss|unix)://")
 _OTHER_SCHEME = re.compile(r"https?://|tcp://")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _DATABASE = re.compile(r"(/\d*)?", re.ASCII)
 
 
 class UrlRefused(ValueError):
-    """The URL is wrong, or could be read in several ways; the message shows nothing of it but the
+    """The URL is wrong, or could be read in several ways. The message shows nothing of it but the
     scheme.
     """
 
-    def __init__(self, url: str, why: str) -> None:
+    def __init__(self, url: str, reason: str) -> None:
         scheme = _SCHEME.match(url) or _OTHER_SCHEME.match(url)
         got = (scheme[0] if scheme else "") + _HIDDEN
-        super().__init__(f"redis: got {got!r}, {why}; expected {EXPECTED}")
+        super().__init__(f"redis: got {got!r}, {reason}; expected {EXPECTED}")
 
 
 class Timeouts(NamedTuple):
@@ -45,17 +44,28 @@ class Timeouts(NamedTuple):
     answer_s: float
 
 
+class _UrlParts(NamedTuple):
+    """The parts as they are written: `user` with the password and the @, `host` with the port,
+    `path` with its first slash, `query` without the ?.
+    """
+
+    user: str
+    host: str
+    path: str
+    query: str
+
+
 def check_url(url: str) -> None:
     """Raises UrlRefused for a URL that a client could take apart in another way than it was meant."""
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise UrlRefused(url, "which begins with no scheme of Redis")
-    if _CONTROL.search(url) or not _is_utf_8(url):
+    if _CONTROL_CHARACTER.search(url) or not _is_utf_8(url):
         raise UrlRefused(url, "which has a control character, or bytes that are not UTF-8")
     if "#" in url:
         raise UrlRefused(url, "which has a # that is not escaped")
 
-    user, host, path, query = _parts(url)
+    user, host, path, query = _split(url)
     is_socket = scheme[1] == "unix"
     if is_socket and host:
         raise UrlRefused(url, "which has a / that is not escaped, or a host")
@@ -65,42 +75,56 @@ def check_url(url: str) -> None:
         )
     if user and "@" in path:
         raise UrlRefused(url, "which has an @ in its path")
+
     has_host = is_socket or (host and not host.startswith(":"))
-    names = set()
+    names = set[str]()
     for option in query.split("&") if query else ():
         name, equals, value = option.partition("=")
         # The client passes over an option without a value, which may be meant as the end of a
         # password.
-        if not name or not (value or (equals and name in _LOGIN)):
+        may_be_empty = equals and name in _SECRET_OPTIONS
+        if not name or not (value or may_be_empty):
             raise UrlRefused(
                 url, "which has a ? or an & that is not escaped, or an option without a value"
             )
-        if "@" in option and (user or not has_host or name not in _LOGIN):
+        if "@" in option and (user or not has_host or name not in _SECRET_OPTIONS):
             raise UrlRefused(url, "which has an @ among its options")
         if name in names:
             raise UrlRefused(url, "which has an option twice, or an & that is not escaped")
         names.add(name)
 
 
-def shown(url: str) -> str:
-    """A URL that `check_url` lets pass, without user and password."""
+def printable_url(url: str) -> str:
+    """A URL that `check_url` accepts, without user and password."""
     scheme = url.partition("://")[0]
-    user, host, path, query = _parts(url)
+    user, host, path, query = _split(url)
     address = f"{scheme}:{_HIDDEN}@" if user else f"{scheme}://"
     address += host + path
-    if query:
-        address += "?" + "&".join(_shown_options(query))
-    return address
+    if not query:
+        return address
+
+    # If an & is not escaped, what follows a password may be its end. Of that, only the database is
+    # shown.
+    options = list[str]()
+    hides = False
+    for option in query.split("&"):
+        name = option.partition("=")[0]
+        hides = hides or unquote_plus(name) in _SECRET_OPTIONS
+        options.append(f"{name}={_HIDDEN}" if hides and name != "db" else option)
+    return address + "?" + "&".join(options)
 
 
 def timeouts_of(url: str, default_s: float) -> Timeouts:
-    """Those that the URL gives, else the default; `socket_timeout` alone is for connecting too.
-    Raises UrlRefused.
+    """The timeouts that the URL gives, else the default. `socket_timeout` alone is for connecting
+    too. Raises UrlRefused.
     """
-    options = parse_qs(_parts(url)[3])
+    options = parse_qs(_split(url).query)
     answer_s = _seconds(url, options, "socket_timeout")
     connect_s = _seconds(url, options, "socket_connect_timeout")
-    return Timeouts(connect_s or answer_s or default_s, answer_s or default_s)
+    return Timeouts(
+        connect_s=connect_s or answer_s or default_s,
+        answer_s=answer_s or default_s,
+    )
 
 
 def _seconds(url: str, options: dict[str, list[str]], name: str) -> float | None:
@@ -109,33 +133,21 @@ def _seconds(url: str, options: dict[str, list[str]], name: str) -> float | None
     try:
         seconds = float(options[name][0])
     except ValueError:
-        # What is no number may be anything: a password that is not escaped.
+        # What is not a number may be anything: also a password that is not escaped.
         raise UrlRefused(url, f"with a {name} that is no number of seconds") from None
-    if not 0 < seconds <= MOST_SECONDS:
+    if not 0 < seconds <= MAX_SECONDS:
         raise UrlRefused(
             url,
-            f"with {name}={seconds:g}, which is not above 0 and at most {MOST_SECONDS:g} seconds",
+            f"with {name}={seconds:g}, which is not above 0 and at most {MAX_SECONDS:g} seconds",
         )
     return seconds
 
 
-def _parts(url: str) -> tuple[str, str, str, str]:
-    """User and password with their @, host and port, path, and options, as they are written."""
+def _split(url: str) -> _UrlParts:
     before, _, query = url.partition("://")[2].partition("?")
     netloc, slash, path = before.partition("/")
     user, at, host = netloc.rpartition("@")
-    return user + at, host, slash + path, query
-
-
-def _shown_options(query: str) -> Iterator[str]:
-    """What follows a password may be its end, if an & is not escaped: of that, only the database is
-    shown.
-    """
-    hides = False
-    for option in query.split("&"):
-        name, _, _ = option.partition("=")
-        hides = hides or unquote_plus(name) in _LOGIN
-        yield f"{name}={_HIDDEN}" if hides and name != "db" else option
+    return _UrlParts(user + at, host, slash + path, query)
 
 
 def _is_utf_8(text: str) -> bool:
