@@ -1,6 +1,8 @@
-"""`trimtab`: the root of the command line, and what an error means for the exit code.
+"""`trimtab`: the root of the command line, and the exit code of an error.
 
-0: fine. 1: a negative result, said on standard error. 2: wrong use or wrong configuration.
+* 0: success.
+* 1: a negative result, or something that does not work. Standard error says what.
+* 2: wrong use or wrong configuration.
 """
 
 import sys
@@ -12,32 +14,33 @@ from workers.errors import Failure
 from workers.settings import ConfigurationError
 from workers.streaming.clients import KafkaException
 
+_COMMANDS = (
+    "stack",
+    "worker",
+    "status",
+    "produce",
+    "feeds",
+    "weights",
+    "experiment",
+    "rank",
+    "validate",
+    "models",
+    "dead-letters",
+    "offsets",
+)
 
-class _Commands(click.Group):
-    """Each command's module is imported when it is asked for: `stack` needs no models, `rank` no
-    Kafka.
+
+class _LazyGroup(click.Group):
+    """Imports the module of a command only when the command is used.
+
+    So `stack` does not import the model runtime, and `rank` does not import the Redis client.
     """
 
-    names = (
-        "stack",
-        "worker",
-        "status",
-        "produce",
-        "feeds",
-        "weights",
-        "experiment",
-        "rank",
-        "validate",
-        "models",
-        "dead-letters",
-        "offsets",
-    )
-
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.names)
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.names:
+        if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"workers.commands.{name}"), name)
@@ -45,14 +48,16 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands,
+    cls=_LazyGroup,
     epilog="\b\nExample:\n  trimtab stack up\n  trimtab worker --help",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="trimtab")
 def trimtab() -> None:
-    """Streaming ranking workers: candidates in, ranked feeds out, exactly once, with weights turned
-    live in Redis.
+    """Rank a stream of candidates into feeds, exactly once.
+
+    Candidates and feeds are in Kafka. The weights of the ranking are in Redis, and can be changed
+    while workers run.
     """
 
 
@@ -62,18 +67,18 @@ def main() -> None:
 
 
 def run(command: click.Command) -> None:
-    """Run a command with the words of the command line, and end with the exit code of its error."""
+    """Run a command with the arguments of this process. An error ends the process."""
     try:
         command()
     except ConfigurationError as error:
-        _end(str(error), 2)
+        _exit(str(error), 2)
     except Failure as error:
-        _end(str(error), 1)
+        _exit(str(error), 1)
     except KafkaException as error:
-        _end(f"Kafka: {error.args[0].str()}", 1)
+        _exit(f"Kafka: {error.args[0].str()}", 1)
 
 
-def _end(message: str, code: int) -> None:
+def _exit(message: str, code: int) -> None:
     click.echo(f"Error: {message}", err=True)
     sys.exit(code)
 

@@ -22,11 +22,13 @@ class Setting(NamedTuple):
     """One setting: a flag of the command line and a variable of the environment.
 
     It is a number if its default is one or if `least` is given. Without `least` the lowest is 1.
+    `value_name` stands for the value in `--help`, unless there are choices.
     """
 
     name: str
     default: str | int | None
     help: str
+    value_name: str = "N"
     choices: tuple[str, ...] = ()
     least: int | None = None
 
@@ -57,89 +59,148 @@ PROTOCOLS = ("cooperative-sticky", "range", "consumer")
 
 _ALL_SETTINGS = (
     # Where things are
-    Setting("kafka", None, "Kafka bootstrap servers, host:port[,host:port]."),
+    Setting(
+        "kafka",
+        default=None,
+        value_name="SERVERS",
+        help="Kafka bootstrap servers, host:port[,host:port].",
+    ),
     Setting(
         "kafka_config",
-        None,
-        "File of librdkafka properties (SASL, TLS, ...) for every Kafka client.",
+        default=None,
+        value_name="FILE",
+        help="File of librdkafka properties (SASL, TLS, ...) for every Kafka client.",
     ),
-    Setting("redis", None, "Redis URL: redis://, rediss:// or unix://."),
-    Setting("redis_prefix", "", "Prefix of every Redis key."),
+    Setting(
+        "redis",
+        default=None,
+        value_name="URL",
+        help="Redis URL: redis://, rediss:// or unix://.",
+    ),
+    Setting(
+        "redis_prefix",
+        default="",
+        value_name="PREFIX",
+        help="Prefix of every Redis key.",
+    ),
     Setting(
         "redis_timeout_ms",
-        1000,
-        "Milliseconds to wait for a connection to Redis, and for each answer. Timeouts in the URL win.",
+        default=1000,
+        help="Milliseconds to wait for a connection to Redis, and for each answer. Timeouts in the URL win.",
     ),
     Setting(
         "actor",
-        None,
-        "Who makes a change, for the history. Without it: the login name.",
+        default=None,
+        value_name="NAME",
+        help="Who makes a change, for the history. Without it: the login name.",
     ),
-    Setting("surfaces", "deploy/surfaces.toml", "File that describes the surfaces."),
+    Setting(
+        "surfaces",
+        default="deploy/surfaces.toml",
+        value_name="FILE",
+        help="File that describes the surfaces.",
+    ),
     # Models
     Setting(
-        "models", "onnx_models", "Folder of objective models: <objective>/<version>/model.onnx."
+        "models",
+        default="onnx_models",
+        value_name="DIR",
+        help="Folder of objective models: <objective>/<version>/model.onnx.",
     ),
     Setting(
         "models_mb",
-        1024,
-        "Mebibytes of models that a worker keeps loaded. Above it, the least recently used are unloaded.",
+        default=1024,
+        help="Mebibytes of models that a worker keeps loaded. Above it, the least recently used are unloaded.",
     ),
     Setting(
         "models_wait_s",
-        30,
-        "Seconds that a request waits for models to load. After that its feed is not scored.",
+        default=30,
         least=0,
+        help="Seconds that a request waits for models to load. After that its feed is not scored.",
     ),
     # Topics
-    Setting("topic_candidates", "candidates", "Topic of candidate events."),
-    Setting("topic_feeds", "ranked-feeds", "Topic of ranked feeds."),
-    Setting("topic_dead_letters", "candidates.dead-letters", "Topic of refused events."),
     Setting(
-        "candidates_format", "json", "Format of events without a content-type header.", FORMATS
+        "topic_candidates",
+        default="candidates",
+        value_name="TOPIC",
+        help="Topic of candidate events.",
+    ),
+    Setting(
+        "topic_feeds",
+        default="ranked-feeds",
+        value_name="TOPIC",
+        help="Topic of ranked feeds.",
+    ),
+    Setting(
+        "topic_dead_letters",
+        default="candidates.dead-letters",
+        value_name="TOPIC",
+        help="Topic of refused events.",
+    ),
+    Setting(
+        "candidates_format",
+        default="json",
+        choices=FORMATS,
+        help="Format of events without a content-type header.",
     ),
     Setting(
         "candidates_partitioner",
-        "any",
-        "Partitioner of producers. murmur2: refuse an event in another partition; any: only count it.",
-        PARTITIONERS,
+        default="any",
+        choices=PARTITIONERS,
+        help="Partitioner of producers. murmur2: refuse an event in another partition; any: only count it.",
     ),
-    Setting("feeds_format", "json", "Format in which feeds are published.", FORMATS),
+    Setting(
+        "feeds_format",
+        default="json",
+        choices=FORMATS,
+        help="Format in which feeds are published.",
+    ),
     # The group, and this worker in it
-    Setting("group", "trimtab", "Consumer group of the workers."),
+    Setting(
+        "group",
+        default="trimtab",
+        value_name="NAME",
+        help="Consumer group of the workers.",
+    ),
     Setting(
         "group_protocol",
-        "cooperative-sticky",
-        "How the group assigns partitions.",
-        PROTOCOLS,
+        default="cooperative-sticky",
+        choices=PROTOCOLS,
+        help="How the group assigns partitions.",
     ),
     Setting(
         "slot",
-        None,
-        "Number of this worker's slot on its host. Without it: the lowest free one.",
+        default=None,
         least=0,
+        help="Number of this worker's slot on its host. Without it: the lowest free one.",
     ),
     Setting(
         "home",
-        "~/.trimtab",
-        "Folder of local state: slots, last known good weights, the local stack.",
+        default="~/.trimtab",
+        value_name="DIR",
+        help="Folder of local state: slots, last known good weights, the local stack.",
     ),
-    Setting("cache", "~/.cache/trimtab", "Folder of downloads: the local stack's Kafka."),
+    Setting(
+        "cache",
+        default="~/.cache/trimtab",
+        value_name="DIR",
+        help="Folder of downloads: the local stack's Kafka.",
+    ),
     # Limits of a worker
     Setting(
         "lookup_ms",
-        20,
-        "Milliseconds that a micro-batch waits for look-ups in Redis. After that feeds go without.",
+        default=20,
+        help="Milliseconds that a micro-batch waits for look-ups in Redis. After that feeds go without.",
     ),
     Setting(
         "max_open_requests",
-        100_000,
-        "Open requests that a worker holds. Above it, the oldest is evicted.",
+        default=100_000,
+        help="Open requests that a worker holds. Above it, the oldest is evicted.",
     ),
     Setting(
         "max_open_mb",
-        1024,
-        "Mebibytes of open requests that a worker holds. Above it, the oldest is evicted.",
+        default=1024,
+        help="Mebibytes of open requests that a worker holds. Above it, the oldest is evicted.",
     ),
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL_SETTINGS}

@@ -35,7 +35,10 @@ def list_(
     count: int | None,
     as_json: bool,
 ) -> None:
-    """List the dead letters that are in the topic now: where the event was, the reason, its key."""
+    """List the dead letters that are in the topic now.
+
+    A line has the place of the event in its topic, the reason, the key and the message.
+    """
     reader = TopicReader(brokers.cluster(), topic_dead_letters, from_beginning=True)
     shown: Counter[str] = Counter()
     try:

@@ -62,9 +62,10 @@ def start(
     as_json: bool,
     steering: SteeringAt,
 ) -> None:
-    """Assign a share of SURFACE's users to each arm. The rest is `control`.
+    """Assign a share of SURFACE's users to each arm.
 
-    Each arm needs weights first: trimtab weights set SURFACE --arm ARM ...
+    The other users are in `control`. Each arm needs weights first: trimtab weights set SURFACE
+    --arm ARM ...
     """
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface)
@@ -105,7 +106,10 @@ def ramp(
 @json_option()
 @steering_options
 def stop(surface: str, change: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
-    """Put all users back into `control`. The arms keep their weights for another start."""
+    """Put all users back into `control`.
+
+    The arms keep their weights for another start.
+    """
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface)
         stopped = _stopped(_running(view))
@@ -119,7 +123,10 @@ def stop(surface: str, change: ChangeBy, as_json: bool, steering: SteeringAt) ->
 @json_option()
 @steering_options
 def promote(surface: str, arm: str, change: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
-    """Give SURFACE the weights of ARM and stop the experiment, in one step."""
+    """Give SURFACE the weights of ARM and stop the experiment.
+
+    Both happen in one step.
+    """
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface)
         running = _running(view)
@@ -136,7 +143,10 @@ def promote(surface: str, arm: str, change: ChangeBy, as_json: bool, steering: S
 @json_option()
 @steering_options
 def show(surface: str, as_json: bool, steering: SteeringAt) -> None:
-    """Show the experiment on SURFACE: its arms, their shares and their weights."""
+    """Show the experiment on SURFACE.
+
+    Each arm is shown with its share of users and its weights.
+    """
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface)
     _print(view, as_json=as_json)

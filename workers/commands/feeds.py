@@ -51,9 +51,10 @@ def tail(
     as_json: bool,
     top: int,
 ) -> None:
-    """Print feeds as soon as they can be read under read_committed.
+    """Print feeds as soon as they are published.
 
-    Exit code 1 if --timeout ends it before --count feeds were printed.
+    Feeds are read under read_committed. Exit code 1 if --timeout ends it before --count feeds were
+    printed.
     """
     reader = TopicReader(brokers.cluster(), topic_feeds, from_beginning)
     printed = 0

@@ -60,6 +60,7 @@ def _setting_option(setting: Setting) -> Decorator:
         default=setting.default,
         show_default=setting.default is not None,
         type=kind,
+        metavar=None if setting.choices else setting.value_name,
         help=setting.help,
     )
 
@@ -147,7 +148,7 @@ def json_option(help_text: str = "Print JSON.") -> Decorator:
 
 def arm_option(help_text: str) -> Decorator:
     """--arm, as `arm`: None for `control`, which is the surface itself."""
-    return click.option("--arm", callback=_parse_arm, help=help_text)
+    return click.option("--arm", metavar="NAME", callback=_parse_arm, help=help_text)
 
 
 def _parse_arm(_context: click.Context, _option: click.Parameter, arm: str | None) -> str | None:

@@ -96,11 +96,12 @@ def produce(
     file_format: Format | None,
     as_json: bool,
 ) -> None:
-    """Send the events of FILE (JSON lines or length-delimited Protobuf; - is standard input).
+    """Send the events of FILE to Kafka.
 
-    The key is the request_id. An event that cannot be read is sent unchanged, without a key if it
-    has no request_id, and the worker answers with a dead letter. `trimtab validate` finds such
-    events beforehand.
+    FILE has JSON lines or length-delimited Protobuf, and may be - for standard input. The key of an
+    event is the request_id. An event that cannot be read is sent unchanged, without a key if it has
+    no request_id, and the worker answers with a dead letter. `trimtab validate` finds such events
+    beforehand.
     """
     sender = Sender.to(brokers.cluster(ADMIN, SENDER), topic_candidates)
     stamps = None if as_is else Stamps()

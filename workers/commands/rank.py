@@ -51,7 +51,7 @@ MixOf = Callable[[str], Mix]
     type=click.File("rb"),
     help="File of drop sets and features by id. Without it, nothing is looked up.",
 )
-@click.option("--surface", help="Rank only the requests of this surface.")
+@click.option("--surface", metavar="NAME", help="Rank only the requests of this surface.")
 @format_option
 @json_option("Print one feed a line. This is the only output format.")
 def rank(
@@ -64,12 +64,14 @@ def rank(
     file_format: Format | None,
     as_json: bool,
 ) -> None:
-    """Rank the requests of FILE (- is standard input) and print one feed a line.
+    """Rank the requests of FILE, without Kafka and Redis.
 
-    The output is the same bytes each time. Neither Kafka nor Redis is used. No event is late,
-    `ranked_at` is `requested_at`, and requests that are open at the end of the file close with
-    completion `deadline`. Refused events, and the first row on which a model fails, are named on
-    standard error. Exit code 1 if events were refused and nothing could be ranked.
+    FILE may be - for standard input. Feeds are printed one a line, with the same bytes each time.
+    No event is late, `ranked_at` is `requested_at`, and requests that are open at the end of the
+    file close with completion `deadline`.
+
+    Refused events, and the first row on which a model fails, are named on standard error. Exit code
+    1 if events were refused and nothing could be ranked.
     """
     known = load_surfaces(Path(surfaces))
     mix_of = _mix_of(known, surface, weights)

@@ -68,9 +68,10 @@ def up(
     as_json: bool,
     local_stack: Stack,
 ) -> None:
-    """Start Kafka and Redis, create the topics, and return when both answer.
+    """Start Kafka and Redis and create the topics.
 
-    What runs already is left alone. The first time, Maven downloads Kafka (about 45 MB).
+    It returns when both answer. What runs already is left alone. The first time, Maven downloads
+    Kafka (about 45 MB).
     """
     if export and as_json:
         raise click.UsageError("--export and --json: give only one of them")

@@ -30,11 +30,13 @@ _HEAD = ["WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS"]
 @redis_options
 @json_option("Print one JSON document.")
 def status(redis: RedisAt, as_json: bool) -> None:
-    """Show the live workers, how far behind they are, and what each surface is ranked under.
+    """Show the live workers, and what each surface is ranked under.
 
     LAG is the number of records that are not ranked and published yet, WORST the partition with the
-    most. A partition that is not being read has a line of its own. Exit code 1 if no worker lives,
-    if a partition is stopped or fails, or if a worker's loop is stuck.
+    most. A partition that is not being read has a line of its own.
+
+    Exit code 1 if no worker lives, if a partition is stopped or fails, or if a worker's loop is
+    stuck.
     """
     with redis.open() as editor:
         workers = editor.live_workers()

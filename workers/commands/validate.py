@@ -55,10 +55,11 @@ class NameWarnings:
 @format_option
 @json_option("Print refusals and warnings as one JSON object.")
 def validate(surfaces: str, file: BinaryIO, file_format: Format | None, as_json: bool) -> None:
-    """Check the events of FILE (- is standard input) as workers do.
+    """Check the events of FILE as workers do.
 
-    Exit code 1 if an event is refused. Unknown and missing feature names are only warnings.
-    Lateness is not checked, because it depends on when the events are sent.
+    FILE may be - for standard input. Unknown and missing feature names are only warnings. Lateness
+    is not checked, because it depends on when the events are sent. Exit code 1 if an event is
+    refused.
     """
     assembly = FileAssembly(load_surfaces(Path(surfaces)))
     warnings = NameWarnings()

@@ -76,10 +76,10 @@ _SETTINGS = tuple(field.name for field in fields(WorkerSettings))
 )
 @click.option("--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends.")
 def worker(processes: int, with_parent: bool, worker_settings: WorkerSettings) -> None:
-    """Rank candidates into feeds, exactly once, until SIGTERM or Ctrl-C.
+    """Rank candidates into feeds, exactly once.
 
-    Each process takes the lowest free slot of this host. At SIGTERM the worker publishes the
-    requests that are closed, leaves the group, and exits with 0.
+    It runs until SIGTERM or Ctrl-C. Then it publishes the requests that are closed, leaves the
+    group and exits with 0. Each process takes the lowest free slot of this host.
     """
     configure_logs()
     with _end_at_signals():

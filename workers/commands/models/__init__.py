@@ -15,7 +15,10 @@ from workers.commands.options import example
 
 @click.group(epilog=example("trimtab models verify"))
 def models() -> None:
-    """List, verify, add and activate models: <DIR>/<objective>/<version>/model.onnx."""
+    """List, verify, add and activate models.
+
+    A model is a file <DIR>/<objective>/<version>/model.onnx, with a manifest.json beside it.
+    """
 
 
 for command in (list_models, verify, new, status, activate, rollback):

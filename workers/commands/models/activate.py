@@ -48,7 +48,9 @@ Views = Mapping[str, SurfaceView]
 """By surface: the surfaces on which the version is to be pinned."""
 
 _surface_option = click.option(
-    "--surface", help="Only on this surface.  [default: on all that have the objective]"
+    "--surface",
+    metavar="NAME",
+    help="Only on this surface.  [default: on all that have the objective]",
 )
 _arm_option = arm_option(
     "Only for users of this arm.  [default: control, and arms that pin no other version]"
@@ -92,11 +94,11 @@ def activate(
     expected: ExpectedWorkers,
     steering: SteeringAt,
 ) -> None:
-    """Put VERSION of OBJECTIVE's model in force, and keep it whatever is added to the folder.
+    """Put VERSION of OBJECTIVE's model in force.
 
-    `latest` ends that: the highest available version is in force again. The version before stays in
-    use until the new one is verified and loaded. Exit code 2 if a live worker does not have the
-    version, or refuses it.
+    It stays in force whatever is added to the folder, until `latest` ends that: then the highest
+    available version is in force again. The version before is used until the new one is verified
+    and loaded. Exit code 2 if a live worker does not have the version, or refuses it.
     """
     target = Target(objective, surface, arm)
     with steering.redis.open() as editor:
@@ -127,7 +129,9 @@ def rollback(
     steering: SteeringAt,
     models: str,
 ) -> None:
-    """Pin the version of OBJECTIVE's model that was pinned before, or the next lower one.
+    """Go back to an earlier version of OBJECTIVE's model.
+
+    It is the version that was pinned before, or the next lower one. It is pinned.
 
     If no worker lives, nobody knows which versions are available. Then only a version that was
     pinned before is used, and without one the versions in the models folder are listed.

@@ -93,6 +93,7 @@ _REMEDIES: Mapping[ModelReason, str] = {
 @click.option(
     "--seed",
     type=click.IntRange(0),
+    metavar="N",
     help="Seed of the random golden rows, if there is no CSV file.  [default: 0]",
 )
 @settings("models")
@@ -113,12 +114,12 @@ def new(
     surfaces: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a version of OBJECTIVE from a model that was trained elsewhere.
+    """Make a version from a model that was trained elsewhere.
 
-    The file is copied unchanged and verified as a worker does before it uses a model. Its manifest
-    gets golden rows, whose scores come from running the model. Workers then use the version like
-    any other. If the model cannot work, nothing is written: exit code 1, with the reason and what
-    to do.
+    It becomes a version of OBJECTIVE. The file is copied unchanged and verified as a worker does
+    before it uses a model. Its manifest gets golden rows, whose scores come from running the model.
+    Workers then use the version like any other. If the model cannot work, nothing is written: exit
+    code 1, with the reason and what to do.
 
     --features can be left out if the file carries the names (metadata trimtab.features). With
     --class, only what that probability needs is copied. If the model has several scores, --class

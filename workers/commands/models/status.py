@@ -18,8 +18,10 @@ Statuses = Sequence[WorkerStatus]
 @json_option()
 @redis_options
 def status(as_json: bool, redis: RedisAt) -> None:
-    """Show which versions live workers have, which are in force on which surface, and which are
-    refused and why.
+    """Show the versions that live workers have.
+
+    Each is shown with its state, and with the reason if it is refused. Then follow the versions
+    that are in force on each surface.
     """
     with redis.open() as editor:
         workers = editor.live_workers()

@@ -54,10 +54,10 @@ _surfaces_option = surfaces_option(
 @_surfaces_option
 @json_option("Print one JSON document.")
 def list_models(folder: Path, surfaces: Path | None, as_json: bool) -> None:
-    """List the versions in DIR, and which of them a worker that starts now would use.
+    """List the versions in DIR.
 
-    A worker uses the highest version of each objective that passes verification. DIR is
-    TRIMTAB_MODELS if it is set, otherwise onnx_models.
+    State `in-force` marks what a worker that starts now would use: the highest version of each
+    objective that passes verification. DIR is TRIMTAB_MODELS if it is set, otherwise onnx_models.
     """
     feature_sets = _feature_sets(surfaces)
     documents: list[_Document] = []

@@ -21,7 +21,7 @@ from workers.commands.weights.wait import wait
     )
 )
 def weights() -> None:
-    """Show, preview and change weights, and wait until workers use them."""
+    """Show, preview and change the weights of surfaces."""
 
 
 for command in (show, preview, margin, set_weights, unset, rollback, history, diff, watch, wait):

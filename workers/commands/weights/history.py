@@ -17,7 +17,7 @@ from workers.steering.view import NoSuchSet, SurfaceView, weights_at
 
 @click.command(epilog=example("trimtab weights history home"))
 @surface_argument
-@arm_option("Only changes to the weights of this arm.")
+@arm_option("Show only changes to the weights of this arm.")
 @click.option(
     "--last",
     type=click.IntRange(1),
@@ -29,7 +29,10 @@ from workers.steering.view import NoSuchSet, SurfaceView, weights_at
 @json_option("Print JSON, one change a line.")
 @steering_options
 def history(surface: str, arm: str | None, last: int, as_json: bool, steering: SteeringAt) -> None:
-    """Show the last changes to SURFACE, its arms and its experiment. The newest comes last."""
+    """Show the last changes to SURFACE.
+
+    Changes to its arms and its experiment are among them. The newest comes last.
+    """
     with steering.open(surface) as opened:
         entries = opened.editor.read_view(opened.surface).entries
     if arm is not None:
@@ -46,7 +49,10 @@ def history(surface: str, arm: str | None, last: int, as_json: bool, steering: S
 @json_option("Print JSON, one change a line.")
 @steering_options
 def watch(surface: str, count: int | None, as_json: bool, steering: SteeringAt) -> None:
-    """Print each change to SURFACE, its arms and its experiment as soon as it is recorded."""
+    """Print changes to SURFACE as soon as they are recorded.
+
+    Changes to its arms and its experiment are among them.
+    """
     with steering.open(surface) as opened:
         revision = opened.editor.read_view(opened.surface).revision
         try:

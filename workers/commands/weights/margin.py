@@ -50,9 +50,11 @@ def margin(
     sample: FeedsSample,
     steering: SteeringAt,
 ) -> None:
-    """Show how far each weight of SURFACE can move alone before the first place or the first 10 change.
+    """Show how far each weight can move before feeds change.
 
-    All feeds are summed up, and the newest one is shown by itself. With --json every feed is.
+    Each weight of SURFACE is moved alone, until another item of a published feed is first, or among
+    the first 10. All feeds are summed up, and the newest one is also shown by itself. With --json
+    every feed is.
     """
     with steering.open(surface) as opened:
         weights = opened.editor.read_view(opened.surface, arm).base_of(arm)

@@ -195,10 +195,11 @@ def preview(
     sample: FeedsSample,
     steering: SteeringAt,
 ) -> None:
-    """Rank published feeds of SURFACE again under changed weights, and show what changes.
+    """Show what changed weights would do to published feeds.
 
-    The order is the one that workers would publish for the same requests. Feeds carry the scores of
-    every objective, so no model is run. Feeds of all arms are used.
+    Published feeds of SURFACE, of all its arms, are ranked again. Their order is the one that
+    workers would publish for the same requests. Feeds carry the scores of every objective, so no
+    model is run. An objective that is not named keeps the weight that is in force.
     """
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface, arm)

@@ -85,11 +85,13 @@ def set_weights(
     sample: FeedsSample,
     steering: SteeringAt,
 ) -> None:
-    """Set weights of SURFACE. An objective that is not named keeps the weight that is in force.
+    """Set weights of SURFACE.
 
-    The whole set is validated as workers do, and written in one step. Exit code 1 if somebody has
-    changed the weights meanwhile, or if more would change than --limit-churn allows; 2 if workers
-    would refuse the set.
+    An objective that is not named keeps the weight that is in force. The whole set is validated as
+    workers do, and written in one step.
+
+    Exit code 1 if somebody has changed the weights meanwhile, or if more would change than
+    --limit-churn allows. Exit code 2 if workers would refuse the set.
     """
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface, arm)
@@ -148,10 +150,11 @@ def rollback(
     as_json: bool,
     steering: SteeringAt,
 ) -> None:
-    """Go back to the weights of REVISION, or to the set before the current one.
+    """Go back to earlier weights of SURFACE.
 
-    A second rollback undoes the first. If Redis holds a set that workers refuse, the set that they
-    use instead is written.
+    They are those of REVISION. Without it, they are the set before the current one. A second
+    rollback undoes the first. If Redis holds a set that workers refuse, the set that they use
+    instead is written.
     """
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface, arm)

@@ -22,9 +22,10 @@ Versions = Mapping[str, str | None]
 @json_option()
 @steering_options
 def show(surface: str | None, as_json: bool, steering: SteeringAt) -> None:
-    """Show the weights of SURFACE that are in force: since when, by whom, why, and on which workers.
+    """Show the weights of SURFACE that are in force.
 
-    Without SURFACE: those of all surfaces.
+    They are shown with who set them, when and why, and with the workers that use them. Without
+    SURFACE, the weights of all surfaces are shown.
     """
     surfaces = (
         [steering.surface(surface)] if surface is not None else list(steering.surfaces().values())

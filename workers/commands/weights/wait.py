@@ -24,7 +24,9 @@ _PAUSE_S = 0.02
 )
 @surface_argument
 @arm_option("Wait for the weights of this arm.  [default: control, the surface's own weights]")
-@click.option("--version", help="Version to wait for.  [default: the one in Redis now]")
+@click.option(
+    "--version", metavar="VERSION", help="Version to wait for.  [default: the one in Redis now]"
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(0),
@@ -45,7 +47,7 @@ def wait(
     expected: ExpectedWorkers,
     steering: SteeringAt,
 ) -> None:
-    """Wait until every worker ranks under a version of the weights of SURFACE.
+    """Wait until all workers rank under a set of weights.
 
     Exit code 1 if --timeout comes first.
 
