@@ -165,12 +165,17 @@ def run(built: onnx.ModelProto, rows: Floats) -> list[float]:
     return scores
 
 
+def golden_rows(built: onnx.ModelProto, rows: Floats) -> list[dict[str, Any]]:
+    """These rows with their scores, as a manifest has them."""
+    golden = list[dict[str, Any]]()
+    for row, score in zip(rows, run(built, rows), strict=True):
+        golden.append({"features": row.tolist(), "score": score})
+    return golden
+
+
 def golden_of(built: onnx.ModelProto, width: int = 32, count: int = 5) -> list[dict[str, Any]]:
-    rows = random_rows(count, width, seed=7)
-    return [
-        {"features": row.tolist(), "score": s}
-        for row, s in zip(rows, run(built, rows), strict=True)
-    ]
+    """Golden rows of random features."""
+    return golden_rows(built, random_rows(count, width, seed=7))
 
 
 def manifest_of(raw: bytes, width: int = 32, **changes: Any) -> dict[str, Any]:

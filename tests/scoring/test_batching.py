@@ -1,4 +1,4 @@
-"""The same candidate gets the same bytes in any batch: the law under which a replay gives the same
+"""The same candidate gets the same bytes in any batch. Without this law, a replay could give other
 feeds.
 """
 
@@ -33,8 +33,9 @@ def linear_regressor() -> onnx.ModelProto:
 def assert_same_bytes_in_any_batch(verified: Model, rows: Floats) -> None:
     whole = verified.score(rows)
     for size in BATCHES:
-        # The end of the rows too, so that each size begins at another place.
-        for start in (*range(0, min(len(rows), 40 * size), size), max(0, len(rows) - size)):
+        # Forty batches from the beginning, and the last one.
+        starts = [*range(0, min(len(rows), 40 * size), size), max(0, len(rows) - size)]
+        for start in starts:
             part = slice(start, start + size)
             assert verified.score(rows[part]).tobytes() == whole[part].tobytes(), (size, start)
 
@@ -108,7 +109,7 @@ def quantised_by_the_batch() -> onnx.ModelProto:
     return model(nodes, {"w": random_rows(32, 1)})
 
 
-def drawing_random_numbers() -> onnx.ModelProto:
+def with_random_numbers() -> onnx.ModelProto:
     nodes = [
         helper.make_node("MatMul", ["features", "w"], ["p"]),
         helper.make_node("RandomUniformLike", ["p"], ["noise"], high=1e-6),
@@ -122,10 +123,10 @@ def drawing_random_numbers() -> onnx.ModelProto:
     [
         (over_the_batch, "from batch to batch"),
         (quantised_by_the_batch, "from batch to batch"),
-        (drawing_random_numbers, "from run to run"),
+        (with_random_numbers, "from run to run"),
     ],
 )
-def test_a_model_that_looks_at_other_rows_is_refused(
+def test_a_model_whose_scores_depend_on_other_rows_or_on_chance_is_refused(
     tmp_path: Path, build: Callable[[], onnx.ModelProto], when: str
 ) -> None:
     with pytest.raises(ModelRefused, match=when) as caught:
@@ -133,12 +134,13 @@ def test_a_model_that_looks_at_other_rows_is_refused(
     assert caught.value.reason is ModelReason.BATCH
 
 
-def test_scores_do_not_depend_on_how_the_callers_rows_lie_in_memory(tmp_path: Path) -> None:
+def test_scores_do_not_depend_on_the_memory_layout_of_the_callers_rows(tmp_path: Path) -> None:
     verified = verify(add_model(tmp_path, linear_then("Identity", 101)))
     rows = random_rows(50)
-    fortran, backwards = np.asfortranarray(rows), rows[::-1].copy()[::-1]
-    assert (
-        verified.score(fortran).tobytes()
-        == verified.score(backwards).tobytes()
-        == verified.score(rows).tobytes()
-    )
+    expected = verified.score(rows).tobytes()
+
+    fortran = np.asfortranarray(rows)
+    assert verified.score(fortran).tobytes() == expected
+
+    backwards = rows[::-1].copy()[::-1]
+    assert verified.score(backwards).tobytes() == expected

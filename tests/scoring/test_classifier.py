@@ -1,4 +1,4 @@
-"""Classifiers as trainers export them, cut to the probability of one class by its label."""
+"""Classifiers as trainers export them are reduced to the probability of one class, by its label."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A file that is not an ONNX model is called what it is, with how to get the model."""
+"""If a file is not an ONNX model, the message says what it is and how to get the model."""
 
 import gzip
 import io
@@ -69,7 +69,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("raw", "what"), KINDS.values(), ids=KINDS)
-def test_a_file_is_called_what_it_is(raw: bytes, what: str) -> None:
+def test_the_kind_of_a_file_is_named(raw: bytes, what: str) -> None:
     assert str(kind_of(raw)).startswith(what)
     with pytest.raises(ModelRefused) as refused:
         read_model(raw)
@@ -81,7 +81,7 @@ def test_a_file_is_called_what_it_is(raw: bytes, what: str) -> None:
 @pytest.mark.parametrize(
     "raw", [mlp().SerializeToString(), trees(2).SerializeToString()], ids=["mlp", "trees"]
 )
-def test_a_model_is_of_no_other_kind(raw: bytes) -> None:
+def test_a_model_is_not_of_another_kind(raw: bytes) -> None:
     assert kind_of(raw) is None
     assert read_model(raw).graph.name == "model"
 
@@ -95,14 +95,14 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("raw", UNKNOWN.values(), ids=UNKNOWN)
-def test_bytes_of_no_kind_are_cut_short_or_of_another_format(raw: bytes) -> None:
+def test_bytes_of_an_unknown_kind_are_cut_short_or_of_another_format(raw: bytes) -> None:
     with pytest.raises(
         ModelRefused, match=r"no ONNX model: .* it is cut short or of another format"
     ):
         read_model(raw)
 
 
-def test_a_manifest_is_of_no_kind_that_is_known() -> None:
+def test_a_manifest_is_not_of_a_known_kind() -> None:
     assert known_kind(b'{"version": 1}') is None
     assert known_kind(b"{") is None
 
@@ -119,7 +119,7 @@ def test_a_version_whose_model_is_a_pointer_or_empty_is_refused_with_that(
 
 
 @pytest.mark.parametrize("raw", [b"", POINTER, b"text"], ids=["empty", "pointer", "text"])
-def test_a_version_that_was_made_of_no_model_is_refused_as_unreadable(
+def test_a_version_that_was_made_from_another_file_is_refused_as_unreadable(
     tmp_path: Path, raw: bytes
 ) -> None:
     with pytest.raises(ModelRefused) as refused:

@@ -1,3 +1,5 @@
+"""Which folders are versions."""
+
 import os
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from workers.scoring.folder import Folder, find_versions
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two versions, among much that is none."""
+    """Two versions, among many files and folders that are not versions."""
     add_model(tmp_path, mlp(), "quality")
     add_model(tmp_path, mlp(), "engagement")
     for name in ("2.partial", "draft", "-3", ".4"):
@@ -20,24 +22,28 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(root: Path) -> dict[str, list[int]]:
-    return {
-        objective: [v.number for v in versions]
-        for objective, versions in find_versions(root).items()
-    }
+def all_numbers(root: Path) -> dict[str, list[int]]:
+    """Objective to version numbers, also of versions without a manifest."""
+    numbers: dict[str, list[int]] = {}
+    for objective, versions in find_versions(root).items():
+        numbers[objective] = [version.number for version in versions]
+    return numbers
 
 
-def seen(root: Path) -> dict[str, list[int]]:
+def complete_numbers(root: Path) -> dict[str, list[int]]:
+    """Objective to the numbers of complete versions."""
     return {objective: list(versions) for objective, versions in Folder(root).scan().items()}
 
 
 def test_only_folders_with_whole_numbers_for_names_are_versions(root: Path) -> None:
-    assert found(root) == seen(root) == {"engagement": [1], "quality": [1]}
+    assert all_numbers(root) == {"engagement": [1], "quality": [1]}
+    assert complete_numbers(root) == {"engagement": [1], "quality": [1]}
 
 
-def test_a_version_without_a_manifest_is_found_and_not_yet_seen(root: Path) -> None:
+def test_a_version_without_a_manifest_is_found_but_not_complete(root: Path) -> None:
     (root / "quality" / "2").mkdir()
-    assert (found(root)["quality"], seen(root)["quality"]) == ([2, 1], [1])
+    assert all_numbers(root)["quality"] == [2, 1]
+    assert complete_numbers(root)["quality"] == [1]
 
 
 def test_of_two_names_of_one_number_the_one_that_a_manifest_can_name_is_the_version(

@@ -1,5 +1,5 @@
-"""Each way out of the file, and each operator that is not ONNX's own, at every depth where one may
-hide.
+"""Values in other files and operators of other domains are refused, however deep in the graph. Input,
+output and features must be those of the manifest.
 """
 
 import json
@@ -137,7 +137,7 @@ def with_function(function: onnx.FunctionProto) -> onnx.ModelProto:
         in_training,
     ],
 )
-def test_values_in_another_file_are_refused_wherever_they_stand(build: Build) -> None:
+def test_values_in_another_file_are_refused_at_any_depth(build: Build) -> None:
     assert refused(build()).reason is ModelReason.EXTERNAL_DATA
 
 
@@ -185,7 +185,7 @@ def call_of_local_function() -> onnx.ModelProto:
         call_of_local_function,
     ],
 )
-def test_an_operator_of_another_domain_is_refused_wherever_it_stands(build: Build) -> None:
+def test_an_operator_of_another_domain_is_refused_at_any_depth(build: Build) -> None:
     refusal = refused(build())
     assert refusal.reason is ModelReason.OPERATOR_DOMAIN
     assert "expected ai.onnx or ai.onnx.ml" in refusal.message
@@ -275,7 +275,7 @@ def test_a_valid_graph_passes(build: Build) -> None:
     check_graph(build().SerializeToString(), manifest())
 
 
-def test_constants_that_old_exporters_list_as_inputs_are_no_inputs() -> None:
+def test_constants_that_old_exporters_list_as_inputs_do_not_count_as_inputs() -> None:
     built = mlp()
     built.graph.input.append(helper.make_tensor_value_info("w0", TensorProto.FLOAT, [32, 32]))
     check_graph(built.SerializeToString(), manifest())
@@ -295,7 +295,7 @@ def test_outputs_beside_the_score_are_allowed() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"not a model", b"\x08", mlp().SerializeToString()[:-10]])
-def test_bytes_that_are_no_model_are_refused(raw: bytes) -> None:
+def test_bytes_that_are_not_a_model_are_refused(raw: bytes) -> None:
     with pytest.raises(ModelRefused, match="no ONNX model") as caught:
         check_graph(raw, manifest())
     assert caught.value.reason is ModelReason.UNREADABLE

@@ -1,5 +1,5 @@
-"""A model that fails on some rows: these are found, at a bounded cost, and no other row's score
-changes.
+"""The rows that a model fails on are found, at a bounded cost. The scores of the other rows do not
+change.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ from tests.scoring.building import (
     dropping,
     embedding,
     endless_past,
+    golden_rows,
     linear_then,
     random_rows,
-    run,
 )
 from workers.scoring.isolate import ModelFailed, score_isolated
 from workers.scoring.model import Model
@@ -38,7 +38,8 @@ class Session:
     """A model's session that counts its calls, and may do something else on some rows."""
 
     def __init__(self, model: Model, instead: Callable[[Floats], Any] = lambda rows: None) -> None:
-        self._model, self._instead = model, instead
+        self._model = model
+        self._instead = instead
         self.calls = 0
 
     def run(self, outputs: list[str], inputs: dict[str, Floats], _options: object) -> Any:
@@ -48,7 +49,7 @@ class Session:
 
 
 def rows_with(*bad: int, count: int) -> Floats:
-    """Rows of which those at the places `bad` have a category that the model does not know."""
+    """Rows. Those at the places `bad` have a category that the model does not know."""
     rows = random_rows(count)
     rows[list(bad), 1] = 1000.0
     return rows
@@ -71,7 +72,7 @@ def check_others_keep_their_bytes(model: Model, rows: Floats, bad: Sequence[int]
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 33, 50, 1000])
-def test_wherever_the_failing_row_stands_it_alone_has_no_score(model: Model, count: int) -> None:
+def test_the_failing_row_alone_has_no_score_at_any_place(model: Model, count: int) -> None:
     for bad in {0, count // 2, count - 1}:
         check_others_keep_their_bytes(model, rows_with(bad, count=count), [bad])
 
@@ -83,7 +84,7 @@ def test_several_failing_rows_are_all_found(model: Model, bad: list[int]) -> Non
     check_others_keep_their_bytes(model, rows_with(*bad, count=50), bad)
 
 
-def test_rows_that_all_fail_have_no_scores_and_the_model_has_not_failed_altogether(
+def test_if_all_rows_fail_but_the_golden_row_does_not_the_model_has_not_failed(
     model: Model,
 ) -> None:
     isolated = score_isolated(model, rows_with(*range(50), count=50))
@@ -100,9 +101,8 @@ def test_without_a_failure_there_is_one_call(model: Model) -> None:
 def test_one_failing_row_of_thousands_costs_few_calls(model: Model) -> None:
     for bad in (0, 5000, MANY - 1):
         session = Session(model)
-        assert score_isolated(
-            replace(model, session=session), rows_with(bad, count=MANY)
-        ).failed == [bad]
+        isolated = score_isolated(replace(model, session=session), rows_with(bad, count=MANY))
+        assert isolated.failed == [bad]
         assert session.calls <= 40
 
 
@@ -137,12 +137,10 @@ def test_whatever_a_call_raises_costs_the_row_alone(model: Model, error: Excepti
     assert isolated.error.message
 
 
-def test_what_asks_the_process_to_end_is_no_failure_of_the_model(model: Model) -> None:
+def test_an_interrupt_is_not_a_failure_of_the_model(model: Model) -> None:
+    interrupted = replace(model, session=Session(model, raising(KeyboardInterrupt())))
     with pytest.raises(KeyboardInterrupt):
-        score_isolated(
-            replace(model, session=Session(model, raising(KeyboardInterrupt()))),
-            rows_with(7, count=20),
-        )
+        score_isolated(interrupted, rows_with(7, count=20))
 
 
 @pytest.mark.parametrize(
@@ -161,28 +159,24 @@ def test_an_output_of_another_shape_or_dtype_costs_the_row_alone(
     model: Model, other: Callable[[Floats], Any]
 ) -> None:
     def instead(rows: Floats) -> Any:
-        return other(random_rows(len(rows), 1)) if (rows[:, 1] == 1000.0).any() else None
+        if (rows[:, 1] == 1000.0).any():
+            return other(random_rows(len(rows), 1))
+        return None
 
-    isolated = score_isolated(
-        replace(model, session=Session(model, instead)), rows_with(7, count=20)
-    )
-    assert isolated.failed == [7]
+    failing = replace(model, session=Session(model, instead))
+    assert score_isolated(failing, rows_with(7, count=20)).failed == [7]
 
 
 def test_a_graph_that_gives_no_score_for_a_row_costs_that_row_alone(tmp_path: Path) -> None:
-    check_others_keep_their_bytes(
-        verify(add_model(tmp_path, dropping())), rows_with(3, 30, count=50), [3, 30]
-    )
+    model = verify(add_model(tmp_path, dropping()))
+    check_others_keep_their_bytes(model, rows_with(3, 30, count=50), [3, 30])
 
 
 def test_a_model_that_fails_on_zeros_verifies_and_fails_on_no_other_row(tmp_path: Path) -> None:
     rows = np.abs(random_rows(50)) + np.float32(1)
     built = dividing()
-    golden = [
-        {"features": row.tolist(), "score": s}
-        for row, s in zip(rows[:5], run(built, rows[:5]), strict=True)
-    ]
-    divider = verify(add_model(tmp_path, built, golden=golden))
+    divider = verify(add_model(tmp_path, built, golden=golden_rows(built, rows[:5])))
+
     for bad in ([], [0], [3, 49]):
         spoilt = rows.copy()
         spoilt[bad, 1] = 0.0
@@ -194,9 +188,8 @@ def test_rows_that_only_fail_together_are_all_scored(model: Model) -> None:
         if len(rows) > 128:
             raise MemoryError
 
-    isolated = score_isolated(
-        replace(model, session=Session(model, too_much_at_once)), random_rows(1000)
-    )
+    failing = replace(model, session=Session(model, too_much_at_once))
+    isolated = score_isolated(failing, random_rows(1000))
     assert (isolated.failed, isolated.error) == ([], None)
     assert isolated.scores.tobytes() == model.score(random_rows(1000)).tobytes()
 
@@ -224,8 +217,11 @@ def test_the_first_failing_row_is_described_in_short(model: Model) -> None:
     assert described["model"] == "quality/1"
     assert ", f1 1000, " in described["features"]
     assert "idx=1000" in described["error"]
+
     long = error._replace(message="a line\n" * 1000, features=(1 / 3,) * len(FEATURES)).described()
-    assert all(len(text) < 600 and "\n" not in text for text in long.values())
+    for text in long.values():
+        assert len(text) < 600
+        assert "\n" not in text
 
 
 def test_a_failing_row_is_not_printed_beside_the_log(
@@ -243,6 +239,7 @@ def test_a_row_over_which_the_model_never_ends_costs_that_row_alone(
     model = verify(add_model(tmp_path, endless_past(1000.0)))
     rows = random_rows(20)
     rows[7, 0] = 5000.0
+
     isolated = score_isolated(model, rows)
     assert isolated.failed == [7]
     assert isolated.error is not None

@@ -1,3 +1,5 @@
+"""A manifest must be complete and consistent. If it is not, the message names the key."""
+
 import json
 from pathlib import Path
 from typing import Any

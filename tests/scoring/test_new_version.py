@@ -1,4 +1,4 @@
-"""A version is written whole or not at all."""
+"""A version is written completely or not at all."""
 
 from pathlib import Path
 

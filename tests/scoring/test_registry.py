@@ -45,12 +45,14 @@ def spoil(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(b"spoilt")
 
 
-def both(root: Path, version: int = 1) -> None:
+def add_both(root: Path, version: int = 1) -> None:
+    """A version of each objective that the surfaces need."""
     add_model(root, mlp(seed=version), "quality", version)
     add_model(root, trees(seed=version), "engagement", version)
 
 
 def until(registry: Registry, holds: Callable[[Catalogue], bool]) -> Catalogue:
+    """Wait for a catalogue."""
     catalogue = registry.catalogue
     while not holds(catalogue):
         assert registry.wait_past(catalogue.revision, PATIENCE), (
@@ -61,15 +63,17 @@ def until(registry: Registry, holds: Callable[[Catalogue], bool]) -> Catalogue:
 
 
 def entry(registry: Registry, objective: str, number: int) -> CatalogueEntry:
-    found = registry.catalogue.entry(objective, number)
-    assert found is not None
-    return found
+    entry = registry.catalogue.entry(objective, number)
+    assert entry is not None
+    return entry
 
 
 def reached(objective: str, number: int, *states: VersionState) -> Callable[[Catalogue], bool]:
+    """Whether a version has reached one of the states."""
+
     def holds(catalogue: Catalogue) -> bool:
-        found = catalogue.entry(objective, number)
-        return found is not None and found.state in states
+        entry = catalogue.entry(objective, number)
+        return entry is not None and entry.state in states
 
     return holds
 
@@ -91,7 +95,7 @@ def versions(
 
 
 def test_the_highest_version_by_number_is_in_force(tmp_path: Path) -> None:
-    both(tmp_path, 9)
+    add_both(tmp_path, 9)
     add_model(tmp_path, mlp(), "quality", 10)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         resolution = registry.models_for(HOME, OBJECTIVES)
@@ -103,7 +107,7 @@ def test_the_highest_version_by_number_is_in_force(tmp_path: Path) -> None:
 
 
 def test_a_bad_highest_version_falls_back_to_the_next_good_one(tmp_path: Path) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     spoil(add_model(tmp_path, mlp(), "quality", 2))
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert versions(registry)["quality"] == 1
@@ -115,7 +119,7 @@ def test_a_bad_highest_version_falls_back_to_the_next_good_one(tmp_path: Path) -
 def test_an_objective_without_a_version_that_verifies_stops_the_start_and_names_each_reason(
     tmp_path: Path,
 ) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     spoil(tmp_path / "quality" / "1")
     (tmp_path / "engagement" / "1" / "model.onnx").unlink()
     with pytest.raises(NoVerifiedModel) as caught, Registry(tmp_path, SURFACES, 64 * MB):
@@ -135,12 +139,11 @@ def test_a_models_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> No
 def test_a_version_must_suit_the_feature_set_of_every_surface_that_names_its_objective(
     tmp_path: Path,
 ) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     add_model(tmp_path, mlp(seed=1), "quality", 2, features=[*WIDE.names[:31], "new"])
     newer = FeatureSet("newer", (*WIDE.names, "new"))
-    with Registry(
-        tmp_path, {**SURFACES, "search": surface("search", feature_set=newer)}, 64 * MB
-    ) as registry:
+    surfaces = {**SURFACES, "search": surface("search", feature_set=newer)}
+    with Registry(tmp_path, surfaces, 64 * MB) as registry:
         assert versions(registry)["quality"] == 1
         assert entry(registry, "quality", 2).state is VersionState.REFUSED
 
@@ -148,52 +151,56 @@ def test_a_version_must_suit_the_feature_set_of_every_surface_that_names_its_obj
 def test_a_version_that_comes_later_takes_over_and_the_swap_is_counted_and_logged(
     tmp_path: Path,
 ) -> None:
-    both(tmp_path)
-    events: list[tuple[str, dict[str, Any]]] = []
-    with Registry(
-        tmp_path, SURFACES, 64 * MB, lambda event, **fields: events.append((event, fields))
-    ) as registry:
+    add_both(tmp_path)
+    events: list[tuple[str, object]] = []
+
+    def log(event: str, **fields: object) -> None:
+        events.append((event, fields.get("surface")))
+
+    with Registry(tmp_path, SURFACES, 64 * MB, log) as registry:
         assert versions(registry)["quality"] == 1
         add_model(tmp_path, mlp(seed=5), "quality", 2)
         until(registry, reached("quality", 2, *READY))
         assert versions(registry)["quality"] == 2
         assert registry.counts.swaps == 1
-    assert ("models_swapped", "home") in [
-        (event, fields.get("surface")) for event, fields in events
-    ]
+    assert ("models_swapped", "home") in events
 
 
-def broken(kind: str, root: Path) -> ModelReason:
+def add_bad(kind: str, root: Path) -> None:
+    """Add quality/2 with a fault."""
     built = mlp(seed=3)
-    raw = built.SerializeToString()
     if kind == "hash":
         add_model(root, built, "quality", 2, sha256="0" * 64)
     elif kind == "golden":
         add_model(root, built, "quality", 2, golden=[{"features": [0.5] * 32, "score": 9.0}])
     elif kind == "width":
-        add_model(
-            root, mlp(width=31), "quality", 2, features=list(FEATURES), golden=golden_of(built)
-        )
+        golden = golden_of(built)
+        add_model(root, mlp(width=31), "quality", 2, features=list(FEATURES), golden=golden)
     elif kind == "order":
-        entries = built.metadata_props.add()
-        entries.key, entries.value = "trimtab.features", json.dumps(FEATURES[::-1])
+        built.metadata_props.add(key="trimtab.features", value=json.dumps(FEATURES[::-1]))
         add_model(root, built, "quality", 2)
-    else:
+    elif kind == "half":
         folder = add_model(root, built, "quality", 2)
+        raw = (folder / "model.onnx").read_bytes()
         (folder / "model.onnx").write_bytes(raw[: len(raw) // 2])
-    reasons = {
-        "golden": ModelReason.GOLDEN,
-        "width": ModelReason.MANIFEST,
-        "order": ModelReason.FEATURES,
-    }
-    return reasons.get(kind, ModelReason.HASH)
 
 
-@pytest.mark.parametrize("kind", ["hash", "golden", "width", "order", "half"])
-def test_a_bad_version_that_comes_later_never_scores(tmp_path: Path, kind: str) -> None:
-    both(tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("hash", ModelReason.HASH),
+        ("golden", ModelReason.GOLDEN),
+        ("width", ModelReason.MANIFEST),
+        ("order", ModelReason.FEATURES),
+        ("half", ModelReason.HASH),
+    ],
+)
+def test_a_bad_version_that_comes_later_never_scores(
+    tmp_path: Path, kind: str, reason: ModelReason
+) -> None:
+    add_both(tmp_path)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
-        reason = broken(kind, tmp_path)
+        add_bad(kind, tmp_path)
         until(registry, reached("quality", 2, VersionState.REFUSED))
         assert versions(registry)["quality"] == 1
         refusal = entry(registry, "quality", 2).refusal
@@ -201,8 +208,8 @@ def test_a_bad_version_that_comes_later_never_scores(tmp_path: Path, kind: str) 
         assert refusal.reason is reason
 
 
-def test_a_refused_version_is_looked_at_again_when_its_files_change(tmp_path: Path) -> None:
-    both(tmp_path)
+def test_a_refused_version_is_verified_again_when_its_files_change(tmp_path: Path) -> None:
+    add_both(tmp_path)
     folder = add_model(tmp_path, mlp(seed=5), "quality", 2)
     whole = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(whole[:100])
@@ -213,8 +220,8 @@ def test_a_refused_version_is_looked_at_again_when_its_files_change(tmp_path: Pa
         assert versions(registry)["quality"] == 2
 
 
-def test_a_version_is_not_there_before_its_manifest_is(tmp_path: Path) -> None:
-    both(tmp_path)
+def test_a_version_does_not_exist_before_its_manifest(tmp_path: Path) -> None:
+    add_both(tmp_path)
     folder = add_model(tmp_path, mlp(seed=5), "quality", 2)
     manifest = (folder / "manifest.json").read_text()
     (folder / "manifest.json").unlink()
@@ -224,9 +231,9 @@ def test_a_version_is_not_there_before_its_manifest_is(tmp_path: Path) -> None:
         until(registry, reached("quality", 2, *READY))
 
 
-def test_a_pinned_version_is_verified_because_it_is_asked_for(tmp_path: Path) -> None:
-    both(tmp_path, 1)
-    both(tmp_path, 2)
+def test_a_pinned_version_is_verified_and_loaded_because_it_is_requested(tmp_path: Path) -> None:
+    add_both(tmp_path, 1)
+    add_both(tmp_path, 2)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert entry(registry, "quality", 1).state is VersionState.LISTED
         assert versions(registry) == {"quality": 2, "engagement": 2}
@@ -240,11 +247,11 @@ def test_a_pinned_version_is_verified_because_it_is_asked_for(tmp_path: Path) ->
         until(registry, reached("engagement", 1, *READY))
 
 
-def test_a_loaded_version_whose_folder_goes_is_not_available_and_goes_on_where_it_is_pinned(
+def test_a_loaded_version_whose_folder_goes_is_not_available_but_goes_on_if_it_is_pinned(
     tmp_path: Path,
 ) -> None:
-    both(tmp_path, 1)
-    both(tmp_path, 2)
+    add_both(tmp_path, 1)
+    add_both(tmp_path, 2)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert versions(registry, quality=2)["quality"] == 2
         shutil.rmtree(tmp_path / "quality" / "2")
@@ -255,7 +262,7 @@ def test_a_loaded_version_whose_folder_goes_is_not_available_and_goes_on_where_i
 
 
 def test_an_objective_that_no_surface_names_is_verified_too_and_can_score(tmp_path: Path) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     add_model(tmp_path, mlp(seed=4), "virality", 3)
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert entry(registry, "virality", 3).features == FEATURES
@@ -267,7 +274,7 @@ def test_an_objective_that_no_surface_names_is_verified_too_and_can_score(tmp_pa
 
 
 def test_an_objective_that_nothing_scores_is_lacking_with_the_reason(tmp_path: Path) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     spoil(add_model(tmp_path, mlp(), "virality"))
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         resolution = registry.models_for(HOME, [*OBJECTIVES, "virality"])
@@ -276,8 +283,8 @@ def test_an_objective_that_nothing_scores_is_lacking_with_the_reason(tmp_path: P
         assert isinstance(registry.models_for(HOME, ["speed"]), Lacking)
 
 
-def test_what_is_beyond_the_first_models_is_verified_in_the_thread(tmp_path: Path) -> None:
-    both(tmp_path)
+def test_versions_beyond_the_first_32_are_verified_in_the_thread(tmp_path: Path) -> None:
+    add_both(tmp_path)
     for number in range(34):
         add_model(tmp_path, mlp(hidden=(4,), seed=number), f"o{number:02}")
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
@@ -293,10 +300,8 @@ def test_identical_files_are_loaded_once(tmp_path: Path) -> None:
     add_model(tmp_path, mlp(), "engagement")
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         assert versions(registry) == {"quality": 1, "engagement": 1}
-        assert (
-            entry(registry, "quality", 1).cached_session
-            is entry(registry, "engagement", 1).cached_session
-        )
+        quality = entry(registry, "quality", 1)
+        assert quality.cached_session is entry(registry, "engagement", 1).cached_session
         assert registry.counts.loads == 1
 
 
@@ -318,22 +323,17 @@ def test_past_the_budget_the_least_recently_used_session_goes_and_its_version_st
 
 
 def test_a_start_loads_no_more_than_the_budget_holds(tmp_path: Path) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     with Registry(tmp_path, SURFACES, 0) as registry:
-        assert [entry(registry, objective, 1).state for objective in OBJECTIVES] == [
-            VersionState.AVAILABLE,
-            VersionState.AVAILABLE,
-        ]
-        assert (registry.counts.verified, registry.counts.loads, registry.counts.bytes_loaded) == (
-            2,
-            0,
-            0,
-        )
+        for objective in OBJECTIVES:
+            assert entry(registry, objective, 1).state is VersionState.AVAILABLE
+        counts = registry.counts
+        assert (counts.verified, counts.loads, counts.bytes_loaded) == (2, 0, 0)
         assert versions(registry) == {"quality": 1, "engagement": 1}
 
 
-def test_a_file_that_became_another_is_verified_anew_before_it_is_loaded(tmp_path: Path) -> None:
-    both(tmp_path)
+def test_a_file_that_became_another_is_verified_again_before_it_is_loaded(tmp_path: Path) -> None:
+    add_both(tmp_path)
     folder = add_model(tmp_path, mlp(seed=8), "third")
     with Registry(tmp_path, SURFACES, 1) as registry:
         until(registry, reached("third", 1, VersionState.AVAILABLE))
@@ -343,7 +343,7 @@ def test_a_file_that_became_another_is_verified_anew_before_it_is_loaded(tmp_pat
 
 
 def test_each_change_raises_the_revision_and_is_reported(tmp_path: Path) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     revisions: list[int] = []
     with Registry(
         tmp_path,
@@ -357,8 +357,8 @@ def test_each_change_raises_the_revision_and_is_reported(tmp_path: Path) -> None
     assert revisions[-1] == registry.catalogue.revision
 
 
-def test_a_folder_with_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
-    both(tmp_path)
+def test_a_folder_whose_manifest_is_not_valid_is_refused(tmp_path: Path) -> None:
+    add_both(tmp_path)
     write_version(tmp_path, b"", {"objective": "quality", "version": 7})
     with Registry(tmp_path, SURFACES, 64 * MB) as registry:
         refusal = entry(registry, "quality", 7).refusal
@@ -369,7 +369,7 @@ def test_a_folder_with_a_manifest_that_is_none_is_refused(tmp_path: Path) -> Non
 def test_a_start_with_an_endless_model_refuses_it_and_takes_the_good_version_beside_it(
     tmp_path: Path,
 ) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     add_endless(tmp_path, "quality", 2)
     with Registry(
         tmp_path, SURFACES, 64 * MB, limits=VerificationLimits(cpu_seconds=1)
@@ -385,31 +385,29 @@ def test_a_start_with_an_endless_model_refuses_it_and_takes_the_good_version_bes
 def test_while_an_endless_model_is_verified_verified_versions_are_loaded_and_others_noticed(
     tmp_path: Path,
 ) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     add_model(tmp_path, mlp(seed=4), "virality", 1)
     with Registry(tmp_path, SURFACES, 1) as registry:
         assert entry(registry, "virality", 1).state is VersionState.AVAILABLE
         add_endless(tmp_path, "quality", 2)
         until(registry, reached("quality", 2, VersionState.LISTED))
         assert versions(registry, ["virality"]) == {"virality": 1}
-        both(tmp_path, 3)
+        add_both(tmp_path, 3)
         until(registry, reached("engagement", 3, VersionState.LISTED))
         shutil.rmtree(tmp_path / "virality")
         assert versions(registry) == {"quality": 1, "engagement": 1}
         assert entry(registry, "quality", 2).state is VersionState.LISTED
 
 
-def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes_first(
+def test_after_an_endless_model_others_are_verified_first_those_that_requests_wait_for(
     tmp_path: Path,
 ) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     ends: list[str] = []
 
     def log(event: str, **fields: Any) -> None:
-        ends.extend(
-            fields["model"].split(":")[0]
-            for _ in range(event in ("model_available", "model_refused"))
-        )
+        if event in ("model_available", "model_refused"):
+            ends.append(fields["model"].split(":")[0])
 
     with Registry(
         tmp_path, SURFACES, 64 * MB, log, limits=VerificationLimits(cpu_seconds=4)
@@ -434,16 +432,17 @@ def test_after_an_endless_model_others_are_verified_and_what_is_waited_for_comes
     assert set(ends[2:]) == {"first/1", "second/1"}
 
 
+def is_verifier(process: psutil.Process) -> bool:
+    return "workers.scoring.verifier_process" in process.cmdline()
+
+
 def test_a_version_that_goes_while_it_is_verified_is_forgotten(tmp_path: Path) -> None:
-    both(tmp_path)
+    add_both(tmp_path)
     with Registry(
         tmp_path, SURFACES, 64 * MB, limits=VerificationLimits(cpu_seconds=5)
     ) as registry:
-        (verifier,) = (
-            child
-            for child in psutil.Process().children()
-            if "workers.scoring.verifier_process" in child.cmdline()
-        )
+        children = psutil.Process().children()
+        (verifier,) = [child for child in children if is_verifier(child)]
         before = verifier.cpu_times().user
         folder = add_endless(tmp_path, "quality", 2)
         while verifier.cpu_times().user < before + 1:  # it has read the model, and runs it

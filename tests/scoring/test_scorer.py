@@ -1,3 +1,5 @@
+"""The requests of a micro-batch are scored together, with the same result as alone."""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,12 +33,10 @@ class Scorer:
     """Requests of both surfaces, each scored by its surface's models."""
 
     def __init__(self, surfaces: Mapping[str, Surface], models: Mapping[str, Model]) -> None:
-        self.models = {
-            name: SurfaceModels.of(
-                where.feature_set, [models[objective] for objective in where.objectives]
-            )
-            for name, where in surfaces.items()
-        }
+        self.models: dict[str, SurfaceModels] = {}
+        for name, each in surfaces.items():
+            own_models = [models[objective] for objective in each.objectives]
+            self.models[name] = SurfaceModels.of(each.feature_set, own_models)
 
     def score(self, requests: Sequence[Request]) -> ScoredBatch:
         return score_requests(
@@ -60,43 +60,43 @@ def scorer(models: dict[str, Model]) -> Scorer:
     return Scorer({"home": HOME, "search": SEARCH}, models)
 
 
-def asking(where: Surface, rows: Floats) -> Request:
-    return request([f"i{n}" for n in range(len(rows))], surface=where, rows=rows.tobytes())
+def request_of(surface: Surface, rows: Floats) -> Request:
+    return request([f"i{n}" for n in range(len(rows))], surface=surface, rows=rows.tobytes())
 
 
 def home(count: int, seed: int = 0) -> Request:
-    return asking(HOME, random_rows(count, 32, seed))
+    return request_of(HOME, random_rows(count, 32, seed))
 
 
 def search(count: int, seed: int = 0) -> Request:
-    return asking(SEARCH, random_rows(count, 33, seed))
+    return request_of(SEARCH, random_rows(count, 33, seed))
 
 
 def bytes_of(scores: Sequence[Floats]) -> list[bytes]:
     return [part.tobytes() for part in scores]
 
 
-def test_scores_stand_in_the_order_of_the_requests_and_of_the_surfaces_objectives(
+def test_scores_are_in_the_order_of_the_requests_and_of_the_surfaces_objectives(
     scorer: Scorer, models: dict[str, Model]
 ) -> None:
     requests = [home(3, 1), search(2, 2), home(5, 3), search(4, 4)]
     batch = scorer.score(requests)
     assert [part.shape for part in batch.scores] == [(3, 2), (2, 3), (5, 2), (4, 3)]
     assert all(part.dtype == np.float32 for part in batch.scores)
+
     rows = random_rows(5, 32, 3)
     assert batch.scores[2][:, 0].tobytes() == models["quality"].score(rows).tobytes()
     assert batch.scores[2][:, 1].tobytes() == models["engagement"].score(rows).tobytes()
-    assert {name: models.versions for name, models in scorer.models.items()} == {
-        "home": {"quality": 3, "engagement": 1},
-        "search": {"engagement": 1, "quality": 3, "virality": 2},
-    }
+
+    assert scorer.models["home"].versions == {"quality": 3, "engagement": 1}
+    assert scorer.models["search"].versions == {"engagement": 1, "quality": 3, "virality": 2}
 
 
 def test_columns_are_picked_by_name_from_a_larger_set_in_another_order(
     scorer: Scorer, models: dict[str, Model]
 ) -> None:
     rows = random_rows(6, 33) * np.float32(0.1) + np.float32(0.5)
-    scores = scorer.score([asking(SEARCH, rows)]).scores[0]
+    scores = scorer.score([request_of(SEARCH, rows)]).scores[0]
     assert scores[:, 1].tobytes() == models["quality"].score(rows[:, :0:-1]).tobytes()
     place = SHUFFLED.names.index("f5")
     assert scores[:, 2].tobytes() == models["virality"].score(rows[:, [place, 0]]).tobytes()
@@ -111,12 +111,17 @@ def test_a_request_scores_the_same_bytes_whatever_it_is_batched_with(scorer: Sco
 
 def test_features_outside_their_bounds_are_clipped_and_counted(scorer: Scorer) -> None:
     rows = np.full((4, 33), 0.5, np.float32)
-    rows[1, 0], rows[2, 32], rows[3, 5] = 7, -9, 100
+    rows[1, 0] = 7  # `extra`, at most 1
+    rows[2, 32] = -9  # `f0`, at least -1
+    rows[3, 5] = 100  # has no bounds
     inside = rows.copy()
-    inside[1, 0], inside[2, 32] = 1, -1
-    batch, same = (scorer.score([home(2), asking(SEARCH, r)]) for r in (rows, inside))
-    assert (batch.clipped, same.clipped) == (2, 0)
-    assert bytes_of(batch.scores) == bytes_of(same.scores)
+    inside[1, 0] = 1
+    inside[2, 32] = -1
+
+    clipped = scorer.score([home(2), request_of(SEARCH, rows)])
+    expected = scorer.score([home(2), request_of(SEARCH, inside)])
+    assert (clipped.clipped, expected.clipped) == (2, 0)
+    assert bytes_of(clipped.scores) == bytes_of(expected.scores)
 
 
 def test_a_request_without_candidates_gets_no_rows_and_every_objective(scorer: Scorer) -> None:
@@ -143,11 +148,12 @@ class CountingSession:
 
 
 def counting(models: dict[str, Model]) -> tuple[Scorer, dict[str, CountingSession]]:
-    sessions = {objective: CountingSession(model.session) for objective, model in models.items()}
-    watched = {
-        objective: replace(models[objective], session=s) for objective, s in sessions.items()
-    }
-    return Scorer({"home": HOME, "search": SEARCH}, watched), sessions
+    sessions: dict[str, CountingSession] = {}
+    counting_models: dict[str, Model] = {}
+    for objective, model in models.items():
+        sessions[objective] = CountingSession(model.session)
+        counting_models[objective] = replace(model, session=sessions[objective])
+    return Scorer({"home": HOME, "search": SEARCH}, counting_models), sessions
 
 
 def test_a_micro_batch_is_one_call_for_each_objective_of_a_surface(
@@ -181,9 +187,8 @@ def test_a_large_micro_batch_is_cut_into_bounded_calls_that_change_no_score(
     ]
     batch = scorer.score(requests)
     assert sorted(sessions["quality"].calls) == sorted([ROWS_PER_CALL, 16, ROWS_PER_CALL, 16, 16])
-    assert bytes_of(batch.scores) == [
-        scorer.score([alone]).scores[0].tobytes() for alone in requests
-    ]
+    for scores, alone in zip(batch.scores, requests, strict=True):
+        assert scores.tobytes() == scorer.score([alone]).scores[0].tobytes()
 
 
 # Models that fail
@@ -191,13 +196,13 @@ def test_a_large_micro_batch_is_cut_into_bounded_calls_that_change_no_score(
 
 @pytest.fixture(scope="module")
 def failing(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) -> Scorer:
-    """Both surfaces; `quality` fails on rows whose f1 is 1000."""
+    """Both surfaces. `quality` fails on rows whose f1 is 1000."""
     quality = verify(add_model(tmp_path_factory.mktemp("models"), embedding(), "quality", 3))
     return Scorer({"home": HOME, "search": SEARCH}, {**models, "quality": quality})
 
 
 def broken(models: Mapping[str, Model]) -> Scorer:
-    """Both surfaces; `virality`, of `search` alone, fails on everything."""
+    """Both surfaces. `virality`, which only `search` has, fails on every row."""
 
     class Broken:
         def run(self, outputs: list[str], inputs: dict[str, Floats], _options: object) -> Any:
@@ -208,7 +213,7 @@ def broken(models: Mapping[str, Model]) -> Scorer:
 
 
 def spoilt(whole: Request, *places: int) -> Request:
-    """The request with a category that no model knows on some of its candidates."""
+    """The request, with a category that no model knows on some of its candidates."""
     feature_set = whole.surface.feature_set
     rows = np.frombuffer(whole.rows, "<f4").reshape(-1, feature_set.width).copy()
     rows[list(places), feature_set.names.index("f1")] = 1000.0
@@ -226,11 +231,15 @@ def test_a_failing_candidate_changes_no_score_of_its_siblings_nor_of_other_reque
         whole[3],
         spoilt(whole[4], 0),
     ]
-    expected, batch = failing.score(whole), failing.score(requests)
-    masks = {place: np.flatnonzero(mask).tolist() for place, mask in batch.failed.items()}
-    assert (masks, batch.model_errors, batch.unscored) == ({1: [2], 2: [0, 7], 4: [0]}, 4, set())
+    expected = failing.score(whole)
+    batch = failing.score(requests)
+
+    failed = {place: np.flatnonzero(mask).tolist() for place, mask in batch.failed.items()}
+    assert failed == {1: [2], 2: [0, 7], 4: [0]}
+    assert (batch.model_errors, batch.unscored) == (4, set())
+
     for place, scores in enumerate(batch.scores):
-        others = np.setdiff1d(np.arange(len(scores)), masks.get(place, []))
+        others = np.setdiff1d(np.arange(len(scores)), failed.get(place, []))
         assert scores[others].tobytes() == expected.scores[place][others].tobytes()
     assert [np.isnan(scores).any(axis=1).sum() for scores in batch.scores] == [0, 1, 2, 0, 1]
 
@@ -238,35 +247,36 @@ def test_a_failing_candidate_changes_no_score_of_its_siblings_nor_of_other_reque
 def test_a_candidate_fails_whatever_it_is_batched_with(failing: Scorer) -> None:
     requests = [spoilt(home(7, seed), seed % 7) for seed in range(12)]
     together = failing.score(requests)
-    for place, alone in enumerate(requests):
-        one = failing.score([alone])
-        assert one.failed[0].tolist() == together.failed[place].tolist()
-        assert one.scores[0].tobytes() == together.scores[place].tobytes()
+    for place, each in enumerate(requests):
+        alone = failing.score([each])
+        assert alone.failed[0].tolist() == together.failed[place].tolist()
+        assert alone.scores[0].tobytes() == together.scores[place].tobytes()
 
 
-def test_of_each_model_that_fails_the_first_row_is_reported(failing: Scorer) -> None:
-    errors = failing.score([home(3), spoilt(home(3), 1, 2)]).errors
-    assert [
-        (error.model.objective, error.model.version, error.features is None) for error in errors
-    ] == [("quality", 3, False)]
+def test_the_first_failing_row_of_each_model_is_reported(failing: Scorer) -> None:
+    (error,) = failing.score([home(3), spoilt(home(3), 1, 2)]).errors
+    assert (error.model.objective, error.model.version) == ("quality", 3)
+    assert error.features is not None
 
 
-def test_of_a_model_that_fails_altogether_no_request_is_scored_and_other_surfaces_are(
+def test_if_a_model_fails_on_every_row_its_requests_are_not_scored_but_other_surfaces_are(
     models: dict[str, Model],
 ) -> None:
     scorer = broken(models)
     batch = scorer.score([search(3), home(2), search(0), search(4)])
     assert (batch.unscored, batch.failed, batch.model_errors) == ({0, 3}, {}, 7)
     assert batch.scores[1].tobytes() == scorer.score([home(2)]).scores[0].tobytes()
-    assert [(error.model.objective, error.features, error.message) for error in batch.errors] == [
-        ("virality", None, "out of order")
-    ]
+
+    (error,) = batch.errors
+    assert (error.model.objective, error.features) == ("virality", None)
+    assert error.message == "out of order"
 
 
 def test_a_request_without_candidates_is_scored_whatever_fails_beside_it(
     models: dict[str, Model],
 ) -> None:
     scorer = broken(models)
-    beside, alone = scorer.score([search(3), search(0)]), scorer.score([search(0)])
+    beside = scorer.score([search(3), search(0)])
+    alone = scorer.score([search(0)])
     assert beside.scores[1].shape == alone.scores[0].shape == (0, 3)
     assert beside.unscored == {0}

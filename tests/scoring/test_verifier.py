@@ -1,4 +1,4 @@
-"""Versions verified by a real process beside this one; the models are real, and so are the signals."""
+"""Versions are verified by a real process. The models are real, and so are the signals."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def pid_of(verifier: Verifier) -> int:
 
 
 def is_verifying(pid: int) -> bool:
-    """Whether it has used more than its start and a first look at the model take."""
+    """Whether the process has used more CPU time than its start and reading the model take."""
     return psutil.Process(pid).cpu_times().user > 3
 
 
@@ -50,33 +50,32 @@ def test_a_verified_version_comes_back_with_what_it_takes_to_open_it(
     folder = add_model(tmp_path, mlp())
     verdict = verifier.verify(folder, [WIDE])
     assert isinstance(verdict, Verified)
-    assert (verdict.manifest.objective, verdict.manifest.version, verdict.rows_per_call) == (
-        "quality",
-        1,
-        16_384,
-    )
+    assert (verdict.manifest.objective, verdict.manifest.version) == ("quality", 1)
+    assert verdict.rows_per_call == 16_384
     assert verdict.size == (folder / "model.onnx").stat().st_size
 
 
-def test_a_version_is_held_against_the_feature_sets_and_the_limit_of_its_size(
+def test_a_version_is_checked_against_the_feature_sets_and_the_size_limit(
     tmp_path: Path,
 ) -> None:
     folder = add_model(tmp_path, mlp())
     narrow = FeatureSet("narrow", WIDE.names[:31])
     with Verifier(size_limit=100) as strict, Verifier() as other:
-        small, features = strict.verify(folder), other.verify(folder, [WIDE, narrow])
-    assert isinstance(small, Rejected)
-    assert isinstance(features, Rejected)
-    assert (small.reason, features.reason) == (ModelReason.SIZE, ModelReason.FEATURES)
-    assert "feature set 'narrow'" in features.message
+        too_large = strict.verify(folder)
+        lacks_features = other.verify(folder, [WIDE, narrow])
+
+    assert isinstance(too_large, Rejected)
+    assert too_large.reason is ModelReason.SIZE
+    assert isinstance(lacks_features, Rejected)
+    assert lacks_features.reason is ModelReason.FEATURES
+    assert "feature set 'narrow'" in lacks_features.message
 
 
 def test_many_versions_are_verified_by_one_process(tmp_path: Path, verifier: Verifier) -> None:
     pids = set()
     for version in (1, 2, 3):
-        assert isinstance(
-            verifier.verify(add_model(tmp_path, mlp(seed=version), version=version)), Verified
-        )
+        folder = add_model(tmp_path, mlp(seed=version), version=version)
+        assert isinstance(verifier.verify(folder), Verified)
         pids.add(verifier.pid)
     assert len(pids) == 1
 
@@ -110,16 +109,16 @@ def test_a_model_that_takes_too_much_memory_is_refused_and_the_process_lives(
     tmp_path: Path, built: onnx.ModelProto
 ) -> None:
     with Verifier() as verifier:
-        message = refusal(verifier.verify(add_model(tmp_path, built, golden=golden_of(mlp()))))
-        assert (
-            "bad_alloc: wants more than the 514 MiB of memory that verification may take" in message
-        )
+        folder = add_model(tmp_path, built, golden=golden_of(mlp()))
+        expected = "bad_alloc: wants more than the 514 MiB of memory that verification may take"
+        assert expected in refusal(verifier.verify(folder))
+
         pid = verifier.pid
         assert isinstance(verifier.verify(add_model(tmp_path, mlp(), version=2)), Verified)
         assert verifier.pid == pid
 
 
-def test_memory_within_the_bound_is_no_reason(tmp_path: Path) -> None:
+def test_a_model_that_takes_memory_within_the_limit_is_verified(tmp_path: Path) -> None:
     with Verifier() as verifier:
         assert isinstance(verifier.verify(add_model(tmp_path, hungry(2**24))), Verified)
 
@@ -136,7 +135,7 @@ def test_a_process_that_was_killed_between_verifications_is_replaced_and_no_vers
     assert verifier.pid != pid
 
 
-def verify_aside(verifier: Verifier, folder: Path) -> tuple[threading.Thread, list[Verdict]]:
+def verify_in_thread(verifier: Verifier, folder: Path) -> tuple[threading.Thread, list[Verdict]]:
     verdicts: list[Verdict] = []
     thread = threading.Thread(target=lambda: verdicts.append(verifier.verify(folder)), daemon=True)
     thread.start()
@@ -145,7 +144,7 @@ def verify_aside(verifier: Verifier, folder: Path) -> tuple[threading.Thread, li
 
 def test_a_model_that_ends_the_process_is_refused_and_the_process_replaced(tmp_path: Path) -> None:
     with Verifier() as verifier:
-        thread, verdicts = verify_aside(verifier, add_endless(tmp_path))
+        thread, verdicts = verify_in_thread(verifier, add_endless(tmp_path))
         os.kill(pid_of(verifier), signal.SIGSEGV)
         thread.join()
         message = refusal(verdicts[0])
@@ -153,16 +152,18 @@ def test_a_model_that_ends_the_process_is_refused_and_the_process_replaced(tmp_p
         assert isinstance(verifier.verify(add_model(tmp_path, mlp(), version=2)), Verified)
 
 
-def test_closed_it_ends_its_process_while_it_verifies(tmp_path: Path) -> None:
+def test_close_ends_the_process_while_it_verifies(tmp_path: Path) -> None:
     verifier = Verifier()
-    thread, _ = verify_aside(verifier, add_endless(tmp_path))
+    thread, _ = verify_in_thread(verifier, add_endless(tmp_path))
     pid = pid_of(verifier)
     verifier.close()
     thread.join()
     assert not psutil.pid_exists(pid)
 
 
-def test_a_process_without_work_ends_and_another_comes_when_there_is_some(tmp_path: Path) -> None:
+def test_an_idle_process_is_stopped_and_the_next_verification_starts_another(
+    tmp_path: Path,
+) -> None:
     folder = add_model(tmp_path, mlp())
     with Verifier(idle_seconds=0) as verifier:
         assert isinstance(verifier.verify(folder), Verified)
@@ -176,13 +177,15 @@ def test_a_process_without_work_ends_and_another_comes_when_there_is_some(tmp_pa
         assert patient.pid is not None
 
 
-def test_whoever_is_killed_leaves_no_process_that_verifies_an_endless_model(tmp_path: Path) -> None:
+def test_if_the_parent_is_killed_the_process_ends_even_while_an_endless_model_runs(
+    tmp_path: Path,
+) -> None:
     code = (
-        "import sys; from pathlib import Path; from workers.scoring.verifier import Verifier as E; "
-        + ("E().verify(Path(sys.argv[1]))")
+        "import sys; from pathlib import Path; from workers.scoring.verifier import Verifier; "
+        "Verifier().verify(Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(add_endless(tmp_path))]
-    # Both have the end of this pipe that is written to: it is at its end when both are gone.
+    # Parent and process both hold the writing end of this pipe. It is at its end when both are gone.
     with subprocess.Popen(command, stderr=subprocess.PIPE) as parent:
         children = psutil.Process(parent.pid).children
         until(lambda: any(is_verifying(child.pid) for child in children()))

@@ -1,4 +1,4 @@
-"""A version that verifies scores; one that does not is refused for its own reason, and no other."""
+"""A version that passes verification scores. Any other is refused, for the right reason."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from tests.scoring.building import (
     add_model,
     embedding,
     golden_of,
+    golden_rows,
     linear_then,
     manifest_of,
     mlp,
@@ -45,14 +46,16 @@ def refusal(folder: Path, *feature_sets: FeatureSet, size_limit: int = 10**6) ->
 def test_a_verified_version_scores_as_onnxruntime_does(
     tmp_path: Path, build: Callable[[], onnx.ModelProto]
 ) -> None:
-    built, rows = build(), random_rows(100)
+    built = build()
+    rows = random_rows(100)
     verified = verify(add_model(tmp_path, built), [WIDE])
     assert verified.score(rows).tolist() == run(built, rows)
     assert verified.score(rows).dtype == np.float32
 
 
 def test_a_flat_output_scores_as_a_column_does(tmp_path: Path) -> None:
-    weights, axis = {"w": random_rows(32, 1)}, {"axis": np.array([1], np.int64)}
+    weights = {"w": random_rows(32, 1)}
+    axis = {"axis": np.array([1], np.int64)}
     nodes = [
         helper.make_node("MatMul", ["features", "w"], ["p"]),
         helper.make_node("Squeeze", ["p", "axis"], ["score"]),
@@ -60,12 +63,11 @@ def test_a_flat_output_scores_as_a_column_does(tmp_path: Path) -> None:
     flat = model(nodes, weights | axis, output=[None])
     column = model([helper.make_node("MatMul", ["features", "w"], ["score"])], weights)
     output = {"name": "score", "dtype": "float32", "shape": [None]}
-    verified = verify(add_model(tmp_path, flat, output=output))
+
+    flat_model = verify(add_model(tmp_path, flat, output=output))
+    column_model = verify(add_model(tmp_path, column, version=2))
     rows = random_rows(37)
-    assert (
-        verified.score(rows).tolist()
-        == verify(add_model(tmp_path, column, version=2)).score(rows).tolist()
-    )
+    assert flat_model.score(rows).tolist() == column_model.score(rows).tolist()
 
 
 def test_no_candidates_get_no_scores(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_a_manifest_in_another_folder_is_refused(
 @pytest.mark.parametrize(
     "name", ["01", "0", str(MAX_VERSION + 1), "20261127031249123456", "7" * 250]
 )
-def test_a_folder_that_can_be_no_version_is_refused_with_what_a_version_is(
+def test_a_folder_whose_name_is_not_a_version_is_refused_with_what_a_version_is(
     tmp_path: Path, name: str
 ) -> None:
     folder = add_model(tmp_path, mlp()).rename(tmp_path / "quality" / name)
@@ -98,7 +100,7 @@ def test_a_folder_that_can_be_no_version_is_refused_with_what_a_version_is(
 
 
 @pytest.mark.parametrize("version", [0, MAX_VERSION + 1, 20261127031249123456])
-def test_a_manifest_that_names_no_version_is_refused(tmp_path: Path, version: int) -> None:
+def test_a_manifest_whose_version_is_out_of_range_is_refused(tmp_path: Path, version: int) -> None:
     refused = refusal(add_model(tmp_path, mlp(), version=version))
     assert refused.reason is ModelReason.MANIFEST
     assert f"version: got {version}, expected `int`" in refused.message
@@ -106,31 +108,26 @@ def test_a_manifest_that_names_no_version_is_refused(tmp_path: Path, version: in
 
 @pytest.mark.parametrize("version", [20261127031249, MAX_VERSION])
 @pytest.mark.parametrize("form", Format)
-def test_the_number_of_what_verifies_can_be_pinned_and_published(
+def test_a_version_that_verifies_can_be_pinned_and_published(
     tmp_path: Path, version: int, form: Format
 ) -> None:
     number = verify(add_model(tmp_path, mlp(), version=version)).manifest.version
-    assert Pins.read({"quality": str(number)}, surface(), ANY_VERSION).pinned == {
-        "quality": version
-    }
-    feed = rank(
-        request(["a"]), random_rows(1, 2), surface().weight_rules.default(), {"quality": number}, 0
-    )
+    pins = Pins.read({"quality": str(number)}, surface(), ANY_VERSION)
+    assert pins.pinned == {"quality": version}
+
+    weights = surface().weight_rules.default()
+    feed = rank(request(["a"]), random_rows(1, 2), weights, {"quality": number}, 0)
     assert decode_feed(encode_feed(feed, form, 10**6)).models == {"quality": version}
 
 
-def test_a_model_that_looks_categories_up_verifies_with_the_last_of_them_among_its_golden_rows(
+def test_a_model_with_a_table_of_categories_verifies_if_a_golden_row_has_the_last_category(
     tmp_path: Path,
 ) -> None:
-    built, rows = embedding(1000), random_rows(4)
+    built = embedding(1000)
+    rows = random_rows(4)
     rows[:, 1] = [0, 3, 950, 999]
-    golden = [
-        {"features": row.tolist(), "score": s}
-        for row, s in zip(rows, run(built, rows), strict=True)
-    ]
-    assert verify(add_model(tmp_path, built, golden=golden)).score(rows).tolist() == run(
-        built, rows
-    )
+    verified = verify(add_model(tmp_path, built, golden=golden_rows(built, rows)))
+    assert verified.score(rows).tolist() == run(built, rows)
 
 
 def test_a_file_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -170,14 +167,13 @@ def test_a_file_cut_in_half_is_refused(tmp_path: Path) -> None:
     assert refusal(folder).reason is ModelReason.HASH
 
 
-def test_a_file_cut_in_half_is_refused_even_where_the_manifest_describes_the_half(
+def test_a_file_cut_in_half_is_refused_even_if_the_manifest_describes_the_half(
     tmp_path: Path,
 ) -> None:
     raw = mlp().SerializeToString()
     half = raw[: len(raw) // 2]
-    assert (
-        refusal(write_version(tmp_path, half, manifest_of(half))).reason is ModelReason.UNREADABLE
-    )
+    folder = write_version(tmp_path, half, manifest_of(half))
+    assert refusal(folder).reason is ModelReason.UNREADABLE
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
@@ -282,24 +278,22 @@ def test_golden_rows_that_are_off_are_refused(tmp_path: Path) -> None:
 def test_golden_rows_within_the_manifests_own_tolerance_pass(tmp_path: Path) -> None:
     golden = golden_of(mlp())
     golden[3]["score"] += 2e-5
-    assert (
-        verify(
-            add_model(tmp_path, mlp(), golden=golden, golden_tolerance=1e-4)
-        ).manifest.golden_tolerance
-        == 1e-4
-    )
+    verified = verify(add_model(tmp_path, mlp(), golden=golden, golden_tolerance=1e-4))
+    assert verified.manifest.golden_tolerance == 1e-4
 
 
 def test_the_tolerance_grows_with_scores_beyond_one(tmp_path: Path) -> None:
-    built, row = linear_then("Exp"), np.full((1, 32), 20, np.float32)
+    built = linear_then("Exp")
+    row = np.full((1, 32), 20, np.float32)
     score = run(built, row)[0]
     assert score > 100
+
     golden = [{"features": row[0].tolist(), "score": score * (1 + 9e-6)}]
     assert verify(add_model(tmp_path, built, golden=golden)).manifest.golden_tolerance == 1e-5
+
     golden[0]["score"] = score * (1 + 2e-5)
-    assert (
-        refusal(add_model(tmp_path, built, version=2, golden=golden)).reason is ModelReason.GOLDEN
-    )
+    refused = refusal(add_model(tmp_path, built, version=2, golden=golden))
+    assert refused.reason is ModelReason.GOLDEN
 
 
 def test_columns_in_another_order_than_the_golden_rows_are_refused(tmp_path: Path) -> None:
@@ -315,13 +309,11 @@ def test_another_model_under_a_true_hash_is_refused_by_its_golden_rows(tmp_path:
 
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    built = model(
-        [
-            helper.make_node("MatMul", ["features", "w"], ["p"]),
-            helper.make_node("Log", ["p"], ["score"]),
-        ],
-        {"w": np.full((32, 1), -1, np.float32)},
-    )
+    nodes = [
+        helper.make_node("MatMul", ["features", "w"], ["p"]),
+        helper.make_node("Log", ["p"], ["score"]),
+    ]
+    built = model(nodes, {"w": np.full((32, 1), -1, np.float32)})
     refused = refusal(add_model(tmp_path, built, golden=[{"features": [1.0] * 32, "score": 0.0}]))
     assert refused.reason is ModelReason.GOLDEN
     assert "the model gives nan" in refused.message
