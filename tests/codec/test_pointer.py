@@ -25,7 +25,7 @@ def test_the_metadata_is_what_the_contract_says() -> None:
     judged = write_pointer(Pointer(scan=3, time=-1, next=7, rules="1a2b3c4d5e6f"))
     assert judged == '{"v":1,"scan":3,"time":-1,"next":7,"rules":"1a2b3c4d5e6f"}'
     skipping = write_pointer(
-        Pointer(scan=3, time=-1, next=7, skip=(Span(17, 19), Span(21, 22, is_told=True)))
+        Pointer(scan=3, time=-1, next=7, skip=(Span(17, 19), Span(21, 22, is_reported=True)))
     )
     assert skipping == '{"v":1,"scan":3,"time":-1,"next":7,"skip":[[17,19,false],[21,22,true]]}'
 

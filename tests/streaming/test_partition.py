@@ -139,14 +139,14 @@ def test_a_span_stays_in_the_pointer_until_the_low_water_mark_is_behind_it() -> 
     assert span == Span(1, 4)
     partition.pass_over(span)
     assert partition.assembler.next == 4
-    assert skip_committed(partition) == (Span(1, 4, is_told=True), Span(6, 7))
+    assert skip_committed(partition) == (Span(1, 4, is_reported=True), Span(6, 7))
     partition.assembler.close_all()
     partition.assembler.publish(partition.assembler.take_closed())
     assert skip_committed(partition) == (Span(6, 7),)
 
 
 def test_the_first_place_behind_a_span_is_where_a_partition_goes_on() -> None:
-    partition = skipping(Span(0, 4, is_told=True))
+    partition = skipping(Span(0, 4, is_reported=True))
     span = partition.span_at(partition.assembler.next)
     assert span is not None
     partition.pass_over(span)

@@ -1,8 +1,7 @@
 """Files of candidate events, for tools: JSON lines, or Protobuf messages that each follow their
 length (a varint).
 
-An event is handed on as its bytes, sound or not: the decoder judges it, and the tool names its
-line.
+An event is returned as its bytes, valid or not. The decoder judges it, and the tool names its line.
 """
 
 import json
@@ -23,21 +22,19 @@ from workers.codec.text_files import UTF8_EXPECTED, is_utf16
 from workers.errors import Failure
 from workers.ranking.refusal import EventRefused, Reason
 
-MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The longest Protobuf message that is read: far more than any topic takes."""
-_VARINT_BYTES = 5
+_MAX_VARINT_BYTES = 5
 
 
 class EventFileBroken(Failure):
-    """The file ends within a message, or is no file of messages: nothing after this place can be
-    read.
+    """The file ends within a message, or it is not a file of messages. Nothing after this point can
+    be read.
     """
 
 
 class RawEvent(NamedTuple):
-    """One event of a file. `line` counts from 1: the line of JSON, or which message of Protobuf it
-    is.
-    """
+    """One event of a file. `line` counts from 1: the lines of JSON, or the messages of Protobuf."""
 
     value: bytes
     format: Format
@@ -45,62 +42,70 @@ class RawEvent(NamedTuple):
 
 
 def read_events(stream: BinaryIO, form: Format | None = None) -> Iterator[RawEvent]:
-    """Read event after event; without a format, it is found by looking at the first. Blank lines
-    are passed over.
+    """Read one event after the other. Without a format, it is found by looking at the first event.
+    Blank lines are ignored.
 
     Raises EventFileBroken, naming the message.
     """
-    head = b""
+    read_already = b""
     if form is None:
-        head, form = _look(stream)
-    return _lines(stream, head) if form is Format.JSON else _messages(stream, head)
+        read_already, form = _detect_format(stream)
+    if form is Format.JSON:
+        return _json_lines(stream, read_already)
+    return _protobuf_messages(stream, read_already)
 
 
-def _look(stream: BinaryIO) -> tuple[bytes, Format]:
-    """Read as much as the first message would take: it is Protobuf if an event with a request_id
-    stands there.
+def _detect_format(stream: BinaryIO) -> tuple[bytes, Format]:
+    """Read as many bytes as a first message of Protobuf would have. It is Protobuf if they are an
+    event with a request_id. Also returns the bytes.
     """
-    prefix, length = _length(stream)
-    if not length or length > MESSAGE_BYTES:
+    prefix, length = _read_length(stream)
+    if not length or length > MAX_MESSAGE_BYTES:
         return prefix, Format.JSON
+
     message = stream.read(length)
-    try:
-        found = len(message) == length and bool(CandidateEvent.FromString(message).request_id)
-    except DecodeError:
-        found = False
-    return prefix + message, Format.PROTOBUF if found else Format.JSON
+    form = Format.JSON
+    if len(message) == length:
+        try:
+            if CandidateEvent.FromString(message).request_id:
+                form = Format.PROTOBUF
+        except DecodeError:
+            pass
+    return prefix + message, form
 
 
-def _lines(stream: BinaryIO, head: bytes) -> Iterator[RawEvent]:
-    first = head + stream.readline()
+def _json_lines(stream: BinaryIO, read_already: bytes) -> Iterator[RawEvent]:
+    first = read_already + stream.readline()
     if is_utf16(first):
-        # Every line of it would be refused by itself, and `produce` would send them all.
+        # Every line would be refused by itself, and `produce` would send all of them.
         raise EventFileBroken(f"line 1: got UTF-16, {UTF8_EXPECTED}")
-    begun = BytesIO(first)
-    for number, line in enumerate(chain(begun, stream), 1):
+
+    # `first` may be several lines: a length may be followed by a line feed.
+    for number, line in enumerate(chain(BytesIO(first), stream), 1):
         value = line.strip(b" \t\r\n")
         if value:
             yield RawEvent(value, Format.JSON, number)
 
 
-def _messages(stream: BinaryIO, head: bytes) -> Iterator[RawEvent]:
-    """`head` holds exactly the first message, or nothing."""
-    first = BytesIO(head)
+def _protobuf_messages(stream: BinaryIO, read_already: bytes) -> Iterator[RawEvent]:
+    """`read_already` is exactly the first message, or nothing."""
     number = 0
-    for source in (first, stream):
-        while (message := _message(source, number + 1)) is not None:
+    for source in (BytesIO(read_already), stream):
+        while (message := _read_message(source, number + 1)) is not None:
             number += 1
             yield RawEvent(message, Format.PROTOBUF, number)
 
 
-def _message(stream: BinaryIO, number: int) -> bytes | None:
-    prefix, length = _length(stream)
+def _read_message(stream: BinaryIO, number: int) -> bytes | None:
+    """None at the end of the file. Raises EventFileBroken."""
+    prefix, length = _read_length(stream)
     if not prefix:
         return None
-    if length is None or length > MESSAGE_BYTES:
+    if length is None or length > MAX_MESSAGE_BYTES:
         raise EventFileBroken(
             f"message {number}: its length is unreadable, expected length-delimited Protobuf"
         )
+
     message = stream.read(length)
     if len(message) < length:
         raise EventFileBroken(
@@ -109,10 +114,11 @@ def _message(stream: BinaryIO, number: int) -> bytes | None:
     return message
 
 
-def _length(stream: BinaryIO) -> tuple[bytes, int | None]:
-    """Read a varint; also its bytes. None where it does not end."""
-    prefix, number = b"", 0
-    while len(prefix) < _VARINT_BYTES and (byte := stream.read(1)):
+def _read_length(stream: BinaryIO) -> tuple[bytes, int | None]:
+    """Read a varint. Returns its bytes and its value. The value is None if it does not end."""
+    prefix = b""
+    number = 0
+    while len(prefix) < _MAX_VARINT_BYTES and (byte := stream.read(1)):
         number |= (byte[0] & 0x7F) << 7 * len(prefix)
         prefix += byte
         if byte[0] < 0x80:
@@ -120,23 +126,11 @@ def _length(stream: BinaryIO) -> tuple[bytes, int | None]:
     return prefix, None
 
 
-# What tools read of an event, or change in it
-
-
-def _raw_fields(value: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
-    except (ValueError, RecursionError):
-        # Stricter than the truth, even in what it skips: a lone surrogate in one candidate spoils
-        # no other field.
-        event = parse_json(value)
-    if not isinstance(event, dict):
-        raise EventRefused(Reason.MALFORMED, "JSON: expected an object")
-    return {name: msgspec.Raw(json.dumps(field).encode()) for name, field in event.items()}
+# What tools read in an event, or change
 
 
 def request_id_of(value: bytes, form: Format) -> str | None:
-    """The request_id, which is the record's key; None where it cannot be read."""
+    """The request_id, which is the key of the record. None if it cannot be read."""
     try:
         if form is Format.PROTOBUF:
             return parse_protobuf(value).request_id or None
@@ -146,29 +140,47 @@ def request_id_of(value: bytes, form: Format) -> str | None:
 
 
 def restamp(value: bytes, form: Format, requested_at: int) -> bytes:
-    """The event with another `requested_at` (ms), all else as it was. Raises EventRefused:
-    malformed.
+    """The event with another `requested_at` (ms). Everything else stays as it was.
+
+    Raises EventRefused: malformed.
     """
     if form is Format.PROTOBUF:
         message = parse_protobuf(value)
         message.requested_at = requested_at
         changed: bytes = message.SerializeToString()
         return changed
-    return msgspec.json.encode(
-        _raw_fields(value) | {"requested_at": msgspec.Raw(b"%d" % requested_at)}
-    )
+
+    fields = _raw_fields(value)
+    fields["requested_at"] = msgspec.Raw(b"%d" % requested_at)
+    return msgspec.json.encode(fields)
 
 
 def feature_names(value: bytes, form: Format) -> list[frozenset[str]]:
-    """The names by which each candidate gives its features; none where it gives them otherwise.
+    """The names by which each candidate gives its features. Empty if it gives them otherwise.
 
     Raises EventRefused: malformed.
     """
     event = plain(parse_protobuf(value)) if form is Format.PROTOBUF else parse_json(value)
-    listed = event.get("candidates") if isinstance(event, Mapping) else None
-    return [_names(candidate) for candidate in listed] if isinstance(listed, list) else []
+    candidates = event.get("candidates") if isinstance(event, Mapping) else None
+    if not isinstance(candidates, list):
+        return []
+
+    names = list[frozenset[str]]()
+    for candidate in candidates:
+        features = candidate.get("features") if isinstance(candidate, Mapping) else None
+        names.append(frozenset(features) if isinstance(features, Mapping) else frozenset())
+    return names
 
 
-def _names(candidate: object) -> frozenset[str]:
-    features = candidate.get("features") if isinstance(candidate, Mapping) else None
-    return frozenset(features) if isinstance(features, Mapping) else frozenset()
+def _raw_fields(value: bytes) -> dict[str, msgspec.Raw]:
+    """The fields of a JSON event, each as its bytes. Raises EventRefused: malformed."""
+    try:
+        return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        # msgspec is stricter than our rules, even in what it skips: a lone surrogate in one
+        # candidate does not invalidate other fields.
+        event = parse_json(value)
+
+    if not isinstance(event, dict):
+        raise EventRefused(Reason.MALFORMED, "JSON: expected an object")
+    return {name: msgspec.Raw(json.dumps(field).encode()) for name, field in event.items()}

@@ -1,6 +1,6 @@
 """Ranked feeds: the record that is published, in JSON or Protobuf, and what its readers need.
 
-A record too large for the topic is cut to the best items that fit, and says `truncated: n`.
+A record that is too large for the topic is cut to the best items that fit, and says `truncated: n`.
 """
 
 from bisect import bisect_right
@@ -15,11 +15,11 @@ from workers.ranking.refusal import EventRefused
 
 
 class FeedUnreadable(Failure):
-    """The record is no ranked feed: something else writes to this topic."""
+    """The record is not a ranked feed: something else writes to this topic."""
 
 
 class FeedIdentity(NamedTuple):
-    """What a restore must know of a published feed. `requested_at` in ms since the epoch."""
+    """What a restore must know of a published feed. `requested_at` is in ms since the epoch."""
 
     requested_at: int
     surface: str
@@ -27,19 +27,25 @@ class FeedIdentity(NamedTuple):
 
 
 def encode_feed(feed: Feed, form: Format, limit_bytes: int) -> bytes:
-    """Encode a feed into at most `limit_bytes`.
+    """Encode a feed into at most `limit_bytes`. The first of these that fits:
 
-    Where it is larger, the longest beginning of its items that fits is kept and `truncated` counts
-    the rest. Where not even the feed without items fits, because too many are `removed` or
-    `defaulted`, those lists are left out, whole, `unlisted` counts the removed, and the items are
-    cut again. (SetOwner names are too long for a record are too long for it as items, too: where
-    `defaulted` is left out, `truncated`, `unlisted` or `below_top_k` stands.) Raises ValueError
-    where what is left does not fit either: the limit is far too small.
+    1. The whole feed.
+    2. The feed with fewer items: the longest beginning that fits. `truncated` counts the others.
+    3. The same without the lists `removed` and `defaulted`. `unlisted` counts the removed.
+
+    An id that is too long for a record is too long for it as an item, too. So if `defaulted` is
+    left out, at least one of `truncated`, `unlisted` and `below_top_k` is not 0.
+
+    Raises ValueError if nothing fits: the limit is far too small.
     """
     value = _encode(feed, form)
     if len(value) <= limit_bytes:
         return value
-    cut = _cut(feed, form, limit_bytes) or _cut(_without_lists(feed), form, limit_bytes)
+
+    without_lists = replace(
+        feed, removed=[], defaulted=[], unlisted=feed.unlisted + len(feed.removed)
+    )
+    cut = _cut_items(feed, form, limit_bytes) or _cut_items(without_lists, form, limit_bytes)
     if cut is None:
         raise ValueError(f"limit_bytes: got {limit_bytes}, expected room for a feed without items")
     return cut
@@ -49,21 +55,16 @@ def _encode(feed: Feed, form: Format) -> bytes:
     return json_feeds.encode(feed) if form is Format.JSON else protobuf_feeds.encode(feed)
 
 
-def _cut(feed: Feed, form: Format, limit_bytes: int) -> bytes | None:
-    """The longest beginning that fits; None where none does."""
+def _cut_items(feed: Feed, form: Format, limit_bytes: int) -> bytes | None:
+    """The feed with as many items as fit. None if it does not even fit without items."""
+
+    def encode_first(count: int) -> bytes:
+        truncated = feed.truncated + len(feed.items) - count
+        return _encode(replace(feed, items=feed.items[:count], truncated=truncated), form)
+
     counts = range(len(feed.items) + 1)
-    fitting = bisect_right(counts, limit_bytes, key=lambda n: len(_encode(_first(feed, n), form)))
-    return _encode(_first(feed, fitting - 1), form) if fitting else None
-
-
-def _without_lists(feed: Feed) -> Feed:
-    return replace(feed, removed=[], defaulted=[], unlisted=feed.unlisted + len(feed.removed))
-
-
-def _first(feed: Feed, count: int) -> Feed:
-    return replace(
-        feed, items=feed.items[:count], truncated=feed.truncated + len(feed.items) - count
-    )
+    fitting = bisect_right(counts, limit_bytes, key=lambda count: len(encode_first(count)))
+    return encode_first(fitting - 1) if fitting else None
 
 
 def feed_headers(form: Format) -> Headers:
@@ -81,17 +82,17 @@ def decode_feed(value: bytes | None, headers: Headers | None = None) -> Feed:
 
 
 def read_feed_identity(value: bytes | None, headers: Headers | None = None) -> FeedIdentity | None:
-    """Read which request a record is the feed of, and no more; None where the record is no feed."""
+    """Read which request a record is the feed of, and no more. None if it is not a feed."""
     try:
         form, payload = _format_of(value, headers)
-        read = json_feeds.identity if form is Format.JSON else protobuf_feeds.identity
-        return FeedIdentity(*read(payload))
+        codec = json_feeds if form is Format.JSON else protobuf_feeds
+        return FeedIdentity(*codec.identity(payload))
     except (FeedUnreadable, ValueError, RecursionError):
         return None
 
 
 def _format_of(value: bytes | None, headers: Headers | None) -> tuple[Format, bytes]:
-    """The format is stated, or else seen."""
+    """The format that the headers state, or else the one that the bytes show. Also the value."""
     if value is None:
         raise FeedUnreadable("feed: got null, expected a ranked feed")
     try:

@@ -11,27 +11,30 @@ _WITHOUT_SIGN = 0x7FFFFFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a record with this key, in a topic of so many partitions."""
+    """The partition of a record with this key, in a topic with `partitions` partitions."""
     return (murmur2(key) & _WITHOUT_SIGN) % partitions
 
 
 def murmur2(key: bytes) -> int:
-    """Kafka's murmur2, as a number without a sign. Measured: 1 us for a key of 10 bytes, 2 us for
-    36, 13 us for 256.
+    """Kafka's murmur2, as a number without a sign.
+
+    Measured: 1 us for a key of 10 bytes, 2 us for 36, 13 us for 256.
     """
-    factor, bits = _FACTOR, _32_BITS
+    # Local names are quicker than global ones.
+    factor = _FACTOR
+    bits = _32_BITS
     size = len(key)
     whole = size & ~3
 
-    found = _SEED ^ size
+    hashed = _SEED ^ size
     for (word,) in iter_unpack("<I", key[:whole]):
         mixed = (word * factor) & bits
         mixed = ((mixed ^ (mixed >> 24)) * factor) & bits
-        found = ((found * factor) & bits) ^ mixed
+        hashed = ((hashed * factor) & bits) ^ mixed
 
     if whole < size:
-        found ^= int.from_bytes(key[whole:], "little")
-        found = (found * factor) & bits
+        hashed ^= int.from_bytes(key[whole:], "little")
+        hashed = (hashed * factor) & bits
 
-    found = ((found ^ (found >> 13)) * factor) & bits
-    return found ^ (found >> 15)
+    hashed = ((hashed ^ (hashed >> 13)) * factor) & bits
+    return hashed ^ (hashed >> 15)

@@ -1,9 +1,10 @@
-"""The pointer that stands beside a committed offset, in its metadata: where a restore must read.
+"""The pointer: where a restore must read. It is the metadata of a committed offset.
 
-ASCII JSON `{"v":1,"scan":...,"time":...,"next":...,"rules":"...","skip":[[17,19,false]]}`, a
-hundred bytes of the broker's 4 KiB; `rules` and `skip` are left out if they are empty. Metadata
-that is not ours, of another version or damaged is no pointer: a restore then reads the whole
-output, which is slow and never wrong.
+ASCII JSON `{"v":1,"scan":...,"time":...,"next":...,"rules":"...","skip":[[17,19,false]]}`, about a
+hundred bytes of the broker's 4 KiB. `rules` and `skip` are left out if they are empty.
+
+Metadata that is not ours, of another version or damaged is not a pointer. A restore then reads the
+whole output, which is slow and never wrong.
 """
 
 from itertools import pairwise
@@ -14,34 +15,38 @@ from msgspec import Struct
 MAX_SPANS = 32
 """How many spans a pointer may have: 1.5 KiB at most."""
 
-_MOST = 2**63 - 1
+_LARGEST = 2**63 - 1
 
 
 class Span(Struct, frozen=True, array_like=True):
-    """Input offsets from `first` to, not with, `end` that are passed over: they cannot be read, and
-    somebody said so.
+    """Input offsets from `first` up to and without `end` that are passed over: they cannot be read,
+    and an operator has skipped them.
 
-    `is_told` once a dead letter says it. Raises ValueError on a span without an offset.
+    `is_reported`: a dead letter for the span is out. Raises ValueError if it has no offset.
     """
 
     first: int
     end: int
-    is_told: bool = False
+    is_reported: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first < self.end <= _MOST:
+        if not 0 <= self.first < self.end <= _LARGEST:
             raise ValueError(
-                f"span: got {self.first} to {self.end}, expected 0 <= first < end <= {_MOST}"
+                f"span: got {self.first} to {self.end}, expected 0 <= first < end <= {_LARGEST}"
             )
 
 
 class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="v", tag=1):
-    """`scan` is the first output offset that a restore reads, `time` the stream time (ms; -1: none
-    yet) at the committed offset, `next` the first input offset not yet taken. `rules` is the digest
-    of the rules by which all events from the committed offset to `next` were judged; empty if they
-    were judged by several, or by unknown ones. `skip` are the spans at or after the committed
-    offset that are passed over, in their order. Raises ValueError on an offset that cannot be, and
-    on spans that overlap or are too many.
+    """What a commit writes beside the offset.
+
+    - `scan` is the first output offset that a restore reads.
+    - `time` is the stream time (ms) at the committed offset. -1: none yet.
+    - `next` is the first input offset not yet taken.
+    - `rules` is the digest of the rules by which all events from the committed offset to `next`
+      were judged. Empty if they were judged by several, or by unknown ones.
+    - `skip` are the spans at or after the committed offset that are passed over, in order.
+
+    Raises ValueError if an offset is out of range, or if spans overlap or are too many.
     """
 
     scan: int
@@ -51,13 +56,14 @@ class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     skip: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
-        for field, value, low in (
+        for field, value, least in (
             ("scan", self.scan, 0),
             ("time", self.time, -1),
             ("next", self.next, 0),
         ):
-            if not low <= value <= _MOST:
-                raise ValueError(f"{field}: got {value}, expected {low} to {_MOST}")
+            if not least <= value <= _LARGEST:
+                raise ValueError(f"{field}: got {value}, expected {least} to {_LARGEST}")
+
         if len(self.skip) > MAX_SPANS:
             raise ValueError(f"skip: got {len(self.skip)} spans, expected at most {MAX_SPANS}")
         for before, after in pairwise(self.skip):
@@ -67,26 +73,25 @@ class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
                 )
 
 
-class _Versioned(Struct):
+class _Version(Struct):
     v: int
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Pointer).decode
-_decode_version = msgspec.json.Decoder(_Versioned).decode
+_decode_version = msgspec.json.Decoder(_Version).decode
 
 
 def write_pointer(pointer: Pointer) -> str:
-    """The offset's metadata."""
+    """The metadata of the offset."""
     return _encode(pointer).decode("ascii")
 
 
 def read_pointer(metadata: str | None) -> Pointer | None:
-    """The pointer in an offset's metadata; None where there is none that can be read."""
+    """The pointer in an offset's metadata. None if it is not a pointer that can be read."""
     try:
-        _decode_version(
-            metadata or ""
-        )  # the tag is compared where it stands, and may not be absent
+        # The decoder of the pointer compares `v` if it is there, but it may be absent.
+        _decode_version(metadata or "")
         return _decode(metadata or "")
     except (ValueError, RecursionError):
         return None

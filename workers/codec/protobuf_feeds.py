@@ -11,8 +11,8 @@ from workers.ranking.weights import Weights
 
 
 def encode(feed: Feed) -> bytes:
-    """The whole record. Objectives stand in the order in which they are summed; items' scores run
-    in parallel.
+    """The whole record. Objectives are in the order in which they are summed, and so are the scores
+    of each item.
     """
     wire = RankedFeed(
         request_id=feed.request_id,
@@ -32,32 +32,43 @@ def encode(feed: Feed) -> bytes:
         defaulted=feed.defaulted,
     )
     if feed.diversity is not None:
-        wire.diversity.CopyFrom(
-            RankedFeed.Diversity(decay=feed.diversity.decay, floor=feed.diversity.floor)
-        )
+        diversity = RankedFeed.Diversity(decay=feed.diversity.decay, floor=feed.diversity.floor)
+        wire.diversity.CopyFrom(diversity)
+
     for name, weight in feed.weights.values.items():
         wire.objectives.add(name=name, weight=weight, model_version=feed.models.get(name))
-    _add_items(wire, feed)
-    value: bytes = wire.SerializeToString()
-    return value
 
-
-def _add_items(wire: RankedFeed, feed: Feed) -> None:
     for position, (item_id, final_score, scores, source, adjustments) in enumerate(feed.items):
         item = wire.items.add(
             item_id=item_id, position=position, final_score=final_score, scores=scores
         )
         if source is not None:
             item.source = source
-        for name, value in adjustments.items():
-            item.adjustments.add(name=name, value=value)
+        for rule, adjustment in adjustments.items():
+            item.adjustments.add(name=rule, value=adjustment)
+
     for item_id, reason, source, scores in feed.removed:
         wire.removed.add(item_id=item_id, reason=reason, source=source, scores=scores)
 
+    value: bytes = wire.SerializeToString()
+    return value
+
 
 def decode(value: bytes) -> Feed:
-    """Raises ValueError where the record is no feed."""
+    """Raises ValueError if the record is not a feed."""
     wire = _parse(value)
+
+    weights: dict[str, float] = {}
+    models: dict[str, int] = {}
+    for objective in wire.objectives:
+        weights[objective.name] = objective.weight
+        if objective.HasField("model_version"):
+            models[objective.name] = objective.model_version
+
+    diversity = None
+    if wire.HasField("diversity"):
+        diversity = Diversity(decay=wire.diversity.decay, floor=wire.diversity.floor)
+
     return Feed(
         request_id=wire.request_id,
         surface=wire.surface,
@@ -67,16 +78,14 @@ def decode(value: bytes) -> Feed:
         completion=Completion(wire.completion),
         refused=wire.refused,
         arm=wire.arm,
-        weights=Weights({o.name: o.weight for o in wire.objectives}, wire.weights_version),
-        models={o.name: o.model_version for o in wire.objectives if o.HasField("model_version")},
-        items=[_item(i, len(wire.objectives)) for i in wire.items],
-        removed=[_removal(r, len(wire.objectives)) for r in wire.removed],
+        weights=Weights(weights, wire.weights_version),
+        models=models,
+        items=[_item(item, len(wire.objectives)) for item in wire.items],
+        removed=[_removal(removal, len(wire.objectives)) for removal in wire.removed],
         truncated=wire.truncated,
         below_top_k=wire.below_top_k,
         unlisted=wire.unlisted,
-        diversity=Diversity(wire.diversity.decay, wire.diversity.floor)
-        if wire.HasField("diversity")
-        else None,
+        diversity=diversity,
         max_per_source=wire.max_per_source,
         skipped=list(wire.skipped),
         defaulted=list(wire.defaulted),
@@ -84,9 +93,12 @@ def decode(value: bytes) -> Feed:
 
 
 def _item(wire: RankedFeed.Item, objectives: int) -> FeedItem:
-    adjustments = {a.name: a.value for a in wire.adjustments}
     return FeedItem(
-        wire.item_id, wire.final_score, _scores(wire, objectives), wire.source or None, adjustments
+        item_id=wire.item_id,
+        final_score=wire.final_score,
+        scores=_scores(wire, objectives),
+        source=wire.source or None,
+        adjustments={adjustment.name: adjustment.value for adjustment in wire.adjustments},
     )
 
 
@@ -104,7 +116,7 @@ def _scores(wire: RankedFeed.Item | RankedFeed.Removal, objectives: int) -> tupl
 
 
 def identity(value: bytes) -> tuple[int, str, str]:
-    """`(requested_at, surface, request_id)`. Raises ValueError where the record is no feed."""
+    """`(requested_at, surface, request_id)`. Raises ValueError if the record is not a feed."""
     wire = _parse(value)
     return wire.requested_at, wire.surface, wire.request_id
 

@@ -83,7 +83,7 @@ class Intake:
         letter tells of them.
         """
         first, last = span.first, span.end - 1
-        if not span.is_told:
+        if not span.is_reported:
             where = f"offset {first}" if first == last else f"offsets {first} to {last}"
             why = f"{where}: cannot be read, and skipped by `trimtab offsets skip`; what they held is not known"
             topic = self.topics.candidates

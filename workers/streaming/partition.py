@@ -112,7 +112,7 @@ class Partition:
 
     def pass_over(self, span: Span) -> None:
         """Go on behind a span, whose dead letter is out or in the outbox."""
-        told = replace(span, is_told=True)
+        told = replace(span, is_reported=True)
         self.skip = [told if one == span else one for one in self.skip]
         self.assembler.next = max(self.assembler.next, span.end)
         self.read_on()
