@@ -35,7 +35,7 @@ models: $(READY) ## train both objectives again from the data in onnx_models
 bench: $(READY) ## CPU per candidate, latency and memory of one worker, and of a thousand models in it, on a real Kafka
 	$(BIN)/python -m tests.bench $(ARGS)
 
-trial: $(READY) ## weights changed and models swapped while workers run, Redis killed: every feed judged (ARGS=models: that alone)
+trial: $(READY) ## weights changed, models swapped, Redis, worker and broker killed in mid-stream: every feed judged (ARGS=kills: that alone)
 	$(BIN)/python -m tests.trial $(ARGS)
 
 proto: $(READY) ## the generated Protobuf code, from schemas/*.proto

@@ -4,6 +4,9 @@
 - Doubled: a request with more than one feed.
 - Torn: a feed that one whole set of weights and one version of each objective's model do not
   explain, or that contradicts its own numbers.
+
+The demo has this small audit of its own, and not the judge of tests/rig, because it must run and
+be understood without the tests.
 """
 
 from collections import Counter, defaultdict

@@ -2,7 +2,6 @@
 a test's own.
 """
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +10,8 @@ import pytest
 import structlog
 
 from tests.rig.redis import RedisServer
+from tests.rig.servers import user_cache
 from workers.local import Stack
-from workers.settings import SETTINGS
 
 pytest_plugins = ["pytester", "tests.rig.server_mark"]
 
@@ -34,8 +33,7 @@ def cache() -> Path:
 
     Everything that starts a Kafka takes this fixture: see tests/rig/server_mark.py.
     """
-    setting = SETTINGS["cache"]
-    return Path(os.environ.get(setting.variable) or str(setting.default)).expanduser()
+    return user_cache()
 
 
 @pytest.fixture(scope="session")

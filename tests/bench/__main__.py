@@ -9,9 +9,10 @@ import click
 
 from tests.bench.measure import measure
 from tests.bench.peers.environment import peers_python
+from tests.bench.programs import PLAIN_LOOP, Program, quix
 from tests.bench.report import Limits
-from tests.bench.rig import start_rig, user_cache
-from tests.bench.runner import PLAIN_LOOP, Runner, quix
+from tests.rig.measured import measured_environment
+from tests.rig.servers import started_servers, user_cache
 
 QUICK = Limits(
     backlog_requests=1000,
@@ -38,24 +39,30 @@ QUICK = Limits(
 @click.option("--seed", type=int, default=Limits.seed, show_default=True)
 def bench(quick: bool, as_json: bool, peers: str, seed: int) -> None:
     """Measure what the worker costs, beside its peers, on a real Kafka of its own."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(1)
-    )  # so that the stack is ended on the way out
+    # SIGTERM leaves by an exception, so that the stack is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     limits = replace(QUICK if quick else Limits(), seed=seed)
-    beside = _peers(peers)
-    with start_rig() as rig:
-        report = measure(rig, limits, beside, lambda line: click.echo(line, err=True))
+    programs = _peers(peers)
+
+    with started_servers() as servers:
+        env = measured_environment(servers.kafka, servers.redis, servers.folder)
+        report = measure(env, limits, programs, lambda line: click.echo(line, err=True))
+
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
-        return
-    for line in report.lines():
-        click.echo(line)
+    else:
+        for line in report.lines():
+            click.echo(line)
 
 
-def _peers(which: str) -> list[Runner]:
-    if which == "all":
-        return [PLAIN_LOOP, quix(peers_python(user_cache()))]
-    return [PLAIN_LOOP] if which == "plain" else []
+def _peers(names: str) -> list[Program]:
+    match names:
+        case "all":
+            return [PLAIN_LOOP, quix(peers_python(user_cache()))]
+        case "plain":
+            return [PLAIN_LOOP]
+        case _:
+            return []
 
 
 if __name__ == "__main__":

@@ -1,29 +1,27 @@
 """Many models: a surface for each, a budget that holds a part of them, and one surface that is in
-use all the time.
-
-Then as many surfaces whose models are one file under many names.
+use all the time. Then as many surfaces whose models are one file under many names.
 """
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tests.bench.cost import MIB
-from tests.bench.latency import Latency
-from tests.bench.load import Load
-from tests.bench.many_figures import Footprint, Many, Shared, Start, Waits
+from tests.bench.many_report import Footprint, Many, Shared, Start, Waits
 from tests.bench.meter import Meter
-from tests.bench.rig import Lane
-from tests.bench.runner import WORKER, Running
+from tests.bench.programs import WORKER
 from tests.bench.steady import Delivered, Stream, deliver, judged_from
 from tests.bench.tenants import Tenants
-from tests.bench.told import loaded, wait_until_told
-from workers.steering.status import WorkerStatus
+from tests.bench.topics import read_all_feeds
+from tests.rig.process import Process
+from tests.rig.statuses import WorkerStatus, wait_for_status
+from tests.rig.times import Times
+from tests.rig.traffic import Load
 
 _IDLE_MS = 5000
 
 
 class Traffic(NamedTuple):
-    """So many requests, `rate` of them a second."""
+    """How many requests are sent, and how many of them a second."""
 
     seed: int
     candidates: int
@@ -31,8 +29,11 @@ class Traffic(NamedTuple):
     rate: float
 
     def to(self, tenants: Tenants) -> tuple[Stream, list[str]]:
-        """What is sent, and the surface of each request: until one is judged, that in constant use."""
-        visits = tenants.visits(self.seed, self.requests, judged_from(self.requests, self.rate))
+        """What is sent, and the surface of each request. The first ones, which do not count, all go
+        to the surface in constant use.
+        """
+        lead_in = judged_from(self.requests, self.rate)
+        visits = tenants.visits(self.seed, self.requests, lead_in)
         return Stream(Load(self.seed, self.candidates, visits), self.requests, self.rate), visits
 
 
@@ -44,34 +45,39 @@ class _Run(NamedTuple):
     judged: Sequence[Delivered]
 
 
-def measure_many(tenants: Tenants, lane: Lane, traffic: Traffic) -> Many:
+def measure_many(tenants: Tenants, traffic: Traffic) -> Many:
     """A stream to all surfaces of tenants whose models do not fit."""
     stream, visits = traffic.to(tenants)
-    run, constant = _run(tenants, lane, stream), tenants.names[0]
+    run = _run(tenants, stream)
+    constant = tenants.names[0]
     others = [name for name in visits if name != constant]
-    changed = {name: run.after.tally[name] - before for name, before in run.before.tally.items()}
+
+    def counted(name: str) -> int:
+        return run.after.tally[name] - run.before.tally[name]
+
     return Many(
         models=len(tenants.names),
         files_mib=_mib(sum(tenants.file_bytes)),
         held=tenants.held,
-        budget_mib=tenants.rig.models_mb,
+        budget_mib=tenants.budget_mib,
         requests=stream.requests,
         visits=len(others),
         visited=len(set(others)),
         start=run.start,
         footprint=run.footprint,
-        hits=changed["hits"],
-        misses=changed["misses"],
-        loads=changed["loads"],
-        evictions=changed["evictions"],
-        waits=waits_of(run.judged, visits, constant, loaded(run.before)),
+        hits=counted("hits"),
+        misses=counted("misses"),
+        loads=counted("loads"),
+        evictions=counted("evictions"),
+        waits=waits_of(run.judged, visits, constant, run.before.loaded()),
     )
 
 
-def measure_shared(tenants: Tenants, lane: Lane, traffic: Traffic) -> Shared:
+def measure_shared(tenants: Tenants, traffic: Traffic) -> Shared:
     """A stream to all surfaces of tenants whose models are one file."""
     stream, visits = traffic.to(tenants)
-    run = _run(tenants, lane, stream)
+    run = _run(tenants, stream)
+    constant = [one for one in run.judged if visits[one.request] == tenants.names[0]]
     return Shared(
         models=len(tenants.names),
         files_mib=_mib(sum(tenants.file_bytes)),
@@ -79,68 +85,85 @@ def measure_shared(tenants: Tenants, lane: Lane, traffic: Traffic) -> Shared:
         requests=stream.requests,
         start=run.start,
         footprint=run.footprint,
-        constant=Latency.of(
-            [one.milliseconds for one in run.judged if visits[one.request] == tenants.names[0]]
-        ),
+        constant=Times.of(one.nanoseconds for one in constant),
     )
 
 
-def _run(tenants: Tenants, lane: Lane, stream: Stream) -> _Run:
-    with WORKER.start(lane.place) as running, Meter(running.process.pid) as meter:
-        start, before = _start(running, lane, meter, len(tenants.names))
+def _run(tenants: Tenants, stream: Stream) -> _Run:
+    env = tenants.env
+    with WORKER.start(env) as worker, Meter(worker.pid) as meter:
+        start, before = _start(worker, tenants, meter)
         verified = meter.resident
-        delivered = deliver(lane, stream)
-        after = wait_until_told(
-            running, lane, lambda told: told.counts.get("feeds", 0) >= stream.requests
+        delivered = deliver(env, stream)
+        after = wait_for_status(
+            env, worker, lambda status: status.counts.get("feeds", 0) >= stream.requests
         )
         end = meter.resident
-        lane.read_feeds(stream.requests)
-    assert not after.counts["unscored"], (
-        f"{after.counts['unscored']} feeds had to do without their model"
-    )
+        read_all_feeds(env, stream.requests)
+
+    unscored = after.counts["unscored"]
+    assert not unscored, f"{unscored} feeds had to do without their model"
     footprint = Footprint(
-        *(_mib(size) for size in (after.tally["bytes_loaded"], verified, end, meter.peak))
+        loaded_mib=_mib(after.tally["bytes_loaded"]),
+        verified_mib=_mib(verified),
+        end_mib=_mib(end),
+        peak_mib=_mib(meter.peak),
     )
-    return _Run(
-        start,
-        footprint,
-        before,
-        after,
-        [one for one in delivered if one.request >= stream.judged_from],
-    )
+    judged = [one for one in delivered if one.request >= stream.judged_from]
+    return _Run(start, footprint, before, after, judged)
 
 
-def _start(running: Running, lane: Lane, meter: Meter, models: int) -> tuple[Start, WorkerStatus]:
+def _start(worker: Process, tenants: Tenants, meter: Meter) -> tuple[Start, WorkerStatus]:
     """Wait until every model is verified, and then for a while in which nothing comes."""
-    running.wait_until_ready()
-    ready, resident = meter.cpu, meter.resident
-    told = wait_until_told(running, lane, lambda told: told.tally.get("verified", 0) >= models)
-    verified = meter.cpu
-    later = wait_until_told(running, lane, lambda now: now.at >= told.at + _IDLE_MS)
-    idle = (meter.cpu - verified) / (later.at - told.at) * 1e6
-    return Start(round(ready, 2), round(verified, 2), round(idle, 1), _mib(resident)), later
+    WORKER.wait_until_ready(worker)
+    ready_cpu = meter.cpu
+    ready_bytes = meter.resident
+
+    models = len(tenants.names)
+    first = wait_for_status(
+        tenants.env, worker, lambda status: status.tally.get("verified", 0) >= models
+    )
+    verified_cpu = meter.cpu
+    later = wait_for_status(tenants.env, worker, lambda status: status.at >= first.at + _IDLE_MS)
+
+    idle_ms_a_second = (meter.cpu - verified_cpu) / (later.at - first.at) * 1e6
+    start = Start(
+        ready_cpu_s=round(ready_cpu, 2),
+        verified_cpu_s=round(verified_cpu, 2),
+        idle_ms_a_second=round(idle_ms_a_second, 1),
+        ready_mib=_mib(ready_bytes),
+    )
+    return start, later
 
 
 def waits_of(
     delivered: Sequence[Delivered], visits: Sequence[str], constant: str, loaded: Collection[str]
 ) -> Waits:
-    """Latencies by what a request met; `visits` is the surface of each, `loaded` those whose models
-    were there.
+    """Latencies by what a request met. `visits` is the surface of each request, `loaded` are the
+    surfaces whose models were loaded before.
     """
-    first = {name: request for request, name in reversed(list(enumerate(visits)))}
+    first_visits: dict[str, int] = {}
+    for request, name in enumerate(visits):
+        first_visits.setdefault(name, request)
 
-    def kind(request: int) -> str:
-        name = visits[request]
-        if name == constant:
-            return "constant"
-        if first[name] < request:
-            return "later"
-        return "first_loaded" if name in loaded else "first_unloaded"
-
-    found: dict[str, list[float]] = {}
+    times: dict[str, list[int]] = {
+        "constant": [],
+        "first_loaded": [],
+        "first_unloaded": [],
+        "later": [],
+    }
     for one in delivered:
-        found.setdefault(kind(one.request), []).append(one.milliseconds)
-    return Waits(**{name: Latency.of(milliseconds) for name, milliseconds in found.items()})
+        name = visits[one.request]
+        if name == constant:
+            kind = "constant"
+        elif first_visits[name] < one.request:
+            kind = "later"
+        elif name in loaded:
+            kind = "first_loaded"
+        else:
+            kind = "first_unloaded"
+        times[kind].append(one.nanoseconds)
+    return Waits(**{kind: Times.of(found) for kind, found in times.items()})
 
 
 def _mib(size: int) -> float:

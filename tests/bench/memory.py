@@ -4,17 +4,17 @@ import time
 from dataclasses import dataclass
 
 from tests.bench.cost import MIB
-from tests.bench.load import Load
 from tests.bench.meter import Meter
-from tests.bench.rig import Lane
-from tests.bench.runner import WORKER
+from tests.bench.programs import WORKER
+from tests.bench.topics import read_all_feeds, send
+from tests.rig.environment import Environment
+from tests.rig.progress import wait_until_published, wait_until_taken
+from tests.rig.traffic import Load
 
 
 @dataclass(frozen=True)
 class Memory:
-    """MiB resident: with nothing open yet, with every request open, once all have closed, and the
-    most ever seen.
-    """
+    """MiB resident: before a request is open, with all open, with all closed, and the most seen."""
 
     requests: int
     candidates: int
@@ -24,21 +24,32 @@ class Memory:
     peak_mib: float
 
 
-def measure_memory(lane: Lane, load: Load, requests: int) -> Memory:
+def measure_memory(env: Environment, load: Load, requests: int) -> Memory:
     """Open every request (each lacks one candidate), then send what they lack."""
-    requested_at, held = time.time_ns() // 1_000_000, requests * load.candidates
-    lacking = (
-        load.message(r, load.candidates, requested_at, load.candidates + 1) for r in range(requests)
+    requested_at = time.time_ns() // 1_000_000
+    candidates = requests * load.candidates
+    missing = (
+        load.message(request, load.candidates, requested_at, load.candidates + 1)
+        for request in range(requests)
     )
-    with WORKER.start(lane.place) as running, Meter(running.process.pid) as meter:
-        running.wait_until_ready()
+    with WORKER.start(env) as worker, Meter(worker.pid) as meter:
+        WORKER.wait_until_ready(worker)
         before = meter.resident
-        lane.send(load.interleaved(requests, requested_at, open_at_once=requests, missing=1))
-        lane.wait_until_taken(running, held)
+
+        send(env, load.interleaved(requests, requested_at, open_at_once=requests, missing=1))
+        wait_until_taken(env, worker, candidates)
         all_open = meter.resident
-        lane.send(lacking)
-        lane.wait_until_published(running, held + requests)
+
+        send(env, missing)
+        wait_until_published(env, worker, candidates + requests)
         closed = meter.resident
-        lane.read_feeds(requests)
-    shown = (round(size / MIB, 1) for size in (before, all_open, closed, meter.peak))
-    return Memory(requests, held, *shown)
+        read_all_feeds(env, requests)
+
+    return Memory(
+        requests=requests,
+        candidates=candidates,
+        before_mib=round(before / MIB, 1),
+        open_mib=round(all_open / MIB, 1),
+        closed_mib=round(closed / MIB, 1),
+        peak_mib=round(meter.peak / MIB, 1),
+    )

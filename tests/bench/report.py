@@ -1,4 +1,4 @@
-"""The bench's report: what was measured, on what, and how it reads. Every figure stands in a frozen
+"""The bench's report: what was measured, on what, and how it reads. Every figure is in a frozen
 value.
 """
 
@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tests.bench.cost import Cost
-from tests.bench.latency import Latency
-from tests.bench.machine import Machine
-from tests.bench.many_figures import Many, Shared
+from tests.bench.many_report import Many, Shared
 from tests.bench.memory import Memory
+from tests.rig.machine import Machine
+from tests.rig.times import Times
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Result:
     lacks: str
     backlog: Cost
     steady: Cost
-    latency: Latency
+    latency: Times
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.bench.cost import cost_of
-from tests.bench.latency import Latency
-from tests.bench.load import Load, Message
 from tests.bench.many import waits_of
 from tests.bench.measure import measure
+from tests.bench.programs import PLAIN_LOOP
 from tests.bench.report import Limits, Report
-from tests.bench.rig import SURFACES, Rig, check_keys
-from tests.bench.runner import PLAIN_LOOP
 from tests.bench.steady import Delivered
 from tests.bench.tenants import Tenants
+from tests.bench.topics import check_keys
+from tests.rig.environment import Environment
+from tests.rig.measured import SURFACES, measured_environment
+from tests.rig.times import MS, Times
+from tests.rig.traffic import Load, Message
 from workers.codec.decoder import Decoder
 from workers.surfaces import load_surfaces
 
@@ -37,8 +39,8 @@ TINY = Limits(
 
 @pytest.fixture(scope="module")
 def report(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    rig = Rig.furnish(kafka, redis_url, tmp_path_factory.mktemp("bench"))
-    return measure(rig, TINY, [PLAIN_LOOP], lambda _: None)
+    env = measured_environment(kafka, redis_url, tmp_path_factory.mktemp("bench"))
+    return measure(env, TINY, [PLAIN_LOOP], lambda _: None)
 
 
 def figures(value: object, path: str = "") -> Iterator[tuple[str, float]]:
@@ -67,7 +69,7 @@ def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(
     assert [result.name for result in report.results] == ["trimtab worker", "hand-written loop"]
     for result in report.results:
         assert (result.backlog.requests, result.backlog.candidates) == (2000, 20_000)
-        assert result.steady.requests == result.latency.requests == 30
+        assert result.steady.requests == result.latency.count == 30
     assert (report.memory.requests, report.memory.candidates) == (50, 500)
 
 
@@ -75,7 +77,7 @@ def test_a_budget_for_some_models_of_many_lets_models_go_and_loads_them_again(
     report: Report,
 ) -> None:
     many = report.many
-    assert (many.models, many.requests, many.visits, many.waits.constant.requests) == (
+    assert (many.models, many.requests, many.visits, many.waits.constant.count) == (
         60,
         300,
         75,
@@ -83,11 +85,11 @@ def test_a_budget_for_some_models_of_many_lets_models_go_and_loads_them_again(
     )
     assert many.loads <= many.misses
     assert many.evictions > many.held  # more were loaded at the start than the budget is for
-    assert many.waits.first_loaded.requests + many.waits.first_unloaded.requests == many.visited
+    assert many.waits.first_loaded.count + many.waits.first_unloaded.count == many.visited
 
 
 def test_one_file_under_many_names_is_loaded_once(report: Report) -> None:
-    assert (report.shared.models, report.shared.sessions, report.shared.constant.requests) == (
+    assert (report.shared.models, report.shared.sessions, report.shared.constant.count) == (
         60,
         1,
         75,
@@ -155,8 +157,8 @@ def test_feeds_without_a_pause_between_them_are_parted_all_the_same() -> None:
 
 
 def test_percentiles_are_by_the_nearest_rank() -> None:
-    latency = Latency.of([float(number) for number in range(100, 0, -1)])
-    assert (latency.requests, latency.p50_ms, latency.p99_ms, latency.max_ms) == (
+    latency = Times.of(number * MS for number in range(100, 0, -1))
+    assert (latency.count, latency.p50_ms, latency.p99_ms, latency.max_ms) == (
         100,
         50.0,
         99.0,
@@ -166,7 +168,7 @@ def test_percentiles_are_by_the_nearest_rank() -> None:
 
 def test_tenants_are_visited_by_zipfs_law_beside_the_one_in_constant_use() -> None:
     names = tuple(f"s{number}" for number in range(100))
-    tenants = Tenants(Rig("", "", Path()), names, (1,) * 100, held=1)
+    tenants = Tenants(Environment("", "", Path()), names, (1,) * 100, held=1, budget_mib=1)
     visits = tenants.visits(seed=5, requests=20_000, lead_in=50)
     assert visits == tenants.visits(5, 20_000, 50) != tenants.visits(6, 20_000, 50)
     assert set(visits[:50]) == set(visits[51::2]) == {"s0"}
@@ -177,9 +179,9 @@ def test_tenants_are_visited_by_zipfs_law_beside_the_one_in_constant_use() -> No
 
 def test_latencies_are_told_apart_by_what_a_request_met() -> None:
     visits = ["a", "b", "a", "c", "b", "c"]
-    delivered = [Delivered(request, 10.0 * request, None) for request in range(6)]  # type: ignore[arg-type]
+    delivered = [Delivered(request, 10 * MS * request, None) for request in range(6)]  # type: ignore[arg-type]
     waits = waits_of(delivered, visits, constant="a", loaded={"b"})
-    assert (waits.constant.requests, waits.constant.max_ms) == (2, 20.0)
-    assert waits.first_loaded == Latency.of([10.0])
-    assert waits.first_unloaded == Latency.of([30.0])
-    assert waits.later == Latency.of([40.0, 50.0])
+    assert (waits.constant.count, waits.constant.max_ms) == (2, 20.0)
+    assert waits.first_loaded == Times.of([10 * MS])
+    assert waits.first_unloaded == Times.of([30 * MS])
+    assert waits.later == Times.of([40 * MS, 50 * MS])

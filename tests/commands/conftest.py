@@ -1,13 +1,13 @@
-"""Two small models, made once, and worlds for the tests that need a worker."""
+"""Two small models, made once, and environments for the tests that need a worker."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.commands.running import write_models
-from tests.integration.conftest import make_world, world
+from tests.rig.fixtures import env, make_env
 
-__all__ = ["make_world", "models", "world"]
+__all__ = ["make_env", "models", "env"]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.commands.running import Ended, trimtab, write_lines
 from tests.contract.golden import INDEX, value_of
-from tests.integration.harness import make_request
+from tests.rig.traffic import make_request
 from workers.codec.generated.candidate_pb2 import CandidateEvent
 from workers.commands import produce
 from workers.commands.produce import Pace, Stamps

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.commands.running import Ended, json_lines, trimtab, write_lines, write_surfaces
-from tests.integration.harness import interleave, make_request
-from tests.integration.oracle import Oracle
+from tests.rig.oracle import Oracle
+from tests.rig.traffic import interleave, make_request
 from tests.scoring.building import add_model, embedding, mlp
 
 

@@ -12,8 +12,10 @@ import pytest
 import redis
 
 from tests.commands.running import Ended, trimtab
-from tests.integration.harness import World, make_request, until
+from tests.rig.environment import Environment
+from tests.rig.process import until
 from tests.rig.redis import free_port
+from tests.rig.traffic import make_request
 from workers.ranking.weights import Weights
 
 EVEN, TURNED = (
@@ -96,9 +98,9 @@ def lines(text: str) -> list[str]:
 # Real workers
 
 
-def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(world: World) -> None:
+def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(env: Environment) -> None:
     def shown() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(trimtab("status", "--json", **world.settings).out)
+        found: dict[str, Any] = json.loads(trimtab("status", "--json", **env.settings).out)
         return found
 
     def read() -> bool:
@@ -106,9 +108,9 @@ def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(world: 
         return sum(len(worker["lag"]) for worker in workers) == 4 and len(workers) == 2
 
     for _ in range(2):
-        world.start_worker().wait_for("event=restored")
+        env.start_worker().wait_for("event=restored")
     until(read, shown)
-    world.send(make_request("r", 5, random.Random(1)))
+    env.send(make_request("r", 5, random.Random(1)))
     until(lambda: sum(worker["counts"]["feeds"] for worker in shown()["workers"]) == 1, shown)
     found = shown()
     assert sorted(number for worker in found["workers"] for number in worker["partitions"]) == [
@@ -117,7 +119,7 @@ def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(world: 
         2,
         3,
     ]
-    assert [worker["group"] for worker in found["workers"]] == [world.name, world.name]
+    assert [worker["group"] for worker in found["workers"]] == [env.name, env.name]
     assert all(worker["age_ms"] < 10_000 for worker in found["workers"])
     ids = [worker["worker"] for worker in found["workers"]]
     (home, search) = found["surfaces"]
@@ -130,16 +132,16 @@ def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(world: 
         }
     ]
     assert search["models"]["quality"] == [{"version": 1, "workers": ids}]
-    ended = trimtab("status", **world.settings)
+    ended = trimtab("status", **env.settings)
     assert ended.code == 0
     assert [line.split()[0] for line in ended.out.splitlines()[:3]] == ["WORKER", *ids]
-    world.workers[0].kill()
+    env.processes[0].kill()
     until(lambda: len(shown()["workers"]) == 1, shown)
-    world.workers[1].terminate()
-    ended = trimtab("status", **world.settings)
+    env.processes[1].terminate()
+    ended = trimtab("status", **env.settings)
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("Error: no worker lives: ")
-    assert f"{world.name}:workers:status:*" in ended.err
+    assert f"{env.name}:workers:status:*" in ended.err
 
 
 # What is shown

@@ -1,5 +1,5 @@
-"""Worlds for the tests that need a worker."""
+"""Environments for the tests that need a worker."""
 
-from tests.integration.conftest import make_world, world
+from tests.rig.fixtures import env, make_env
 
-__all__ = ["make_world", "world"]
+__all__ = ["make_env", "env"]

@@ -14,8 +14,10 @@ from referencing import Registry, Resource
 
 from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
 from tests.docs.documents import ROOT
-from tests.integration.harness import World, make_request, now_ms, until
 from tests.ranking.building import feed_of, mix
+from tests.rig.environment import Environment
+from tests.rig.process import until
+from tests.rig.traffic import make_request, now_ms
 from tests.scoring.building import add_model, mlp
 from workers.commands.weights.margin import margin_document
 from workers.commands.weights.preview import preview_document
@@ -203,21 +205,21 @@ def test_weights_margin(feeds: list[Feed]) -> None:
 
 
 def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version(
-    world: World,
+    env: Environment,
 ) -> None:
-    redis = Redis.from_url(world.redis)
-    prefix = f"{world.name}:"
-    assert trimtab("status", "--json", **world.settings).code == 1
+    redis = Redis.from_url(env.redis)
+    prefix = f"{env.name}:"
+    assert trimtab("status", "--json", **env.settings).code == 1
     redis.hset(f"{prefix}weights:home", "quality", "much")
     redis.hset(f"{prefix}weights:home:b", "quality", "0.75")
     redis.hset(f"{prefix}experiment:home", mapping={"salt": "autumn", "b": "25"})
     redis.hset(f"{prefix}models:home", "quality", "9")
     redis.set(f"{prefix}workers:status:strange", "{}")
     redis.zadd(f"{prefix}workers:live", {"strange": now_ms()})
-    world.start_worker().wait_for("event=restored")
+    env.start_worker().wait_for("event=restored")
 
     def shown() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(trimtab("status", "--json", **world.settings).out)
+        found: dict[str, Any] = json.loads(trimtab("status", "--json", **env.settings).out)
         return found
 
     until(lambda: any(worker["lag"] for worker in shown()["workers"]), shown)
@@ -229,11 +231,11 @@ def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version
     assert [refused["document"] for refused in home["refused"]] == ["weights", "models"]
 
 
-def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:
+def test_produce_feeds_tail_and_dead_letters_list(env: Environment) -> None:
     events = make_request("r", 5, random.Random(1))
-    file = write_lines(world.folder / "events.jsonl", [*events, "nonsense"])
-    world.start_worker()
-    check("produce", json.loads(trimtab("produce", file, "--json", **world.settings).out))
+    file = write_lines(env.folder / "events.jsonl", [*events, "nonsense"])
+    env.start_worker()
+    check("produce", json.loads(trimtab("produce", file, "--json", **env.settings).out))
     tail = trimtab(
         "feeds",
         "tail",
@@ -243,26 +245,26 @@ def test_produce_feeds_tail_and_dead_letters_list(world: World) -> None:
         "--timeout",
         60,
         "--json",
-        **world.settings,
+        **env.settings,
     )
     check("feeds-tail", *json_lines(tail.out))
-    assert len(world.read_letters(1, settle=0.1)) == 1
+    assert len(env.read_letters(1, settle=0.1)) == 1
     check(
         "dead-letters-list",
-        *json_lines(trimtab("dead-letters", "list", "--json", **world.settings).out),
+        *json_lines(trimtab("dead-letters", "list", "--json", **env.settings).out),
     )
 
 
-def test_the_commands_that_steer(world: World) -> None:
+def test_the_commands_that_steer(env: Environment) -> None:
     def run(*words: str) -> dict[str, Any]:
-        ended = trimtab(*words, "--json", **world.settings)
+        ended = trimtab(*words, "--json", **env.settings)
         assert ended.code == 0, ended.err
         found = json_lines(ended.out)
         check("-".join(words[:2]), *found)
         return found[-1]
 
-    add_model(world.folder / "models", mlp(seed=7), "quality", version=2)
-    world.start_worker().wait_for("event=restored")
+    add_model(env.folder / "models", mlp(seed=7), "quality", version=2)
+    env.start_worker().wait_for("event=restored")
     run("weights", "show")
     run("weights", "set", "home", "quality=0.7", "--reason", "x")
     run("weights", "set", "home", "--arm", "canary", "quality=0.2", "--reason", "x")
@@ -283,5 +285,5 @@ def test_the_commands_that_steer(world: World) -> None:
     assert run("weights", "history", "home")["document"] == "models"
     check(
         "weights-watch",
-        *json_lines(trimtab("weights", "history", "home", "--json", **world.settings).out),
+        *json_lines(trimtab("weights", "history", "home", "--json", **env.settings).out),
     )

@@ -1,29 +1,5 @@
-"""A world for each test: its own topics, group, home and models on the shared stack."""
+"""An environment for each test: topics, a group and files of its own on the shared servers."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from tests.rig.fixtures import env, make_env
 
-import pytest
-
-from tests.integration.harness import World
-
-
-@pytest.fixture
-def make_world(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Callable[..., World]]:
-    worlds: list[World] = []
-
-    def make(**changes: Any) -> World:
-        folder = tmp_path / str(len(worlds))
-        folder.mkdir()
-        worlds.append(World(kafka, redis_url, folder, **changes))
-        return worlds[-1]
-
-    yield make
-    for world in worlds:
-        world.end()
-
-
-@pytest.fixture
-def world(make_world: Callable[..., World]) -> World:
-    return make_world()
+__all__ = ["env", "make_env"]

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from tests.integration.harness import until
+from tests.rig.process import until
 from workers.local import processes
 from workers.local.kafka_server import kafka_address, prepare_kafka
 from workers.local.server import free_port

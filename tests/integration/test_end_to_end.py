@@ -2,14 +2,13 @@
 
 import json
 import random
-import struct
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from tests.integration.harness import World, interleave, make_request, now_ms, send_json
-from tests.integration.oracle import Oracle
-from workers.codec.generated.candidate_pb2 import CandidateEvent
+from tests.rig.environment import Environment
+from tests.rig.oracle import Oracle
+from tests.rig.traffic import in_protobuf, interleave, make_request, now_ms, send_json
 from workers.streaming.records import Headers
 from workers.streaming.topics import TopicPlan, create_topics
 
@@ -23,23 +22,8 @@ def by_request(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return grouped
 
 
-def in_protobuf(event: dict[str, Any]) -> bytes:
-    message = CandidateEvent(
-        request_id=event["request_id"],
-        surface=event["surface"],
-        user_id=event["user_id"],
-        requested_at=event["requested_at"],
-        expected=event["expected"],
-    )
-    for item in event["candidates"]:
-        packed = struct.pack(f"<{len(item['features'])}f", *item["features"])
-        message.candidates.add(item_id=item["item_id"], source=item["source"], features_f32=packed)
-    raw: bytes = message.SerializeToString()
-    return raw
-
-
 def test_every_feed_is_the_oracles_for_single_and_batch_events_of_two_surfaces(
-    world: World,
+    env: Environment,
 ) -> None:
     draw = random.Random(7)
     requests = [
@@ -50,83 +34,83 @@ def test_every_feed_is_the_oracles_for_single_and_batch_events_of_two_surfaces(
         for surface in [draw.choice(["home", "search"])]
     ]
     events = interleave(requests, draw)
-    world.start_worker()
-    world.send(events)
-    feeds = {feed["request_id"]: feed for feed in world.read_feeds(60)}
-    oracle, sent = Oracle(world.folder / "models"), by_request(events)
+    env.start_worker()
+    env.send(events)
+    feeds = {feed["request_id"]: feed for feed in env.read_feeds(60)}
+    oracle, sent = Oracle(env.folder / "models"), by_request(events)
     assert feeds.keys() == sent.keys()
     for request_id, feed in feeds.items():
         oracle.check(feed, sent[request_id], completion="full", refused=0, arm="control")
-    assert world.read_letters(0) == []
+    assert env.read_letters(0) == []
 
 
-def test_protobuf_and_json_events_of_one_request_make_one_feed(world: World) -> None:
+def test_protobuf_and_json_events_of_one_request_make_one_feed(env: Environment) -> None:
     draw = random.Random(8)
     events = make_request("mixed", 20, draw, batch=5)
-    world.start_worker()
-    sender = world.sender()
+    env.start_worker()
+    sender = env.sender()
     for place, event in enumerate(events):
         if place % 2:
             send_json(sender, event)
         else:
             sender.send(b"mixed", in_protobuf(event), PROTOBUF)
     sender.finish()
-    (feed,) = world.read_feeds(1)
-    Oracle(world.folder / "models").check(feed, events, completion="full")
+    (feed,) = env.read_feeds(1)
+    Oracle(env.folder / "models").check(feed, events, completion="full")
 
 
 def test_requests_close_by_marker_by_deadline_and_by_deadline_of_an_idle_partition(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world(deadline_ms=1500)
+    env = make_env(deadline_ms=1500)
     draw = random.Random(9)
     marker = make_request("marker", 3, draw, expected=None)
     marker[-1]["last"] = True
     short = make_request("short", 5, draw)[:4]
-    world.start_worker().wait_for("event=restored", times=4)
-    world.send(marker + short)
-    feeds = {feed["request_id"]: feed for feed in world.read_feeds(2)}
-    oracle = Oracle(world.folder / "models")
+    env.start_worker().wait_for("event=restored", times=4)
+    env.send(marker + short)
+    feeds = {feed["request_id"]: feed for feed in env.read_feeds(2)}
+    oracle = Oracle(env.folder / "models")
     oracle.check(feeds["marker"], marker, completion="marker")
     oracle.check(feeds["short"], short, completion="deadline")
 
 
 def test_a_backlog_older_than_every_deadline_truncates_nothing(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world(deadline_ms=1500)
+    env = make_env(deadline_ms=1500)
     draw = random.Random(10)
     events = interleave([make_request(f"r{n}", 20, draw) for n in range(40)], draw)
-    world.send(events)
-    world.start_worker()
-    feeds = world.read_feeds(40)
+    env.send(events)
+    env.start_worker()
+    feeds = env.read_feeds(40)
     assert {feed["completion"] for feed in feeds} == {"full"}
     assert [len(feed["items"]) for feed in feeds] == [20] * 40
 
 
-def test_one_bad_candidate_costs_a_feed_neither_its_siblings_nor_its_time(world: World) -> None:
+def test_one_bad_candidate_costs_a_feed_neither_its_siblings_nor_its_time(env: Environment) -> None:
     draw = random.Random(11)
     (event,) = make_request("r", 5, draw, batch=5)
     sound = [c for place, c in enumerate(event["candidates"]) if place not in (1, 3)]
     event["candidates"][1]["features"] = [1.0]
     event["candidates"][3]["features"][0] = "x"
-    world.start_worker()
-    world.send([event])
-    (feed,) = world.read_feeds(1)
-    Oracle(world.folder / "models").check(
+    env.start_worker()
+    env.send([event])
+    (feed,) = env.read_feeds(1)
+    Oracle(env.folder / "models").check(
         feed, [event | {"candidates": sound}], completion="full", refused=2
     )
-    (letter,) = world.read_letters(1)
+    (letter,) = env.read_letters(1)
     assert letter.reason == "refused-candidates"
     assert "candidates[1] feature-count" in letter.message
     assert "candidates[3] feature-type" in letter.message
 
 
-def test_what_is_refused_keeps_its_bytes_and_delays_nothing(world: World) -> None:
+def test_what_is_refused_keeps_its_bytes_and_delays_nothing(env: Environment) -> None:
     draw = random.Random(12)
     good = make_request("good", 3, draw)
-    world.start_worker().wait_for("event=restored", times=4)
-    sender = world.sender()
+    env.start_worker().wait_for("event=restored", times=4)
+    sender = env.sender()
     bad: dict[str, tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = {
         "malformed": (b"good", b'{"request_id": "good", ', []),
         "null-value": (b"good", None, []),
@@ -170,9 +154,9 @@ def test_what_is_refused_keeps_its_bytes_and_delays_nothing(world: World) -> Non
     send_json(sender, good[0] | {"user_id": "another"})
     send_json(sender, good[2])
     sender.finish()
-    (feed,) = world.read_feeds(1)
-    Oracle(world.folder / "models").check(feed, good, completion="full")
-    letters = world.read_letters(len(bad) + 3)
+    (feed,) = env.read_feeds(1)
+    Oracle(env.folder / "models").check(feed, good, completion="full")
+    letters = env.read_letters(len(bad) + 3)
     assert sorted(letter.reason for letter in letters) == sorted(
         [*bad, "key-mismatch", "key-mismatch", "conflict"]
     )
@@ -183,57 +167,57 @@ def test_what_is_refused_keeps_its_bytes_and_delays_nothing(world: World) -> Non
             assert letter.headers == [*headers, ("case", letter.reason.encode())]
 
 
-def test_a_900_kb_event_is_fine(world: World) -> None:
+def test_a_900_kb_event_is_fine(env: Environment) -> None:
     draw = random.Random(13)
     (event,) = make_request("big", 60, draw, batch=60)
     event["padding"] = "x" * 850_000
-    world.start_worker()
-    world.send([event])
-    (feed,) = world.read_feeds(1)
+    env.start_worker()
+    env.send([event])
+    (feed,) = env.read_feeds(1)
     assert len(feed["items"]) == 60
 
 
-def test_feeds_in_protobuf_are_read_back_as_the_same_feed(make_world: Any) -> None:
-    world = make_world(environment={"TRIMTAB_FEEDS_FORMAT": "protobuf"})
+def test_feeds_in_protobuf_are_read_back_as_the_same_feed(make_env: Any) -> None:
+    env = make_env(variables={"TRIMTAB_FEEDS_FORMAT": "protobuf"})
     events = make_request("r", 10, random.Random(14), batch=10)
-    world.start_worker()
-    world.send(events)
-    shown = world.trimtab(
+    env.start_worker()
+    env.send(events)
+    shown = env.trimtab(
         "feeds", "tail", "--from-beginning", "--count", "1", "--timeout", "60", "--json"
     )
     assert shown.returncode == 0, shown.stderr
 
-    Oracle(world.folder / "models").check(json.loads(shown.stdout), events, completion="full")
+    Oracle(env.folder / "models").check(json.loads(shown.stdout), events, completion="full")
 
 
 def test_a_feed_too_large_for_its_topic_is_cut_to_the_best_items_and_stops_nothing(
-    make_world: Any,
+    make_env: Any,
 ) -> None:
-    world = make_world(partitions=1)
-    small = f"{world.name}.small"
-    create_topics(world.kafka, [TopicPlan(small, 1, {"max.message.bytes": "5000"})])
-    world.environment["TRIMTAB_TOPIC_FEEDS"] = world.feeds = small
+    env = make_env(partitions=1)
+    small = f"{env.name}.small"
+    create_topics(env.kafka, [TopicPlan(small, 1, {"max.message.bytes": "5000"})])
+    env.variables["TRIMTAB_TOPIC_FEEDS"] = env.feeds = small
     draw = random.Random(15)
-    world.start_worker()
-    world.send(event for n in range(20) for event in make_request(f"r{n}", 50, draw, batch=50))
-    feeds = world.read_feeds(20)
+    env.start_worker()
+    env.send(event for n in range(20) for event in make_request(f"r{n}", 50, draw, batch=50))
+    feeds = env.read_feeds(20)
     assert len({feed["request_id"] for feed in feeds}) == len(feeds) == 20
     for feed in feeds:
         assert feed["truncated"] == 50 - len(feed["items"]) > 0
         assert [item["position"] for item in feed["items"]] == list(range(len(feed["items"])))
 
 
-def test_a_dead_letter_too_large_for_its_topic_is_cut_and_stops_nothing(make_world: Any) -> None:
-    world = make_world(partitions=1)
-    small = f"{world.name}.small"
-    create_topics(world.kafka, [TopicPlan(small, 1, {"max.message.bytes": "5000"})])
-    world.environment["TRIMTAB_TOPIC_DEAD_LETTERS"] = world.letters = small
-    world.start_worker().wait_for("event=dead_letters_small")
-    sender = world.sender()
+def test_a_dead_letter_too_large_for_its_topic_is_cut_and_stops_nothing(make_env: Any) -> None:
+    env = make_env(partitions=1)
+    small = f"{env.name}.small"
+    create_topics(env.kafka, [TopicPlan(small, 1, {"max.message.bytes": "5000"})])
+    env.variables["TRIMTAB_TOPIC_DEAD_LETTERS"] = env.letters = small
+    env.start_worker().wait_for("event=dead_letters_small")
+    sender = env.sender()
     sender.send(b"bad", b"x" * 100_000, [("case", b"large")])
     sender.finish()
-    world.send(make_request("r", 5, random.Random(16)))
-    assert len(world.read_feeds(1)) == 1
-    (letter,) = world.read_letters(1)
+    env.send(make_request("r", 5, random.Random(16)))
+    assert len(env.read_feeds(1)) == 1
+    (letter,) = env.read_letters(1)
     assert (letter.reason, letter.key) == ("malformed", b"bad")
     assert (letter.value or b"") + b"x" * (100_000 - len(letter.value or b"")) == b"x" * 100_000

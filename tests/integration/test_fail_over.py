@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.harness import World, make_request, until
+from tests.rig.environment import Environment
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
+from tests.rig.traffic import make_request
 from tests.steering.peers import Forwarder
 from workers.ranking.weights import Weights
 
@@ -30,29 +32,29 @@ def servers(make_redis: Callable[..., RedisServer]) -> tuple[RedisServer, RedisS
 
 
 def test_a_worker_that_is_still_at_the_old_master_keeps_a_change_from_being_applied_by_all(
-    make_world: Callable[..., World], servers: tuple[RedisServer, RedisServer]
+    make_env: Callable[..., Environment], servers: tuple[RedisServer, RedisServer]
 ) -> None:
     old, new = servers
-    world = make_world()
+    env = make_env()
 
     def command(*words: str) -> "subprocess.CompletedProcess[str]":
-        return world.trimtab(*words, "--json")
+        return env.trimtab(*words, "--json")
 
     def partitions() -> list[list[int]]:
         live: list[dict[str, Any]] = [
             json.loads(str(one.client.get(key)))
             for one in servers
-            for key in one.client.scan_iter(f"{world.name}:workers:status:*")
+            for key in one.client.scan_iter(f"{env.name}:workers:status:*")
         ]
         return [one.get("partitions", []) for one in live]
 
     with Forwarder(old.port) as address:
         for url in (address.url, new.url):
-            world.environment["TRIMTAB_REDIS"] = url
-            world.start_worker()
+            env.variables["TRIMTAB_REDIS"] = url
+            env.start_worker()
         until(lambda: [len(one) for one in partitions()] == [2, 2], partitions)
         old.client.replicaof("127.0.0.1", "1")
-        world.workers[0].wait_for("event=redis_read_only")
+        env.processes[0].wait_for("event=redis_read_only")
 
         changed = command(
             "weights", "set", "home", "quality=0.1", "engagement=0.9", "--reason", "x"
@@ -66,16 +68,16 @@ def test_a_worker_that_is_still_at_the_old_master_keeps_a_change_from_being_appl
         )
 
         # It ranks on meanwhile; and once the address leads to the new master, it goes there.
-        world.send(
+        env.send(
             event
             for number in range(8)
             for event in make_request(f"r{number}", 5, random.Random(number))
         )
-        feeds = world.read_feeds(8, settle=0.1)
+        feeds = env.read_feeds(8, settle=0.1)
         assert {feed["weights"]["version"] for feed in feeds} == {EVEN.version, TURNED.version}
         address.target = new.port
         ended = command("weights", "wait", "home", "--timeout", "60")
         assert (ended.returncode, len(json.loads(ended.stdout)["workers"])) == (0, 2)
 
-    (said,) = [line for line in world.workers[0].said().splitlines() if "redis_read_only" in line]
+    (said,) = [line for line in env.processes[0].logged().splitlines() if "redis_read_only" in line]
     assert "READONLY You can't write against a read only replica." in said

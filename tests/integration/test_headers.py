@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from tests.integration.harness import World, make_request
-from tests.integration.oracle import Oracle
-from tests.integration.test_end_to_end import in_protobuf
+from tests.rig.environment import Environment
+from tests.rig.oracle import Oracle
+from tests.rig.traffic import in_protobuf, make_request
 from tests.streaming.raw import RawHeaders, send_raw
 
 NOT_UTF8: RawHeaders = [(b"content-type", b"application/json"), (b"x-\xe9tat", b"1")]
@@ -20,26 +20,26 @@ def by_request(feeds: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_header_name_that_is_not_utf8_stops_no_worker_no_restore_and_no_tool(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world, draw = make_world(partitions=1), random.Random(1)
+    env, draw = make_env(partitions=1), random.Random(1)
 
     def send(topic: str, key: str, value: bytes) -> None:
-        send_raw(world.kafka, topic, 0, key.encode(), value, NOT_UTF8)
+        send_raw(env.kafka, topic, 0, key.encode(), value, NOT_UTF8)
 
     # Events: ranked by the format that their bytes show, or refused for what is wrong with them.
     sent = {name: make_request(name, 6, draw, batch=3) for name in ("json", "protobuf")}
-    first = world.start_worker()
+    first = env.start_worker()
     first.wait_for("event=restored")
     for in_json, other in zip(sent["json"], sent["protobuf"], strict=True):
-        send(world.candidates, "json", json.dumps(in_json).encode())
-        send(world.candidates, "bad", b"{")
-        send(world.candidates, "protobuf", in_protobuf(other))
-    feeds = by_request(world.read_feeds(2))
-    oracle = Oracle(world.folder / "models")
+        send(env.candidates, "json", json.dumps(in_json).encode())
+        send(env.candidates, "bad", b"{")
+        send(env.candidates, "protobuf", in_protobuf(other))
+    feeds = by_request(env.read_feeds(2))
+    oracle = Oracle(env.folder / "models")
     for name, events in sent.items():
         oracle.check(feeds[name], events, completion="full")
-    letters = world.read_letters(2)
+    letters = env.read_letters(2)
     assert [(letter.reason, letter.key, letter.value, letter.headers) for letter in letters] == [
         ("malformed", b"bad", b"{", [])
     ] * 2
@@ -47,15 +47,15 @@ def test_a_header_name_that_is_not_utf8_stops_no_worker_no_restore_and_no_tool(
 
     # A feed of somebody else's hand: a restore finds its request.
     foreign = make_request("foreign", 2, draw, batch=2)
-    send(world.feeds, "", json.dumps(feeds["json"] | {"request_id": "foreign"}).encode())
-    second = world.start_worker()
+    send(env.feeds, "", json.dumps(feeds["json"] | {"request_id": "foreign"}).encode())
+    second = env.start_worker()
     second.wait_for("event=restored")
-    assert "foreign_feed" not in second.said()
-    world.send(foreign)
-    assert [letter.reason for letter in world.read_letters(3)] == ["malformed", "malformed", "late"]
+    assert "foreign_feed" not in second.logged()
+    env.send(foreign)
+    assert [letter.reason for letter in env.read_letters(3)] == ["malformed", "malformed", "late"]
 
     # Tools read on.
-    tail = world.trimtab(
+    tail = env.trimtab(
         "feeds", "tail", "--from-beginning", "--count", "3", "--timeout", "60", "--json"
     )
     assert tail.returncode == 0, tail.stderr
@@ -64,11 +64,11 @@ def test_a_header_name_that_is_not_utf8_stops_no_worker_no_restore_and_no_tool(
         "protobuf",
         "foreign",
     }
-    preview = world.trimtab("weights", "preview", "home", "quality=0.9", "--last", "10", "--json")
+    preview = env.trimtab("weights", "preview", "home", "quality=0.9", "--last", "10", "--json")
     assert preview.returncode == 0, preview.stderr
     assert json.loads(preview.stdout)["feeds"] == 3
-    send(world.letters, "odd", b"{}")
-    listed = world.trimtab("dead-letters", "list", "--json")
+    send(env.letters, "odd", b"{}")
+    listed = env.trimtab("dead-letters", "list", "--json")
     assert listed.returncode == 0, listed.stderr
     assert [json.loads(line)["reason"] for line in listed.stdout.splitlines()] == [
         "malformed",

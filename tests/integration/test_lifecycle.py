@@ -10,93 +10,99 @@ from pathlib import Path
 
 from confluent_kafka import TopicPartition
 
-from tests.integration.harness import World, make_request, until
+from tests.rig.environment import Environment
+from tests.rig.process import until
+from tests.rig.traffic import make_request
 from workers.local import Stack
 
 HANGING_WORKER = Path(__file__).with_name("hanging_worker.py")
 
 
-def test_sigterm_publishes_what_is_closed_and_leaves_with_zero(world: World) -> None:
-    worker = world.start_worker()
+def test_sigterm_publishes_what_is_closed_and_leaves_with_zero(env: Environment) -> None:
+    worker = env.start_worker()
     worker.wait_for("event=restored", times=4)
-    world.send(make_request("r", 5, random.Random(1)))
-    assert len(world.read_feeds(1, settle=0.1)) == 1
+    env.send(make_request("r", 5, random.Random(1)))
+    assert len(env.read_feeds(1, settle=0.1)) == 1
     assert worker.terminate() == 0
-    assert "event=drained" in worker.said()
+    assert "event=drained" in worker.logged()
 
 
-def test_sigterm_with_a_dead_broker_gives_up_and_says_so(world: World, stack: Stack) -> None:
-    worker = world.start_worker()
+def test_sigterm_with_a_dead_broker_gives_up_and_says_so(env: Environment, stack: Stack) -> None:
+    worker = env.start_worker()
     worker.wait_for("event=restored", times=4)
-    world.send(make_request("r", 5, random.Random(1))[:2])
+    env.send(make_request("r", 5, random.Random(1))[:2])
     stack.pause("kafka")
     try:
         assert worker.terminate() == 1
     finally:
         stack.resume("kafka")
-    assert "event=not_drained" in worker.said()
+    assert "event=not_drained" in worker.logged()
 
 
 def test_a_worker_with_nothing_to_publish_does_not_take_a_dead_broker_for_a_drain(
-    world: World, stack: Stack
+    env: Environment, stack: Stack
 ) -> None:
-    worker = world.start_worker()
+    worker = env.start_worker()
     worker.wait_for("event=restored", times=4)
     stack.pause("kafka")
     try:
         assert worker.terminate() == 1
     finally:
         stack.resume("kafka")
-    assert "event=not_drained" in worker.said()
+    assert "event=not_drained" in worker.logged()
 
 
 def test_feeds_of_another_partition_count_are_refused_with_the_command_that_mends_it(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world(environment={"TRIMTAB_TOPIC_FEEDS": "unfit"})
+    env = make_env(variables={"TRIMTAB_TOPIC_FEEDS": "unfit"})
     from workers.streaming.topics import TopicPlan, create_topics
 
-    name = f"{world.name}.unfit"
-    create_topics(world.kafka, [TopicPlan(name, 2)])
-    world.environment["TRIMTAB_TOPIC_FEEDS"] = name
-    refused = world.trimtab("worker")
+    name = f"{env.name}.unfit"
+    create_topics(env.kafka, [TopicPlan(name, 2)])
+    env.variables["TRIMTAB_TOPIC_FEEDS"] = name
+    refused = env.trimtab("worker")
     assert refused.returncode == 1
-    assert f"has 2 partitions, expected 4 as '{world.candidates}'" in refused.stderr
+    assert f"has 2 partitions, expected 4 as '{env.candidates}'" in refused.stderr
     assert (
-        f"kafka-topics.sh --bootstrap-server {world.kafka} --alter --topic {name} --partitions 4"
+        f"kafka-topics.sh --bootstrap-server {env.kafka} --alter --topic {name} --partitions 4"
         in refused.stderr
     )
 
 
-def test_a_topic_that_is_not_there_is_named_with_the_command_that_creates_it(world: World) -> None:
-    world.environment["TRIMTAB_TOPIC_DEAD_LETTERS"] = "nowhere"
-    refused = world.trimtab("worker")
+def test_a_topic_that_is_not_there_is_named_with_the_command_that_creates_it(
+    env: Environment,
+) -> None:
+    env.variables["TRIMTAB_TOPIC_DEAD_LETTERS"] = "nowhere"
+    refused = env.trimtab("worker")
     assert refused.returncode == 1
     assert "--create --topic nowhere --partitions 4" in refused.stderr
 
 
-def test_two_workers_of_one_host_take_two_slots_and_a_taken_slot_is_refused(world: World) -> None:
+def test_two_workers_of_one_host_take_two_slots_and_a_taken_slot_is_refused(
+    env: Environment,
+) -> None:
     for _ in range(2):
-        world.start_worker().wait_for("event=restored")
-    slots = sorted(path.name for path in (world.folder / "home" / "slots" / world.name).iterdir())
+        env.start_worker().wait_for("event=restored")
+    slots = sorted(path.name for path in (env.home / "slots" / env.name).iterdir())
     assert slots == ["0", "1"]
-    refused = world.trimtab("worker", "--slot", "0")
+    refused = env.trimtab("worker", "--slot", "0")
     assert refused.returncode == 2
     assert "slot 0 of group" in refused.stderr
 
 
-def test_children_drain_when_their_parent_is_killed(world: World) -> None:
-    parent = world.start_worker("--processes", "2")
+def test_children_drain_when_their_parent_is_killed(env: Environment) -> None:
+    parent = env.start_worker("--processes", "2")
     parent.wait_for("event=assigned", times=3)
     parent.kill()
-    until(lambda: parent.said().count("event=drained") == 2, parent.said)
+    until(lambda: parent.logged().count("event=drained") == 2, parent.logged)
 
 
-def test_a_child_that_is_killed_is_started_again(world: World) -> None:
-    parent = world.start_worker("--processes", "2")
+def test_a_child_that_is_killed_is_started_again(env: Environment) -> None:
+    parent = env.start_worker("--processes", "2")
     parent.wait_for("event=assigned", times=2)
     listed = subprocess.run(
-        ["pgrep", "-P", str(parent.process.pid)], capture_output=True, text=True, check=True
+        ["pgrep", "-P", str(parent.pid)], capture_output=True, text=True, check=True
     )
     child = int(listed.stdout.split()[0])
     subprocess.run(["kill", "-KILL", str(child)], check=True)
@@ -106,27 +112,27 @@ def test_a_child_that_is_killed_is_started_again(world: World) -> None:
 
 
 def test_events_that_retention_removed_stop_their_partition_until_it_is_resumed(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world(partitions=1, deadline_ms=1500)
-    first = world.start_worker()
+    env = make_env(partitions=1, deadline_ms=1500)
+    first = env.start_worker()
     first.wait_for("event=restored")
-    world.send(make_request("before", 3, random.Random(1)))
-    assert len(world.read_feeds(1, settle=0.1)) == 1
+    env.send(make_request("before", 3, random.Random(1)))
+    assert len(env.read_feeds(1, settle=0.1)) == 1
     assert first.terminate() == 0
-    world.send(make_request("removed", 3, random.Random(2)))
-    world.admin.delete_records([TopicPartition(world.candidates, 0, 5)])[
-        TopicPartition(world.candidates, 0, 5)
+    env.send(make_request("removed", 3, random.Random(2)))
+    env.admin.delete_records([TopicPartition(env.candidates, 0, 5)])[
+        TopicPartition(env.candidates, 0, 5)
     ].result()
-    second = world.start_worker()
+    second = env.start_worker()
     second.wait_for("event=offsets_lost")
-    assert "trimtab offsets resume --partition 0" in second.said()
+    assert "trimtab offsets resume --partition 0" in second.logged()
     assert second.terminate() == 0
-    resumed = world.trimtab("offsets", "resume", "--partition", "0")
+    resumed = env.trimtab("offsets", "resume", "--partition", "0")
     assert resumed.returncode == 0, resumed.stderr
-    world.start_worker().wait_for("event=restored")
-    world.send(make_request("after", 3, random.Random(3)))
-    feeds = world.read_feeds(3)
+    env.start_worker().wait_for("event=restored")
+    env.send(make_request("after", 3, random.Random(3)))
+    feeds = env.read_feeds(3)
     assert {f["request_id"]: len(f["items"]) for f in feeds} == {
         "before": 3,
         "removed": 1,
@@ -134,33 +140,31 @@ def test_events_that_retention_removed_stop_their_partition_until_it_is_resumed(
     }
 
 
-def test_a_worker_without_a_model_for_an_objective_does_not_start(world: World) -> None:
-    (world.folder / "models" / "quality" / "1" / "model.onnx").write_bytes(b"no model")
-    refused = world.trimtab("worker")
+def test_a_worker_without_a_model_for_an_objective_does_not_start(env: Environment) -> None:
+    (env.folder / "models" / "quality" / "1" / "model.onnx").write_bytes(b"no model")
+    refused = env.trimtab("worker")
     assert refused.returncode == 1
     assert "objective 'quality': no version verifies" in refused.stderr
 
 
-def test_wrong_configuration_ends_with_two_and_names_the_key(world: World) -> None:
-    surfaces = world.folder / "surfaces.toml"
+def test_wrong_configuration_ends_with_two_and_names_the_key(env: Environment) -> None:
+    surfaces = env.folder / "surfaces.toml"
     surfaces.write_text(
         surfaces.read_text().replace("deadline_ms = 60000", 'deadline_ms = "soon"', 1)
     )
-    refused = world.trimtab("worker")
+    refused = env.trimtab("worker")
     assert refused.returncode == 2
     assert "surfaces.home.deadline_ms: got 'soon', expected a whole number" in refused.stderr
 
 
 def test_past_the_bound_of_open_requests_the_oldest_is_evicted_and_said_on_its_feed(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world(
-        partitions=1, deadline_ms=1500, environment={"TRIMTAB_MAX_OPEN_REQUESTS": "3"}
-    )
-    world.start_worker().wait_for("event=restored")
+    env = make_env(partitions=1, deadline_ms=1500, variables={"TRIMTAB_MAX_OPEN_REQUESTS": "3"})
+    env.start_worker().wait_for("event=restored")
     draw = random.Random(5)
-    world.send([make_request(f"r{n}", 2, draw)[0] for n in range(5)])
-    feeds = {feed["request_id"]: feed["completion"] for feed in world.read_feeds(5)}
+    env.send([make_request(f"r{n}", 2, draw)[0] for n in range(5)])
+    feeds = {feed["request_id"]: feed["completion"] for feed in env.read_feeds(5)}
     assert feeds == {
         "r0": "evicted",
         "r1": "evicted",
@@ -170,8 +174,8 @@ def test_past_the_bound_of_open_requests_the_oldest_is_evicted_and_said_on_its_f
     }
 
 
-def test_the_interrupt_of_a_terminal_drains_too(world: World) -> None:
-    worker = world.start_worker()
+def test_the_interrupt_of_a_terminal_drains_too(env: Environment) -> None:
+    worker = env.start_worker()
     worker.wait_for("event=restored", times=4)
     worker.signal(signal.SIGINT)
     assert worker.process.wait(10) == 0
@@ -187,53 +191,53 @@ def test_the_command_line_says_what_a_worker_needs(tmp_path: Path) -> None:
 
 
 def test_the_gaps_that_a_transactional_producer_leaves_are_not_mistaken_for_lost_events(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world, draw = make_world(partitions=1), random.Random(6)
-    producer = world.cluster.transactional(f"{world.name}-upstream", 100_000)
+    env, draw = make_env(partitions=1), random.Random(6)
+    producer = env.cluster.transactional(f"{env.name}-upstream", 100_000)
     producer.init_transactions(30)
     for turn in range(3):
-        worker = world.start_worker()
+        worker = env.start_worker()
         worker.wait_for("event=restored")
         producer.begin_transaction()
         for event in make_request(f"r{turn}", 4, draw):
             producer.produce(
-                world.candidates, json.dumps(event).encode(), event["request_id"].encode()
+                env.candidates, json.dumps(event).encode(), event["request_id"].encode()
             )
         producer.commit_transaction(30)
-        assert len(world.read_feeds(turn + 1, settle=0.1)) == turn + 1
+        assert len(env.read_feeds(turn + 1, settle=0.1)) == turn + 1
         assert worker.terminate() == 0
-    assert "event=gap" in worker.said()
-    assert [len(feed["items"]) for feed in world.read_feeds(3)] == [4, 4, 4]
+    assert "event=gap" in worker.logged()
+    assert [len(feed["items"]) for feed in env.read_feeds(3)] == [4, 4, 4]
 
 
 def test_a_worker_that_hangs_in_a_call_of_the_client_starts_again_under_its_own_id_and_loses_nothing(
-    world: World,
+    env: Environment,
 ) -> None:
-    signal_file = world.folder / "hang"
-    worker = world.start_worker(command=(str(HANGING_WORKER), str(signal_file)))
+    signal_file = env.folder / "hang"
+    worker = env.start([str(HANGING_WORKER), str(signal_file)])
     worker.wait_for("event=restored", times=4)
-    world.send(make_request("before", 5, random.Random(1)))
-    assert len(world.read_feeds(1, settle=0.1)) == 1
+    env.send(make_request("before", 5, random.Random(1)))
+    assert len(env.read_feeds(1, settle=0.1)) == 1
     signal_file.touch()
-    until(lambda: not signal_file.exists(), worker.said)
-    world.send(make_request("during", 5, random.Random(2)))
+    until(lambda: not signal_file.exists(), worker.logged)
+    env.send(make_request("during", 5, random.Random(2)))
     worker.wait_for("event=loop_stuck doing=consume")
-    assert sorted(feed["request_id"] for feed in world.read_feeds(2)) == ["before", "during"]
-    assert worker.process.poll() is None
-    assert worker.said().count("event=starting ") == 2
+    assert sorted(feed["request_id"] for feed in env.read_feeds(2)) == ["before", "during"]
+    assert worker.is_running()
+    assert worker.logged().count("event=starting ") == 2
     assert worker.terminate() == 0
 
 
 def test_a_worker_that_is_told_to_end_while_it_hangs_in_a_call_ends_and_does_not_start_again(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world(partitions=1)
-    signal_file = world.folder / "hang"
-    worker = world.start_worker(command=(str(HANGING_WORKER), str(signal_file)))
+    env = make_env(partitions=1)
+    signal_file = env.folder / "hang"
+    worker = env.start([str(HANGING_WORKER), str(signal_file)])
     worker.wait_for("event=restored")
     signal_file.touch()
-    until(lambda: not signal_file.exists(), worker.said)
+    until(lambda: not signal_file.exists(), worker.logged)
     assert worker.terminate() == 1
-    assert 'event=not_drained error="the loop hangs: consume"' in worker.said()
-    assert "event=loop_stuck" not in worker.said()
+    assert 'event=not_drained error="the loop hangs: consume"' in worker.logged()
+    assert "event=loop_stuck" not in worker.logged()

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.integration.harness import World, make_request, until
-from tests.integration.oracle import Known, Oracle
 from tests.integration.test_steering import AFTER, WORDS, command, feeds_of, renamed
+from tests.rig.environment import Environment
+from tests.rig.oracle import Known, Oracle
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
+from tests.rig.traffic import make_request
 from workers.ranking.rerank import rerank
 
 SHELF = """
@@ -31,13 +33,13 @@ Requests = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture
-def shelf(world: World) -> World:
-    surfaces = world.folder / "surfaces.toml"
+def shelf(env: Environment) -> Environment:
+    surfaces = env.folder / "surfaces.toml"
     surfaces.write_text(surfaces.read_text() + SHELF)
-    world.environment["TRIMTAB_LOOKUP_MS"] = (
+    env.variables["TRIMTAB_LOOKUP_MS"] = (
         "60000"  # past any pause of this machine: these feeds skip nothing
     )
-    return world
+    return env
 
 
 def asked(count: int, seed: int) -> tuple[Requests, dict[str, list[Any]]]:
@@ -77,16 +79,16 @@ def events_of(requests: Requests) -> list[dict[str, Any]]:
 
 
 def ranked(
-    world: World, events: Iterable[dict[str, Any]], known: Known
+    env: Environment, events: Iterable[dict[str, Any]], known: Known
 ) -> dict[str, dict[str, Any]]:
     """The feeds that `rank` gives."""
     told = [
         {"key": k, "features" if k.startswith("features:") else "members": v}
         for k, v in known.items()
     ]
-    file = world.folder / "lookups.jsonl"
+    file = env.folder / "lookups.jsonl"
     file.write_text("\n".join(map(json.dumps, told)))
-    ended = world.trimtab(
+    ended = env.trimtab(
         "rank", "-", "--lookups", str(file), input="\n".join(map(json.dumps, events))
     )
     assert ended.returncode == 0, ended.stderr
@@ -95,9 +97,9 @@ def ranked(
 
 @pytest.mark.parametrize("feeds_format", ["json", "protobuf"])
 def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(
-    shelf: World, feeds_format: str
+    shelf: Environment, feeds_format: str
 ) -> None:
-    shelf.environment["TRIMTAB_FEEDS_FORMAT"] = feeds_format
+    shelf.variables["TRIMTAB_FEEDS_FORMAT"] = feeds_format
     requests, known = asked(40, seed=31)
     redis = Redis.from_url(shelf.redis)
     keep(redis, f"{shelf.name}:", known)
@@ -127,8 +129,8 @@ def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(
     assert any(feed["items"] == [] for feed in feeds.values())
 
 
-def test_a_preview_says_exactly_what_workers_publish_after_the_change(shelf: World) -> None:
-    shelf.environment["TRIMTAB_FEEDS_FORMAT"] = "protobuf"
+def test_a_preview_says_exactly_what_workers_publish_after_the_change(shelf: Environment) -> None:
+    shelf.variables["TRIMTAB_FEEDS_FORMAT"] = "protobuf"
     requests, known = asked(40, seed=32)
     keep(Redis.from_url(shelf.redis), f"{shelf.name}:", known)
     shelf.start_worker()
@@ -159,18 +161,18 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(shelf: Wor
 
 
 @pytest.fixture
-def own_redis(shelf: World, make_redis: Callable[..., RedisServer]) -> RedisServer:
+def own_redis(shelf: Environment, make_redis: Callable[..., RedisServer]) -> RedisServer:
     """A Redis that nobody else needs."""
     server: RedisServer = make_redis()
     server.start()
-    shelf.environment["TRIMTAB_REDIS"] = server.url
+    shelf.variables["TRIMTAB_REDIS"] = server.url
     return server
 
 
 def test_while_redis_is_frozen_feeds_go_on_and_say_so_and_afterwards_they_no_longer_do(
-    shelf: World, own_redis: RedisServer
+    shelf: Environment, own_redis: RedisServer
 ) -> None:
-    shelf.environment["TRIMTAB_LOOKUP_MS"] = "200"
+    shelf.variables["TRIMTAB_LOOKUP_MS"] = "200"
     requests, known = asked(400, seed=33)
     keep(own_redis.client, f"{shelf.name}:", known)
     worker, names, sent = shelf.start_worker(), iter(requests), list[str]()
@@ -184,13 +186,13 @@ def test_while_redis_is_frozen_feeds_go_on_and_say_so_and_afterwards_they_no_lon
             feed for feed in shelf.read_feeds(len(sent), settle=0.0) if feed["request_id"] in more
         ]
 
-    until(lambda: not any("skipped" in feed for feed in feeds_after(1)), worker.said)
+    until(lambda: not any("skipped" in feed for feed in feeds_after(1)), worker.logged)
     own_redis.freeze()
     frozen = feeds_after(20)
     assert [feed["skipped"][:2] for feed in frozen] == [["seen", "blocked"]] * 20
     worker.wait_for("lookups_lost")
     own_redis.thaw()
-    until(lambda: not any("skipped" in feed for feed in feeds_after(1)), worker.said)
+    until(lambda: not any("skipped" in feed for feed in feeds_after(1)), worker.logged)
     worker.wait_for("lookups_back")
 
     feeds = shelf.read_feeds(len(sent))

@@ -10,8 +10,10 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from tests.integration.harness import JSON, World, make_request, until
-from tests.integration.test_report import Reported
+from tests.rig.environment import Environment
+from tests.rig.process import until
+from tests.rig.statuses import StatusReader
+from tests.rig.traffic import JSON, make_request
 from workers.codec.partitioner import partition_of
 
 DEADLINE_MS = 1500
@@ -21,17 +23,15 @@ REQUESTS = 8
 class Both:
     """Requests of two events, one event by each producer: what was sent, and to which partitions."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, env: Environment) -> None:
         made = [
             make_request(f"both-{number}", 2, random.Random(number)) for number in range(REQUESTS)
         ]
         self.events = {events[0]["request_id"]: events for events in made}
         self.placed: dict[str, list[int]] = defaultdict(list)
-        self._topic = world.candidates
-        self._crc32 = Producer(
-            {"bootstrap.servers": world.kafka, "partitioner": "consistent_random"}
-        )
-        self._send(world.cluster.producer(), [events[0] for events in self.events.values()])
+        self._topic = env.candidates
+        self._crc32 = Producer({"bootstrap.servers": env.kafka, "partitioner": "consistent_random"})
+        self._send(env.cluster.producer(), [events[0] for events in self.events.values()])
         self._send(self._crc32, [events[1] for events in self.events.values()])
 
     def send_again(self, request_ids: Sequence[str]) -> None:
@@ -57,12 +57,12 @@ class Both:
 
 
 def test_requests_that_two_partitioners_split_are_counted_and_said_once_or_refused_where_they_do_not_belong(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world(deadline_ms=DEADLINE_MS)
-    worker, reported = world.start_worker(), Reported(world)
+    env = make_env(deadline_ms=DEADLINE_MS)
+    worker, status = env.start_worker(), StatusReader(env)
     worker.wait_for("event=restored", times=4)
-    both = Both(world)
+    both = Both(env)
     halves = len(both.split)
     assert 0 < halves < REQUESTS
     assert all(
@@ -71,35 +71,35 @@ def test_requests_that_two_partitioners_split_are_counted_and_said_once_or_refus
     )
 
     # By default each half is a feed, as ever; and it is said.
-    feeds = world.read_feeds(REQUESTS + halves, settle=0.1)
+    feeds = env.read_feeds(REQUESTS + halves, settle=0.1)
     assert sorted(len(feed["items"]) for feed in feeds) == [1] * (2 * halves) + [2] * (
         REQUESTS - halves
     )
-    until(lambda: reported.now()["counts"]["misplaced"] == halves, reported.now)
-    shown = " ".join(world.trimtab("status").stdout.split())
+    until(lambda: status.now()["counts"]["misplaced"] == halves, status.now)
+    shown = " ".join(env.trimtab("status").stdout.split())
     assert f"events in another partition than murmur2 gives their key: {halves};" in shown
-    assert worker.said().count("event=partitioner_differs") == 1
-    assert world.read_letters(0, settle=0.1) == []
+    assert worker.logged().count("event=partitioner_differs") == 1
+    assert env.read_letters(0, settle=0.1) == []
     assert worker.terminate() == 0
 
 
 def test_where_murmur2_is_required_what_is_elsewhere_is_a_dead_letter_and_no_request_is_lost_by_the_change(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world = make_world()
-    first, reported = world.start_worker(), Reported(world)
+    env = make_env()
+    first, status = env.start_worker(), StatusReader(env)
     first.wait_for("event=restored", times=4)
-    both = Both(world)
+    both = Both(env)
     elsewhere = both.split
-    until(lambda: reported.now().get("counts", {}).get("misplaced") == len(elsewhere), reported.now)
+    until(lambda: status.now().get("counts", {}).get("misplaced") == len(elsewhere), status.now)
     first.kill()
 
     # What had opened elsewhere is refused in the replay, and what comes there afterwards is, too.
-    world.environment["TRIMTAB_CANDIDATES_PARTITIONER"] = "murmur2"
-    second = world.start_worker()
+    env.variables["TRIMTAB_CANDIDATES_PARTITIONER"] = "murmur2"
+    second = env.start_worker()
     second.wait_for("event=restored", times=4)
     both.send_again(sorted(elsewhere))
-    letters = world.read_letters(2 * len(elsewhere), settle=0.1)
+    letters = env.read_letters(2 * len(elsewhere), settle=0.1)
     assert sorted(
         ((letter.key or b"").decode(), letter.reason, letter.partition) for letter in letters
     ) == sorted(
@@ -111,8 +111,8 @@ def test_where_murmur2_is_required_what_is_elsewhere_is_a_dead_letter_and_no_req
     )
 
     # The other half of each comes in its place.
-    world.send(both.events[request_id][1] for request_id in elsewhere)
-    feeds = world.read_feeds(REQUESTS)
+    env.send(both.events[request_id][1] for request_id in elsewhere)
+    feeds = env.read_feeds(REQUESTS)
     assert sorted(feed["request_id"] for feed in feeds) == sorted(both.events)
     assert {(feed["completion"], len(feed["items"])) for feed in feeds} == {("full", 2)}
-    assert len(world.read_letters(2 * len(elsewhere))) == 2 * len(elsewhere)
+    assert len(env.read_letters(2 * len(elsewhere))) == 2 * len(elsewhere)

@@ -13,8 +13,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
 )
 
-from tests.integration.harness import World, make_request, until
-from tests.integration.test_report import Reported
+from tests.rig.environment import Environment
+from tests.rig.process import until
+from tests.rig.statuses import StatusReader
+from tests.rig.traffic import make_request
 from workers.streaming.clients import Cluster
 from workers.streaming.send import Sender
 from workers.streaming.topics import TopicPlan, create_topics
@@ -22,25 +24,25 @@ from workers.streaming.topics import TopicPlan, create_topics
 MEGABYTE = 1_000_000
 
 
-def set_limit(world: World, topic: str, limit_bytes: int | None) -> None:
+def set_limit(env: Environment, topic: str, limit_bytes: int | None) -> None:
     """Set `max.message.bytes` of a topic, or take it back."""
     operation = AlterConfigOpType.DELETE if limit_bytes is None else AlterConfigOpType.SET
     entry = ConfigEntry(
         "max.message.bytes", str(limit_bytes or ""), incremental_operation=operation
     )
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    world.admin.incremental_alter_configs([resource])[resource].result()
+    env.admin.incremental_alter_configs([resource])[resource].result()
 
 
-def large_topics(world: World, limit_bytes: int) -> None:
+def large_topics(env: Environment, limit_bytes: int) -> None:
     """Topics that take larger records than the broker does by default."""
     large = {"max.message.bytes": str(limit_bytes)}
-    names = [f"{world.name}.large.{n}" for n in ("candidates", "feeds", "letters")]
+    names = [f"{env.name}.large.{n}" for n in ("candidates", "feeds", "letters")]
     create_topics(
-        world.kafka,
+        env.kafka,
         [TopicPlan(name, 1, large | {"message.timestamp.type": "LogAppendTime"}) for name in names],
     )
-    world.candidates, world.feeds, world.letters = names
+    env.candidates, env.feeds, env.letters = names
 
 
 @pytest.mark.parametrize(
@@ -53,76 +55,76 @@ def large_topics(world: World, limit_bytes: int) -> None:
     ids=["topics of 20 MB", "a producer of 1 MB", "a queue of 500 kB"],
 )
 def test_a_bad_event_larger_than_what_may_go_out_is_a_dead_letter_and_stops_nothing(
-    make_world: Callable[..., World], properties: str, event_bytes: int, whole: bool
+    make_env: Callable[..., Environment], properties: str, event_bytes: int, whole: bool
 ) -> None:
-    world = make_world(partitions=1)
-    large_topics(world, 20 * MEGABYTE)
-    with (world.folder / "kafka.properties").open("a") as file:
+    env = make_env(partitions=1)
+    large_topics(env, 20 * MEGABYTE)
+    with (env.folder / "kafka.properties").open("a") as file:
         file.write(properties)
     sender = Sender.to(
-        Cluster(world.kafka, {"message.max.bytes": str(20 * MEGABYTE)}), world.candidates
+        Cluster(env.kafka, {"message.max.bytes": str(20 * MEGABYTE)}), env.candidates
     )
     sender.send(b"bad", b"x" * event_bytes, [("case", b"large")])
     sender.finish()
-    world.send(make_request("r", 5, random.Random(1)))
+    env.send(make_request("r", 5, random.Random(1)))
 
-    worker = world.start_worker()
-    assert [feed["request_id"] for feed in world.read_feeds(1, settle=0.1)] == ["r"]
-    (letter,) = world.read_letters(1, settle=0.1)
+    worker = env.start_worker()
+    assert [feed["request_id"] for feed in env.read_feeds(1, settle=0.1)] == ["r"]
+    (letter,) = env.read_letters(1, settle=0.1)
     assert (letter.reason, letter.key) == ("malformed", b"bad")
     assert set(letter.value or b"") == {ord("x")}
     if whole:
         assert (len(letter.value or b""), letter.value_bytes) == (event_bytes, None)
     else:
         assert letter.value_bytes == event_bytes
-    assert "event=starting_anew" not in worker.said()
-    assert "event=transaction_aborted" not in worker.said()
+    assert "event=starting_anew" not in worker.logged()
+    assert "event=transaction_aborted" not in worker.logged()
 
 
 def test_a_topic_that_takes_less_from_now_on_gets_smaller_feeds_and_nothing_is_lost(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world, draw = make_world(partitions=2), random.Random(2)
-    worker = world.start_worker()
-    world.send(event for n in range(4) for event in make_request(f"a{n}", 50, draw, batch=50))
-    assert {feed.get("truncated", 0) for feed in world.read_feeds(4, settle=0.1)} == {0}
-    set_limit(world, world.feeds, 5000)
-    world.send(event for n in range(20) for event in make_request(f"b{n}", 50, draw, batch=50))
-    feeds = world.read_feeds(24)
+    env, draw = make_env(partitions=2), random.Random(2)
+    worker = env.start_worker()
+    env.send(event for n in range(4) for event in make_request(f"a{n}", 50, draw, batch=50))
+    assert {feed.get("truncated", 0) for feed in env.read_feeds(4, settle=0.1)} == {0}
+    set_limit(env, env.feeds, 5000)
+    env.send(event for n in range(20) for event in make_request(f"b{n}", 50, draw, batch=50))
+    feeds = env.read_feeds(24)
     assert len({feed["request_id"] for feed in feeds}) == len(feeds) == 24
     for feed in feeds[4:]:
         if feed["request_id"].startswith("b"):
             assert feed["truncated"] == 50 - len(feed["items"]) > 0
-    assert worker.said().count("event=limits_changed") == 1
-    assert worker.said().count("event=transaction_aborted") == 1
+    assert worker.logged().count("event=limits_changed") == 1
+    assert worker.logged().count("event=transaction_aborted") == 1
 
 
 def test_while_no_feed_can_be_written_the_status_says_so_a_drain_fails_and_afterwards_nothing_is_lost(
-    make_world: Callable[..., World],
+    make_env: Callable[..., Environment],
 ) -> None:
-    world, draw = make_world(partitions=1), random.Random(3)
-    worker, reported = world.start_worker(), Reported(world)
+    env, draw = make_env(partitions=1), random.Random(3)
+    worker, status = env.start_worker(), StatusReader(env)
     worker.wait_for("event=restored")
-    world.send(make_request("before", 3, draw))
-    assert len(world.read_feeds(1, settle=0.1)) == 1
-    set_limit(world, world.feeds, 100)
-    world.send(make_request("during", 3, draw))
+    env.send(make_request("before", 3, draw))
+    assert len(env.read_feeds(1, settle=0.1)) == 1
+    set_limit(env, env.feeds, 100)
+    env.send(make_request("during", 3, draw))
 
     worker.wait_for("event=partition_isolated")
-    until(lambda: reported.now()["partition_states"]["0"]["state"] == "failing", reported.now)
-    until(lambda: reported.now()["lag"] == {"0": 3}, reported.now)
-    now: dict[str, Any] = reported.now()
+    until(lambda: status.now()["partition_states"]["0"]["state"] == "failing", status.now)
+    until(lambda: status.now()["lag"] == {"0": 3}, status.now)
+    now: dict[str, Any] = status.now()
     assert now["counts"]["feeds"] == 1, "what is not out is not counted"
-    status = world.trimtab("status")
-    assert status.returncode == 1
-    assert "partition 0 failing" in status.stdout
-    assert worker.terminate() == 1, worker.said()
-    said = worker.said()
-    assert "event=not_drained" in said
-    assert "event=drained" not in said
-    assert said.count("event=transaction_aborted") == said.count("event=partition_isolated") == 1
+    shown = env.trimtab("status")
+    assert shown.returncode == 1
+    assert "partition 0 failing" in shown.stdout
+    assert worker.terminate() == 1, worker.logged()
+    log = worker.logged()
+    assert "event=not_drained" in log
+    assert "event=drained" not in log
+    assert log.count("event=transaction_aborted") == log.count("event=partition_isolated") == 1
 
-    set_limit(world, world.feeds, None)
-    second = world.start_worker()
-    assert [feed["request_id"] for feed in world.read_feeds(2)] == ["before", "during"]
+    set_limit(env, env.feeds, None)
+    second = env.start_worker()
+    assert [feed["request_id"] for feed in env.read_feeds(2)] == ["before", "during"]
     assert second.terminate() == 0

@@ -17,7 +17,10 @@ from confluent_kafka import KafkaError
 from tests.builders import HOME
 from tests.docs.documents import ROOT
 from tests.integration.guarded import GuardedKafka
-from tests.integration.harness import World, make_request, until
+from tests.rig.environment import Environment
+from tests.rig.fixtures import write_test_files
+from tests.rig.process import until
+from tests.rig.traffic import make_request
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import TopicMissing, TopicReader
 from workers.streaming.members import MembersUnknown, read_members
@@ -53,10 +56,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[G
 
 
 @pytest.fixture
-def world(guarded: GuardedKafka, redis_url: str, tmp_path: Path) -> Iterator[World]:
+def env(guarded: GuardedKafka, redis_url: str, tmp_path: Path) -> Iterator[Environment]:
     """Topics on the guarded Kafka. Commands log in as `worker` if they are not told otherwise."""
-    made = World(guarded.open, redis_url, tmp_path, partitions=2, deadline_ms=2000)
-    made.environment["TRIMTAB_KAFKA"] = guarded.guarded
+    write_test_files(tmp_path, deadline_ms=2000)
+    made = Environment(guarded.open, redis_url, tmp_path, partitions=2)
+    made.create_topics()
+    made.variables["TRIMTAB_KAFKA"] = guarded.guarded
+    made.variables["TRIMTAB_KAFKA_CONFIG"] = str(tmp_path / "kafka.properties")
     log_in(made, guarded, "worker")
     for user in ("worker", "tool"):
         guarded.allow(user, [])
@@ -64,16 +70,16 @@ def world(guarded: GuardedKafka, redis_url: str, tmp_path: Path) -> Iterator[Wor
     made.end()
 
 
-def log_in(world: World, guarded: GuardedKafka, user: str) -> None:
+def log_in(env: Environment, guarded: GuardedKafka, user: str) -> None:
     quick = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "500"}
     properties = quick | guarded.properties(user)
     lines = [f"{key}={value}\n" for key, value in properties.items()]
-    (world.folder / "kafka.properties").write_text("".join(lines))
+    (env.folder / "kafka.properties").write_text("".join(lines))
 
 
-def listed_rights(world: World, command: str) -> list[Right]:
+def listed_rights(env: Environment, command: str) -> list[Right]:
     """What the table of deploy/README.md says that a command needs, on the topics and group of this
-    world.
+    env.
     """
     rights, commands = [], ""
     for row in re.findall(r"^\|(.*)\|$", LISTED, re.MULTILINE):
@@ -82,22 +88,22 @@ def listed_rights(world: World, command: str) -> list[Right]:
         if f"`{command}`" in commands:
             resource, _, name = place.rpartition(" ")
             rights += [
-                right_on(world, operation, resource, name.strip("`"))
+                right_on(env, operation, resource, name.strip("`"))
                 for operation in operations.split(", ")
             ]
     assert rights, command
     return rights
 
 
-def right_on(world: World, operation: str, resource: str, name: str) -> Right:
+def right_on(env: Environment, operation: str, resource: str, name: str) -> Right:
     names = {
-        "candidates": world.candidates,
-        "ranked-feeds": world.feeds,
-        "candidates.dead-letters": world.letters,
-        GROUP: world.name,
+        "candidates": env.candidates,
+        "ranked-feeds": env.feeds,
+        "candidates.dead-letters": env.letters,
+        GROUP: env.name,
     }
     if resource.startswith("transactional"):
-        prefix = name.replace(GROUP, world.name)
+        prefix = name.replace(GROUP, env.name)
         return Right(operation, Resource.TRANSACTIONAL_ID, prefix, prefix=prefix)
     return Right(operation, Resource[resource.upper()], names[name])
 
@@ -109,26 +115,26 @@ def without(rights: Sequence[Right], operation: str, name: str) -> list[Right]:
     return left
 
 
-def needed(world: World) -> tuple[Right, ...]:
+def needed(env: Environment) -> tuple[Right, ...]:
     return worker_rights(
-        candidates=world.candidates,
-        feeds=world.feeds,
-        dead_letters=world.letters,
-        group=world.name,
-        transactional_id=f"{world.name}-host-0",
+        candidates=env.candidates,
+        feeds=env.feeds,
+        dead_letters=env.letters,
+        group=env.name,
+        transactional_id=f"{env.name}-host-0",
     )
 
 
-def test_the_script_grants_what_the_table_lists(world: World, tmp_path: Path) -> None:
+def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path) -> None:
     """The script runs with a stand-in for kafka-acls.sh that writes down its arguments."""
     stand_in = tmp_path / "kafka-acls.sh"
     stand_in.write_text('#!/bin/sh\nprintf "%s " "$@" >> granted\necho >> granted\n')
     stand_in.chmod(0o755)
     names = {
-        "TRIMTAB_TOPIC_CANDIDATES": world.candidates,
-        "TRIMTAB_TOPIC_FEEDS": world.feeds,
-        "TRIMTAB_TOPIC_DEAD_LETTERS": world.letters,
-        "TRIMTAB_GROUP": world.name,
+        "TRIMTAB_TOPIC_CANDIDATES": env.candidates,
+        "TRIMTAB_TOPIC_FEEDS": env.feeds,
+        "TRIMTAB_TOPIC_DEAD_LETTERS": env.letters,
+        "TRIMTAB_GROUP": env.name,
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }
     access = ["--bootstrap-server", "kafka:9092", "--command-config", "admin.properties"]
@@ -139,10 +145,10 @@ def test_the_script_grants_what_the_table_lists(world: World, tmp_path: Path) ->
         assert words[:6] == [*access, "--add", "--allow-principal"]
         granted.setdefault(words[6], set()).update(_granted(words[7:]))
     tools = ("feeds tail", "weights preview", "dead-letters list", "offsets resume", "offsets skip")
-    assert granted["User:trimtab-worker"] == set(listed_rights(world, "worker"))
-    assert granted["User:producer"] == set(listed_rights(world, "produce"))
+    assert granted["User:trimtab-worker"] == set(listed_rights(env, "worker"))
+    assert granted["User:producer"] == set(listed_rights(env, "produce"))
     assert granted["User:trimtab-ops"] == {
-        right for tool in tools for right in listed_rights(world, tool)
+        right for tool in tools for right in listed_rights(env, tool)
     }
 
 
@@ -163,13 +169,13 @@ def _granted(words: Sequence[str]) -> Iterator[Right]:
 
 
 def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
-    world: World, guarded: GuardedKafka
+    env: Environment, guarded: GuardedKafka
 ) -> None:
-    rights, cluster = listed_rights(world, "worker"), guarded.cluster("worker")
-    every = needed(world)
+    rights, cluster = listed_rights(env, "worker"), guarded.cluster("worker")
+    every = needed(env)
 
     def check() -> None:
-        check_topics(cluster, world.candidates, world.feeds, world.letters, every)
+        check_topics(cluster, env.candidates, env.feeds, env.letters, every)
 
     guarded.allow("worker", rights)
     check()
@@ -185,47 +191,47 @@ def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
             f"missing on the broker's authorizer: {right}; grant it: kafka-acls.sh --bootstrap-server "
             f"{guarded.guarded} {grant} --{right.resource.value} {right.name}"
         )
-    guarded.allow("worker", [right for right in rights if right.name != world.feeds])
+    guarded.allow("worker", [right for right in rights if right.name != env.feeds])
     with pytest.raises(
-        RightMissing, match=f"Describe on topic '{world.feeds}', DescribeConfigs on topic"
+        RightMissing, match=f"Describe on topic '{env.feeds}', DescribeConfigs on topic"
     ):
         check()
 
 
 def test_a_topic_that_is_really_not_there_is_told_from_one_that_may_not_be_described(
-    world: World, guarded: GuardedKafka
+    env: Environment, guarded: GuardedKafka
 ) -> None:
-    nowhere = f"{world.name}.nowhere"
+    nowhere = f"{env.name}.nowhere"
     guarded.allow("tool", [Right("Describe", Resource.TOPIC, nowhere)])
     with pytest.raises(
         TopicMissing,
         match="is not there, or this user may not Describe it, expected it to be created",
     ):
         TopicReader(guarded.cluster("tool"), nowhere, from_beginning=True)
-    with pytest.raises(RightMissing, match=f"Describe on topic '{world.feeds}'"):
-        TopicReader(guarded.cluster("tool"), world.feeds, from_beginning=True)
+    with pytest.raises(RightMissing, match=f"Describe on topic '{env.feeds}'"):
+        TopicReader(guarded.cluster("tool"), env.feeds, from_beginning=True)
     with pytest.raises(TopicMissing, match="is not there, expected it to be created"):
         TopicReader(Cluster(guarded.open), nowhere, from_beginning=True)
 
 
 def test_a_worker_without_a_right_ends_with_one_and_names_it(
-    world: World, guarded: GuardedKafka
+    env: Environment, guarded: GuardedKafka
 ) -> None:
-    rights = listed_rights(world, "worker")
-    guarded.allow("worker", without(rights, "Read", world.feeds))
-    refused = world.trimtab("worker")
+    rights = listed_rights(env, "worker")
+    guarded.allow("worker", without(rights, "Read", env.feeds))
+    refused = env.trimtab("worker")
     assert refused.returncode == 1
     assert (
-        f"missing on the broker's authorizer: Read on topic '{world.feeds}'; grant it: kafka-acls.sh"
+        f"missing on the broker's authorizer: Read on topic '{env.feeds}'; grant it: kafka-acls.sh"
         in refused.stderr
     )
     hints = {
-        Resource.TRANSACTIONAL_ID: f"--transactional-id {world.name}- --resource-pattern-type prefixed",
-        Resource.GROUP: f"--operation Read --group {world.name}",
+        Resource.TRANSACTIONAL_ID: f"--transactional-id {env.name}- --resource-pattern-type prefixed",
+        Resource.GROUP: f"--operation Read --group {env.name}",
     }
     for resource, hint in hints.items():
         guarded.allow("worker", [right for right in rights if right.resource is not resource])
-        refused = world.trimtab("worker")
+        refused = env.trimtab("worker")
         assert refused.returncode == 1
         assert "Traceback" not in refused.stderr
         assert "Error: missing on the broker's authorizer: " in refused.stderr
@@ -233,52 +239,52 @@ def test_a_worker_without_a_right_ends_with_one_and_names_it(
 
 
 def test_a_worker_says_once_what_is_taken_away_and_goes_on_when_it_is_back(
-    world: World, guarded: GuardedKafka
+    env: Environment, guarded: GuardedKafka
 ) -> None:
-    rights = listed_rights(world, "worker")
+    rights = listed_rights(env, "worker")
     guarded.allow("worker", rights)
-    worker = world.start_worker()
+    worker = env.start_worker()
     worker.wait_for("event=restored", times=2)
     taken: list[list[Right]] = [
-        [right for right in rights if (right.operation, right.name) == ("Write", world.feeds)],
-        [right for right in rights if (right.operation, right.name) == ("Read", world.candidates)],
+        [right for right in rights if (right.operation, right.name) == ("Write", env.feeds)],
+        [right for right in rights if (right.operation, right.name) == ("Read", env.candidates)],
         [right for right in rights if right.resource is Resource.GROUP],
         [right for right in rights if right.resource is Resource.TRANSACTIONAL_ID],
     ]
     for turn, gone in enumerate(taken):
         guarded.allow("worker", [right for right in rights if right not in gone])
-        world.send(make_request(f"r{turn}", 3, random.Random(turn)))
-        sender = world.sender()
+        env.send(make_request(f"r{turn}", 3, random.Random(turn)))
+        sender = env.sender()
         sender.send(b"bad", b"bad", [])
         sender.finish()
         worker.wait_for("event=right_missing", times=turn + 1)
-        last = [line for line in worker.said().splitlines() if "event=right_missing" in line][-1]
+        last = [line for line in worker.logged().splitlines() if "event=right_missing" in line][-1]
         lost = gone[-1]
         assert f"{lost.operation} on {lost.resource.value.replace('-', ' ')} '{lost.name}" in last
         assert "kafka-acls.sh" in last
         guarded.allow("worker", rights)
-        assert len(world.read_feeds(turn + 1, settle=0.1)) == turn + 1
-        assert len(world.read_letters(turn + 1, settle=0.1)) == turn + 1
+        assert len(env.read_feeds(turn + 1, settle=0.1)) == turn + 1
+        assert len(env.read_letters(turn + 1, settle=0.1)) == turn + 1
         worker.wait_for("event=right_back", times=turn + 1)
-    assert worker.terminate() == 0, worker.said()
-    assert worker.said().count("event=right_missing") == len(taken)
+    assert worker.terminate() == 0, worker.logged()
+    assert worker.logged().count("event=right_missing") == len(taken)
 
 
 def test_a_restore_that_may_not_read_the_feeds_says_so(
-    world: World, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
+    env: Environment, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rights, cluster = listed_rights(world, "worker"), guarded.cluster("worker")
-    topics = WorkerTopics(world.candidates, world.feeds, world.letters)
+    rights, cluster = listed_rights(env, "worker"), guarded.cluster("worker")
+    topics = WorkerTopics(env.candidates, env.feeds, env.letters)
     restorer = Restorer(
         cluster,
-        world.name,
+        env.name,
         topics,
         {"home": HOME},
         "",
-        BrokerReachability(Denials(cluster, needed(world))),
+        BrokerReachability(Denials(cluster, needed(env))),
     )
-    producer = world.cluster.producer()
-    producer.produce(world.feeds, b"a feed", b"r", 0)
+    producer = env.cluster.producer()
+    producer.produce(env.feeds, b"a feed", b"r", 0)
     producer.flush()
     said = ""
 
@@ -289,20 +295,20 @@ def test_a_restore_that_may_not_read_the_feeds_says_so(
         return text in said
 
     restored: list[Restored | OffsetsLost] = []
-    guarded.allow("worker", without(rights, "Read", world.feeds))
+    guarded.allow("worker", without(rights, "Read", env.feeds))
     restorer.begin([0])
     until(lambda: says("right_missing"), lambda: said)
-    assert f"Read on topic '{world.feeds}'" in said
+    assert f"Read on topic '{env.feeds}'" in said
     assert "on group" not in said
     assert restored == []
     restorer.close()
 
 
 def test_a_denial_is_said_once_and_again_only_after_the_right_was_back(
-    world: World, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
+    env: Environment, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rights = listed_rights(world, "worker")
-    reach = BrokerReachability(Denials(guarded.cluster("worker"), needed(world)))
+    rights = listed_rights(env, "worker")
+    reach = BrokerReachability(Denials(guarded.cluster("worker"), needed(env)))
     denied = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
     now = 0.0
 
@@ -319,25 +325,25 @@ def test_a_denial_is_said_once_and_again_only_after_the_right_was_back(
 
         until(seen, lambda: said)
 
-    guarded.allow("worker", without(rights, "Write", world.letters))
+    guarded.allow("worker", without(rights, "Write", env.letters))
     for _ in range(50):
         reach.error(denied)
     said = capsys.readouterr().out
     assert said.count("right_missing") == 1
-    assert f"Write on topic '{world.letters}'" in said
+    assert f"Write on topic '{env.letters}'" in said
     guarded.allow("worker", rights)
     look_until("right_back", 1)
-    guarded.allow("worker", without(rights, "Read", world.candidates))
+    guarded.allow("worker", without(rights, "Read", env.candidates))
     reach.error(denied)
-    assert f"Read on topic '{world.candidates}'" in capsys.readouterr().out
+    assert f"Read on topic '{env.candidates}'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["feeds tail", "dead-letters list", "weights preview"])
 def test_a_tool_that_reads_needs_the_listed_rights_and_names_what_it_lacks(
-    world: World, guarded: GuardedKafka, command: str
+    env: Environment, guarded: GuardedKafka, command: str
 ) -> None:
-    topic = world.letters if command == "dead-letters list" else world.feeds
-    rights = listed_rights(world, command)
+    topic = env.letters if command == "dead-letters list" else env.feeds
+    rights = listed_rights(env, command)
     cluster = guarded.cluster("tool")
 
     def read() -> None:
@@ -350,7 +356,7 @@ def test_a_tool_that_reads_needs_the_listed_rights_and_names_what_it_lacks(
             finally:
                 reader.close()
 
-    sender = Sender.to(world.cluster, topic)
+    sender = Sender.to(env.cluster, topic)
     sender.send(b"k", b"v", [])
     sender.finish()
     guarded.allow("tool", rights)
@@ -365,45 +371,45 @@ def test_a_tool_that_reads_needs_the_listed_rights_and_names_what_it_lacks(
 
 
 def test_the_tools_end_with_one_and_the_right(
-    world: World, guarded: GuardedKafka, tmp_path: Path
+    env: Environment, guarded: GuardedKafka, tmp_path: Path
 ) -> None:
-    log_in(world, guarded, "tool")
+    log_in(env, guarded, "tool")
     guarded.allow(
-        "tool", [Right("Describe", Resource.TOPIC, topic) for topic in (world.feeds, world.letters)]
+        "tool", [Right("Describe", Resource.TOPIC, topic) for topic in (env.feeds, env.letters)]
     )
-    sender = Sender.to(world.cluster, world.letters)
+    sender = Sender.to(env.cluster, env.letters)
     sender.send(b"k", b"v", [])
     sender.finish()
     events = tmp_path / "events.jsonl"
     events.write_text("\n".join(map(json.dumps, make_request("r", 3, random.Random(1)))))
     commands: dict[tuple[str, ...], str] = {
-        ("dead-letters", "list"): f"Read on topic '{world.letters}'",
-        ("produce", str(events)): f"Describe on topic '{world.candidates}', Write on topic",
-        ("offsets", "resume", "--partition", "0"): f"Read on topic '{world.candidates}'",
+        ("dead-letters", "list"): f"Read on topic '{env.letters}'",
+        ("produce", str(events)): f"Describe on topic '{env.candidates}', Write on topic",
+        ("offsets", "resume", "--partition", "0"): f"Read on topic '{env.candidates}'",
     }
     for words, named in commands.items():
-        refused = world.trimtab(*words)
+        refused = env.trimtab(*words)
         assert refused.returncode == 1, refused.stderr
         assert named in refused.stderr
         assert "Traceback" not in refused.stderr
 
 
 def test_produce_needs_the_listed_rights_and_names_what_it_lacks(
-    world: World, guarded: GuardedKafka
+    env: Environment, guarded: GuardedKafka
 ) -> None:
     def send() -> None:
-        sender = Sender.to(guarded.cluster("tool"), world.candidates)
+        sender = Sender.to(guarded.cluster("tool"), env.candidates)
         for _ in range(3):
             sender.send(b"k", b"v", [])
         sender.finish()
 
-    write = Right("Write", Resource.TOPIC, world.candidates)
-    rights = listed_rights(world, "produce")
+    write = Right("Write", Resource.TOPIC, env.candidates)
+    rights = listed_rights(env, "produce")
     guarded.allow("tool", rights)
     send()
     idempotent = Right("IdempotentWrite", Resource.CLUSTER, "kafka-cluster")
     for others in (
-        without(rights, "Write", world.candidates),
+        without(rights, "Write", env.candidates),
         [idempotent],
         [*rights[:1], idempotent],
     ):
@@ -416,28 +422,28 @@ def test_produce_needs_the_listed_rights_and_names_what_it_lacks(
 
 
 def test_offsets_need_the_listed_rights_and_name_what_they_lack(
-    world: World, guarded: GuardedKafka
+    env: Environment, guarded: GuardedKafka
 ) -> None:
-    rights = listed_rights(world, "offsets resume")
+    rights = listed_rights(env, "offsets resume")
     cluster = guarded.cluster("tool")
     guarded.allow("tool", rights)
-    assert resume_from_earliest(cluster, world.name, world.candidates, 0).after == 0
-    for name in (world.candidates, world.name):
+    assert resume_from_earliest(cluster, env.name, env.candidates, 0).after == 0
+    for name in (env.candidates, env.name):
         guarded.allow("tool", without(rights, "Read", name))
         with pytest.raises(RightMissing, match=f"Read on .* '{name}'"):
-            resume_from_earliest(cluster, world.name, world.candidates, 0)
+            resume_from_earliest(cluster, env.name, env.candidates, 0)
 
 
 def test_who_is_in_the_group_takes_the_listed_right_which_is_named_if_it_is_missing(
-    world: World, guarded: GuardedKafka
+    env: Environment, guarded: GuardedKafka
 ) -> None:
-    guarded.allow("tool", listed_rights(world, "weights wait"))
-    assert read_members(guarded.cluster("tool"), [world.name]) == []
+    guarded.allow("tool", listed_rights(env, "weights wait"))
+    assert read_members(guarded.cluster("tool"), [env.name]) == []
     guarded.allow("tool", [])
     with pytest.raises(
-        MembersUnknown, match=f"Describe on group '{world.name}'; grant it: kafka-acls"
+        MembersUnknown, match=f"Describe on group '{env.name}'; grant it: kafka-acls"
     ):
-        read_members(guarded.cluster("tool"), [world.name])
+        read_members(guarded.cluster("tool"), [env.name])
 
 
 def test_a_wrong_password_is_told_from_a_broker_that_does_not_answer(guarded: GuardedKafka) -> None:

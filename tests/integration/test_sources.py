@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.harness import World, make_request
-from tests.integration.oracle import Oracle
 from tests.integration.test_steering import AFTER, WORDS, command, feeds_of, renamed
+from tests.rig.environment import Environment
+from tests.rig.oracle import Oracle
+from tests.rig.traffic import make_request
 from workers.codec.feeds import decode_feed
 from workers.ranking.rerank import rerank
 
@@ -31,10 +32,10 @@ Requests = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture
-def crowd(world: World) -> World:
-    surfaces = world.folder / "surfaces.toml"
+def crowd(env: Environment) -> Environment:
+    surfaces = env.folder / "surfaces.toml"
     surfaces.write_text(surfaces.read_text() + CROWD)
-    return world
+    return env
 
 
 def asked(count: int, seed: int) -> Requests:
@@ -56,7 +57,7 @@ def events_of(requests: Requests) -> list[dict[str, Any]]:
     return [event for events in requests.values() for event in events]
 
 
-def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(crowd: World) -> None:
+def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(crowd: Environment) -> None:
     requests = asked(40, seed=21)
     crowd.start_worker()
     crowd.send(events_of(requests))
@@ -75,8 +76,8 @@ def test_feeds_are_those_of_the_oracle_and_those_that_rank_gives(crowd: World) -
     )
 
 
-def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: World) -> None:
-    crowd.environment["TRIMTAB_FEEDS_FORMAT"] = "protobuf"
+def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: Environment) -> None:
+    crowd.variables["TRIMTAB_FEEDS_FORMAT"] = "protobuf"
     requests = asked(40, seed=22)
     crowd.start_worker()
     crowd.send(events_of(requests))
@@ -113,7 +114,7 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: Wor
     assert (margin["ruled"], {request["exact"] for request in margin["requests"]}) == (40, {False})
 
 
-def test_feeds_tail_shows_sources_and_what_was_taken_off(crowd: World) -> None:
+def test_feeds_tail_shows_sources_and_what_was_taken_off(crowd: Environment) -> None:
     crowd.start_worker()
     crowd.send(events_of(asked(5, seed=23)))
     shown = crowd.trimtab("feeds", "tail", "--from-beginning", "--count", "5", "--timeout", "30")

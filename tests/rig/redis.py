@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 
 class RedisServer:
@@ -66,6 +68,10 @@ class RedisServer:
         moment = time.time_ns()
         self._signal(signal.SIGCONT)
         return moment
+
+    def operator_client(self) -> Redis:
+        """A plain client as `redis-cli` is one: it does not try a second time."""
+        return Redis(port=self.port, decode_responses=True, retry=Retry(NoBackoff(), 0))
 
     def set(self, name: str, **weights: object) -> None:
         """HSET of the weights of a surface, or of an arm."""

@@ -12,7 +12,7 @@ import onnx
 import psutil
 import pytest
 
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.scoring.building import WIDE, add_endless, add_model, endless, golden_of, hungry, mlp
 from workers.ranking.features import FeatureSet
 from workers.scoring.catalogue import Rejected, Verdict, Verified

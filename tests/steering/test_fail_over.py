@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.builders import surface
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events, read_once_more
 from tests.steering.peers import Forwarder, Peer

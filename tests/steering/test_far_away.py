@@ -10,7 +10,7 @@ import trustme
 
 from tests.builders import surface
 from tests.commands.running import trimtab, write_surfaces
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import SURFACES, Events
 from tests.steering.peers import Forwarder, TlsProxy

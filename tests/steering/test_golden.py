@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events
 from workers.ranking.mix import Mix

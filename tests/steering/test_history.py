@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events, read_once_more
 from workers.ranking.weights import Weights

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.builders import HOME
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.streaming.standins import never_returns
 from workers.streaming.clients import Cluster
 from workers.streaming.restore import Restorer

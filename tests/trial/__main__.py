@@ -1,75 +1,97 @@
-"""`python -m tests.trial`: start a stack and workers, steer them or swap their models in
-mid-stream, print all, end it.
+"""`python -m tests.trial`: start servers and workers, change them in mid-stream, judge every feed,
+print all, end everything.
 
-Without a word both trials run, one after the other.
+Without a word all trials run, one after the other.
 """
 
 import json
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import click
 
-from tests.bench.rig import Rig, start_rig
-from tests.trial import report as steering_report
+from tests.rig.environment import Environment
+from tests.rig.measured import measured_environment
+from tests.rig.redis import started_redis
+from tests.rig.servers import Servers, started_servers
+from tests.trial.kills import KillsReport, run_kills
 from tests.trial.models import report as models_report
 from tests.trial.models.trial import run_models_trial
-from tests.trial.own_redis import start_redis
 from tests.trial.report import Limits
 from tests.trial.trial import run_trial
 
-Report = steering_report.Report | models_report.Report
+TRIALS = ("steering", "models", "kills")
+
+
+class Report(Protocol):
+    """What a trial returns."""
+
+    @property
+    def wrong(self) -> dict[str, int]: ...
+
+    def as_json(self) -> dict[str, Any]: ...
+
+    def lines(self) -> Any: ...
 
 
 @click.command()
-@click.argument("which", type=click.Choice(["steering", "models"]), required=False)
+@click.argument("name", type=click.Choice(TRIALS), required=False)
 @click.option("--changes", type=click.IntRange(min=50), default=Limits.changes, show_default=True)
+@click.option("--kills", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--seed", type=int, default=Limits.seed, show_default=True)
 @click.option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path),
-    help="Write each trial's report to this file as JSON, too.",
+    help="Write the report of each trial to this file as JSON, too.",
 )
-def trial(which: str | None, changes: int, seed: int, json_file: Path | None) -> None:
-    """Turn weights, then swap models in mid-stream on a real Kafka and a real Redis, and judge
-    every feed.
+def trial(name: str | None, changes: int, kills: int, seed: int, json_file: Path | None) -> None:
+    """Turn weights, swap models and kill a worker and a broker in mid-stream, on a real Kafka and a
+    real Redis, and judge every feed.
 
-    `steering` or `models` runs one of the two alone. Ends with 1 where anything is lost, doubled,
-    torn, scored by a wrong version, or acknowledged falsely. Times do not decide.
+    `steering`, `models` or `kills` runs one of the three alone. Ends with 1 if anything is lost,
+    doubled, torn, scored by a wrong version, or acknowledged falsely. Times do not decide.
     """
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(1)
-    )  # so that everything is ended on the way out
-    trials: dict[str, Callable[[Rig], Report]] = {
-        "steering": lambda rig: _steering(rig, replace(Limits(), changes=changes, seed=seed)),
-        "models": lambda rig: _models(rig, replace(models_report.Limits(), seed=seed)),
+    # SIGTERM leaves by an exception, so that everything is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    runs: dict[str, Callable[[Servers], Report]] = {
+        "steering": lambda servers: _steering(servers, Limits(changes=changes, seed=seed)),
+        "models": lambda servers: _models(servers, models_report.Limits(seed=seed)),
+        "kills": lambda servers: _kills(servers, kills),
     }
-    reports = dict[str, Report]()
-    with start_rig() as rig:
-        for name in trials if which is None else [which]:
-            reports[name] = trials[name](rig)
-            click.echo("\n".join([f"--- {name}", *reports[name].lines()]))
+    reports: dict[str, Report] = {}
+    with started_servers() as servers:
+        for each in TRIALS if name is None else [name]:
+            reports[each] = runs[each](servers)
+            click.echo("\n".join([f"--- {each}", *reports[each].lines()]))
+
     if json_file is not None:
-        json_file.write_text(
-            json.dumps({name: one.as_json() for name, one in reports.items()}, indent=2) + "\n"
-        )
+        documents = {each: report.as_json() for each, report in reports.items()}
+        json_file.write_text(json.dumps(documents, indent=2) + "\n")
     sys.exit(any(count for report in reports.values() for count in report.wrong.values()))
 
 
-def _steering(rig: Rig, limits: Limits) -> Report:
-    with start_redis(rig.folder / "own-redis") as redis:
-        return run_trial(rig, redis, limits, _say)
+def _steering(servers: Servers, limits: Limits) -> Report:
+    with started_redis(servers.folder / "own-redis") as redis:
+        return run_trial(_environment(servers, "steering"), redis, limits, _say)
 
 
-def _models(rig: Rig, limits: models_report.Limits) -> Report:
-    """In a folder of its own: it adds versions."""
-    folder = rig.folder / "models-trial"
+def _models(servers: Servers, limits: models_report.Limits) -> Report:
+    return run_models_trial(_environment(servers, "models"), limits, _say)
+
+
+def _kills(servers: Servers, times: int) -> KillsReport:
+    return run_kills(servers, times, _say)
+
+
+def _environment(servers: Servers, trial: str) -> Environment:
+    """Files of its own: a trial changes them."""
+    folder = servers.folder / trial
     folder.mkdir()
-    return run_models_trial(Rig.furnish(rig.kafka, rig.redis, folder), limits, _say)
+    return measured_environment(servers.kafka, servers.redis, folder)
 
 
 def _say(line: str) -> None:

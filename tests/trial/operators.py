@@ -1,5 +1,5 @@
-"""Those who turn the weights: by plain HSET, whole or torn or wrong, and two at once by compare and
-set.
+"""The operators who change the weights: by plain HSET, whole or torn or wrong, and two at once by
+compare and set.
 """
 
 import threading
@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.trial.ledger import Ledger, version_of
+from tests.rig.process import pause
 from tests.trial.plan import Change, Kind, Texts
+from tests.trial.weights_history import WeightsHistory, version_of
 from workers.steering.connection import RedisLink
 from workers.steering.content import RawFields, decode_fields
 from workers.steering.documents import WEIGHTS
@@ -23,7 +24,7 @@ from workers.steering.history import (
 from workers.steering.keys import Keys
 
 SURFACE = "home"
-_MOST_ATTEMPTS = 50
+_MAX_ATTEMPTS = 50
 _WRONG = {
     Kind.NOT_A_NUMBER: {"quality": "nan"},
     Kind.OUT_OF_BOUNDS: {"engagement": "1.000001"},
@@ -34,7 +35,7 @@ _WRONG = {
 
 @dataclass
 class Races:
-    """How often two operators wrote at once, how often both had to read again, and where not
+    """How often two operators wrote at once, how often both had to read again, and how often not
     exactly one won.
     """
 
@@ -45,12 +46,12 @@ class Races:
 
 @dataclass
 class Operators:
-    """They write in turn what is planned, and keep the ledger."""
+    """They write in turn what is planned, and keep the history of what they wrote."""
 
     client: Any
     url: str
     keys: Keys
-    ledger: Ledger = field(default_factory=Ledger)
+    history: WeightsHistory = field(default_factory=WeightsHistory)
     races: Races = field(default_factory=Races)
 
     def make(self, change: Change) -> None:
@@ -73,13 +74,13 @@ class Operators:
         """HSET of these fields; the moment before it (ns)."""
         sent = time.time_ns()
         self.client.hset(self._key, mapping=dict(fields))
-        self.ledger.note(sent, time.time_ns(), {**self.ledger.content, **fields})
+        self.history.add(sent, time.time_ns(), {**self.history.content, **fields})
         return sent
 
     def lost(self) -> None:
         """Redis has started again empty."""
         moment = time.time_ns()
-        self.ledger.note(moment, moment, {})
+        self.history.add(moment, moment, {})
 
     @property
     def _key(self) -> str:
@@ -94,38 +95,39 @@ class Operators:
         sent = time.time_ns()
         self.client.hdel(self._key, name)
         left = {
-            objective: text for objective, text in self.ledger.content.items() if objective != name
+            objective: text for objective, text in self.history.content.items() if objective != name
         }
-        self.ledger.note(sent, time.time_ns(), left)
+        self.history.add(sent, time.time_ns(), left)
 
     def _race(self, change: Change) -> None:
-        """Two operators read, then both write what they know nothing of each other: exactly one is
-        to win.
+        """Two operators read, then both write: exactly one must win.
 
-        Where a worker records a change by hand between their reading and their writing, neither
-        does: they read again.
+        If a worker records a change by hand between their reading and their writing, neither wins,
+        and they read again.
         """
         self.races.run += 1
-        tries = self._attempt(change)
-        for _ in range(_MOST_ATTEMPTS):
-            if any(one.done for one in tries):
+        attempts = self._attempt_both(change)
+        for _ in range(_MAX_ATTEMPTS):
+            if any(attempt.won for attempt in attempts):
                 break
             self.races.read_again += 1
-            tries = self._attempt(change)
-        there = self.client.hgetall(self._key)
-        won = [one for one in tries if one.done]
-        self.races.wrong += [dict(one.texts) for one in won] != [there]
-        for one in won:
-            self.ledger.note(one.sent, one.returned, one.texts)
+            attempts = self._attempt_both(change)
 
-    def _attempt(self, change: Change) -> list["_Try"]:
-        both = threading.Barrier(2)
+        content = self.client.hgetall(self._key)
+        winners = [attempt for attempt in attempts if attempt.won]
+        if [dict(winner.texts) for winner in winners] != [content]:
+            self.races.wrong += 1
+        for winner in winners:
+            self.history.add(winner.sent, winner.returned, winner.texts)
+
+    def _attempt_both(self, change: Change) -> list["_Attempt"]:
+        both_have_read = threading.Barrier(2)
         with ThreadPoolExecutor(2) as pool:
-            return list(
-                pool.map(lambda texts: self._try(texts, both), (change.texts, change.others))
-            )
+            first = pool.submit(self._attempt, change.texts, both_have_read)
+            second = pool.submit(self._attempt, change.others, both_have_read)
+            return [first.result(), second.result()]
 
-    def _try(self, texts: Texts, both: threading.Barrier) -> "_Try":
+    def _attempt(self, texts: Texts, both_have_read: threading.Barrier) -> "_Attempt":
         history = self.keys.history(SURFACE)
         with RedisLink(self.url) as link:
             fields, newest = link.execute(
@@ -137,28 +139,23 @@ class Operators:
             command = write_command(
                 history, [(_read(self._key, fields), written)], revision, "trial", "two at once"
             )
-            both.wait()
+            both_have_read.wait()
             sent = time.time_ns()
             (reply,) = link.execute(command)
-        return _Try(texts, sent, time.time_ns(), revision_after(reply) is not None)
+            returned = time.time_ns()
+        return _Attempt(texts, sent, returned, won=revision_after(reply) is not None)
 
 
-class _Try(NamedTuple):
-    """One operator's try to write, and its moments (ns)."""
+class _Attempt(NamedTuple):
+    """One operator's attempt to write, and its moments (ns)."""
 
     texts: Texts
     sent: int
     returned: int
-    done: bool
+    won: bool
 
 
 def _read(key: str, fields: RawFields) -> ReadContent:
     version = version_of(decode_fields(dict(fields)))
     refused = None if version is not None or not fields else "refused by the workers"
     return ReadContent(key, "weights", fields, version, refused)
-
-
-def pause(seconds: float) -> None:
-    """Let time pass."""
-    if seconds:
-        threading.Event().wait(seconds)

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from tests.bench.rig import OBJECTIVES
+from tests.rig.environment import OBJECTIVES
 
 Texts = Mapping[str, str]
-_BURST_EVERY, _BURST = 60, 15
-_PAUSES = 0.05, 0.15
+_BURST_EVERY = 60
+_BURST = 15
+_PAUSES = (0.05, 0.15)
 
 
 class Kind(StrEnum):
@@ -35,8 +36,8 @@ _SHARES = {
 
 
 class Change(NamedTuple):
-    """One change: `pause` seconds after the last, with `gap` seconds between its halves where it
-    has two.
+    """One change: `pause` seconds after the last, with `gap` seconds between its halves if it has
+    two.
 
     `texts` is the set that is written, `others` what the second operator writes.
     """
@@ -73,10 +74,14 @@ def plan(changes: int, seed: int, sets: Iterator[Texts]) -> list[Change]:
 
 
 def _change(draw: random.Random, number: int, sets: Iterator[Texts]) -> Change:
-    kind = [*_SHARES][number] if number < len(_SHARES) else _drawn(draw, _SHARES)
-    pause, gap = draw.uniform(*_PAUSES), draw.uniform(0.0, 0.03)
+    kinds = list(_SHARES)
+    kind = kinds[number] if number < len(kinds) else _drawn(draw, _SHARES)
+    pause = draw.uniform(*_PAUSES)
+    gap = draw.uniform(0.0, 0.03)
     if number % _BURST_EVERY >= _BURST_EVERY - _BURST:
-        kind, pause, gap = _drawn(draw, _VALID), 0.0, 0.0
+        kind = _drawn(draw, _VALID)
+        pause = 0.0
+        gap = 0.0
     return Change(kind, next(sets), next(sets), pause, gap)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.bench.machine import Machine
-from tests.trial.judge import Applying, FeedCounts, Stale, Times
-from tests.trial.scene import Scene, counted_lines
+from tests.rig.machine import Machine
+from tests.rig.times import Times
+from tests.trial.judge import Applying, FeedCounts, Stale
+from tests.trial.workload import Workload, counted_lines
 
 APPLIED_P50_MS, APPLIED_P99_MS = 5.0, 20.0
 STALE_P99_MS = 20.0
@@ -14,7 +15,7 @@ BACK_MS = 2000.0
 
 
 @dataclass(frozen=True)
-class Limits(Scene):
+class Limits(Workload):
     """How much is tried."""
 
     changes: int = 1000
@@ -25,10 +26,10 @@ class Limits(Scene):
 
 @dataclass(frozen=True)
 class Changes:
-    """The storm: how the changes were made (`kinds`), how long it and the calm before it lasted,
-    what it led to.
+    """The storm: how many changes of each kind, how long it and the calm before it lasted, and what
+    came of it.
 
-    `woken_in_calm`, `woken_in_storm`: how late a process was woken that only sleeps.
+    `late_in_calm`, `late_in_storm`: how late a process woke that only sleeps.
     """
 
     kinds: dict[str, int]
@@ -38,8 +39,8 @@ class Changes:
     stale: Stale
     calm: Times
     storm: Times
-    woken_in_calm: Times
-    woken_in_storm: Times
+    late_in_calm: Times
+    late_in_storm: Times
     races: int
     races_read_again: int
     races_wrong: int
@@ -47,8 +48,8 @@ class Changes:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """`times`: from HSET sent to acknowledged. `false`: a worker stood on something else then, or
-    ranked under it.
+    """`times`: from HSET sent to acknowledged. `false`: a worker was under another set then, or
+    ranked under one.
     """
 
     times: Times
@@ -57,13 +58,13 @@ class Acknowledged:
 
 @dataclass(frozen=True)
 class OutageSeen:
-    """One outage; `against`: feeds ranked in it under another set than the last good one, to be 0."""
+    """One outage. `against` must be 0: feeds ranked in it under another set than the last good."""
 
     name: str
     gone_seconds: float
     feeds: Times
     against: int
-    heard_ms: float | None
+    reported_ms: float | None
     applied_ms: float
 
 
@@ -86,8 +87,8 @@ class Report:
         return {
             "requests lost": self.feeds.lost,
             "feeds doubled": self.feeds.doubled,
-            "feeds under a set that was not valid and in Redis": self.feeds.astray,
-            "feeds not whole or with another sum": self.feeds.unsound,
+            "feeds under a set that was not valid and in Redis": self.feeds.wrong_weights,
+            "feeds not whole or with another sum": self.feeds.not_whole,
             "changes that a worker never applied": self.changes.applying.never,
             "races that not exactly one operator won": self.changes.races_wrong,
             "acknowledged falsely": self.acknowledged.false,
@@ -102,7 +103,7 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The report as a page."""
-        yield from self.limits.lines(self.machine, self.load, self.seconds, "workers say")
+        yield from self.limits.lines(self.machine, self.load, self.seconds, "workers")
         yield from self._storm()
         yield from self._acknowledgements()
         yield from self._out()
@@ -118,7 +119,7 @@ class Report:
         yield f"    over changes x workers; {goal('p50', applying.times.p50_ms, APPLIED_P50_MS)}"
         yield f"    {goal('p99', applying.times.p99_ms, APPLIED_P99_MS)}"
         yield (
-            f"    left out: {applying.left_out}, replaced before a status told of them; such a set stood for "
+            f"    left out: {applying.left_out}, replaced before a status named them; such a set was in force for "
             f"{applying.left_out_stood_ms:.1f} ms at most"
         )
         yield f"    or a later set     {figures(applying.or_later)}"
@@ -128,8 +129,8 @@ class Report:
         yield f"  feeds, calm before   {figures(changes.calm)}"
         yield f"  feeds, changes       {figures(changes.storm)}"
         yield f"    {_ratios(changes.storm, changes.calm)}"
-        yield f"  woken late, calm     {figures(changes.woken_in_calm)}"
-        yield f"  woken late, changes  {figures(changes.woken_in_storm)}"
+        yield f"  woken late, calm     {figures(changes.late_in_calm)}"
+        yield f"  woken late, changes  {figures(changes.late_in_storm)}"
         yield "    a process that only sleeps, beside: what the machine itself adds"
         yield (
             f"  two operators at once: {changes.races} times, exactly one won {changes.races - changes.races_wrong} "
@@ -148,20 +149,20 @@ class Report:
             yield f"  {outage.name}, gone for {outage.gone_seconds:.1f} s"
             yield f"    feeds              {figures(outage.feeds)}"
             yield f"      {_ratios(outage.feeds, self.changes.calm)}; not under the last good set: {outage.against}"
-            if outage.heard_ms is not None:
-                yield f"    all workers heard again {outage.heard_ms:.0f} ms after its return, on the same set"
+            if outage.reported_ms is not None:
+                yield f"    all workers reported again {outage.reported_ms:.0f} ms after its return, on the same set"
             yield f"    a set then applied by all: {goal('within', outage.applied_ms, BACK_MS)}"
 
 
 def figures(times: Times) -> str:
-    """Some times on a line."""
-    return f"p50 {times.p50_ms:6.1f} ms, p99 {times.p99_ms:6.1f} ms, max {times.max_ms:6.1f} ms  ({times.count:,})"
+    """Percentiles and how many times they are of, on a line."""
+    return f"{times.text()}  ({times.count:,})"
 
 
-def goal(name: str, found: float, wanted: float) -> str:
+def goal(name: str, value: float, limit: float) -> str:
     """A figure beside its goal, both in ms."""
-    verdict = "met" if found <= wanted else "NOT MET"
-    return f"{name} {found:.1f} ms, goal {wanted:g} ms: {verdict}"
+    verdict = "met" if value <= limit else "NOT MET"
+    return f"{name} {value:.1f} ms, goal {limit:g} ms: {verdict}"
 
 
 def _ratios(ours: Times, calm: Times) -> str:

@@ -1,20 +1,21 @@
-"""The trial judges what it says: a tiny one on the real stack, of which only the counts are
-asserted.
+"""The trial of steering judges what it claims: a tiny one on real servers, of which only the counts
+are asserted.
 """
 
 from collections import Counter
 
 import pytest
 
-from tests.bench.rig import Rig
-from tests.trial.judge import MS, Span, applying, count_feeds, ranked_against, ranked_before, stale
-from tests.trial.ledger import DEFAULT, Era, Ledger, version_of
-from tests.trial.own_redis import start_redis
+from tests.rig.measured import measured_environment
+from tests.rig.redis import started_redis
+from tests.rig.times import MS, Span
+from tests.trial.applied import AppliedSeen
+from tests.trial.feeds import FeedSeen
+from tests.trial.judge import applying, count_feeds, ranked_against, ranked_before, stale
 from tests.trial.plan import Kind, plan, sets_of
 from tests.trial.report import Limits, Report
-from tests.trial.statuses import AppliedSeen
-from tests.trial.stream import FeedSeen
 from tests.trial.trial import run_trial
+from tests.trial.weights_history import DEFAULT_VERSION, Period, WeightsHistory, version_of
 
 TINY = Limits(
     seed=3,
@@ -32,9 +33,9 @@ TINY = Limits(
 @pytest.fixture(scope="module")
 def report(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("trial")
-    rig = Rig.furnish(kafka, redis_url, folder)
-    with start_redis(folder / "own-redis") as redis:
-        return run_trial(rig, redis, TINY, lambda _: None)
+    env = measured_environment(kafka, redis_url, folder)
+    with started_redis(folder / "own-redis") as redis:
+        return run_trial(env, redis, TINY, lambda _: None)
 
 
 def test_nothing_is_lost_doubled_torn_or_acknowledged_falsely(report: Report) -> None:
@@ -71,67 +72,67 @@ def test_a_page_has_every_line(report: Report) -> None:
 # The judge, on what never happens in a good run
 
 A, B, C = ("a" * 12, "b" * 12, "c" * 12)
-ERAS = [
-    Era(A, 0, 1 * MS, 10 * MS, 10 * MS),
-    Era(B, 9 * MS, 10 * MS, 20 * MS, 20 * MS),
-    Era(C, 19 * MS, 20 * MS),
+PERIODS = [
+    Period(A, 0, 1 * MS, 10 * MS, 10 * MS),
+    Period(B, 9 * MS, 10 * MS, 20 * MS, 20 * MS),
+    Period(C, 19 * MS, 20 * MS),
 ]
 
 
-def feed(request: int, ranked_at: int, version: str, sound: bool = True) -> FeedSeen:
-    return FeedSeen(request, (ranked_at + 1) * MS, ranked_at, version, sound)
+def feed(request: int, ranked_at: int, version: str, whole: bool = True) -> FeedSeen:
+    return FeedSeen(request, (ranked_at + 1) * MS, ranked_at, version, whole)
 
 
-def test_what_is_lost_doubled_astray_or_unsound_is_counted() -> None:
+def test_what_is_lost_doubled_astray_or_not_whole_is_counted() -> None:
     feeds = [
         feed(0, 5, A),
         feed(0, 5, A),
         feed(2, 5, B),
         feed(3, 12, "unknown"),
-        feed(4, 12, B, sound=False),
+        feed(4, 12, B, whole=False),
     ]
-    counts = count_feeds([0] * 5, feeds, ERAS)
+    counts = count_feeds([0] * 5, feeds, PERIODS)
     assert (counts.requests, counts.feeds) == (5, 5)
-    assert (counts.lost, counts.doubled, counts.astray, counts.unsound) == (1, 1, 2, 1)
+    assert (counts.lost, counts.doubled, counts.wrong_weights, counts.not_whole) == (1, 1, 2, 1)
 
 
 def test_a_set_that_a_worker_skipped_is_left_out_and_its_time_is_not() -> None:
     heard = [AppliedSeen("w", A, 3, None), AppliedSeen("w", C, 25, 1.0)]
-    found = applying(ERAS, heard, workers=1)
+    found = applying(PERIODS, heard, workers=1)
     assert (found.left_out, found.left_out_stood_ms, found.never) == (1, 10.0, 0)
     assert (found.times.count, found.times.max_ms) == (2, 7.0)
     assert (found.or_later.count, found.or_later.max_ms) == (3, 17.0)
-    assert applying(ERAS, heard[:1], workers=1).never == 1
+    assert applying(PERIODS, heard[:1], workers=1).never == 1
 
 
 def test_a_feed_under_a_set_that_was_replaced_is_stale_since_then() -> None:
     found = stale(
-        [feed(0, 5, A), feed(1, 14, A), feed(2, 30, C), feed(3, 30, A)], ERAS, Span(0, 30 * MS)
+        [feed(0, 5, A), feed(1, 14, A), feed(2, 30, C), feed(3, 30, A)], PERIODS, Span(0, 30 * MS)
     )
     assert (found.times.count, found.times.max_ms, found.share) == (1, 5.0, 0.5)
 
 
 def test_a_worker_that_ranks_on_under_an_earlier_set_was_acknowledged_falsely() -> None:
     feeds = [feed(0, 15, A), feed(1, 25, B), feed(2, 25, C)]
-    assert ranked_before(feeds, 12 * MS, ERAS, B) == 1
-    assert ranked_before(feeds, 21 * MS, ERAS, C) == 1
+    assert ranked_before(feeds, 12 * MS, PERIODS, B) == 1
+    assert ranked_before(feeds, 21 * MS, PERIODS, C) == 1
     assert ranked_against(feeds, Span(11 * MS, 20 * MS), B) == 1
 
 
-def test_a_ledger_knows_which_sets_were_in_force_and_until_when() -> None:
-    ledger, good = Ledger(), {"quality": "0.2", "engagement": "0.8"}
-    ledger.note(1, 2, good)
-    ledger.note(3, 4, {**good, "quality": "nan"})
-    ledger.note(5, 6, {**good, "quality": "0.3"})
+def test_a_history_knows_which_sets_were_in_force_and_until_when() -> None:
+    history, good = WeightsHistory(), {"quality": "0.2", "engagement": "0.8"}
+    history.add(1, 2, good)
+    history.add(3, 4, {**good, "quality": "nan"})
+    history.add(5, 6, {**good, "quality": "0.3"})
     first, second = version_of(good), version_of({**good, "quality": "0.3"})
     assert first is not None
     assert second is not None
-    assert ledger.eras() == [
-        Era(DEFAULT.version, 0, 0, 2, 2),
-        Era(first, 1, 2, 4, 6),
-        Era(second, 5, 6),
+    assert history.periods() == [
+        Period(DEFAULT_VERSION, 0, 0, 2, 2),
+        Period(first, 1, 2, 4, 6),
+        Period(second, 5, 6),
     ]
-    assert ledger.in_force == second
+    assert history.version_in_force == second
 
 
 @pytest.mark.parametrize(

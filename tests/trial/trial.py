@@ -1,5 +1,5 @@
-"""One whole trial: calm, changes, acknowledgements, outages, over one stream of requests that never
-stops.
+"""The trial of steering: calm, changes, acknowledgements, outages, over one stream of requests that
+never stops.
 """
 
 import os
@@ -12,22 +12,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-from tests.bench.machine import this_machine
-from tests.bench.rig import SURFACES, SURFACES_FILE, Lane, Rig
-from tests.bench.runner import Running
+from tests.rig.background import Background
+from tests.rig.environment import Environment
+from tests.rig.machine import this_machine
+from tests.rig.measured import SURFACES
+from tests.rig.process import Process, pause
+from tests.rig.redis import RedisServer
+from tests.rig.statuses import Statuses
+from tests.rig.times import Span, Times
 from tests.trial import judge
-from tests.trial.acknowledge import Acknowledgement, acknowledge
-from tests.trial.apart import Apart
-from tests.trial.crew import start_crew
-from tests.trial.judge import Span
-from tests.trial.operators import Operators, pause
+from tests.trial.acknowledgements import Acknowledgement, acknowledge
+from tests.trial.applied import AppliedSeen, overhear
+from tests.trial.feeds import FeedSeen, see_feed
+from tests.trial.operators import SURFACE, Operators
 from tests.trial.outages import Outage, Outages
-from tests.trial.own_redis import OwnRedis
 from tests.trial.plan import Change, Texts, plan, sets_of
 from tests.trial.report import Acknowledged, Changes, Limits, OutageSeen, Report
-from tests.trial.scene import Played, play, span_of
-from tests.trial.statuses import AppliedSeen, Statuses, overhear
-from tests.trial.stream import FeedSeen, see_feed
+from tests.trial.workload import Recording, record, start_workers
 from workers.steering.keys import Keys
 
 Say = Callable[[str], None]
@@ -35,12 +36,12 @@ _BOUNDS = "weight_bounds = { quality = [0.0, 1.0], engagement = [0.0, 1.0] }\n"
 
 
 class Storm(NamedTuple):
-    """The changes that were made, the calm before them, and what the workers said."""
+    """The changes that were made, the calm before them, and what the workers reported."""
 
     changes: Sequence[Change]
     calm: Span
     storm: Span
-    heard: list[AppliedSeen]
+    reports: list[AppliedSeen]
 
 
 class Acts(NamedTuple):
@@ -53,34 +54,39 @@ class Acts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A lane with workers that are ready, and all that turns their weights."""
+class Actor:
+    """Does everything to an environment whose workers are ready."""
 
     limits: Limits
-    lane: Lane
-    redis: OwnRedis
+    env: Environment
+    redis: RedisServer
     operators: Operators
     statuses: Statuses
     sets: Iterator[Texts]
     say: Say
 
-    def play(self) -> Acts:
+    def act(self) -> Acts:
         """All acts, one after the other."""
         pause(self.limits.warm_up_seconds)
-        return Acts(self.operators, self._storm(), self._acknowledge(), self._outages())
+        return Acts(
+            operators=self.operators,
+            storm=self._storm(),
+            acknowledgements=self._acknowledge(),
+            outages=self._outages(),
+        )
 
     def _storm(self) -> Storm:
         changes = plan(self.limits.changes, self.limits.seed, self.sets)
         seconds = sum(change.pause for change in changes)
         self._settle()
-        with Apart(overhear, self.redis.port, self.operators.keys.prefix) as listening:
+        with Background(overhear, self.redis.port, self.operators.keys.prefix) as listening:
             self.say(f"calm, {seconds:.0f} s")
-            calm = span_of(lambda: pause(seconds))
+            calm = Span.of(lambda: pause(seconds))
             self.say(f"{len(changes):,} changes")
-            storm = span_of(lambda: self._make(changes))
+            storm = Span.of(lambda: self._make(changes))
             self._settle()
-            heard = listening.end()
-        return Storm(changes, calm, storm, heard)
+            reports = listening.stop()
+        return Storm(changes, calm, storm, reports)
 
     def _make(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -88,24 +94,28 @@ class Stage:
             self.operators.make(change)
 
     def _settle(self) -> None:
-        """A set that all workers stand on."""
+        """Write a set, and wait until all workers are under it."""
         self.operators.hset(next(self.sets))
-        self.statuses.wait_for(self.operators.ledger.in_force, self.limits.workers)
+        version = self.operators.history.version_in_force
+        self.statuses.wait_until_applied(SURFACE, version, self.limits.workers)
 
     def _acknowledge(self) -> list[Acknowledgement]:
-        limits, draw = self.limits, random.Random(self.limits.seed)
+        limits = self.limits
+        draw = random.Random(limits.seed)
         self.say(f"{limits.acknowledged} changes, each waited for")
-        return [
-            acknowledge(
-                self.operators,
-                self.statuses,
-                self.lane.place,
-                next(self.sets),
-                limits.workers,
-                draw.uniform(0.5, 2.0),
+        acknowledgements = []
+        for _ in range(limits.acknowledged):
+            acknowledgements.append(
+                acknowledge(
+                    env=self.env,
+                    operators=self.operators,
+                    statuses=self.statuses,
+                    texts=next(self.sets),
+                    workers=limits.workers,
+                    head_start=draw.uniform(0.5, 2.0),
+                )
             )
-            for _ in range(limits.acknowledged)
-        ]
+        return acknowledgements
 
     def _outages(self) -> list[Outage]:
         limits = self.limits
@@ -115,99 +125,106 @@ class Stage:
             statuses=self.statuses,
             workers=limits.workers,
             seconds=limits.outage_seconds,
-            now=time.time_ns,
             draw=random.Random(limits.seed),
         )
-        found = []
-        for outage in (outages.killed, outages.frozen, outages.replaced)[: limits.outages]:
-            self.say(f"Redis goes away: {outage.__name__}")
-            found.append(outage(next(self.sets)))
-        return found
+        kinds = (outages.killed, outages.frozen, outages.replaced)
+        made = []
+        for make in kinds[: limits.outages]:
+            self.say(f"Redis goes away: {make.__name__}")
+            made.append(make(next(self.sets)))
+        return made
 
 
-def run_trial(rig: Rig, redis: OwnRedis, limits: Limits, say: Say) -> Report:
-    """Try everything on servers that are up; `say` is told what is being done."""
-    began, load_before = time.monotonic(), os.getloadavg()[0]
-    (rig.folder / SURFACES_FILE).write_text(SURFACES + _BOUNDS)
-    lane = replace(rig, redis=redis.url).lane()
+def run_trial(base: Environment, redis: RedisServer, limits: Limits, say: Say) -> Report:
+    """Try everything on servers that are up; `base` has their addresses and the files.
+
+    `say` gets a line for each step.
+    """
+    began = time.monotonic()
+    load_before = os.getloadavg()[0]
+    (base.folder / "surfaces.toml").write_text(SURFACES + _BOUNDS)
+    env = replace(base, redis=redis.url).fresh()
     see = partial(see_feed, candidates=limits.candidates)
-    seen = _Seen(limits, play(lane, limits, see, _workers(lane, limits, redis, say), Stage.play))
+    workers = _workers(env, limits, redis, say)
+    recording = record(env, limits, see, workers, act=Actor.act)
+    judged = _Judged(limits, recording)
+    periods = recording.acts.operators.history.periods()
     return Report(
         machine=this_machine(),
         limits=limits,
         load=(load_before, os.getloadavg()[0]),
         seconds=round(time.monotonic() - began, 1),
-        feeds=judge.count_feeds(seen.played.sent, seen.played.feeds, seen.operators.ledger.eras()),
-        changes=seen.changes(),
-        acknowledged=seen.acknowledged(),
-        outages=tuple(seen.outage(outage) for outage in seen.played.acts.outages),
+        feeds=judge.count_feeds(recording.sent, recording.feeds, periods),
+        changes=judged.changes(),
+        acknowledged=judged.acknowledged(),
+        outages=tuple(judged.outage(outage) for outage in recording.acts.outages),
     )
 
 
 @contextmanager
 def _workers(
-    lane: Lane, limits: Limits, redis: OwnRedis, say: Say
-) -> Iterator[tuple[Stage, Running]]:
-    prefix = f"{lane.place.group}:"
+    env: Environment, limits: Limits, redis: RedisServer, say: Say
+) -> Iterator[tuple[Actor, Process]]:
+    prefix = f"{env.name}:"
     say(f"{limits.workers} workers")
-    with (
-        redis.client() as client,
-        start_crew(lane, limits.workers, statuses := Statuses(client, prefix)) as running,
-    ):
-        operators = Operators(client, redis.url, Keys(prefix))
-        sets = sets_of(limits.seed, 2 * limits.changes + limits.acknowledged + limits.outages + 2)
-        yield Stage(limits, lane, redis, operators, statuses, sets, say), running
+    with redis.operator_client() as client:
+        statuses = Statuses(client, prefix)
+        with start_workers(env, limits.workers, statuses) as process:
+            operators = Operators(client, redis.url, Keys(prefix))
+            count = 2 * limits.changes + limits.acknowledged + limits.outages + 2
+            sets = sets_of(limits.seed, count)
+            yield Actor(limits, env, redis, operators, statuses, sets, say), process
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Everything that was seen, to be judged."""
+class _Judged:
+    """Everything that was recorded, and what it comes to."""
 
     limits: Limits
-    played: Played[FeedSeen, Acts]
-
-    @property
-    def operators(self) -> Operators:
-        """Who has turned the weights."""
-        return self.played.acts.operators
+    recording: Recording[FeedSeen, Acts]
 
     def changes(self) -> Changes:
-        made, races = self.played.acts.storm, self.operators.races
-        eras = self.operators.ledger.eras()
-        of_storm = [era for era in eras if made.storm.holds(era.sent)]
+        sent = self.recording.sent
+        feeds = self.recording.feeds
+        made = self.recording.acts.storm
+        races = self.recording.acts.operators.races
+        periods = self.recording.acts.operators.history.periods()
+        of_storm = [period for period in periods if made.storm.holds(period.sent)]
         return Changes(
             kinds=dict(Counter(str(change.kind) for change in made.changes).most_common()),
             sets_in_force=len(of_storm),
             seconds=round((made.storm.end - made.storm.start) / 1e9, 1),
-            applying=judge.applying(of_storm, made.heard, self.limits.workers),
-            stale=judge.stale(self.played.feeds, eras, made.storm),
-            calm=judge.latency(self.played.sent, self.played.feeds, made.calm),
-            storm=judge.latency(self.played.sent, self.played.feeds, made.storm),
-            woken_in_calm=judge.woken(self.played.wakings, made.calm),
-            woken_in_storm=judge.woken(self.played.wakings, made.storm),
+            applying=judge.applying(of_storm, made.reports, self.limits.workers),
+            stale=judge.stale(feeds, periods, made.storm),
+            calm=judge.latency(sent, feeds, made.calm),
+            storm=judge.latency(sent, feeds, made.storm),
+            late_in_calm=judge.lateness(self.recording.wakeups, made.calm),
+            late_in_storm=judge.lateness(self.recording.wakeups, made.storm),
             races=races.run,
             races_read_again=races.read_again,
             races_wrong=races.wrong,
         )
 
     def acknowledged(self) -> Acknowledged:
-        eras, found = self.operators.ledger.eras(), self.played.acts.acknowledgements
-        behind = [
-            judge.ranked_before(self.played.feeds, one.acknowledged, eras, one.version)
-            for one in found
-        ]
-        return Acknowledged(
-            times=judge.Times.of(one.acknowledged - one.sent for one in found),
-            false=sum(one.elsewhere for one in found) + sum(behind),
+        periods = self.recording.acts.operators.history.periods()
+        false = 0
+        for one in self.recording.acts.acknowledgements:
+            false += one.elsewhere
+            false += judge.ranked_before(
+                self.recording.feeds, one.acknowledged, periods, one.version
+            )
+        times = Times.of(
+            one.acknowledged - one.sent for one in self.recording.acts.acknowledgements
         )
+        return Acknowledged(times, false)
 
     def outage(self, outage: Outage) -> OutageSeen:
         span = Span(outage.gone, outage.written)
         return OutageSeen(
             name=outage.name,
             gone_seconds=round((outage.back - outage.gone) / 1e9, 1),
-            feeds=judge.latency(self.played.sent, self.played.feeds, span),
-            against=judge.ranked_against(self.played.feeds, span, outage.version),
-            heard_ms=outage.heard_ms,
+            feeds=judge.latency(self.recording.sent, self.recording.feeds, span),
+            against=judge.ranked_against(self.recording.feeds, span, outage.version),
+            reported_ms=outage.reported_ms,
             applied_ms=round(outage.applied_ms, 1),
         )

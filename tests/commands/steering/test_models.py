@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders import surface
 from tests.commands.running import Ended
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.scoring.building import WIDE
 from tests.steering.conftest import Events

@@ -13,8 +13,9 @@ from confluent_kafka import Consumer
 
 from tests.commands.running import Ended
 from tests.docs.test_cli_schemas import check
-from tests.integration.harness import now_ms, until
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
+from tests.rig.traffic import now_ms
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 from workers.streaming.clients import Cluster

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.commands.running import Ended, json_lines
-from tests.integration.harness import until
+from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events
 from workers.commands.redis_access import OpenSurface, RedisAt, SteeringAt

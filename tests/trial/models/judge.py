@@ -1,7 +1,7 @@
 """What the feeds prove of the swaps. Pure.
 
-`ranked_at` and the broker's times count whole milliseconds: no time is told too short, some up to 1
-ms too long.
+`ranked_at` and the broker's times count whole milliseconds: no time is reported too short, and some
+are up to 1 ms too long.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,20 +11,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.bench.load import Load
-from tests.integration.oracle import TOLERANCE, Perceptron
-from tests.trial.judge import MS, Span
+from tests.rig.machine import Wakeup
+from tests.rig.oracle import TOLERANCE, Perceptron
+from tests.rig.times import MS, Span
+from tests.rig.traffic import Load
+from tests.trial.models.feeds import FeedScored
 from tests.trial.models.owner import Made
 from tests.trial.models.plan import ADDED, REASONS
-from tests.trial.models.stream import FeedScored
-from tests.trial.stillness import Waking
 
 Model = Callable[[str, int], Perceptron]
 
 
-class Era(NamedTuple):
-    """A version of an objective, 0 for none, that may score from `began` on, and must not after
-    `ended` (ns).
+class Period(NamedTuple):
+    """The time in which a version of an objective may score: from `began` on, and not after `ended`
+    (ns). Version 0 is none.
     """
 
     version: int
@@ -33,37 +33,40 @@ class Era(NamedTuple):
 
     def may_rank(self, feed: FeedScored, objective: str) -> bool:
         """Whether a feed may have been scored so."""
-        in_time = self.began < (feed.ranked_at + 1) * MS and (
-            self.ended is None or feed.ranked_at * MS <= self.ended
-        )
-        return in_time and feed.models.get(objective, 0) == self.version
+        if feed.models.get(objective, 0) != self.version:
+            return False
+        has_begun = self.began < (feed.ranked_at + 1) * MS
+        has_ended = self.ended is not None and feed.ranked_at * MS > self.ended
+        return has_begun and not has_ended
 
 
-def eras_of(objective: str, made: Sequence[Made]) -> list[Era]:
-    """The eras of an objective: a new one with each swap but the bad ones."""
-    found = [Era(0 if objective == ADDED else 1, 0)]
+def periods_of(objective: str, made: Sequence[Made]) -> list[Period]:
+    """The periods of an objective: a new one with each swap but the bad ones."""
+    periods = [Period(0 if objective == ADDED else 1, 0)]
     for one in made:
         if one.swap.objective == objective and one.swap.kind not in REASONS:
-            found[-1] = found[-1]._replace(ended=one.known)
-            found.append(Era(one.swap.version, one.began))
-    return found
+            periods[-1] = periods[-1]._replace(ended=one.known)
+            periods.append(Period(one.swap.version, one.began))
+    return periods
 
 
-def eras_in_order(
-    feeds: Sequence[FeedScored], objective: str, eras: Sequence[Era]
+def periods_in_order(
+    feeds: Sequence[FeedScored], objective: str, periods: Sequence[Period]
 ) -> list[int | None]:
-    """For each feed of one partition, in order, its era; None where it has none, or one before the
-    last.
+    """For each feed of one partition, in order, the place of its period. None if it has none, or
+    only one before that of an earlier feed.
     """
-    found, now = list[int | None](), 0
+    places: list[int | None] = []
+    current = 0
     for feed in feeds:
-        at = next(
-            (place for place in range(now, len(eras)) if eras[place].may_rank(feed, objective)),
-            None,
-        )
-        now = now if at is None else at
-        found.append(at)
-    return found
+        place = None
+        for later in range(current, len(periods)):
+            if periods[later].may_rank(feed, objective):
+                place = later
+                current = later
+                break
+        places.append(place)
+    return places
 
 
 def by_partition(feeds: Iterable[FeedScored]) -> dict[int, list[FeedScored]]:
@@ -83,12 +86,18 @@ class Turn(NamedTuple):
     first: int
 
 
-def turns(feeds: Sequence[FeedScored], eras: Sequence[int | None]) -> dict[int, Turn]:
-    """By era, how a partition's feeds turned to it; an era that no feed is of is left out."""
+def turns(feeds: Sequence[FeedScored], periods: Sequence[int | None]) -> dict[int, Turn]:
+    """By period, how a partition's feeds turned to it. Without the periods that no feed is of."""
     placed = [
-        (era, feed.ranked_at) for feed, era in zip(feeds, eras, strict=True) if era is not None
+        (period, feed.ranked_at)
+        for feed, period in zip(feeds, periods, strict=True)
+        if period is not None
     ]
-    return {new[0]: Turn(old[1], new[1]) for old, new in pairwise(placed) if old[0] != new[0]}
+    found: dict[int, Turn] = {}
+    for (old, old_ranked_at), (new, new_ranked_at) in pairwise(placed):
+        if old != new:
+            found[new] = Turn(old_ranked_at, new_ranked_at)
+    return found
 
 
 class Gap(NamedTuple):
@@ -114,14 +123,14 @@ def gaps(feeds: Iterable[FeedScored]) -> list[Gap]:
 
 
 def waits(feeds: Sequence[FeedScored], sent: Sequence[int]) -> list[Gap]:
-    """Between each feed and the next of one partition, less the time in which no request was there
-    to be ranked.
+    """Between each feed and the next of one partition, without the time in which no request was
+    there to be ranked.
     """
-    return [
-        Gap(start, max(start, (feed.appended + 1) * MS))
-        for before, feed in pairwise(feeds)
-        for start in [max(before.appended * MS, sent[feed.request])]
-    ]
+    found = []
+    for before, feed in pairwise(feeds):
+        start = max(before.appended * MS, sent[feed.request])
+        found.append(Gap(start, max(start, (feed.appended + 1) * MS)))
+    return found
 
 
 def longest(found: Iterable[Gap], within: Span, apart_from: Sequence[Span] = ()) -> Gap:
@@ -131,19 +140,15 @@ def longest(found: Iterable[Gap], within: Span, apart_from: Sequence[Span] = ())
         for gap in found
         if gap.meets(within) and not any(gap.meets(span) for span in apart_from)
     )
-    return max(met, key=_length, default=Gap(0, 0))
+    return max(met, key=lambda gap: gap.end - gap.start, default=Gap(0, 0))
 
 
-def _length(gap: Gap) -> int:
-    return gap.end - gap.start
-
-
-def machine_paused(wakings: Iterable[Waking], gap: Gap) -> float:
-    """How late a sleeping process woke at most that was to wake within a gap (ms)."""
+def machine_paused(wakeups: Iterable[Wakeup], gap: Gap) -> float:
+    """How late (ms) a sleeping process woke at most that should have woken within a gap."""
     return max(
         (
             one.late_ms
-            for one in wakings
+            for one in wakeups
             if gap.start < one.at and one.at - one.late_ms * MS < gap.end
         ),
         default=0,
@@ -155,29 +160,32 @@ def count_misscored(feeds: Iterable[FeedScored], load: Load, model: Model) -> in
     apart from workers.
     """
     rows = load.rows()
-    known: dict[tuple[str, int], NDArray[np.float64]] = {}
+    expected: dict[tuple[str, int], NDArray[np.float64]] = {}
     wrong = 0
     for feed in feeds:
         places = [load.row(feed.request, place) for place in range(load.candidates)]
-        for named in feed.models.items():
-            if named not in known:
-                known[named] = model(*named).scores(rows)
-        wrong += any(
-            not np.allclose(
-                scores, known[objective, feed.models[objective]][places], rtol=0, atol=TOLERANCE
-            )
-            for objective, scores in feed.scores.items()
-        )
+        for objective, version in feed.models.items():
+            if (objective, version) not in expected:
+                expected[objective, version] = model(objective, version).scores(rows)
+
+        for objective, scores in feed.scores.items():
+            right = expected[objective, feed.models[objective]][places]
+            if not np.allclose(scores, right, rtol=0, atol=TOLERANCE):
+                wrong += 1
+                break
     return wrong
 
 
 def unrefused(
-    made: Iterable[Made], told: Mapping[tuple[str, int], Sequence[str | None]], workers: int
+    made: Iterable[Made], refusals: Mapping[tuple[str, int], Sequence[str | None]], workers: int
 ) -> int:
-    """How often a bad version was not refused by a worker for what is wrong with it."""
-    bad = [
-        (one.swap, told.get((one.swap.objective, one.swap.version), ()))
-        for one in made
-        if one.swap.kind in REASONS
-    ]
-    return sum(workers - list(reasons).count(REASONS[swap.kind]) for swap, reasons in bad)
+    """How often a bad version was not refused by a worker for what is wrong with it.
+
+    `refusals`: by objective and version, the reason of each worker.
+    """
+    missing = 0
+    for one in made:
+        if one.swap.kind in REASONS:
+            reasons = list(refusals.get((one.swap.objective, one.swap.version), ()))
+            missing += workers - reasons.count(REASONS[one.swap.kind])
+    return missing

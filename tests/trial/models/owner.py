@@ -1,22 +1,19 @@
 """The owner of the models: swaps them by copies of folders, by commands, and by one weight."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tests.bench.rig import OBJECTIVES
-from tests.bench.runner import WORKER, Place
-from tests.trial.judge import MS
+from tests.rig.environment import OBJECTIVES, Environment
+from tests.rig.process import pause
+from tests.rig.statuses import Statuses
+from tests.rig.times import MS
 from tests.trial.models.plan import ADDED, REASONS, Kind, Swap
 from tests.trial.models.versions import build_version
-from tests.trial.operators import SURFACE, pause
-from tests.trial.statuses import Statuses
+from tests.trial.operators import SURFACE
 from workers.steering import documents
 from workers.steering.keys import Keys
 
@@ -28,23 +25,23 @@ _COMMANDS = {Kind.ACTIVATED: "activate", Kind.ROLLED_BACK: "rollback", Kind.LATE
 class Made(NamedTuple):
     """A swap that was made; moments in ns since the epoch.
 
-    `began`: before that, no worker can have heard of it. `complete`: the manifest was copied, or
-    the pin or the weight was in Redis. `known`: all workers had said that they score so, or refuse.
-    `told`: the version that a command named.
+    `began`: no worker can have known of it before. `complete`: the manifest was copied, or the pin or
+    the weight was in Redis. `known`: all workers had reported that they score so, or refuse it.
+    `named`: the version that a command named.
     """
 
     swap: Swap
     began: int
     complete: int
     known: int
-    told: int
+    named: int
 
 
 @dataclass(frozen=True)
 class Owner:
-    """One who makes one swap after the other, each known to all workers before the next."""
+    """Makes one swap after the other, each known to all workers before the next."""
 
-    place: Place
+    env: Environment
     client: Any
     keys: Keys
     statuses: Statuses
@@ -57,7 +54,7 @@ class Owner:
         )
 
     def make(self, swap: Swap) -> Made:
-        """Make a swap; returns once all workers say what has come of it."""
+        """Make a swap. Returns once all workers report what came of it."""
         pause(swap.pause)
         match swap.kind:
             case Kind.ADDED:
@@ -70,14 +67,13 @@ class Owner:
                 return self._copied(swap)
 
     def refusals(self) -> dict[tuple[str, int], list[str | None]]:
-        """By objective and version, why each worker refuses it, as `trimtab models status` tells."""
+        """By objective and version, why each worker refuses it, as `trimtab models status` says."""
         (document,) = self._trimtab("models", "status")
-        return {
-            (found["objective"], found["version"]): [
-                one["reason"] for one in found["workers"].values()
-            ]
-            for found in document["versions"]
-        }
+        refusals = {}
+        for version in document["versions"]:
+            reasons = [worker["reason"] for worker in version["workers"].values()]
+            refusals[version["objective"], version["version"]] = reasons
+        return refusals
 
     @property
     def _weights(self) -> str:
@@ -99,8 +95,8 @@ class Owner:
         """Copy a folder whose manifest comes last; the moments before and after the copy of the
         manifest (ns).
         """
-        source = build_version(self.place.folder / "staged", swap)
-        target = self.place.models / swap.objective / str(swap.version)
+        source = build_version(self.env.folder / "staged", swap)
+        target = self.env.folder / "models" / swap.objective / str(swap.version)
         target.mkdir(parents=True)
         shutil.copyfile(source / "model.onnx", target / "model.onnx")
         pause(swap.gap)
@@ -141,10 +137,12 @@ class Owner:
             "--wait",
             str(_WAIT_SECONDS),
         ]
-        (said,) = self._trimtab(*words)
-        known, pinned = time.time_ns(), self._pinned_at(said["revision"])
-        told = swap.version if said["version"] == "latest" else int(said["version"])
-        return Made(swap, pinned, pinned, known, told)
+        (result,) = self._trimtab(*words)
+        known = time.time_ns()
+        pinned = self._pinned_at(result["revision"])
+        version = result["version"]
+        named = swap.version if version == "latest" else int(version)
+        return Made(swap, pinned, pinned, known, named)
 
     def _pinned_at(self, revision: int) -> int:
         """When a change was written, by the history in Redis, which counts whole milliseconds."""
@@ -155,19 +153,12 @@ class Owner:
     def _wait_until_scored(self, swap: Swap) -> None:
         self.statuses.wait_until(
             lambda: (
-                [one.get(swap.objective, 0) for one in self.statuses.models()]
+                [one.get(swap.objective, 0) for one in self.statuses.models(SURFACE)]
                 == [swap.version] * self.workers
             )
         )
 
     def _trimtab(self, *words: str) -> list[dict[str, Any]]:
-        ended = subprocess.run(
-            [sys.executable, "-m", "workers.cli", *words, "--json"],
-            env=os.environ | WORKER.settings(self.place),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ended = self.env.trimtab(*words, "--json")
         assert ended.returncode == 0, (words, ended.stderr)
         return [json.loads(line) for line in ended.stdout.splitlines()]

@@ -7,11 +7,11 @@ from enum import StrEnum
 from itertools import cycle
 from typing import NamedTuple
 
-from tests.bench.rig import OBJECTIVES
+from tests.rig.environment import OBJECTIVES
 
 ADDED = "freshness"
 _ALTERNATING_FIRST = 2 * len(OBJECTIVES)
-_PAUSES = 0.3, 1.3
+_PAUSES = (0.3, 1.3)
 
 
 class Kind(StrEnum):
@@ -46,8 +46,7 @@ class Swap(NamedTuple):
     """One swap: `pause` seconds after the last, with `gap` seconds between a copied file and its
     manifest.
 
-    `version` is what is to score next; of a bad one, what must not; 0 where the objective is
-    removed.
+    `version` must score next. That of a bad one must not. It is 0 if the objective is removed.
     """
 
     kind: Kind
@@ -58,9 +57,9 @@ class Swap(NamedTuple):
 
 
 @dataclass
-class _Shelf:
-    """An objective's versions so far: those that verify, those that were pinned in turn, and the
-    last number.
+class _Versions:
+    """An objective's versions by now: those that verify, those that were pinned in turn, and the last
+    number.
     """
 
     good: list[int] = field(default_factory=lambda: [1])
@@ -72,29 +71,28 @@ class _Shelf:
         self.good.append(self.last)
         return self.last
 
-    def spoil(self) -> int:
+    def add_bad(self) -> int:
         self.last += 1
         return self.last
 
     def activate(self, draw: random.Random) -> int:
-        """One that is neither the highest nor the lowest: so each rollback has where to go, and
-        each is a swap.
+        """Pin one that is neither the highest nor the lowest, so that each rollback has a version to
+        go to, and each is a swap.
         """
         self.pinned.append(draw.choice(self.good[1:-1]))
         return self.pinned[-1]
 
     def roll_back(self) -> int:
         """To what was pinned before, else to the next lower one."""
-        now = self.pinned[-1]
-        lower = [version for version in self.good if version < now]
-        self.pinned.append(
-            next((version for version in reversed(self.pinned) if version != now), lower[-1])
-        )
+        pinned = self.pinned[-1]
+        before = [version for version in self.pinned if version != pinned]
+        lower = [version for version in self.good if version < pinned]
+        self.pinned.append(before[-1] if before else lower[-1])
         return self.pinned[-1]
 
 
 def plan(copies: int, trips: int, seed: int) -> list[Swap]:
-    """So many good copies, each kind of bad one, and so many trips: an older version pinned, rolled
+    """`copies` good copies, each kind of bad one, and `trips` trips: an older version pinned, rolled
     back, latest again.
 
     Copies and trips come to both objectives in turn, and two copies to each before anything else.
@@ -110,16 +108,17 @@ def plan(copies: int, trips: int, seed: int) -> list[Swap]:
 
 
 def _swaps(kinds: list[Kind], draw: random.Random) -> Iterator[Swap]:
-    shelves = {objective: _Shelf() for objective in OBJECTIVES}
-    copying, travelling = cycle(OBJECTIVES), cycle(OBJECTIVES)
+    versions = {objective: _Versions() for objective in OBJECTIVES}
+    copying = cycle(OBJECTIVES)
+    travelling = cycle(OBJECTIVES)
     for kind in kinds:
-        for one, objective, version in _steps(kind, shelves, copying, travelling, draw):
+        for one, objective, version in _steps(kind, versions, copying, travelling, draw):
             yield Swap(one, objective, version, draw.uniform(*_PAUSES), draw.uniform(0.0, 0.3))
 
 
 def _steps(
     kind: Kind,
-    shelves: dict[str, _Shelf],
+    versions: dict[str, _Versions],
     copying: Iterator[str],
     travelling: Iterator[str],
     draw: random.Random,
@@ -129,13 +128,13 @@ def _steps(
             yield kind, ADDED, int(kind is Kind.ADDED)
         case Kind.COPIED:
             objective = next(copying)
-            yield kind, objective, shelves[objective].copy()
+            yield kind, objective, versions[objective].copy()
         case Kind.ACTIVATED:
             objective = next(travelling)
-            shelf = shelves[objective]
-            yield kind, objective, shelf.activate(draw)
-            yield Kind.ROLLED_BACK, objective, shelf.roll_back()
-            yield Kind.LATEST, objective, shelf.good[-1]
+            own = versions[objective]
+            yield kind, objective, own.activate(draw)
+            yield Kind.ROLLED_BACK, objective, own.roll_back()
+            yield Kind.LATEST, objective, own.good[-1]
         case _:
             objective = draw.choice(OBJECTIVES)
-            yield kind, objective, shelves[objective].spoil()
+            yield kind, objective, versions[objective].add_bad()

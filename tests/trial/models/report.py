@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.bench.machine import Machine
-from tests.trial.judge import Times
+from tests.rig.machine import Machine
+from tests.rig.times import Times
 from tests.trial.models.plan import REASONS, Kind
 from tests.trial.report import figures, goal
-from tests.trial.scene import Scene, counted_lines
+from tests.trial.workload import Workload, counted_lines
 
 TOGETHER_MS = 2000.0
 GAP_MS = 200.0
 
 
 @dataclass(frozen=True)
-class Limits(Scene):
+class Limits(Workload):
     """How much is tried; every kind of bad version comes once.
 
     A trip is three swaps: an older version activated, rolled back, latest again.
@@ -46,7 +46,7 @@ class Silence:
         return max(self.gap, self.wait)
 
     def is_explained_by_a_swap(self, elsewhere: float) -> bool:
-        """Whether it is over the goal, the machine's pause left out, and longer than the longest
+        """Whether it is over the goal without the machine's own pause, and longer than the longest
         without a swap.
         """
         return self.longest - self.paused > GAP_MS and self.longest > elsewhere
@@ -93,8 +93,8 @@ class Report:
     feeds: int
     lost: int
     doubled: int
-    unsound: int
-    astray: int
+    not_whole: int
+    out_of_turn: int
     misscored: int
     unrefused: int
     misnamed: int
@@ -109,8 +109,8 @@ class Report:
         return {
             "requests lost": self.lost,
             "feeds doubled": self.doubled,
-            "feeds not whole, with another sum, or without one version for each weight": self.unsound,
-            "feeds by a version that was not to be in force": self.astray,
+            "feeds not whole, with another sum, or without one version for each weight": self.not_whole,
+            "feeds by a version that was not to be in force": self.out_of_turn,
             "feeds with a score that its model does not give": self.misscored,
             "bad versions that a worker did not refuse for what is wrong with them": self.unrefused,
             "commands that named another version": self.misnamed,
@@ -136,7 +136,7 @@ class Report:
 
     def _head(self) -> Iterator[str]:
         yield from self.limits.lines(
-            self.machine, self.load, self.seconds, "workers and the broker say"
+            self.machine, self.load, self.seconds, "workers and the broker"
         )
         if self.partitions_moved:
             yield "moved    partitions went from one worker to another: times are of partitions, not of workers"
@@ -151,7 +151,7 @@ class Report:
         yield "  ms from complete to: last feed by the old, first by the new on the last worker; then both at work,"
         yield "  longest gap in the stream, longest wait of a worker's feeds, and a sleeper's lateness in these"
         for one in self.swaps:
-            yield f"  {one.objective:<10} {one.version:>2}  {one.kind:<21} {_came_of(one)}  {_told(one.silence)}"
+            yield f"  {one.objective:<10} {one.version:>2}  {one.kind:<21} {_came_of(one)}  {_text(one.silence)}"
 
     def _times(self) -> Iterator[str]:
         good = [one for one in self.swaps if not one.is_bad]
@@ -171,10 +171,10 @@ class Report:
 
     def _silences(self) -> Iterator[str]:
         yield "\nThe longest time without a feed: of the stream, of one worker with requests, a sleeper's lateness"
-        yield f"  calm before          {_told(self.calm)}"
-        yield f"  between swaps        {_told(self.apart)}"
-        yield f"  around good swaps    {_told(_worst(one.silence for one in self.swaps if not one.is_bad))}"
-        yield f"  around bad models    {_told(_worst(one.silence for one in self.swaps if one.is_bad))}"
+        yield f"  calm before          {_text(self.calm)}"
+        yield f"  between swaps        {_text(self.apart)}"
+        yield f"  around good swaps    {_text(_worst(one.silence for one in self.swaps if not one.is_bad))}"
+        yield f"  around bad models    {_text(_worst(one.silence for one in self.swaps if one.is_bad))}"
         verdict = "met" if not self.explained_by_swaps else "NOT MET"
         yield (
             f"    over {GAP_MS:g} ms beyond the machine's own pause, and longer than without a swap: around "
@@ -188,17 +188,16 @@ def _came_of(one: SwapSeen) -> str:
     return f"{max(one.old, default=0):5.0f} {max(one.scored, default=0):5.0f}  both {one.both:4.0f}"
 
 
-def _told(silence: Silence) -> str:
+def _text(silence: Silence) -> str:
     return f"gap {silence.gap:5.0f} ms, wait {silence.wait:5.0f} ms, late {silence.paused:5.0f} ms"
 
 
 def _worst(silences: Iterable[Silence]) -> Silence:
     found = list(silences)
     return Silence(
-        *(
-            max((getattr(one, name) for one in found), default=0.0)
-            for name in ("gap", "wait", "paused")
-        )
+        gap=max((silence.gap for silence in found), default=0.0),
+        wait=max((silence.wait for silence in found), default=0.0),
+        paused=max((silence.paused for silence in found), default=0.0),
     )
 
 

@@ -1,4 +1,4 @@
-"""The trial of models judges what it says: a small one on the real stack, of which only the counts
+"""The trial of models judges what it claims: a small one on real servers, of which only the counts
 are asserted.
 """
 
@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.load import Load
-from tests.bench.rig import OBJECTIVES, Rig
-from tests.integration.oracle import Perceptron
+from tests.rig.environment import OBJECTIVES
+from tests.rig.machine import Wakeup
+from tests.rig.measured import measured_environment
+from tests.rig.oracle import Perceptron
+from tests.rig.times import MS, Span
+from tests.rig.traffic import Load
 from tests.scoring.building import WIDE, add_model, mlp
-from tests.trial.judge import MS, Span, lost_and_doubled
-from tests.trial.models.judge import count_misscored, eras_of, unrefused
+from tests.trial.models.feeds import FeedScored
+from tests.trial.models.judge import count_misscored, periods_of, unrefused
 from tests.trial.models.owner import Made
 from tests.trial.models.plan import ADDED, REASONS, Kind, Swap, plan
 from tests.trial.models.report import Limits, Report, Silence
-from tests.trial.models.seen import Silences, follow, swaps_seen
-from tests.trial.models.stream import FeedScored
+from tests.trial.models.swaps import Silences, follow, swaps_seen
 from tests.trial.models.trial import run_models_trial
 from tests.trial.models.versions import build_version
-from tests.trial.stillness import Waking
 from workers.scoring.refusal import ModelRefused
 from workers.scoring.verify import verify
 
@@ -39,8 +40,8 @@ SMALL = Limits(
 
 @pytest.fixture(scope="module")
 def report(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    rig = Rig.furnish(kafka, redis_url, tmp_path_factory.mktemp("trial-of-models"))
-    return run_models_trial(rig, SMALL, lambda _: None)
+    env = measured_environment(kafka, redis_url, tmp_path_factory.mktemp("trial-of-models"))
+    return run_models_trial(env, SMALL, lambda _: None)
 
 
 def test_nothing_is_lost_doubled_or_scored_by_what_is_not_in_force(report: Report) -> None:
@@ -112,41 +113,41 @@ ADD = Made(Swap(Kind.ADDED, ADDED, 1, 0, 0), 60 * MS, 61 * MS, 70 * MS, 1)
 
 def feed(request: int, ranked_at: int, quality: int, partition: int = 0, **more: int) -> FeedScored:
     models = {"quality": quality, "engagement": 1} | more
-    return FeedScored(request, partition, ranked_at, ranked_at, models, {}, sound=True)
+    return FeedScored(request, partition, ranked_at, ranked_at, models, {}, whole=True)
 
 
-def astray(*feeds: FeedScored) -> int:
-    return follow({0: feeds}, [SWAP, BAD, ADD]).astray
+def out_of_turn(*feeds: FeedScored) -> int:
+    return follow({0: feeds}, [SWAP, BAD, ADD]).out_of_turn
 
 
-def test_a_feed_by_a_version_that_is_not_there_yet_is_astray() -> None:
-    assert astray(feed(0, 5, 1), feed(1, 12, 2), feed(2, 75, 2, freshness=1)) == 0
-    assert astray(feed(0, 5, 2)) == 1
-    assert astray(feed(0, 50, 2, freshness=1)) == 1
+def test_a_feed_by_a_version_that_is_not_there_yet_is_out_of_turn() -> None:
+    assert out_of_turn(feed(0, 5, 1), feed(1, 12, 2), feed(2, 75, 2, freshness=1)) == 0
+    assert out_of_turn(feed(0, 5, 2)) == 1
+    assert out_of_turn(feed(0, 50, 2, freshness=1)) == 1
 
 
-def test_a_feed_by_a_version_that_no_worker_should_use_any_more_is_astray() -> None:
-    assert astray(feed(0, 29, 1)) == 0
-    assert astray(feed(0, 31, 1)) == 1
-    assert astray(feed(0, 75, 2)) == 1
+def test_a_feed_by_a_version_that_no_worker_should_use_any_more_is_out_of_turn() -> None:
+    assert out_of_turn(feed(0, 29, 1)) == 0
+    assert out_of_turn(feed(0, 31, 1)) == 1
+    assert out_of_turn(feed(0, 75, 2)) == 1
 
 
-def test_a_worker_that_goes_back_and_forth_is_astray() -> None:
-    assert astray(feed(0, 12, 2), feed(1, 14, 1), feed(2, 16, 2)) == 1
+def test_a_worker_that_goes_back_and_forth_is_out_of_turn() -> None:
+    assert out_of_turn(feed(0, 12, 2), feed(1, 14, 1), feed(2, 16, 2)) == 1
 
 
-def test_a_feed_by_a_bad_version_is_astray() -> None:
-    assert astray(feed(0, 45, 3)) == 1
+def test_a_feed_by_a_bad_version_is_out_of_turn() -> None:
+    assert out_of_turn(feed(0, 45, 3)) == 1
 
 
 def test_an_objective_that_is_added_begins_with_no_version() -> None:
-    assert [era.version for era in eras_of(ADDED, [SWAP, ADD])] == [0, 1]
-    assert [era.version for era in eras_of("quality", [SWAP, BAD, ADD])] == [1, 2]
+    assert [period.version for period in periods_of(ADDED, [SWAP, ADD])] == [0, 1]
+    assert [period.version for period in periods_of("quality", [SWAP, BAD, ADD])] == [1, 2]
 
 
 def test_a_swap_takes_until_the_last_partition_has_turned_and_both_are_at_work_meanwhile() -> None:
     feeds = {0: [feed(0, 5, 1), feed(1, 15, 2)], 1: [feed(2, 20, 1, 1), feed(3, 25, 2, 1)]}
-    silences = Silences.of(feeds, [0] * 4, [Waking(16 * MS, 3.0)])
+    silences = Silences.of(feeds, [0] * 4, [Wakeup(16 * MS, 3.0)])
     (seen,) = swaps_seen([SWAP], follow(feeds, [SWAP]), silences)
     assert (seen.scored, seen.old, seen.both) == ((5.0, 15.0), (0.0, 10.0), 6.0)
     assert seen.silence == Silence(gap=11.0, wait=11.0, paused=3.0)
@@ -184,7 +185,3 @@ def test_a_bad_version_must_be_refused_by_every_worker_for_its_own_reason() -> N
     assert unrefused([BAD], {("quality", 3): ["hash", "shape"]}, workers=2) == 1
     assert unrefused([BAD], {("quality", 3): ["hash"]}, workers=2) == 1
     assert unrefused([BAD], {}, workers=2) == 2
-
-
-def test_what_is_lost_and_what_is_doubled_is_counted() -> None:
-    assert lost_and_doubled(4, [0, 0, 2, 3]) == (1, 1)

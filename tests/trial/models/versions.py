@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.bench.rig import OBJECTIVES
+from tests.rig.environment import OBJECTIVES
 from tests.scoring.building import FEATURES, add_model, golden_of, manifest_of, mlp, write_version
 from tests.trial.models.plan import ADDED, Kind, Swap
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tests.bench.rig import OBJECTIVES
-from tests.trial.judge import MS, Span
+from tests.rig.environment import OBJECTIVES
+from tests.rig.machine import Wakeup
+from tests.rig.times import MS, Span
 from tests.trial.models import judge
+from tests.trial.models.feeds import FeedScored
 from tests.trial.models.judge import Gap, Turn
 from tests.trial.models.owner import Made
 from tests.trial.models.plan import ADDED, REASONS
 from tests.trial.models.report import Silence, SwapSeen
-from tests.trial.models.stream import FeedScored
-from tests.trial.stillness import Waking
 
 Feeds = Mapping[int, Sequence[FeedScored]]
 _ALL = (*OBJECTIVES, ADDED)
@@ -22,52 +22,61 @@ class Followed(NamedTuple):
     good swap.
     """
 
-    astray: int
+    out_of_turn: int
     turns: Mapping[Made, Sequence[Turn]]
 
 
 def follow(feeds: Feeds, made: Sequence[Made]) -> Followed:
-    """Hold every feed against the eras of every objective; a feed that is out of turn in several
+    """Hold every feed against the periods of every objective. A feed that is out of turn in several
     counts once.
     """
-    astray, found = set[int](), dict[Made, list[Turn]]()
+    out_of_turn: set[int] = set()
+    turns_to: dict[Made, list[Turn]] = {}
     for objective in _ALL:
         swaps = [
             one for one in made if one.swap.objective == objective and one.swap.kind not in REASONS
         ]
-        eras = judge.eras_of(objective, made)
+        periods = judge.periods_of(objective, made)
         for own in feeds.values():
-            places = judge.eras_in_order(own, objective, eras)
-            astray |= {feed.request for feed, era in zip(own, places, strict=True) if era is None}
+            places = judge.periods_in_order(own, objective, periods)
+            for feed, place in zip(own, places, strict=True):
+                if place is None:
+                    out_of_turn.add(feed.request)
+
             turns = judge.turns(own, places)
-            for era, one in enumerate(swaps, start=1):
-                found.setdefault(one, []).extend([turns[era]] if era in turns else [])
-    return Followed(len(astray), found)
+            for period, one in enumerate(swaps, start=1):
+                found = turns_to.setdefault(one, [])
+                if period in turns:
+                    found.append(turns[period])
+    return Followed(len(out_of_turn), turns_to)
 
 
 class Silences(NamedTuple):
-    """Where no feed came: in the whole stream, and of a partition that had requests; and when a
-    sleeper woke.
+    """When no feed came: in the whole stream, and of a partition that had requests. And when a
+    sleeping process woke.
     """
 
     gaps: Sequence[Gap]
     waits: Sequence[Gap]
-    wakings: Sequence[Waking]
+    wakeups: Sequence[Wakeup]
 
     @classmethod
-    def of(cls, feeds: Feeds, sent: Sequence[int], wakings: Sequence[Waking]) -> "Silences":
+    def of(cls, feeds: Feeds, sent: Sequence[int], wakeups: Sequence[Wakeup]) -> "Silences":
         """Those of some feeds."""
         every = [feed for own in feeds.values() for feed in own]
         return cls(
             judge.gaps(every),
             [gap for own in feeds.values() for gap in judge.waits(own, sent)],
-            wakings,
+            wakeups,
         )
 
     def within(self, span: Span, apart_from: Sequence[Span] = ()) -> Silence:
         """The longest that meet a span, and none of some others."""
-        gap, wait = (judge.longest(found, span, apart_from) for found in (self.gaps, self.waits))
-        paused = max(judge.machine_paused(self.wakings, one) for one in (gap, wait))
+        gap = judge.longest(self.gaps, span, apart_from)
+        wait = judge.longest(self.waits, span, apart_from)
+        paused = max(
+            judge.machine_paused(self.wakeups, gap), judge.machine_paused(self.wakeups, wait)
+        )
         return Silence(round(gap.ms, 1), round(wait.ms, 1), round(paused, 1))
 
 

@@ -6,18 +6,19 @@ import sys
 import time
 from typing import NamedTuple
 
-from tests.bench.runner import WORKER, Place
-from tests.trial.ledger import version_of
-from tests.trial.operators import SURFACE, Operators, pause
+from tests.rig.environment import Environment
+from tests.rig.process import pause
+from tests.rig.statuses import Statuses
+from tests.trial.operators import SURFACE, Operators
 from tests.trial.plan import Texts
-from tests.trial.statuses import Statuses
+from tests.trial.weights_history import version_of
 
 _TIMEOUT_SECONDS = 20
 
 
 class Acknowledgement(NamedTuple):
     """A version, the moments at which it was sent and acknowledged (ns), and how many workers were
-    elsewhere then.
+    not under it then.
     """
 
     version: str
@@ -27,38 +28,38 @@ class Acknowledgement(NamedTuple):
 
 
 def acknowledge(
+    env: Environment,
     operators: Operators,
     statuses: Statuses,
-    place: Place,
     texts: Texts,
     workers: int,
     head_start: float,
 ) -> Acknowledgement:
-    """Let the command wait for a set, write the set so many seconds later, and look around when the
-    command speaks.
+    """Start the command for a set, write the set `head_start` seconds later, and look at all
+    workers when the command reports.
 
-    The command needs about a second to start: with a longer head start it waits already when the
+    The command needs about a second to start. With a longer head start it already waits when the
     set is written.
     """
     version = version_of(texts)
     assert version is not None, texts
-    with _waiting(place, version, workers) as waiting:
+    with _start_command(env, version, workers) as command:
         pause(head_start)
         sent = operators.hset(texts)
-        assert waiting.stdout is not None
-        said = waiting.stdout.readline()
+        assert command.stdout is not None
+        output = command.stdout.readline()
         acknowledged = time.time_ns()
-        there = [one.version for one in statuses.now().values()]
-    assert waiting.returncode == 0, said
-    return Acknowledgement(version, sent, acknowledged, workers - there.count(version))
+        versions = statuses.weights_versions(SURFACE)
+    assert command.returncode == 0, output
+    return Acknowledgement(version, sent, acknowledged, workers - versions.count(version))
 
 
-def _waiting(place: Place, version: str, workers: int) -> "subprocess.Popen[bytes]":
+def _start_command(env: Environment, version: str, workers: int) -> "subprocess.Popen[bytes]":
     words = ["weights", "wait", SURFACE, "--version", version]
     limits = ["--workers", str(workers), "--timeout", str(_TIMEOUT_SECONDS)]
     return subprocess.Popen(
         [sys.executable, "-m", "workers.cli", *words, *limits],
-        env=os.environ | WORKER.settings(place),
+        env=os.environ | env.settings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

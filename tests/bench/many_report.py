@@ -1,9 +1,9 @@
-"""What is measured of many models, and how it reads."""
+"""The figures of many models, as lines of the report."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.bench.latency import Latency
+from tests.rig.times import Times
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ class Waits:
     still there or loaded again.
     """
 
-    constant: Latency
-    first_loaded: Latency
-    first_unloaded: Latency
-    later: Latency
+    constant: Times
+    first_loaded: Times
+    first_unloaded: Times
+    later: Times
 
     def lines(self) -> Iterator[str]:
         """As lines of the report."""
-        yield f"  always     {_milliseconds(self.constant)}: the surface in constant use, while others' models load"
-        yield f"  first      {_milliseconds(self.first_unloaded)}: a surface's first feed, its model not loaded yet"
-        yield f"             {_milliseconds(self.first_loaded)}: the same, its model loaded"
-        yield f"  later      {_milliseconds(self.later)}: a surface's further feeds"
+        yield f"  always     {self.constant.text()}: the surface in constant use, while others' models load"
+        yield f"  first      {self.first_unloaded.text()}: a surface's first feed, its model not loaded yet"
+        yield f"             {self.first_loaded.text()}: the same, its model loaded"
+        yield f"  later      {self.later.text()}: a surface's further feeds"
         p50, p99 = (ours / theirs for ours, theirs in self._to_load)
         yield f"  to load    takes a first feed {p50:.1f} times as long as one whose model is loaded (p99: {p99:.1f})"
 
@@ -139,9 +139,9 @@ class Shared:
     requests: int
     start: Start
     footprint: Footprint
-    constant: Latency
+    constant: Times
 
-    def lines(self, while_loading: Latency) -> Iterator[str]:
+    def lines(self, while_loading: Times) -> Iterator[str]:
         """As a page; `while_loading` is the latency of the surface in constant use where other
         models load.
         """
@@ -149,15 +149,9 @@ class Shared:
         yield f"  sessions   {self.sessions:,} loaded since the start; the same stream"
         yield self.start.line()
         yield self.footprint.line(self.start)
-        yield f"  always     {_milliseconds(self.constant)}: the surface in constant use; nothing loads"
+        yield f"  always     {self.constant.text()}: the surface in constant use; nothing loads"
         p50, p99 = (
             while_loading.p50_ms / self.constant.p50_ms,
             while_loading.p99_ms / self.constant.p99_ms,
         )
         yield f"  loading    beside it makes its feeds take {p50:.2f} times as long (p99: {p99:.2f})"
-
-
-def _milliseconds(latency: Latency) -> str:
-    return (
-        f"p50 {latency.p50_ms:6.1f} ms, p99 {latency.p99_ms:6.1f} ms, max {latency.max_ms:6.1f} ms"
-    )

@@ -1,16 +1,24 @@
-"""On what a bench ran: figures mean nothing without it."""
+"""The machine that something ran on, and how long it lets a process wait for its turn.
+
+Figures mean nothing without both.
+"""
 
 import os
 import platform
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from confluent_kafka import libversion
 
+from tests.rig.background import Signals
+
 _LIBRARIES = ("confluent-kafka", "onnxruntime", "numpy", "msgspec", "redis")
+_WAKE_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Look at the machine that this runs on."""
+    """The machine that this runs on."""
     libraries = {name: version(name) for name in _LIBRARIES}
     return Machine(
         cpu=_cpu_model(),
@@ -50,3 +58,22 @@ def _cpu_model() -> str:
         if key.strip() == "model name":
             return value.strip()
     return platform.machine()
+
+
+class Wakeup(NamedTuple):
+    """A process that slept for 5 ms woke at a moment (ns since the epoch), `late_ms` too late."""
+
+    at: int
+    late_ms: float
+
+
+def record_wakeups(signals: Signals) -> list[Wakeup]:
+    """Sleep 200 times a second until asked to end. No program on this machine is more punctual."""
+    wakeups: list[Wakeup] = []
+    signals.ready.set()
+    due = time.monotonic() + _WAKE_SECONDS
+    while not signals.stopping.wait(max(0.0, due - time.monotonic())):
+        now = time.monotonic()
+        wakeups.append(Wakeup(time.time_ns(), (now - due) * 1000))
+        due = now + _WAKE_SECONDS
+    return wakeups

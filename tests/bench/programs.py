@@ -1,0 +1,71 @@
+"""What is measured: the worker, and the peers that rank the same events."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.rig.environment import PARTITIONS, Environment
+from tests.rig.process import Process
+
+_PEERS = Path(__file__).parent / "peers"
+_PEERS_LACK = "no deadlines, validation, dead letters or live weights"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Python program that ranks. It ends on SIGTERM.
+
+    `lacks` names what it does not do that the worker does. It logs `ready` once for each partition
+    that it has. `python` is the interpreter.
+    """
+
+    name: str
+    delivery: str
+    lacks: str
+    arguments: Callable[[Environment], list[str]]
+    ready: str
+    python: str = sys.executable
+
+    def start(self, env: Environment) -> Process:
+        """Start it on the topics and models of an environment."""
+        return env.start(self.arguments(env), self.python)
+
+    def wait_until_ready(self, process: Process) -> None:
+        """Wait until it has all partitions."""
+        process.wait_for(self.ready, times=PARTITIONS)
+
+
+def _peer(name: str, delivery: str, lacks: str, module: str, python: str) -> Program:
+    def arguments(env: Environment) -> list[str]:
+        script = str(_PEERS / f"{module}.py")
+        return [script, env.kafka, env.name, env.candidates, env.feeds, str(env.folder / "models")]
+
+    return Program(name, delivery, f"{lacks}; {_PEERS_LACK}", arguments, "ready", python)
+
+
+WORKER = Program(
+    name="trimtab worker",
+    delivery="exactly-once",
+    lacks="",
+    arguments=lambda _: ["-m", "workers.cli", "worker"],
+    ready="event=restored",
+)
+PLAIN_LOOP = _peer(
+    name="hand-written loop",
+    delivery="at-least-once",
+    lacks="doubles feeds in a crash",
+    module="plain_loop",
+    python=sys.executable,
+)
+
+
+def quix(python: Path) -> Program:
+    """The application in Quix Streams, run by the interpreter that has it."""
+    return _peer(
+        name="Quix Streams",
+        delivery="exactly-once",
+        lacks="loses open requests in a crash",
+        module="quix_app",
+        python=str(python),
+    )
