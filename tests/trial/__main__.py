@@ -20,8 +20,8 @@ from tests.rig.servers import Servers, started_servers
 from tests.trial.kills import KillsReport, run_kills
 from tests.trial.models import report as models_report
 from tests.trial.models.trial import run_models_trial
-from tests.trial.report import Limits
-from tests.trial.trial import run_trial
+from tests.trial.steering.report import Limits
+from tests.trial.steering.trial import run_trial
 
 TRIALS = ("steering", "models", "kills")
 

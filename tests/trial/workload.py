@@ -1,4 +1,4 @@
-"""What both trials have in common: workers under a stream of requests that never stops, what is
+"""What the trials of steering and models have in common: workers under a stream of requests that never stops, what is
 recorded meanwhile, and how their reports begin and end.
 """
 
@@ -13,9 +13,12 @@ from tests.rig.machine import Machine, Wakeup, record_wakeups
 from tests.rig.process import Process
 from tests.rig.progress import wait_until_published
 from tests.rig.statuses import Statuses
+from tests.rig.times import Times
 from tests.rig.topics import RecordReader
 from tests.rig.traffic import Load, Pace, send_steadily
 from workers.streaming.records import Fetched
+
+SURFACE = "home"
 
 Feed = TypeVar("Feed")
 Actor = TypeVar("Actor")
@@ -58,6 +61,17 @@ def counted_lines(requests: int, feeds: int, wrong: Mapping[str, int]) -> Iterat
     yield f"\nCounted over {requests:,} requests, {feeds:,} feeds"
     for name, count in wrong.items():
         yield f"  {count:>3} {name}"
+
+
+def figures(times: Times) -> str:
+    """Percentiles and how many times they are of, on a line."""
+    return f"{times.text()}  ({times.count:,})"
+
+
+def goal(name: str, value: float, limit: float) -> str:
+    """A figure beside its goal, both in ms."""
+    verdict = "met" if value <= limit else "NOT MET"
+    return f"{name} {value:.1f} ms, goal {limit:g} ms: {verdict}"
 
 
 class Recording(NamedTuple, Generic[Feed, Acts]):

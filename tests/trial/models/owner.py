@@ -13,7 +13,7 @@ from tests.rig.statuses import Statuses
 from tests.rig.times import MS
 from tests.trial.models.plan import ADDED, REASONS, Kind, Swap
 from tests.trial.models.versions import build_version
-from tests.trial.operators import SURFACE
+from tests.trial.workload import SURFACE
 from workers.steering import documents
 from workers.steering.keys import Keys
 

@@ -9,8 +9,7 @@ from typing import Any
 from tests.rig.machine import Machine
 from tests.rig.times import Times
 from tests.trial.models.plan import REASONS, Kind
-from tests.trial.report import figures, goal
-from tests.trial.workload import Workload, counted_lines
+from tests.trial.workload import Workload, counted_lines, figures, goal
 
 TOGETHER_MS = 2000.0
 GAP_MS = 200.0

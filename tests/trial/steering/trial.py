@@ -20,15 +20,15 @@ from tests.rig.process import Process, pause
 from tests.rig.redis import RedisServer
 from tests.rig.statuses import Statuses
 from tests.rig.times import Span, Times
-from tests.trial import judge
-from tests.trial.acknowledgements import Acknowledgement, acknowledge
-from tests.trial.applied import AppliedSeen, overhear
-from tests.trial.feeds import FeedSeen, see_feed
-from tests.trial.operators import SURFACE, Operators
-from tests.trial.outages import Outage, Outages
-from tests.trial.plan import Change, Texts, plan, sets_of
-from tests.trial.report import Acknowledged, Changes, Limits, OutageSeen, Report
-from tests.trial.workload import Recording, record, start_workers
+from tests.trial.steering import judge
+from tests.trial.steering.acknowledgements import Acknowledgement, acknowledge
+from tests.trial.steering.applied import AppliedSeen, overhear
+from tests.trial.steering.feeds import FeedSeen, see_feed
+from tests.trial.steering.operators import Operators
+from tests.trial.steering.outages import Outage, Outages
+from tests.trial.steering.plan import Change, Texts, plan, sets_of
+from tests.trial.steering.report import Acknowledged, Changes, Limits, OutageSeen, Report
+from tests.trial.workload import SURFACE, Recording, record, start_workers
 from workers.steering.keys import Keys
 
 Say = Callable[[str], None]

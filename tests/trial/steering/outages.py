@@ -8,8 +8,9 @@ from tests.rig.process import pause
 from tests.rig.redis import RedisServer
 from tests.rig.statuses import Statuses
 from tests.rig.times import MS
-from tests.trial.operators import SURFACE, Operators
-from tests.trial.plan import Texts
+from tests.trial.steering.operators import Operators
+from tests.trial.steering.plan import Texts
+from tests.trial.workload import SURFACE
 
 
 @dataclass(frozen=True)

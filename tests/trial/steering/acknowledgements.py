@@ -9,9 +9,10 @@ from typing import NamedTuple
 from tests.rig.environment import Environment
 from tests.rig.process import pause
 from tests.rig.statuses import Statuses
-from tests.trial.operators import SURFACE, Operators
-from tests.trial.plan import Texts
-from tests.trial.weights_history import version_of
+from tests.trial.steering.operators import Operators
+from tests.trial.steering.plan import Texts
+from tests.trial.steering.weights_history import version_of
+from tests.trial.workload import SURFACE
 
 _TIMEOUT_SECONDS = 20
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.rig.process import pause
-from tests.trial.plan import Change, Kind, Texts
-from tests.trial.weights_history import WeightsHistory, version_of
+from tests.trial.steering.plan import Change, Kind, Texts
+from tests.trial.steering.weights_history import WeightsHistory, version_of
+from tests.trial.workload import SURFACE
 from workers.steering.connection import RedisLink
 from workers.steering.content import RawFields, decode_fields
 from workers.steering.documents import WEIGHTS
@@ -23,7 +24,6 @@ from workers.steering.history import (
 )
 from workers.steering.keys import Keys
 
-SURFACE = "home"
 _MAX_ATTEMPTS = 50
 _WRONG = {
     Kind.NOT_A_NUMBER: {"quality": "nan"},

@@ -9,13 +9,13 @@ import pytest
 from tests.rig.measured import measured_environment
 from tests.rig.redis import started_redis
 from tests.rig.times import MS, Span
-from tests.trial.applied import AppliedSeen
-from tests.trial.feeds import FeedSeen
-from tests.trial.judge import applying, count_feeds, ranked_against, ranked_before, stale
-from tests.trial.plan import Kind, plan, sets_of
-from tests.trial.report import Limits, Report
-from tests.trial.trial import run_trial
-from tests.trial.weights_history import DEFAULT_VERSION, Period, WeightsHistory, version_of
+from tests.trial.steering.applied import AppliedSeen
+from tests.trial.steering.feeds import FeedSeen
+from tests.trial.steering.judge import applying, count_feeds, ranked_against, ranked_before, stale
+from tests.trial.steering.plan import Kind, plan, sets_of
+from tests.trial.steering.report import Limits, Report
+from tests.trial.steering.trial import run_trial
+from tests.trial.steering.weights_history import DEFAULT_VERSION, Period, WeightsHistory, version_of
 
 TINY = Limits(
     seed=3,

@@ -1,4 +1,4 @@
-"""The trial's report: what was tried, on what, what was counted, and each figure beside its goal."""
+"""The report on steering: what was changed, what was counted, and each figure beside its goal."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.rig.machine import Machine
 from tests.rig.times import Times
-from tests.trial.judge import Applying, FeedCounts, Stale
-from tests.trial.workload import Workload, counted_lines
+from tests.trial.steering.judge import Applying, FeedCounts, Stale
+from tests.trial.workload import Workload, counted_lines, figures, goal
 
 APPLIED_P50_MS, APPLIED_P99_MS = 5.0, 20.0
 STALE_P99_MS = 20.0
@@ -152,17 +152,6 @@ class Report:
             if outage.reported_ms is not None:
                 yield f"    all workers reported again {outage.reported_ms:.0f} ms after its return, on the same set"
             yield f"    a set then applied by all: {goal('within', outage.applied_ms, BACK_MS)}"
-
-
-def figures(times: Times) -> str:
-    """Percentiles and how many times they are of, on a line."""
-    return f"{times.text()}  ({times.count:,})"
-
-
-def goal(name: str, value: float, limit: float) -> str:
-    """A figure beside its goal, both in ms."""
-    verdict = "met" if value <= limit else "NOT MET"
-    return f"{name} {value:.1f} ms, goal {limit:g} ms: {verdict}"
 
 
 def _ratios(ours: Times, calm: Times) -> str:

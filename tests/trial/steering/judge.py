@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from tests.rig.judge import count
 from tests.rig.machine import Wakeup
 from tests.rig.times import MS, Span, Times
-from tests.trial.applied import AppliedSeen
-from tests.trial.feeds import FeedSeen
-from tests.trial.weights_history import Period
+from tests.trial.steering.applied import AppliedSeen
+from tests.trial.steering.feeds import FeedSeen
+from tests.trial.steering.weights_history import Period
 
 
 @dataclass(frozen=True)
