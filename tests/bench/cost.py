@@ -53,7 +53,8 @@ def cost_of(meter: Metered, moments: Sequence[float], candidates: int) -> Cost:
         )
         for start, end in pairwise(cuts)
     )
-    first, last = cuts[0], cuts[-1]
+    first = cuts[0]
+    last = cuts[-1]
     return Cost(
         requests=len(moments),
         candidates=len(moments) * candidates,

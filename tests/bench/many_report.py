@@ -72,7 +72,8 @@ class Waits:
 
     @property
     def _to_load(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        cold, warm = self.first_unloaded, self.first_loaded
+        cold = self.first_unloaded
+        warm = self.first_loaded
         return (cold.p50_ms, warm.p50_ms), (cold.p99_ms, warm.p99_ms)
 
 
@@ -150,8 +151,6 @@ class Shared:
         yield self.start.line()
         yield self.footprint.line(self.start)
         yield f"  always     {self.constant.text()}: the surface in constant use; nothing loads"
-        p50, p99 = (
-            while_loading.p50_ms / self.constant.p50_ms,
-            while_loading.p99_ms / self.constant.p99_ms,
-        )
+        p50 = while_loading.p50_ms / self.constant.p50_ms
+        p99 = while_loading.p99_ms / self.constant.p99_ms
         yield f"  loading    beside it makes its feeds take {p50:.2f} times as long (p99: {p99:.2f})"

@@ -70,7 +70,8 @@ class Meter:
         place = bisect_left(
             self._samples, moment, 1, len(self._samples) - 1, key=lambda sample: sample.at
         )
-        before, after = self._samples[place - 1], self._samples[place]
+        before = self._samples[place - 1]
+        after = self._samples[place]
         return before.cpu + (after.cpu - before.cpu) * (moment - before.at) / (after.at - before.at)
 
     def _watch(self) -> None:

@@ -91,10 +91,12 @@ class Report:
             )
 
     def _steady(self) -> Iterator[str]:
-        rate, count = self.limits.rate, self.limits.candidates
+        rate = self.limits.rate
+        count = self.limits.candidates
         yield f"\nSteady, {rate:g} requests/s x {count}: from the last candidate sent to the feed readable, committed"
         for result in self.results:
-            cost, latency = result.steady, result.latency
+            cost = result.steady
+            latency = result.latency
             yield (
                 f"  {result.name:<20}{result.delivery:<15}p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms, "
                 f"max {latency.max_ms:.1f} ms; CPU {cost.microseconds:.1f} us a candidate"

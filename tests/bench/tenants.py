@@ -12,7 +12,8 @@ from tests.scoring.building import add_model, trees
 from workers.scoring.files import MODEL
 from workers.scoring.session_cache import session_bytes
 
-TREES, DEPTH = 100, 3
+TREES = 100
+DEPTH = 3
 
 
 @dataclass(frozen=True)

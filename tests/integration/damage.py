@@ -8,7 +8,11 @@ from pathlib import Path
 
 from workers.local import Stack
 
-_LENGTH_AT, _CRC_AT, _ATTRIBUTES_AT, _LAST_AT, _RECORDS_AT = 8, 17, 21, 23, 61
+_LENGTH_AT = 8
+_CRC_AT = 17
+_ATTRIBUTES_AT = 21
+_LAST_AT = 23
+_RECORDS_AT = 61
 
 
 class Damage(Enum):

@@ -90,7 +90,8 @@ class GuardedKafka:
 
     def _bindings(self, user: str) -> set[AclBinding]:
         anything: Any = None
-        pattern, permission = ResourcePatternType.ANY, AclPermissionType.ANY
+        pattern = ResourcePatternType.ANY
+        permission = AclPermissionType.ANY
         everything = AclBindingFilter(
             ResourceType.ANY,
             anything,
@@ -105,10 +106,8 @@ class GuardedKafka:
 
 def _guard(settings: str, port: int, guarded_port: int, users: Iterable[str]) -> str:
     """The project's settings with an authorizer and a listener that asks for a password."""
-    first, second = (
-        f"PLAINTEXT://{kafka_address(port)}",
-        f"SASL_PLAINTEXT://{kafka_address(guarded_port)}",
-    )
+    first = f"PLAINTEXT://{kafka_address(port)}"
+    second = f"SASL_PLAINTEXT://{kafka_address(guarded_port)}"
     passwords = " ".join(f'user_{user}="{_PASSWORD}"' for user in users)
     module = f"org.apache.kafka.common.security.plain.PlainLoginModule required {passwords};"
     changes: Mapping[str, str] = {

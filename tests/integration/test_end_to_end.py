@@ -37,7 +37,8 @@ def test_every_feed_is_the_oracles_for_single_and_batch_events_of_two_surfaces(
     env.start_worker()
     env.send(events)
     feeds = {feed["request_id"]: feed for feed in env.read_feeds(60)}
-    oracle, sent = Oracle(env.folder / "models"), by_request(events)
+    oracle = Oracle(env.folder / "models")
+    sent = by_request(events)
     assert feeds.keys() == sent.keys()
     for request_id, feed in feeds.items():
         oracle.check(feed, sent[request_id], completion="full", refused=0, arm="control")

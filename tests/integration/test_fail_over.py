@@ -15,10 +15,8 @@ from tests.rig.traffic import make_request
 from tests.steering.peers import Forwarder
 from workers.ranking.weights import Weights
 
-EVEN, TURNED = (
-    Weights.of({"quality": 0.5, "engagement": 0.5}),
-    Weights.of({"quality": 0.1, "engagement": 0.9}),
-)
+EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
+TURNED = Weights.of({"quality": 0.1, "engagement": 0.9})
 
 
 @pytest.fixture

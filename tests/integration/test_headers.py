@@ -22,7 +22,8 @@ def by_request(feeds: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def test_a_header_name_that_is_not_utf8_stops_no_worker_no_restore_and_no_tool(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=1), random.Random(1)
+    env = make_env(partitions=1)
+    draw = random.Random(1)
 
     def send(topic: str, key: str, value: bytes) -> None:
         send_raw(env.kafka, topic, 0, key.encode(), value, NOT_UTF8)

@@ -193,7 +193,8 @@ def test_the_command_line_says_what_a_worker_needs(tmp_path: Path) -> None:
 def test_the_gaps_that_a_transactional_producer_leaves_are_not_mistaken_for_lost_events(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=1), random.Random(6)
+    env = make_env(partitions=1)
+    draw = random.Random(6)
     producer = env.cluster.transactional(f"{env.name}-upstream", 100_000)
     producer.init_transactions(30)
     for turn in range(3):

@@ -28,7 +28,8 @@ def status(env: Environment, connection: Any) -> dict[str, Any]:
 
 
 def test_a_plain_hset_steers_the_next_feeds_and_they_name_the_set(env: Environment) -> None:
-    draw, sender = random.Random(1), env.sender()
+    draw = random.Random(1)
+    sender = env.sender()
     worker = env.start_worker()
     worker.wait_for("event=restored", times=4)
     env.send(make_request("before", 10, draw))
@@ -52,7 +53,8 @@ def test_a_plain_hset_steers_the_next_feeds_and_they_name_the_set(env: Environme
 
 
 def test_a_storm_of_writes_leaves_each_feed_under_exactly_one_whole_set(env: Environment) -> None:
-    connection, written = client(env), {(0.5, 0.5)}
+    connection = client(env)
+    written = {(0.5, 0.5)}
     with RequestStream(env.sender(), seed=6) as stream:
         env.start_worker()
         env.wait_for_more()
@@ -72,7 +74,8 @@ def test_a_storm_of_writes_leaves_each_feed_under_exactly_one_whole_set(env: Env
 
 
 def test_an_invalid_set_is_refused_whole_and_the_last_good_one_goes_on(env: Environment) -> None:
-    connection, draw = client(env), random.Random(2)
+    connection = client(env)
+    draw = random.Random(2)
     key = f"{env.name}:weights:home"
     connection.hset(key, mapping={"quality": "0.9", "engagement": "0.1"})
     worker = env.start_worker()

@@ -11,24 +11,13 @@ import pytest
 from redis import Redis
 
 from tests.integration.test_steering import AFTER, WORDS, command, feeds_of, renamed
-from tests.rig.environment import Environment
+from tests.rig.environment import SHELF, Environment
 from tests.rig.oracle import Known, Oracle
 from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.rig.traffic import make_request
 from workers.ranking.rerank import rerank
 
-SHELF = """
-[surfaces.shelf]
-feature_set = "wide"
-objectives = ["quality", "engagement"]
-deadline_ms = 60000
-horizon_ms = 120000
-max_candidates = 60
-weights = { quality = 0.5, engagement = 0.5 }
-drop = { seen = "user", blocked = "surface" }
-lookup_features = true
-"""
 Requests = dict[str, list[dict[str, Any]]]
 
 
@@ -46,7 +35,8 @@ def asked(count: int, seed: int) -> tuple[Requests, dict[str, list[Any]]]:
     """Requests of which some candidates lack features; and what is known of those, and of what
     users have seen.
     """
-    draw, known = random.Random(seed), dict[str, list[Any]]({"blocked:shelf": ["elsewhere"]})
+    draw = random.Random(seed)
+    known = dict[str, list[Any]]({"blocked:shelf": ["elsewhere"]})
     requests = {
         f"r{n}": make_request(f"r{n}", draw.randint(1, 30), draw, 7, surface="shelf")
         for n in range(count)
@@ -175,7 +165,9 @@ def test_while_redis_is_frozen_feeds_go_on_and_say_so_and_afterwards_they_no_lon
     shelf.variables["TRIMTAB_LOOKUP_MS"] = "200"
     requests, known = asked(400, seed=33)
     keep(own_redis.client, f"{shelf.name}:", known)
-    worker, names, sent = shelf.start_worker(), iter(requests), list[str]()
+    worker = shelf.start_worker()
+    names = iter(requests)
+    sent = list[str]()
 
     def feeds_after(count: int) -> list[dict[str, Any]]:
         """The feeds of so many further requests."""

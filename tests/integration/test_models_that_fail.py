@@ -19,7 +19,8 @@ from tests.scoring.building import add_model, embedding
 from workers.codec.feeds import decode_feed
 from workers.scoring.verify import verify
 
-FIRST, SECOND = 20261127031249, 20261127031250
+FIRST = 20261127031249
+SECOND = 20261127031250
 
 
 def check_scores(
@@ -42,7 +43,8 @@ def model_errors(env: Environment) -> int:
 def test_one_candidate_that_a_model_fails_on_costs_its_feed_that_candidate(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=1), random.Random(41)
+    env = make_env(partitions=1)
+    draw = random.Random(41)
     shutil.rmtree(env.folder / "models" / "quality")
     for version in (FIRST, SECOND):
         add_model(env.folder / "models", embedding(seed=version % 100), "quality", version)

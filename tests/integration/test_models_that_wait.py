@@ -44,7 +44,8 @@ def check_is_not_scored(feed: Mapping[str, Any], items: int) -> None:
 def test_while_a_large_model_loads_the_feeds_of_another_surface_go_on(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=1), random.Random(31)
+    env = make_env(partitions=1)
+    draw = random.Random(31)
     start_with_a_model_that_is_not_loaded(env, "layers")
     sent = {"waits": make_request("waits", 4, draw)}
     sent |= {f"s{n}": make_request(f"s{n}", 4, draw, surface="search") for n in range(3)}
@@ -60,10 +61,8 @@ def test_while_a_large_model_loads_the_feeds_of_another_surface_go_on(
 def test_a_request_whose_models_do_not_come_in_time_ends_in_a_feed_that_says_not_scored(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = (
-        make_env(partitions=1, variables={"TRIMTAB_MODELS_WAIT_S": "0"}),
-        random.Random(32),
-    )
+    env = make_env(partitions=1, variables={"TRIMTAB_MODELS_WAIT_S": "0"})
+    draw = random.Random(32)
     start_with_a_model_that_is_not_loaded(env, "layers")
 
     def feeds_of_one_more() -> Sequence[Mapping[str, Any]]:

@@ -40,7 +40,8 @@ class Both:
 
     def _send(self, producer: Producer, events: Sequence[dict[str, Any]]) -> None:
         for event in events:
-            key, value = event["request_id"].encode(), json.dumps(event).encode()
+            key = event["request_id"].encode()
+            value = json.dumps(event).encode()
             producer.produce(
                 self._topic, value, key, headers=list(JSON), on_delivery=self._delivered
             )
@@ -60,7 +61,8 @@ def test_requests_that_two_partitioners_split_are_counted_and_said_once_or_refus
     make_env: Callable[..., Environment],
 ) -> None:
     env = make_env(deadline_ms=DEADLINE_MS)
-    worker, status = env.start_worker(), StatusReader(env)
+    worker = env.start_worker()
+    status = StatusReader(env)
     worker.wait_for("event=restored", times=4)
     both = Both(env)
     halves = len(both.split)
@@ -87,7 +89,8 @@ def test_where_murmur2_is_required_what_is_elsewhere_is_a_dead_letter_and_no_req
     make_env: Callable[..., Environment],
 ) -> None:
     env = make_env()
-    first, status = env.start_worker(), StatusReader(env)
+    first = env.start_worker()
+    status = StatusReader(env)
     first.wait_for("event=restored", times=4)
     both = Both(env)
     elsewhere = both.split

@@ -84,7 +84,8 @@ def test_a_bad_event_larger_than_what_may_go_out_is_a_dead_letter_and_stops_noth
 def test_a_topic_that_takes_less_from_now_on_gets_smaller_feeds_and_nothing_is_lost(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=2), random.Random(2)
+    env = make_env(partitions=2)
+    draw = random.Random(2)
     worker = env.start_worker()
     env.send(event for n in range(4) for event in make_request(f"a{n}", 50, draw, batch=50))
     assert {feed.get("truncated", 0) for feed in env.read_feeds(4, settle=0.1)} == {0}
@@ -102,8 +103,10 @@ def test_a_topic_that_takes_less_from_now_on_gets_smaller_feeds_and_nothing_is_l
 def test_while_no_feed_can_be_written_the_status_says_so_a_drain_fails_and_afterwards_nothing_is_lost(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=1), random.Random(3)
-    worker, status = env.start_worker(), StatusReader(env)
+    env = make_env(partitions=1)
+    draw = random.Random(3)
+    worker = env.start_worker()
+    status = StatusReader(env)
     worker.wait_for("event=restored")
     env.send(make_request("before", 3, draw))
     assert len(env.read_feeds(1, settle=0.1)) == 1

@@ -27,7 +27,8 @@ def send_raw(env: Environment, key: bytes, value: bytes) -> None:
 def test_what_is_refused_only_in_a_replay_becomes_a_dead_letter_and_what_was_refused_before_does_not_again(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=1), random.Random(1)
+    env = make_env(partitions=1)
+    draw = random.Random(1)
     events = make_request("r", 4, draw)
     worker = env.start_worker()
     env.send(events[:1])
@@ -42,7 +43,8 @@ def test_what_is_refused_only_in_a_replay_becomes_a_dead_letter_and_what_was_ref
     assert worker.terminate() == 0
 
     rename_surface(env, "home", "house")
-    worker, status = env.start_worker(), StatusReader(env)
+    worker = env.start_worker()
+    status = StatusReader(env)
     worker.wait_for("event=judged_by_other_rules")
     letters = env.read_letters(4)
     assert [(letter.reason, letter.offset) for letter in letters] == [
@@ -71,7 +73,8 @@ def test_what_is_refused_only_in_a_replay_becomes_a_dead_letter_and_what_was_ref
 def test_a_new_group_publishes_nothing_again_and_refuses_nothing_again(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=2), random.Random(2)
+    env = make_env(partitions=2)
+    draw = random.Random(2)
     worker = env.start_worker()
     requests = [make_request(f"r{n}", 3, draw) for n in range(20)]
     env.send(event for events in requests for event in events)
@@ -87,7 +90,8 @@ def test_a_new_group_publishes_nothing_again_and_refuses_nothing_again(
     env.send(unread)
 
     env.variables["TRIMTAB_GROUP"] = f"{env.name}-new"
-    worker, status = env.start_worker(), StatusReader(env)
+    worker = env.start_worker()
+    status = StatusReader(env)
     assert len(env.read_feeds(21)) == 21
     env.send(opened[1:])
     counts = Counter(feed["request_id"] for feed in env.read_feeds(22))
@@ -106,7 +110,8 @@ def test_a_new_group_publishes_nothing_again_and_refuses_nothing_again(
 def test_after_lost_offsets_a_crash_in_mid_replay_still_refuses_nothing_again(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=1), random.Random(3)
+    env = make_env(partitions=1)
+    draw = random.Random(3)
     worker = env.start_worker()
     env.send(event for n in range(30) for event in make_request(f"r{n}", 2, draw))
     send_raw(env, b"bad", b"{")

@@ -21,7 +21,9 @@ def env(make_env: Callable[..., Environment]) -> Environment:
 def test_a_worker_that_has_read_everything_has_no_lag_and_says_what_is_open(
     env: Environment,
 ) -> None:
-    worker, status, draw = env.start_worker(), StatusReader(env), random.Random(1)
+    worker = env.start_worker()
+    status = StatusReader(env)
+    draw = random.Random(1)
     worker.wait_for("event=restored")
     status.until(group=env.name, partitions=[0], lag={"0": 0}, open_requests=0)
     env.send(make_request("whole", 5, draw))
@@ -34,7 +36,8 @@ def test_a_worker_that_has_read_everything_has_no_lag_and_says_what_is_open(
 def test_what_a_producers_open_transaction_holds_back_is_lag_until_it_is_committed(
     env: Environment,
 ) -> None:
-    worker, status = env.start_worker(), StatusReader(env)
+    worker = env.start_worker()
+    status = StatusReader(env)
     worker.wait_for("event=restored")
     producer = env.cluster.transactional(f"{env.name}-upstream", 100_000)
     producer.init_transactions(30)
@@ -50,7 +53,8 @@ def test_what_a_producers_open_transaction_holds_back_is_lag_until_it_is_committ
 
 
 def test_the_tally_says_how_models_were_verified_loaded_and_found(env: Environment) -> None:
-    worker, status = env.start_worker(), StatusReader(env)
+    worker = env.start_worker()
+    status = StatusReader(env)
     worker.wait_for("event=restored")
     status.until(group=env.name)
     tally = status.now()["tally"]

@@ -81,7 +81,8 @@ def listed_rights(env: Environment, command: str) -> list[Right]:
     """What the table of deploy/README.md says that a command needs, on the topics and group of this
     env.
     """
-    rights, commands = [], ""
+    rights = []
+    commands = ""
     for row in re.findall(r"^\|(.*)\|$", LISTED, re.MULTILINE):
         first, operations, place = (cell.strip() for cell in row.split("|"))
         commands = first or commands
@@ -171,7 +172,8 @@ def _granted(words: Sequence[str]) -> Iterator[Right]:
 def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
     env: Environment, guarded: GuardedKafka
 ) -> None:
-    rights, cluster = listed_rights(env, "worker"), guarded.cluster("worker")
+    rights = listed_rights(env, "worker")
+    cluster = guarded.cluster("worker")
     every = needed(env)
 
     def check() -> None:
@@ -273,7 +275,8 @@ def test_a_worker_says_once_what_is_taken_away_and_goes_on_when_it_is_back(
 def test_a_restore_that_may_not_read_the_feeds_says_so(
     env: Environment, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rights, cluster = listed_rights(env, "worker"), guarded.cluster("worker")
+    rights = listed_rights(env, "worker")
+    cluster = guarded.cluster("worker")
     topics = WorkerTopics(env.candidates, env.feeds, env.letters)
     restorer = Restorer(
         cluster,

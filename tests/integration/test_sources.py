@@ -8,26 +8,12 @@ from typing import Any
 import pytest
 
 from tests.integration.test_steering import AFTER, WORDS, command, feeds_of, renamed
-from tests.rig.environment import Environment
+from tests.rig.environment import CROWD, Environment
 from tests.rig.oracle import Oracle
 from tests.rig.traffic import make_request
 from workers.codec.feeds import decode_feed
 from workers.ranking.rerank import rerank
 
-CROWD = """
-[surfaces.crowd]
-feature_set = "wide"
-objectives = ["quality", "engagement"]
-deadline_ms = 60000
-horizon_ms = 120000
-max_candidates = 60
-max_per_source = 4
-weights = { quality = 0.5, engagement = 0.5 }
-
-[surfaces.crowd.diversity]
-decay = 0.6
-floor = 0.2
-"""
 Requests = dict[str, list[dict[str, Any]]]
 
 

@@ -130,7 +130,8 @@ def test_each_feed_names_its_users_arm_and_is_ranked_under_that_arms_weights(
     env.start_worker()
     requests = {f"r{number}": asked(f"r{number}", draw, items=6) for number in range(60)}
     env.send(event for events in requests.values() for event in events)
-    drawn, oracle = Experiment("s", {"canary": 3000}), Oracle(env.folder / "models")
+    drawn = Experiment("s", {"canary": 3000})
+    oracle = Oracle(env.folder / "models")
     arms = set()
     for feed in env.read_feeds(60):
         arms.add(feed["arm"])

@@ -35,7 +35,8 @@ def send_batch(
         {"bootstrap.servers": env.kafka, "compression.type": codec, "linger.ms": 1000}
     )
     for event in events:
-        key, value = str(event["request_id"]).encode(), json.dumps(event).encode()
+        key = str(event["request_id"]).encode()
+        value = json.dumps(event).encode()
         producer.produce(
             topic, value, key, partition, headers=[("content-type", b"application/json")]
         )
@@ -56,7 +57,8 @@ def test_a_record_that_cannot_be_read_stops_its_partition_alone_and_is_skipped_w
     # between its tries.
     properties = env.folder / "kafka.properties"
     properties.write_text(f"{properties.read_text()}check.crcs=true\n")
-    opened, other = make_request("open", 4, DRAW), make_request("other", 3, DRAW)
+    opened = make_request("open", 4, DRAW)
+    other = make_request("other", 3, DRAW)
     send_batch(env, env.candidates, 0, opened[:2])
     send_batch(env, env.candidates, 0, make_request("damaged", 3, DRAW))
     send_batch(env, env.candidates, 0, [*opened[2:3], *make_request("after", 3, DRAW)])
@@ -66,7 +68,8 @@ def test_a_record_that_cannot_be_read_stops_its_partition_alone_and_is_skipped_w
     assert damage(stack, env.candidates, 0, 3) == range(2, 5)
     assert damage(stack, env.candidates, 2, 2, Damage.CHECKSUM) == range(2, 4)
 
-    worker, status = env.start_worker(), StatusReader(env)
+    worker = env.start_worker()
+    status = StatusReader(env)
     worker.wait_for("event=record_unreadable", times=2)
     for partition in (0, 2):
         assert f"trimtab offsets skip --partition {partition} --offset 2" in worker.logged()

@@ -37,8 +37,10 @@ def wait_out_a_deadline(producer: Producer, env: Environment, name: str) -> None
 def test_a_request_waits_for_an_undecided_transaction_that_holds_its_second_part(
     make_env: Callable[..., Environment],
 ) -> None:
-    env, draw = make_env(partitions=2, deadline_ms=DEADLINE_MS), random.Random(2)
-    committed, aborted = make_request("committed", 2, draw), make_request("aborted", 2, draw)
+    env = make_env(partitions=2, deadline_ms=DEADLINE_MS)
+    draw = random.Random(2)
+    committed = make_request("committed", 2, draw)
+    aborted = make_request("aborted", 2, draw)
     plain = env.cluster.producer()
     upstream = env.cluster.transactional(f"{env.name}-upstream", 100_000)
     upstream.init_transactions(30)

@@ -61,6 +61,35 @@ weights = {{ engagement = 0.9, quality = 0.1 }}
 """
 
 
+# Further surfaces, for those who append them. The oracle knows their rules.
+CROWD = """
+[surfaces.crowd]
+feature_set = "wide"
+objectives = ["quality", "engagement"]
+deadline_ms = 60000
+horizon_ms = 120000
+max_candidates = 60
+max_per_source = 4
+weights = { quality = 0.5, engagement = 0.5 }
+
+[surfaces.crowd.diversity]
+decay = 0.6
+floor = 0.2
+"""
+
+SHELF = """
+[surfaces.shelf]
+feature_set = "wide"
+objectives = ["quality", "engagement"]
+deadline_ms = 60000
+horizon_ms = 120000
+max_candidates = 60
+weights = { quality = 0.5, engagement = 0.5 }
+drop = { seen = "user", blocked = "surface" }
+lookup_features = true
+"""
+
+
 def write_files(folder: Path, surfaces: str = SURFACES) -> None:
     """Write `surfaces.toml`, and a small model for each objective under `models`."""
     (folder / "surfaces.toml").write_text(surfaces)

@@ -14,7 +14,8 @@ def peers_python(cache: Path) -> Path:
     index.
     """
     folder = cache / "bench-peers"
-    python, complete = folder / "bin" / "python", folder / "complete"
+    python = folder / "bin" / "python"
+    complete = folder / "complete"
     wanted = "\n".join(REQUIREMENTS)
     if not complete.exists() or complete.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)

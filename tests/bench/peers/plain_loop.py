@@ -50,7 +50,9 @@ def rank(request: dict[str, Any], sessions: dict[str, Any]) -> bytes:
 
 class Loop:
     def __init__(self, kafka: str, group: str, candidates: str, feeds: str, models: str) -> None:
-        self.candidates, self.feeds, self.sessions = candidates, feeds, load_sessions(models)
+        self.candidates = candidates
+        self.feeds = feeds
+        self.sessions = load_sessions(models)
         self.producer = Producer(
             {"bootstrap.servers": kafka, "linger.ms": 2, "enable.idempotence": True}
         )
@@ -75,7 +77,9 @@ class Loop:
 
     def take(self, message: Any) -> None:
         event = msgspec.json.decode(message.value())
-        request_id, partition, offset = event["request_id"], message.partition(), message.offset()
+        request_id = event["request_id"]
+        partition = message.partition()
+        offset = message.offset()
         self.next_offsets[partition] = offset + 1
         request = self.open.get(request_id)
         if request is None:

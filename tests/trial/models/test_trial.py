@@ -167,7 +167,8 @@ def test_a_silence_that_the_machine_or_the_rest_of_the_run_explains_is_not_the_s
 
 
 def test_a_score_that_is_not_the_models_is_found(tmp_path: Path) -> None:
-    folder, load = add_model(tmp_path, mlp(seed=1)), Load(seed=1, candidates=2)
+    folder = add_model(tmp_path, mlp(seed=1))
+    load = Load(seed=1, candidates=2)
     model = Perceptron(folder / "model.onnx")
 
     def scored(shift: float) -> FeedScored:

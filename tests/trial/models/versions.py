@@ -13,7 +13,8 @@ _OFF = 0.01
 
 def build_version(root: Path, swap: Swap) -> Path:
     """Write the version that a swap copies under `root`; no two are one model."""
-    objective, version = swap.objective, swap.version
+    objective = swap.objective
+    version = swap.version
     built = mlp(seed=1000 * (1 + _ALL.index(objective)) + version)
     match swap.kind:
         case Kind.WRONG_HASH:

@@ -9,7 +9,8 @@ from tests.rig.times import Times
 from tests.trial.steering.judge import Applying, FeedCounts, Stale
 from tests.trial.workload import Workload, counted_lines, figures, goal
 
-APPLIED_P50_MS, APPLIED_P99_MS = 5.0, 20.0
+APPLIED_P50_MS = 5.0
+APPLIED_P99_MS = 20.0
 STALE_P99_MS = 20.0
 BACK_MS = 2000.0
 
@@ -110,7 +111,9 @@ class Report:
         yield from counted_lines(self.feeds.requests, self.feeds.feeds, self.wrong)
 
     def _storm(self) -> Iterator[str]:
-        changes, applying, stale = self.changes, self.changes.applying, self.changes.stale
+        changes = self.changes
+        applying = self.changes.applying
+        stale = self.changes.stale
         kinds = ", ".join(f"{count} {kind}" for kind, count in changes.kinds.items())
         made = f"{sum(changes.kinds.values()):,} in {changes.seconds:.0f} s"
         yield f"\nChanges: {made}, which made {changes.sets_in_force:,} valid sets"

@@ -71,7 +71,9 @@ def test_a_page_has_every_line(report: Report) -> None:
 
 # The judge, on what never happens in a good run
 
-A, B, C = ("a" * 12, "b" * 12, "c" * 12)
+A = "a" * 12
+B = "b" * 12
+C = "c" * 12
 PERIODS = [
     Period(A, 0, 1 * MS, 10 * MS, 10 * MS),
     Period(B, 9 * MS, 10 * MS, 20 * MS, 20 * MS),
@@ -120,11 +122,13 @@ def test_a_worker_that_ranks_on_under_an_earlier_set_was_acknowledged_falsely() 
 
 
 def test_a_history_knows_which_sets_were_in_force_and_until_when() -> None:
-    history, good = WeightsHistory(), {"quality": "0.2", "engagement": "0.8"}
+    history = WeightsHistory()
+    good = {"quality": "0.2", "engagement": "0.8"}
     history.add(1, 2, good)
     history.add(3, 4, {**good, "quality": "nan"})
     history.add(5, 6, {**good, "quality": "0.3"})
-    first, second = version_of(good), version_of({**good, "quality": "0.3"})
+    first = version_of(good)
+    second = version_of({**good, "quality": "0.3"})
     assert first is not None
     assert second is not None
     assert history.periods() == [

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from tests.rig.environment import OBJECTIVES
 from tests.rig.judge import weights_version
 
-LOW, HIGH = 0.0, 1.0
+LOW = 0.0
+HIGH = 1.0
 DEFAULT_VERSION = weights_version(dict.fromkeys(OBJECTIVES, 0.5))
 
 
