@@ -188,7 +188,7 @@ def command_lines(command: Sequence[str], prompt: str = PROMPT) -> list[str]:
     if len(line) <= WIDTH:
         return [line]
 
-    verb = next(place for place, word in enumerate(command) if word in _VERBS)
+    verb = next(index for index, word in enumerate(command) if word in _VERBS)
     indent = " " * (len(prompt) + 2)
     return [
         f"{prompt}{shlex.join(command[:verb])} \\",

@@ -75,7 +75,7 @@ def test_the_kind_of_a_file_is_named(raw: bytes, what: str) -> None:
         read_model(raw)
     assert refused.value.reason is ModelReason.UNREADABLE
     assert refused.value.message.startswith(f"model.onnx: no ONNX model: got {what}")
-    assert refused.value.says_what_to_do
+    assert refused.value.has_advice
 
 
 @pytest.mark.parametrize(

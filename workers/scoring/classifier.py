@@ -69,7 +69,7 @@ def keep_class(raw: bytes, label: str) -> bytes:
     if choices:
         expected = f"one of: {labels_of(choices)}"
     message = f"--class: got {label[:80]!r}, expected {expected}"
-    raise ModelRefused(ModelReason.SHAPE, message, says_what_to_do=True)
+    raise ModelRefused(ModelReason.SHAPE, message, has_advice=True)
 
 
 def labels_of(choices: Sequence[ClassChoice]) -> str:
@@ -142,7 +142,7 @@ def _zip_map(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
 
 
 def _labels_beside(graph: onnx.GraphProto, signature: Signature, table: Value) -> list[str]:
-    """The labels of a table's columns. Their places if the graph does not name the labels."""
+    """The labels of a table's columns. Their numbers if the graph does not name the labels."""
     width = table.shape[1] if table.shape else None
     if width is not None and width < 1:  # some exporters write 0 or -1 for an unknown width
         width = None
@@ -245,14 +245,14 @@ def _add_column(model: onnx.ModelProto, tensor: str, column: int) -> onnx.ValueI
         taken.update(node.input)
         taken.update(node.output)
 
-    place = _free_name("score_column", taken)
+    index = _free_name("score_column", taken)
     picked = _free_name("score_picked", taken)
     score = _free_name("score", taken)
 
-    graph.initializer.append(numpy_helper.from_array(np.array([column], np.int64), place))
+    graph.initializer.append(numpy_helper.from_array(np.array([column], np.int64), index))
     if model.ir_version < _IR_VERSION_WITHOUT_CONSTANT_INPUTS:
-        graph.input.append(helper.make_tensor_value_info(place, TensorProto.INT64, [1]))
-    graph.node.append(helper.make_node("Gather", [tensor, place], [picked], axis=1))
+        graph.input.append(helper.make_tensor_value_info(index, TensorProto.INT64, [1]))
+    graph.node.append(helper.make_node("Gather", [tensor, index], [picked], axis=1))
     graph.node.append(helper.make_node("Cast", [picked], [score], to=TensorProto.FLOAT))
 
     if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
@@ -308,6 +308,6 @@ def _values_read_by(node: onnx.NodeProto) -> Iterator[str]:
 
 def _filter(field: Any, keep: Callable[[Any], bool]) -> None:
     """Delete from a repeated field what is not to be kept."""
-    for place in reversed(range(len(field))):
-        if not keep(field[place]):
-            del field[place]
+    for index in reversed(range(len(field))):
+        if not keep(field[index]):
+            del field[index]

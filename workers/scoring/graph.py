@@ -150,7 +150,7 @@ def _not_a_model(raw: bytes, error: str) -> ModelRefused:
     else:
         problem = f"{error}; it is cut short or of another format: copy or export it again"
     return ModelRefused(
-        ModelReason.UNREADABLE, f"model.onnx: no ONNX model: {problem}", says_what_to_do=True
+        ModelReason.UNREADABLE, f"model.onnx: no ONNX model: {problem}", has_advice=True
     )
 
 

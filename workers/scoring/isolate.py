@@ -63,7 +63,7 @@ class ModelFailed(Exception):
 class Isolated(NamedTuple):
     """Scores `[N]`, with NaN for the rows that the model failed on.
 
-    `failed` has the places of these rows. `error` is that of the first one.
+    `failed` has the indices of these rows. `error` is that of the first one.
     """
 
     scores: Matrix

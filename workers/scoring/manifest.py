@@ -78,8 +78,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
                 f"features: {repeated[0]!r} appears more than once, expected each once"
             )
 
-        for place, row in enumerate(self.golden):
-            key = f"golden[{place}]"
+        for index, row in enumerate(self.golden):
+            key = f"golden[{index}]"
             if len(row.features) != width:
                 raise ValueError(
                     f"{key}.features: got {len(row.features)} numbers, expected {width}"
@@ -129,6 +129,6 @@ def _value_at(key: str, raw: bytes) -> str:
     except msgspec.DecodeError:  # another key holds a number that is out of range
         return "another value"
 
-    for name, place in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key):
-        value = value[int(place)] if place else value[name]
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key):
+        value = value[int(index)] if index else value[name]
     return repr(value)[:80]

@@ -54,7 +54,7 @@ class RunFailed(Exception):
 
 
 class _Run(NamedTuple):
-    until: float
+    deadline: float
     options: onnxruntime.RunOptions
 
 
@@ -95,7 +95,7 @@ class RunLimits:
             now = time.monotonic()
             # A copy: other threads begin and end runs in the meantime.
             for run in list(self._runs.values()):
-                if now >= run.until:
+                if now >= run.deadline:
                     run.options.terminate = True
 
 
@@ -104,7 +104,7 @@ RUN_LIMITS = RunLimits()
 
 @dataclass(frozen=True)
 class Model:
-    """One verified version. `rows_per_call` is 1 if a row's score depends on its place in the
+    """One verified version. `rows_per_call` is 1 if a row's score depends on its position in the
     batch.
     """
 

@@ -110,7 +110,7 @@ def _output_of(raw: bytes, signature: Signature) -> Tensor:
 def _wrong_shape(key: str, values: Sequence[Value], expected: str, remedy: str) -> ModelRefused:
     got = ", ".join(str(value) for value in values) or "none"
     message = f"model.onnx: {key}: got {got}, expected {expected}; {remedy}"
-    return ModelRefused(ModelReason.SHAPE, message, says_what_to_do=True)
+    return ModelRefused(ModelReason.SHAPE, message, has_advice=True)
 
 
 def _golden_rows(rows: Matrix, scores: Scores) -> tuple[GoldenRow, ...]:
@@ -120,9 +120,9 @@ def _golden_rows(rows: Matrix, scores: Scores) -> tuple[GoldenRow, ...]:
     """
     not_finite = np.flatnonzero(~np.isfinite(scores))
     if len(not_finite):
-        place = not_finite[0]
+        index = not_finite[0]
         message = (
-            f"golden: the model gives {scores[place]} for {rows[place].tolist()}, "
+            f"golden: the model gives {scores[index]} for {rows[index].tolist()}, "
             "expected a finite score"
         )
         raise ModelRefused(ModelReason.GOLDEN, message)
@@ -136,8 +136,8 @@ def _golden_rows(rows: Matrix, scores: Scores) -> tuple[GoldenRow, ...]:
     order = np.argsort(scores, kind="stable")
     steps = np.linspace(0, len(order) - 1, min(GOLDEN_ROWS, len(order))).astype(np.intp)
     golden = list[GoldenRow]()
-    for place in order[steps]:
-        golden.append(GoldenRow(tuple(rows[place].tolist()), float(scores[place])))
+    for index in order[steps]:
+        golden.append(GoldenRow(tuple(rows[index].tolist()), float(scores[index])))
     return tuple(golden)
 
 

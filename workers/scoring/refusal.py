@@ -42,14 +42,14 @@ class ModelRefused(Exception):
     """A version that must not be used. The message names the file, the field, the value and what
     was expected.
 
-    `says_what_to_do`: the message itself ends with advice, so general advice must not follow it.
+    `has_advice`: the message itself ends with advice, so general advice must not follow it.
     """
 
-    def __init__(self, reason: ModelReason, message: str, says_what_to_do: bool = False) -> None:
+    def __init__(self, reason: ModelReason, message: str, has_advice: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.says_what_to_do = says_what_to_do
+        self.has_advice = has_advice
 
 
 class Version(NamedTuple):

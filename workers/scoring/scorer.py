@@ -25,7 +25,7 @@ from workers.scoring.model import ROWS_PER_CALL, Matrix, Model
 
 @dataclass
 class ScoredBatch:
-    """The scores of a micro-batch. A place is that of the request in the batch."""
+    """The scores of a micro-batch. An index is that of a request in the batch."""
 
     scores: list[Scores]
     """For each request float32 `[candidates, objectives]`."""
@@ -34,9 +34,9 @@ class ScoredBatch:
 
     # The rest is empty unless a model fails.
     failed: dict[int, Mask] = field(default_factory=dict)
-    """By place, the candidates that a model failed on."""
+    """Index of the request to the candidates that a model failed on."""
     unscored: set[int] = field(default_factory=set)
-    """The places of requests with candidates, if a model failed on every row."""
+    """The indices of requests with candidates, if a model failed on every row."""
     model_errors: int = 0
     """The number of candidates in `failed` and `unscored`."""
     errors: list[ModelError] = field(default_factory=list)
@@ -100,27 +100,27 @@ def score_requests(pairs: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatc
     of shape `[0, objectives]`.
     """
     batch = ScoredBatch([np.empty((0, 0), np.float32)] * len(pairs))
-    for models, places in _groups(pairs):
+    for models, indices in _groups(pairs):
         try:
-            group = models.score(b"".join([pairs[place][0].rows for place in places]))
+            group = models.score(b"".join([pairs[index][0].rows for index in indices]))
         except ModelFailed as failed:
             batch.errors.append(failed.error)
-            for place in places:
-                batch.scores[place] = np.empty((0, len(models.models)), np.float32)
-                candidates = len(pairs[place][0].item_ids)
+            for index in indices:
+                batch.scores[index] = np.empty((0, len(models.models)), np.float32)
+                candidates = len(pairs[index][0].item_ids)
                 if candidates:
-                    batch.unscored.add(place)
+                    batch.unscored.add(index)
                     batch.model_errors += candidates
             continue
 
         batch.clipped += group.clipped
         batch.errors += group.errors
         start = 0
-        for place in places:
-            end = start + len(pairs[place][0].item_ids)
-            batch.scores[place] = group.scores[start:end]
+        for index in indices:
+            end = start + len(pairs[index][0].item_ids)
+            batch.scores[index] = group.scores[start:end]
             if group.failed is not None and group.failed[start:end].any():
-                batch.failed[place] = group.failed[start:end]
+                batch.failed[index] = group.failed[start:end]
                 batch.model_errors += int(group.failed[start:end].sum())
             start = end
     return batch
@@ -129,18 +129,19 @@ def score_requests(pairs: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatc
 def _groups(
     pairs: Sequence[tuple[Request, SurfaceModels]],
 ) -> Iterator[tuple[SurfaceModels, list[int]]]:
-    """Places of requests with the same models, at most ROWS_PER_CALL candidates together. A single
+    """Indices of requests with the same models, at most ROWS_PER_CALL candidates together. A single
     large request may have more.
     """
     open_groups: dict[SurfaceModels, tuple[list[int], int]] = {}
-    for place, (request, models) in enumerate(pairs):
+    for index, (request, models) in enumerate(pairs):
         candidates = len(request.item_ids)
-        places, rows = open_groups.get(models, ([], 0))
-        if places and rows + candidates > ROWS_PER_CALL:
-            yield models, places
-            places, rows = [], 0
-        places.append(place)
-        open_groups[models] = places, rows + candidates
+        indices, rows = open_groups.get(models, ([], 0))
+        if indices and rows + candidates > ROWS_PER_CALL:
+            yield models, indices
+            indices = []
+            rows = 0
+        indices.append(index)
+        open_groups[models] = indices, rows + candidates
 
-    for models, (places, _) in open_groups.items():
-        yield models, places
+    for models, (indices, _) in open_groups.items():
+        yield models, indices

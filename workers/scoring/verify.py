@@ -5,7 +5,7 @@
 - The worker then opens again what was verified (`reopen`). That runs the model once more, so that
   it is warm for its first feed.
 - A candidate's score must not depend on the candidates beside it. This is tried for each model. A
-  model that only rounds differently from place to place is scored one row a call. A model whose
+  model that only rounds differently at different positions is scored one row a call. A model whose
   scores differ by more is not a ranking model, and is refused: it normalises over the batch,
   quantises by it, or draws random numbers.
 """
@@ -29,12 +29,11 @@ from workers.scoring.refusal import ModelReason, ModelRefused
 
 SIZE_LIMIT = 256 * 2**20
 
-# How the dependence on the batch is tried: rows in all, rows that are scored alone, and places at
-# which the rows are cut into two batches.
+# How the dependence on the batch is tried
 _PROBE_ROWS = 320
-_ALONE = 64
-_CUTS = (1, 2, 3, 5, 7, 16, 50, 319)
-_ROUNDING = 1e-4
+_ALONE = 64  # this number of rows is also scored one by one
+_CUTS = (1, 2, 3, 5, 7, 16, 50, 319)  # the rows are also cut in two, before each of these
+_ROUNDING = 1e-4  # a larger difference is not from rounding
 
 
 def verify(
@@ -129,11 +128,11 @@ def _check_golden_rows(model: Model) -> None:
     golden = model.manifest.golden
     tolerance = model.manifest.golden_tolerance
     scores = model.score(np.array([row.features for row in golden], np.float32)).tolist()
-    for place, (row, score) in enumerate(zip(golden, scores, strict=True)):
+    for index, (row, score) in enumerate(zip(golden, scores, strict=True)):
         # NaN must fail, too.
         if not abs(score - row.score) <= tolerance * max(1.0, abs(row.score)):
             message = (
-                f"golden[{place}].score: the model gives {score!r}, "
+                f"golden[{index}].score: the model gives {score!r}, "
                 f"expected {row.score!r} within {tolerance!r}"
             )
             raise ModelRefused(ModelReason.GOLDEN, message)

@@ -219,7 +219,7 @@ def _feature_sets(
 def _refusal_text(source: Path, refused: ModelRefused) -> str:
     text = f"{source}: refused, {refused.reason}: {refused.message}"
     remedy = _REMEDIES.get(refused.reason)
-    if remedy and not refused.says_what_to_do:
+    if remedy and not refused.has_advice:
         text += f"\nTry: {remedy}"
     return text
 
