@@ -14,11 +14,11 @@ Rules:
   weights of the arm `canary`.
 - A document is applied as a whole or refused as a whole. `read` decides which.
 - A kind may be judged by what is in force of the kinds before it in KINDS, never by later ones.
-- Everything else in this package loops over KINDS: what is read from Redis, the log events, status,
-  history, last good, view and editor.
+- Editor, view and history loop over KINDS. What workers do (read from Redis, log, report in the
+  status, keep on disk) loops over FOLLOWED_KINDS, those with a WorkerRow.
 
-To add a kind: write its row here, and the struct that reads it back from a status (status.py) if
-workers report it.
+To add a kind, write its row here. If workers follow it, add a field to SurfaceStatus (status.py) and
+LastGoodFile (last_good.py): those are read back by their types.
 """
 
 from collections.abc import Callable, Mapping
@@ -102,6 +102,22 @@ class LastGoodFields(Generic[T]):
     may_be_left_out: bool = False
 
 
+@dataclass(frozen=True)
+class WorkerRow(Generic[T]):
+    """What workers do with a kind of document that they follow.
+
+    `log_applied` gives the fields of the log event from what is applied now and the value before.
+    `log_refused` gives those beside the reason, from the value that stays in force.
+    """
+
+    applied_event: str
+    refused_event: str
+    log_applied: Callable[[Applied[T], T | None], dict[str, object]]
+    log_refused: Callable[[T | None], dict[str, object]]
+    status: StatusFields[T]
+    last_good: LastGoodFields[T]
+
+
 @dataclass(frozen=True, eq=False)
 class DocumentKind(Generic[T]):
     """One row of the table.
@@ -109,10 +125,7 @@ class DocumentKind(Generic[T]):
     `read` makes the value of the hash's fields, or raises `refusal` with the reason. What it uses of
     the context is `judged_by`: while that and the fields stay the same, a document is not judged
     again. `fields_of` is the inverse of `read`. `version_of`: the version that the history records,
-    None for kinds without versions.
-
-    `log_applied` gives the fields of the log event from what is applied now and the value before.
-    `log_refused` gives those beside the reason, from the value that stays in force.
+    None for kinds without versions. `worker` None: only tools read it.
     """
 
     name: str
@@ -122,12 +135,13 @@ class DocumentKind(Generic[T]):
     judged_by: Callable[[ReadContext], object]
     fields_of: Callable[[T], dict[str, str]]
     version_of: Callable[[T], str | None]
-    applied_event: str
-    refused_event: str
-    log_applied: Callable[[Applied[T], T | None], dict[str, object]]
-    log_refused: Callable[[T | None], dict[str, object]]
-    status: StatusFields[T]
-    last_good: LastGoodFields[T]
+    worker: WorkerRow[T] | None
+
+    @property
+    def followed(self) -> WorkerRow[T]:
+        """What workers do with it, for the kinds among FOLLOWED_KINDS."""
+        assert self.worker is not None
+        return self.worker
 
 
 class DocumentId(NamedTuple):
@@ -195,16 +209,18 @@ WEIGHTS = DocumentKind[Weights](
     judged_by=lambda context: context.available,
     fields_of=_weights_fields,
     version_of=lambda weights: weights.version,
-    applied_event="weights_applied",
-    refused_event="weights_refused",
-    log_applied=_log_applied_weights,
-    log_refused=lambda in_force: {"version": in_force and in_force.version},
-    status=StatusFields(own=None, arms="arms", describe=_describe_weights),
-    last_good=LastGoodFields(
-        own="weights",
-        arms="arms",
-        encode=_encode_weights,
-        decode=_decode_weights,
+    worker=WorkerRow(
+        applied_event="weights_applied",
+        refused_event="weights_refused",
+        log_applied=_log_applied_weights,
+        log_refused=lambda in_force: {"version": in_force and in_force.version},
+        status=StatusFields(own=None, arms="arms", describe=_describe_weights),
+        last_good=LastGoodFields(
+            own="weights",
+            arms="arms",
+            encode=_encode_weights,
+            decode=_decode_weights,
+        ),
     ),
 )
 
@@ -235,18 +251,20 @@ MODELS = DocumentKind[Pins](
     judged_by=lambda context: context.available,
     fields_of=Pins.fields,
     version_of=lambda pins: None,
-    applied_event="models_applied",
-    refused_event="models_refused",
-    log_applied=lambda applied, before: {"pins": applied.value.fields()},
-    log_refused=lambda in_force: {},
-    status=StatusFields(own="pins", arms="arm_pins", describe=_describe_pins),
-    last_good=LastGoodFields(
-        own="models",
-        arms="arm_models",
-        encode=lambda pins: dict(pins.pinned),
-        decode=_decode_pins,
-        # A pinned version may have gone since. Weights and experiment are good without it.
-        may_be_left_out=True,
+    worker=WorkerRow(
+        applied_event="models_applied",
+        refused_event="models_refused",
+        log_applied=lambda applied, before: {"pins": applied.value.fields()},
+        log_refused=lambda in_force: {},
+        status=StatusFields(own="pins", arms="arm_pins", describe=_describe_pins),
+        last_good=LastGoodFields(
+            own="models",
+            arms="arm_models",
+            encode=lambda pins: dict(pins.pinned),
+            decode=_decode_pins,
+            # A pinned version may have gone since. Weights and experiment are good without it.
+            may_be_left_out=True,
+        ),
     ),
 )
 
@@ -286,30 +304,35 @@ EXPERIMENT = DocumentKind[Experiment](
     judged_by=lambda context: context.arms_with_weights,
     fields_of=Experiment.fields,
     version_of=lambda experiment: None,
-    applied_event="experiment_applied",
-    refused_event="experiment_refused",
-    log_applied=_log_applied_experiment,
-    log_refused=lambda in_force: {},
-    status=StatusFields(own="experiment", arms=None, describe=_describe_experiment),
-    last_good=LastGoodFields(
-        own="experiment",
-        arms=None,
-        encode=Experiment.fields,
-        decode=lambda kept, context: None if kept is None else _read_experiment(kept, context),
+    worker=WorkerRow(
+        applied_event="experiment_applied",
+        refused_event="experiment_refused",
+        log_applied=_log_applied_experiment,
+        log_refused=lambda in_force: {},
+        status=StatusFields(own="experiment", arms=None, describe=_describe_experiment),
+        last_good=LastGoodFields(
+            own="experiment",
+            arms=None,
+            encode=Experiment.fields,
+            decode=lambda kept, context: None if kept is None else _read_experiment(kept, context),
+        ),
     ),
 )
 
 
 KINDS: tuple[DocumentKind[Any], ...] = (WEIGHTS, MODELS, EXPERIMENT)
+FOLLOWED_KINDS: tuple[DocumentKind[Any], ...] = tuple(kind for kind in KINDS if kind.worker)
 
 
 @lru_cache(maxsize=1024)  # a poll asks for those of every surface, several times
-def document_ids(arms: tuple[str, ...] = ()) -> tuple[DocumentId, ...]:
-    """Every document of a surface with these arms, in the order in which they are judged: first the
+def document_ids(
+    arms: tuple[str, ...], kinds: tuple[DocumentKind[Any], ...] = FOLLOWED_KINDS
+) -> tuple[DocumentId, ...]:
+    """The documents of a surface with these arms, in the order in which they are judged: first the
     kinds that arms have too (the surface's own, then arm by arm), last the kinds that exist once.
     """
     ids = list[DocumentId]()
     for arm in (None, *arms):
-        ids += [DocumentId(kind, arm) for kind in KINDS if kind.has_arms]
-    ids += [DocumentId(kind) for kind in KINDS if not kind.has_arms]
+        ids += [DocumentId(kind, arm) for kind in kinds if kind.has_arms]
+    ids += [DocumentId(kind) for kind in kinds if not kind.has_arms]
     return tuple(ids)

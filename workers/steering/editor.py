@@ -27,7 +27,7 @@ from workers.steering.connection import (
     as_transaction,
     transaction_replies,
 )
-from workers.steering.documents import EXPERIMENT, document_ids
+from workers.steering.documents import EXPERIMENT, KINDS, document_ids
 from workers.steering.fleet import Fleet, LiveWorker, available_to_all, read_fleet
 from workers.steering.history import (
     HistoryEntry,
@@ -131,7 +131,7 @@ class SteeringEditor:
         if arm is not None:
             arms.add(arm)
 
-        documents = document_ids(tuple(sorted(arms)))
+        documents = document_ids(tuple(sorted(arms)), KINDS)
         reads: list[Command] = []
         for kind, document_arm in documents:
             reads.append(("HGETALL", keys.document(name, kind, document_arm)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from workers.steering.documents import KINDS, DocumentKind
+from workers.steering.documents import FOLLOWED_KINDS, DocumentKind
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Keys:
 
     @property
     def document_prefixes(self) -> tuple[str, ...]:
-        """What the keys of steering documents begin with."""
-        return tuple(f"{self.prefix}{kind.name}:" for kind in KINDS)
+        """What the keys of the documents that workers follow begin with."""
+        return tuple(f"{self.prefix}{kind.name}:" for kind in FOLLOWED_KINDS)
 
     def surface_of(self, key: bytes) -> str | None:
         """The name of the surface whose steering document has this key; None for another key."""

@@ -24,7 +24,13 @@ from workers.ranking.pins import AvailableModels
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.steering.connection import Events
-from workers.steering.documents import KINDS, WEIGHTS, DocumentId, DocumentKind, ReadContext
+from workers.steering.documents import (
+    FOLLOWED_KINDS,
+    WEIGHTS,
+    DocumentId,
+    DocumentKind,
+    ReadContext,
+)
 from workers.steering.keys import Keys
 from workers.steering.surface_state import SurfaceState
 
@@ -77,7 +83,7 @@ def file_of(key: str, values: Values, default: Weights) -> LastGoodFile:
     fields: dict[str, object] = {"key": key, "weights": None, "experiment": None}
     arms: dict[str, dict[str, object]] = {"arms": {}}
     for (kind, arm), value in values.items():
-        row = kind.last_good
+        row = kind.followed.last_good
         if arm is not None and row.arms is not None:
             arms.setdefault(row.arms, {})[arm] = row.encode(value)
         elif kind is not WEIGHTS or value != default:
@@ -119,14 +125,14 @@ def _read(file: LastGoodFile, key: str, context: ReadContext) -> LastGood:
         raise ValueError(f"key: got {file.key!r}, expected {key!r}")
     values: dict[DocumentId, Any] = {}
     left_out = list[str]()
-    for kind in KINDS:
+    for kind in FOLLOWED_KINDS:
         # An experiment needs the weights of its arms, which are among the values by then.
         arms_with_weights = [arm for one, arm in values if one is WEIGHTS and arm is not None]
         context = context._replace(arms_with_weights=frozenset(arms_with_weights))
         try:
             values |= _read_kind(kind, file, context)
         except kind.refusal as refusal:
-            if not kind.last_good.may_be_left_out:
+            if not kind.followed.last_good.may_be_left_out:
                 raise
             left_out.append(f"{kind.name}: {refusal}")
     return LastGood(values, tuple(left_out))
@@ -135,15 +141,16 @@ def _read(file: LastGoodFile, key: str, context: ReadContext) -> LastGood:
 def _read_kind(
     kind: DocumentKind[Any], file: LastGoodFile, context: ReadContext
 ) -> dict[DocumentId, Any]:
+    row = kind.followed.last_good
     fields = msgspec.to_builtins(file)
-    kept = {DocumentId(kind): fields[kind.last_good.own]}
-    if kind.last_good.arms is not None:
-        for arm, encoded in fields[kind.last_good.arms].items():
+    kept = {DocumentId(kind): fields[row.own]}
+    if row.arms is not None:
+        for arm, encoded in fields[row.arms].items():
             kept[DocumentId(kind, arm)] = encoded
 
     values: dict[DocumentId, Any] = {}
     for document, encoded in kept.items():
-        value = kind.last_good.decode(encoded, context)
+        value = row.decode(encoded, context)
         if value is not None:
             values[document] = value
     return values

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from workers.steering.documents import KINDS, DocumentKind, Source
+from workers.steering.documents import FOLLOWED_KINDS, DocumentKind, Source
 from workers.steering.surface_state import DocumentState, Refused, SurfaceState
 
 
@@ -79,10 +79,11 @@ class DocumentField(NamedTuple):
 
 def _document_fields() -> tuple[DocumentField, ...]:
     fields = list[DocumentField]()
-    for kind in KINDS:
-        fields.append(DocumentField(kind, kind.status.own, of_arms=False))
-        if kind.status.arms is not None:
-            fields.append(DocumentField(kind, kind.status.arms, of_arms=True))
+    for kind in FOLLOWED_KINDS:
+        row = kind.followed.status
+        fields.append(DocumentField(kind, row.own, of_arms=False))
+        if row.arms is not None:
+            fields.append(DocumentField(kind, row.arms, of_arms=True))
 
     order = (None, *SurfaceStatus.__struct_fields__)
     return tuple(sorted(fields, key=lambda one: order.index(one.field)))
@@ -211,7 +212,7 @@ def _surface(state: SurfaceState) -> dict[str, object]:
 def _document(kind: DocumentKind[Any], state: DocumentState[Any]) -> dict[str, object]:
     applied = state.applied
     return {
-        **kind.status.describe(state.value),
+        **kind.followed.status.describe(state.value),
         "source": applied and applied.source,
         "applied_at": applied and applied.at,
         "push_ms": applied and applied.push_ms,

@@ -307,13 +307,14 @@ class SurfaceStates:
 
     def _log_changes(self, name: str, before: SurfaceState, after: SurfaceState) -> None:
         for document, state in after.documents.items():
-            kind, arm = document
+            row = document.kind.followed
+            arm = document.arm
             was = before.documents.get(document, DocumentState())
             labels = {"surface": name} if arm is None else {"surface": name, "arm": arm}
             if state.applied is not None and state.applied is not was.applied:
-                fields = kind.log_applied(state.applied, was.value)
-                self._events.emit(kind.applied_event, **labels, **fields)
+                fields = row.log_applied(state.applied, was.value)
+                self._events.emit(row.applied_event, **labels, **fields)
             elif state.refused is not None and state.refused is not was.refused:
-                fields = kind.log_refused(was.value)
+                fields = row.log_refused(was.value)
                 reason = state.refused.reason
-                self._events.emit(kind.refused_event, **labels, **fields, reason=reason)
+                self._events.emit(row.refused_event, **labels, **fields, reason=reason)
