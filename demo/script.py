@@ -167,10 +167,10 @@ class Script:
         self._reader.check_worker("the end of the demo")
 
     def _audit(self, trouble: str | None) -> Outcome:
-        sent_posts = {
-            request_id: {post.item_id for post in request.posts}
-            for request_id, request in self._stream.sent.items()
-        }
+        sent_posts: dict[str, set[str]] = {}
+        for request_id, request in self._stream.sent.items():
+            sent_posts[request_id] = {post.item_id for post in request.posts}
+
         weights = self._fixtures.weights_by_arm
         result = audit(
             sent=sent_posts,

@@ -47,24 +47,27 @@ def in_order(items: Iterable[FeedItem]) -> list[FeedItem]:
 
 
 def test_one_whole_feed_a_request_is_clean() -> None:
-    found = judge(ranked("r1"), ranked("r2", OTHER_WEIGHTS), of=["r1", "r2"])
-    assert (found.requests, found.feeds, found.clean) == (2, 2, True)
-    assert found.by_weights == {("control", EVEN.version): 1, ("control", OTHER_WEIGHTS.version): 1}
+    result = judge(ranked("r1"), ranked("r2", OTHER_WEIGHTS), of=["r1", "r2"])
+    assert (result.requests, result.feeds, result.clean) == (2, 2, True)
+    assert result.by_weights == {
+        ("control", EVEN.version): 1,
+        ("control", OTHER_WEIGHTS.version): 1,
+    }
 
 
 def test_a_request_without_a_feed_is_lost() -> None:
-    found = judge(ranked("r2"), of=["r1", "r2"])
-    assert (found.lost, found.doubled, found.torn, found.clean) == (["r1"], [], [], False)
+    result = judge(ranked("r2"), of=["r1", "r2"])
+    assert (result.lost, result.doubled, result.torn, result.clean) == (["r1"], [], [], False)
 
 
 def test_a_request_with_two_feeds_is_doubled() -> None:
-    found = judge(ranked("r1"), ranked("r1"), of=["r1"])
-    assert (found.lost, found.doubled, found.torn, found.clean) == ([], ["r1"], [], False)
+    result = judge(ranked("r1"), ranked("r1"), of=["r1"])
+    assert (result.lost, result.doubled, result.torn, result.clean) == ([], ["r1"], [], False)
 
 
 def test_a_feed_of_a_request_that_was_never_sent_is_torn() -> None:
-    found = judge(ranked("r1"), ranked("stranger"), of=["r1"])
-    assert [request_id for request_id, _ in found.torn] == ["stranger"]
+    result = judge(ranked("r1"), ranked("stranger"), of=["r1"])
+    assert [request_id for request_id, _ in result.torn] == ["stranger"]
 
 
 def test_a_feed_with_halves_of_two_sets_of_weights_is_torn() -> None:
@@ -119,15 +122,15 @@ def test_a_feed_with_a_post_twice_is_torn() -> None:
 
 
 def test_a_feed_with_a_post_of_another_request_is_torn() -> None:
-    found = why_torn(ranked("r"), posts=["a", "b"], weights=WEIGHTS, scores=MODEL_SCORES)
-    assert "not the posts that were sent" in str(found)
+    result = why_torn(ranked("r"), posts=["a", "b"], weights=WEIGHTS, scores=MODEL_SCORES)
+    assert "not the posts that were sent" in str(result)
 
 
 def test_a_feed_closed_by_its_deadline_is_partial_and_not_torn() -> None:
     feed = ranked("r1")
     partial = replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)
-    found = judge(partial, of=["r1"])
-    assert (found.partial, found.clean) == (["r1"], True)
+    result = judge(partial, of=["r1"])
+    assert (result.partial, result.clean) == (["r1"], True)
 
 
 def test_a_feed_under_the_weights_of_another_arm_is_torn() -> None:
@@ -141,9 +144,9 @@ def test_a_feed_under_the_weights_of_another_arm_is_torn() -> None:
 
 
 def test_feeds_are_counted_by_the_version_of_each_model() -> None:
-    found = judge(ranked("r1"), ranked("r2", version=2), of=["r1", "r2"])
-    assert found.clean
-    assert found.by_model == {("quality", 1): 1, ("quality", 2): 1, ("engagement", 1): 2}
+    result = judge(ranked("r1"), ranked("r2", version=2), of=["r1", "r2"])
+    assert result.clean
+    assert result.by_model == {("quality", 1): 1, ("quality", 2): 1, ("engagement", 1): 2}
 
 
 def test_a_feed_that_names_another_version_than_the_one_that_scored_it_is_torn() -> None:
@@ -175,15 +178,15 @@ def test_a_feed_without_a_model_for_each_weight_is_torn() -> None:
 
 def test_a_feed_ranked_under_the_previewed_weights_is_as_previewed() -> None:
     pair = (ranked("r"), ranked("r-again", OTHER_WEIGHTS))
-    found = check_preview([pair], OTHER_WEIGHTS)
-    assert found == PreviewCheck(compared=1, as_previewed=1)
+    result = check_preview([pair], OTHER_WEIGHTS)
+    assert result == PreviewCheck(compared=1, as_previewed=1)
 
 
 def test_a_feed_under_other_weights_is_not_as_previewed() -> None:
     pair = (ranked("r"), ranked("r-again"))
-    found = check_preview([pair], OTHER_WEIGHTS)
-    assert found == PreviewCheck(compared=1, as_previewed=0)
-    assert not found.holds
+    result = check_preview([pair], OTHER_WEIGHTS)
+    assert result == PreviewCheck(compared=1, as_previewed=0)
+    assert not result.holds
 
 
 def test_a_feed_with_a_final_score_that_differs_in_one_bit_is_not_as_previewed() -> None:
@@ -192,15 +195,15 @@ def test_a_feed_with_a_final_score_that_differs_in_one_bit_is_not_as_previewed()
     other_first = first._replace(final_score=math.nextafter(first.final_score, 1))
     pair = (ranked("r"), replace(feed, items=[other_first, *rest]))
 
-    found = check_preview([pair], OTHER_WEIGHTS)
-    assert found == PreviewCheck(compared=1, as_previewed=0)
+    result = check_preview([pair], OTHER_WEIGHTS)
+    assert result == PreviewCheck(compared=1, as_previewed=0)
 
 
 def test_a_partial_feed_is_not_compared_with_its_preview() -> None:
     partial = replace(ranked("r"), completion=Completion.DEADLINE)
     pairs = [(partial, ranked("r", OTHER_WEIGHTS)), (ranked("r"), partial)]
-    found = check_preview(pairs, OTHER_WEIGHTS)
-    assert found == PreviewCheck(compared=0, as_previewed=0)
+    result = check_preview(pairs, OTHER_WEIGHTS)
+    assert result == PreviewCheck(compared=0, as_previewed=0)
 
 
 def test_users_who_come_again_are_counted_and_those_in_two_arms_too() -> None:
@@ -212,9 +215,9 @@ def test_users_who_come_again_are_counted_and_those_in_two_arms_too() -> None:
         ("both", "canary"),
         ("both", "control"),
     ]
-    found = count_arms(replace(ranked("r"), user_id=user, arm=arm) for user, arm in users)
-    assert found == ArmCounts({"canary": 2, "control": 4}, returning=2, in_two_arms=1)
-    assert f"{found.percent('control'):.1f} % of {found.total}" == "66.7 % of 6"
+    result = count_arms(replace(ranked("r"), user_id=user, arm=arm) for user, arm in users)
+    assert result == ArmCounts({"canary": 2, "control": 4}, returning=2, in_two_arms=1)
+    assert f"{result.percent('control'):.1f} % of {result.total}" == "66.7 % of 6"
 
 
 def test_feeds_by_another_version_than_the_pinned_one_are_counted() -> None:

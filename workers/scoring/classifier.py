@@ -17,7 +17,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from workers.scoring.graph import Signature, Value, check_contents, read_model, signature_of
+from workers.scoring.graph import (
+    Signature,
+    Value,
+    check_contents,
+    constant_names,
+    read_model,
+    signature_of,
+)
 from workers.scoring.refusal import ModelReason, ModelRefused
 
 # The oldest opset with every operator that is added here. Files of CatBoost and XGBoost import no
@@ -204,7 +211,12 @@ def _labels_in_constant(tensor: onnx.TensorProto) -> list[str]:
 
 def _makers(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
     """The node that makes each value."""
-    return {output: node for node in graph.node for output in node.output if output}
+    makers: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        for output in node.output:
+            if output:  # an empty name stands for an output that is left out
+                makers[output] = node
+    return makers
 
 
 def _constants(graph: onnx.GraphProto) -> Mapping[str, onnx.TensorProto]:
@@ -283,8 +295,7 @@ def _prune(graph: onnx.GraphProto, output: str) -> None:
             needed.update(new)
             waiting += new
 
-    constants = {tensor.name for tensor in graph.initializer}
-    constants |= {tensor.values.name for tensor in graph.sparse_initializer}
+    constants = constant_names(graph)
     _filter(graph.node, lambda node: bool(needed.intersection(node.output)))
     _filter(graph.input, lambda value: value.name in needed or value.name not in constants)
     _filter(graph.initializer, lambda tensor: tensor.name in needed)

@@ -135,6 +135,13 @@ def read_model(raw: bytes) -> onnx.ModelProto:
     return model
 
 
+def constant_names(graph: onnx.GraphProto) -> set[str]:
+    """The names of a graph's constants."""
+    names = {tensor.name for tensor in graph.initializer}
+    names.update(tensor.values.name for tensor in graph.sparse_initializer)
+    return names
+
+
 def _parse(raw: bytes) -> onnx.ModelProto:
     try:
         return onnx.ModelProto.FromString(raw)
@@ -199,8 +206,7 @@ def _carried_features(model: onnx.ModelProto) -> str | None:
 
 def _inputs(graph: onnx.GraphProto) -> list[Value]:
     """The inputs of a graph. Old files list their constants as inputs, too."""
-    constants = {tensor.name for tensor in graph.initializer}
-    constants |= {tensor.values.name for tensor in graph.sparse_initializer}
+    constants = constant_names(graph)
     return [_value(value) for value in graph.input if value.name not in constants]
 
 

@@ -97,11 +97,10 @@ def _input_of(signature: Signature, width: int) -> Tensor:
 
 def _output_of(raw: bytes, signature: Signature) -> Tensor:
     """The one output that is a score. Other outputs are never computed."""
-    scores = [
-        value.tensor for value in signature.outputs if value.tensor is not None and is_score(value)
-    ]
-    if len(scores) == 1:
-        return scores[0]
+    scores = [value for value in signature.outputs if is_score(value)]
+    if len(scores) == 1 and scores[0].tensor is not None:
+        return scores[0].tensor
+
     expected = "one float32 output of shape [null,1] or [null]: a score a candidate"
     remedy = _remedy_of_output(signature.outputs, choices_of(raw))
     raise _wrong_shape("output", signature.outputs, expected, remedy)

@@ -274,10 +274,11 @@ class Registry:
         available = self.available()
         in_force: dict[str, dict[str, int]] = {}
         for name, surface in self._surfaces.items():
-            versions = scored.get((name, CONTROL))
-            if not versions:
-                versions = {o: available[o] for o in surface.objectives if o in available}
-            in_force[name] = dict(versions)
+            in_force[name] = dict(scored.get((name, CONTROL), {}))
+            if not in_force[name]:
+                for objective in surface.objectives:
+                    if objective in available:
+                        in_force[name][objective] = available[objective]
         return in_force
 
     def available(self) -> dict[str, int]:
