@@ -61,7 +61,7 @@ def changed(old: str, new: str) -> str:
     return GOOD.replace(old, new)
 
 
-def test_every_key_of_the_file_stands_in_the_frozen_values(file: Path) -> None:
+def test_every_key_of_the_file_is_in_the_frozen_values(file: Path) -> None:
     file.write_text(GOOD)
     surfaces = load_surfaces(file)
     home, search = surfaces["home"], surfaces["search"]
@@ -393,7 +393,7 @@ def test_a_setting_that_is_given_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize("name", ["home", "cache"])
-def test_a_user_without_a_home_is_told_which_setting_names_the_folder(
+def test_for_a_user_without_a_home_the_error_names_the_setting_of_the_folder(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a container that runs under a number that is nobody's."""

@@ -1,6 +1,4 @@
-"""`trimtab` run in this process as from a shell: words in; exit code, output and errors out. And
-files to run it on.
-"""
+"""Runs `trimtab` in this process as a shell would, and writes the files that it reads."""
 
 import json
 import sys
@@ -73,8 +71,8 @@ def _run(
 
 
 def write_surfaces(folder: Path, search: bool = False) -> Path:
-    """A surfaces.toml of `home` (two objectives) and, where asked for, `search` (one, its best two
-    items).
+    """A surfaces.toml of `home` (two objectives) and, with `search`, of `search` (one objective, its
+    best two items).
     """
     path = folder / "surfaces.toml"
     path.write_text(_TABLES + (_SEARCH if search else ""))
@@ -90,7 +88,7 @@ def write_models(folder: Path) -> Path:
 
 
 def write_lines(path: Path, events: Iterable[Mapping[str, Any] | str]) -> Path:
-    """A file of events; a string stands as it is."""
+    """A file of events; a string is written unchanged."""
     lines = [event if isinstance(event, str) else json.dumps(event) for event in events]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path

@@ -25,7 +25,7 @@ def test_the_version_is_the_distributions() -> None:
 @pytest.mark.parametrize(
     "words", [["nonsense"], ["worker", "--nonsense"], ["produce"], ["stack", "sideways"]]
 )
-def test_wrong_use_ends_with_2_and_says_where_help_is(words: list[str]) -> None:
+def test_wrong_use_ends_with_2_and_points_to_the_help(words: list[str]) -> None:
     ended = trimtab(*words)
     assert (ended.code, ended.out) == (2, "")
     assert "--help" in ended.err
@@ -42,14 +42,14 @@ def test_a_file_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [["worker"], ["feeds", "tail"], ["produce", "-"], ["dead-letters", "list"]]
 )
-def test_without_kafka_a_command_says_which_setting_it_lacks(words: list[str]) -> None:
+def test_without_kafka_a_command_names_the_missing_setting(words: list[str]) -> None:
     ended = trimtab(*words, TRIMTAB_SURFACES="deploy/surfaces.toml")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("Error: ")
     assert "TRIMTAB_KAFKA" in ended.err or "surfaces.toml" in ended.err
 
 
-def test_without_redis_a_worker_says_which_setting_it_lacks(tmp_path: Path) -> None:
+def test_without_redis_a_worker_names_the_missing_setting(tmp_path: Path) -> None:
     home, surfaces = str(tmp_path / "home"), str(write_surfaces(tmp_path))
     ended = trimtab("worker", "--kafka", "h:1", TRIMTAB_HOME=home, TRIMTAB_SURFACES=surfaces)
     assert ended.code == 2
@@ -105,12 +105,12 @@ def test_a_mistake_in_the_properties_file_ends_with_2_and_names_file_and_key(
 @pytest.mark.parametrize(
     "line", ["message.timeout.ms=30000", "retries=0", "max.in.flight=10", "request.required.acks=1"]
 )
-def test_what_only_a_workers_producer_refuses_ends_a_worker_before_it_looks_at_models(
+def test_a_property_that_only_a_workers_producer_refuses_ends_a_worker_before_it_reads_models(
     tmp_path: Path, line: str
 ) -> None:
     file = tmp_path / "kafka.properties"
     file.write_text(line)
-    where = {
+    environment = {
         "TRIMTAB_HOME": tmp_path / "home",
         "TRIMTAB_SURFACES": write_surfaces(tmp_path),
         "TRIMTAB_MODELS": "nowhere",
@@ -124,7 +124,7 @@ def test_what_only_a_workers_producer_refuses_ends_a_worker_before_it_looks_at_m
         "--kafka-config",
         file,
     )
-    ended = trimtab(*words, **{name: str(value) for name, value in where.items()})
+    ended = trimtab(*words, **{name: str(value) for name, value in environment.items()})
     key, _, value = line.partition("=")
     assert ended.code == 2
     assert ended.err.startswith(f"Error: {file}: {key}: ")
@@ -178,7 +178,7 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ("stack", "status"),
     ],
 )
-def test_a_user_without_a_home_is_told_what_to_set(
+def test_for_a_user_without_a_home_the_error_names_the_setting(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HOME")
@@ -200,7 +200,7 @@ def test_a_change_by_a_user_without_an_entry_is_by_its_number(
 
 
 @pytest.mark.parametrize("command", ["validate", "rank", "produce"])
-def test_a_file_of_protobuf_that_ends_within_a_message_is_said_and_ends_with_1(
+def test_a_protobuf_file_that_ends_within_a_message_is_an_error_and_ends_with_1(
     tmp_path: Path, command: str, models: Path
 ) -> None:
     broken = tmp_path / "broken.pb"

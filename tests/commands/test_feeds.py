@@ -25,7 +25,7 @@ FEED = Feed("r-1", "home", "u", 1, 2, Completion.FULL, 0, "control", EVEN, {"qua
         (3, 4, "2 items, 3 refused, 4 below top_k  weights "),
     ],
 )
-def test_the_table_says_above_the_items_how_many_are_not_among_them(
+def test_the_line_above_the_items_counts_what_is_not_among_them(
     refused: int, below_top_k: int, said: str
 ) -> None:
     shown = feed_text(replace(FEED, refused=refused, below_top_k=below_top_k), 1)
@@ -34,7 +34,7 @@ def test_the_table_says_above_the_items_how_many_are_not_among_them(
     assert [line.split()[-1] for line in items] == ["t3_b"]
 
 
-def test_the_table_says_why_items_are_removed_and_what_the_feed_was_ranked_without() -> None:
+def test_the_line_above_the_items_has_the_reasons_of_removals_and_what_was_not_looked_up() -> None:
     removed = [
         Removal("x", "source-limit", "s", (0.1, 0.1)),
         Removal("y", "seen"),
@@ -48,7 +48,7 @@ def test_the_table_says_why_items_are_removed_and_what_the_feed_was_ranked_witho
     assert "2 items, 12 removed  weights " in feed_text(replace(FEED, unlisted=12), 1)
 
 
-def test_where_rules_look_at_sources_the_table_shows_these_and_what_the_rules_took_off() -> None:
+def test_with_rules_on_sources_the_table_shows_sources_and_adjustments() -> None:
     items = [
         FeedItem("t3_b", 0.6, (0.7, 0.5), "worldnews"),
         FeedItem("t3_a", 0.4, (0.5, 0.5), None, {"diversity": -0.1}),

@@ -1,4 +1,4 @@
-"""Who is in the workers' group and has no status: by name, and by number where names say nothing."""
+"""Which members of the workers' group have no status: by name, and by number if names do not help."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_a_worker_that_has_not_joined_yet_covers_no_member_of_another_name() -> 
     assert missing(Fleet([lives("w-0"), lives("w-1")], []), "w-0", "w-3") == ["w-3"]
 
 
-def test_a_worker_of_another_group_is_none_of_the_nameless_members() -> None:
+def test_a_worker_of_another_group_is_not_one_of_the_nameless_members() -> None:
     assert missing(Fleet([lives("w-0"), lives("x-0", "other")], []), "w-0", "rdkafka") == [
         "rdkafka"
     ]

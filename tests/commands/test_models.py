@@ -99,7 +99,7 @@ def test_an_empty_folder_lists_nothing_and_verifies_nothing(tmp_path: Path) -> N
     assert invoke("verify", tmp_path).exit_code == 1
 
 
-def test_verify_names_every_version_and_ends_with_1_where_one_is_refused(folder: Path) -> None:
+def test_verify_names_every_version_and_ends_with_1_if_one_is_refused(folder: Path) -> None:
     result = invoke("verify", folder)
     assert result.exit_code == 1
     assert [line.split()[:2] for line in result.output.splitlines()] == [
@@ -139,12 +139,12 @@ def test_a_version_by_time_is_in_force_and_one_past_64_bits_is_refused(tmp_path:
     assert lines[1:] == ["ok       quality/20261127031250", "ok       quality/20261127031249"]
 
 
-def test_verify_ends_with_0_where_every_version_is_sound(tmp_path: Path) -> None:
+def test_verify_ends_with_0_if_every_version_passes(tmp_path: Path) -> None:
     add_model(tmp_path, mlp())
     assert invoke("verify", tmp_path).exit_code == 0
 
 
-def test_verify_says_which_model_is_scored_row_by_row(tmp_path: Path) -> None:
+def test_verify_shows_which_model_is_scored_row_by_row(tmp_path: Path) -> None:
     add_model(tmp_path, linear_then("Identity", 101))
     assert "row by row" in invoke("verify", tmp_path).output
     assert (
@@ -178,7 +178,7 @@ def test_verify_with_surfaces_names_an_objective_without_a_model(tmp_path: Path)
     assert "missing  engagement" in result.output
 
 
-def test_the_folder_comes_from_the_environment_where_none_is_given(tmp_path: Path) -> None:
+def test_without_an_argument_the_folder_comes_from_the_environment(tmp_path: Path) -> None:
     add_model(tmp_path, mlp())
     assert invoke("verify", TRIMTAB_MODELS=str(tmp_path)).output.startswith("ok       quality/1")
 

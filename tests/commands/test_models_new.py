@@ -70,7 +70,7 @@ def test_nothing_but_the_two_files_is_left(tmp_path: Path) -> None:
     ]
 
 
-def test_the_next_number_is_taken_where_none_is_asked_for(tmp_path: Path) -> None:
+def test_without_a_version_the_next_number_is_used(tmp_path: Path) -> None:
     add_model(tmp_path / "models", mlp(), version=7)
     assert new(tmp_path, mlp(seed=1)).code == 0
     assert manifest(tmp_path, 8)["version"] == 8
@@ -154,7 +154,7 @@ def test_the_same_seed_draws_the_same_golden_rows(tmp_path: Path) -> None:
     assert one == again != other
 
 
-def test_a_model_that_rounds_by_place_is_taken_and_said_to_be_slower(tmp_path: Path) -> None:
+def test_a_model_that_rounds_by_place_is_accepted_and_marked_as_slower(tmp_path: Path) -> None:
     ended = new(tmp_path, linear_then("Identity", 101))
     assert ended.code == 0
     assert "scored row by row" in ended.out
@@ -347,7 +347,7 @@ REFUSED |= {
 @pytest.mark.parametrize(
     ("key", "shape"), [("input", [-1, 32]), ("input", [0, 32]), ("output", [-1, 1])]
 )
-def test_a_model_that_is_described_as_the_hint_says_is_taken(
+def test_a_model_that_is_described_as_the_hint_says_is_accepted(
     tmp_path: Path, key: str, shape: list[int | None]
 ) -> None:
     built = with_value(key, shape)
@@ -468,7 +468,7 @@ def test_as_many_names_as_columns_are_wanted(tmp_path: Path) -> None:
     )
 
 
-def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_occurs_twice_is_refused(tmp_path: Path) -> None:
     ended = new(tmp_path, mlp(), features=NAMES.replace("f31", "f0"))
     assert ended.code == 1
     assert "refused, manifest: features: 'f0' appears more than once" in ended.err
@@ -562,7 +562,7 @@ def test_an_objective_that_can_name_no_folder_is_wrong_use(tmp_path: Path, objec
     assert f"OBJECTIVE: got {objective!r}, expected 1 to 64 letters" in ended.err
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file")
     ended = new(tmp_path, mlp())
     assert ended.code == 1

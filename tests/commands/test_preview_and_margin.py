@@ -104,7 +104,7 @@ def test_as_many_feeds_are_shown_one_by_one_as_asked_for() -> None:
     )
 
 
-def test_margins_of_feeds_with_rules_on_sources_say_that_they_leave_these_aside() -> None:
+def test_margins_of_feeds_with_rules_on_sources_have_a_note_that_they_ignore_these() -> None:
     found = margins_of([replace(FEED, max_per_source=2), FEED], BEFORE)
     shown = margin_lines(found, "home", "control", shown=2)
     assert "1 of them with rules on sources: the first 10 by weighted sums alone" in shown

@@ -72,12 +72,12 @@ def test_every_event_goes_out_once_under_its_request_id_with_its_content_type(
 
 
 def test_partitions_are_those_of_every_other_murmur2_producer(topic: Topic, tmp_path: Path) -> None:
-    told = INDEX["partitions"]
-    topic.produce(write_lines(tmp_path / "events.jsonl", events_of(*told["keys"], batch=4)))
-    assert told["of"] == 4
-    assert {(record.key or b"").decode(): record.partition for record in topic.records()} == told[
-        "keys"
-    ]
+    expected = INDEX["partitions"]
+    topic.produce(write_lines(tmp_path / "events.jsonl", events_of(*expected["keys"], batch=4)))
+    assert expected["of"] == 4
+    assert {
+        (record.key or b"").decode(): record.partition for record in topic.records()
+    } == expected["keys"]
 
 
 def test_all_events_of_a_request_get_one_new_time_and_change_in_nothing_else(
@@ -133,7 +133,7 @@ def in_protobuf(*request_ids: str) -> bytes:
     return found
 
 
-def test_length_delimited_protobuf_is_found_by_looking_and_restamped(topic: Topic) -> None:
+def test_length_delimited_protobuf_is_detected_and_restamped(topic: Topic) -> None:
     ended = topic.produce("-", given=in_protobuf("a", "b"))
     assert ended.code == 0
     records = topic.records()
@@ -162,7 +162,7 @@ def test_a_rate_of_nothing_is_wrong_use() -> None:
     assert trimtab("produce", "-", "--rate", "0").code == 2
 
 
-def test_events_larger_than_the_topic_takes_are_said_and_end_with_1(
+def test_events_larger_than_the_topic_accepts_are_an_error_and_end_with_1(
     kafka: str, topic: Topic
 ) -> None:
     ended = topic.produce(

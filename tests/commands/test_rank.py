@@ -247,7 +247,7 @@ def test_one_bad_candidate_costs_its_siblings_nothing(
     assert "refused-candidates: candidates[0] feature-count" in ended.err
 
 
-def test_where_nothing_could_be_ranked_it_ends_with_1(
+def test_if_nothing_could_be_ranked_it_ends_with_1(
     tmp_path: Path, settings: Mapping[str, str]
 ) -> None:
     ended = trimtab("rank", write_lines(tmp_path / "events.jsonl", ["nonsense"]), **settings)
@@ -287,7 +287,7 @@ def looking_up(tmp_path: Path, settings: Mapping[str, str]) -> Mapping[str, str]
     return settings
 
 
-def test_look_ups_come_from_a_file_and_stand_on_the_feed(
+def test_look_ups_come_from_a_file_and_are_on_the_feed(
     tmp_path: Path, looking_up: Mapping[str, str]
 ) -> None:
     draw = random.Random(6)
@@ -321,7 +321,7 @@ def test_look_ups_come_from_a_file_and_stand_on_the_feed(
     assert scores[0]["r-i2"] != scores[1]["r-i2"]
 
 
-def test_without_a_file_feeds_say_what_they_were_ranked_without(
+def test_without_a_file_feeds_name_what_was_not_looked_up(
     tmp_path: Path, looking_up: Mapping[str, str]
 ) -> None:
     (event,) = make_request("r", 2, random.Random(7), 2)

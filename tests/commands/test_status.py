@@ -162,7 +162,7 @@ def test_a_worker_is_one_line_with_its_lag_in_all_and_at_worst(
     ]
 
 
-def test_where_all_agree_a_line_says_it_once(write: Write, run: Callable[..., Ended]) -> None:
+def test_if_all_workers_agree_there_is_one_line(write: Write, run: Callable[..., Ended]) -> None:
     for worker in ("w-1", "w-2"):
         write(worker, status(weights(EVEN)))
     assert lines(run().out)[3:] == [
@@ -173,7 +173,7 @@ def test_where_all_agree_a_line_says_it_once(write: Write, run: Callable[..., En
     ]
 
 
-def test_where_workers_differ_each_version_has_a_line_that_names_its_workers(
+def test_if_workers_differ_each_version_has_a_line_that_names_its_workers(
     write: Write, run: Callable[..., Ended]
 ) -> None:
     refused = {"reason": "quality: got 'a\x1b[2J'", "at": 1, "content": None}
@@ -193,7 +193,7 @@ def test_where_workers_differ_each_version_has_a_line_that_names_its_workers(
     ]
 
 
-def test_refused_pins_are_told_with_their_reason_in_the_table_and_as_json(
+def test_refused_pins_are_shown_with_their_reason_in_the_table_and_as_json(
     write: Write, run: Callable[..., Ended]
 ) -> None:
     def pins(reason: str) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def test_refused_pins_are_told_with_their_reason_in_the_table_and_as_json(
     ]
 
 
-def test_an_arm_that_never_had_a_valid_set_is_said_to_have_none(
+def test_an_arm_that_never_had_a_valid_set_is_shown_without_one(
     write: Write, run: Callable[..., Ended]
 ) -> None:
     none = weights(EVEN) | dict.fromkeys(("version", "values", "source", "applied_at"))
@@ -225,7 +225,7 @@ def test_an_arm_that_never_had_a_valid_set_is_said_to_have_none(
     assert "arm b no valid set yet on 1 of 1 workers" in lines(run().out)
 
 
-def test_a_status_of_another_version_is_said_and_the_worker_counts_as_alive(
+def test_a_status_that_cannot_be_read_is_shown_and_the_worker_counts_as_alive(
     write: Write, run: Callable[..., Ended]
 ) -> None:
     write("w-1", '{"worker": "w-1"}')
@@ -237,7 +237,7 @@ def test_a_status_of_another_version_is_said_and_the_worker_counts_as_alive(
     ]
 
 
-def test_events_that_another_partitioner_placed_are_said_below_the_table(
+def test_events_that_another_partitioner_placed_are_counted_below_the_table(
     write: Write, run: Callable[..., Ended]
 ) -> None:
     write("w-1", status(weights(EVEN), counts={"feeds": 5, "misplaced": 0}))
@@ -266,7 +266,7 @@ def test_no_line_is_wider_than_a_hundred_columns(write: Write, run: Callable[...
 # No worker, no Redis
 
 
-def test_without_a_worker_it_ends_with_1_and_as_json_says_so_too(
+def test_without_a_worker_it_ends_with_1_with_json_too(
     run: Callable[..., Ended], prefix: str
 ) -> None:
     said = (
@@ -300,7 +300,7 @@ def test_a_redis_that_is_not_given_or_cannot_be_right_is_wrong_configuration(
 # What is wrong
 
 
-def test_a_partition_that_is_not_read_has_a_line_and_one_that_stands_still_ends_with_1(
+def test_a_partition_that_is_not_read_has_a_line_and_one_that_is_stopped_ends_with_1(
     write: Write, run: Callable[..., Ended]
 ) -> None:
     states = {

@@ -1,4 +1,4 @@
-"""`trimtab validate`: what a worker would refuse, told beforehand."""
+"""`trimtab validate`: it shows beforehand what a worker would refuse."""
 
 import json
 from pathlib import Path
@@ -24,16 +24,18 @@ EVENT: dict[str, Any] = {
 def surfaces(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The surfaces that the golden examples are meant for, as a file."""
     lines = []
-    for name, told in INDEX["surfaces"].items():
-        features = told["feature_set"]
+    for name, described in INDEX["surfaces"].items():
+        features = described["feature_set"]
         lines += [f"[feature_sets.{features['name']}]", f"names = {json.dumps(features['names'])}"]
         lines += [f"[feature_sets.{features['name']}.defaults]"]
         lines += [f"{key} = {value}" for key, value in features["defaults"].items()]
         lines += [f"[surfaces.{name}]", f'feature_set = "{features["name"]}"']
-        lines += [f"objectives = {json.dumps(told['objectives'])}"]
-        lines += [f"{key} = {told[key]}" for key in ("deadline_ms", "horizon_ms", "max_candidates")]
-        lines += ["lookup_features = true"] if told.get("lookup_features") else []
-        lines += [f"weights = {{ {', '.join(f'{o} = 0.5' for o in told['objectives'])} }}"]
+        lines += [f"objectives = {json.dumps(described['objectives'])}"]
+        lines += [
+            f"{key} = {described[key]}" for key in ("deadline_ms", "horizon_ms", "max_candidates")
+        ]
+        lines += ["lookup_features = true"] if described.get("lookup_features") else []
+        lines += [f"weights = {{ {', '.join(f'{o} = 0.5' for o in described['objectives'])} }}"]
     path = tmp_path_factory.mktemp("validate") / "surfaces.toml"
     path.write_text("\n".join(lines))
     return str(path)
@@ -165,7 +167,7 @@ def test_a_request_that_does_not_close_is_a_warning(surfaces: str, tmp_path: Pat
     assert validated(surfaces, file)["unfinished"] == 1
 
 
-def test_standard_input_is_read_and_its_format_found_by_looking(surfaces: str) -> None:
+def test_standard_input_is_read_and_its_format_is_detected(surfaces: str) -> None:
     one = json.dumps(EVENT).encode() + b"\n"
     assert validated(surfaces, "-", given=one)["events"] == 1
     protobuf = next(value_of(e) for e in INDEX["accepted"] if e["file"].endswith("fast-lane.pb"))

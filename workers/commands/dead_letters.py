@@ -71,7 +71,7 @@ def list_(
 def _line(letter: DeadLetter) -> str:
     key = "no key"
     if letter.key is not None:
-        key = repr(letter.key.decode("utf-8", "backslashreplace"))
+        key = f"'{printable(letter.key.decode('utf-8', 'backslashreplace'))}'"
     place = f"{letter.topic}/{letter.partition}@{letter.offset}"
     return f"{place}  {letter.reason}  {key}  {printable(letter.message)}"
 

@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.decoder import Decoder
 from workers.codec.event_files import RawEvent, read_events, request_id_of
-from workers.codec.formats import Format
+from workers.codec.formats import Format, Headers
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
 from workers.ranking.request import Event, Request
 from workers.ranking.surface import Surfaces
@@ -42,8 +42,11 @@ class FileAssembly:
     def events(self, file: BinaryIO, file_format: Format | None) -> Iterator[AssembledEvent]:
         """Assemble every event of the file in order. Events of other surfaces are left out."""
         for offset, raw in enumerate(read_events(file, file_format)):
+            request_id = request_id_of(raw.value, raw.format)
+            key = None if request_id is None else request_id.encode("utf-8", "surrogatepass")
+            headers: Headers = [("content-type", raw.format.content_type)]
             try:
-                event = self._decode(raw)
+                event = self._decoder.decode(raw.value, key, headers)
             except EventRefused as refusal:
                 assembled = AssembledEvent(raw, None, refusal.reason, refusal.message)
             else:
@@ -72,11 +75,6 @@ class FileAssembly:
             message = candidates_message(refused)
             return AssembledEvent(raw, event, Reason.CANDIDATES, message, closed)
         return AssembledEvent(raw, event, closed=closed)
-
-    def _decode(self, raw: RawEvent) -> Event:
-        request_id = request_id_of(raw.value, raw.format)
-        key = None if request_id is None else request_id.encode("utf-8", "surrogatepass")
-        return self._decoder.decode(raw.value, key, [("content-type", raw.format.content_type)])
 
 
 def refusal_text(file_name: str, assembled: AssembledEvent) -> str:

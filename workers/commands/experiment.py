@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from workers.commands.options import example, json_option, parse_fields, surface_argument
+from workers.commands.options import example, fields_argument, json_option, surface_argument
 from workers.commands.redis_access import (
     ChangeBy,
     OpenSurface,
@@ -23,16 +23,7 @@ from workers.settings import ConfigurationError
 from workers.steering.editor import Change
 from workers.steering.view import SurfaceView
 
-
-def _parse_arms(
-    _context: click.Context, _argument: click.Parameter, words: tuple[str, ...]
-) -> dict[str, str]:
-    return parse_fields(words, "arms", "arm=percent")
-
-
-_arms_argument = click.argument(
-    "arms", metavar="ARM=PERCENT...", nargs=-1, required=True, callback=_parse_arms
-)
+_arms_argument = fields_argument("arms", metavar="ARM=PERCENT...", expected="arm=percent")
 
 
 @click.group(epilog=example("trimtab experiment start home canary=5"))

@@ -82,16 +82,27 @@ def gather(parameter: str, names: Sequence[str], make: Callable[..., object]) ->
     return decorate
 
 
+def fields_argument(name: str, *, metavar: str, expected: str) -> Decorator:
+    """An argument of one or more `field=value` words, as a mapping of texts."""
+
+    def parse(
+        _context: click.Context, _argument: click.Parameter, words: tuple[str, ...]
+    ) -> dict[str, str]:
+        return parse_fields(words, name, expected)
+
+    return click.argument(name, metavar=metavar, nargs=-1, required=True, callback=parse)
+
+
 def parse_fields(
-    parts: Iterable[str], option: str, expected: str = "objective=number"
+    words: Iterable[str], option: str, expected: str = "objective=number"
 ) -> dict[str, str]:
-    """`name=value` words as a mapping. Raises ConfigurationError naming the option."""
+    """`field=value` words as a mapping. Raises ConfigurationError naming the option."""
     fields = {}
-    for part in parts:
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip():
-            raise ConfigurationError(f"{option}: got {part!r}, expected {expected}")
-        fields[name.strip()] = value.strip()
+    for word in words:
+        field, equals, value = word.partition("=")
+        if not equals or not field.strip():
+            raise ConfigurationError(f"{option}: got {word!r}, expected {expected}")
+        fields[field.strip()] = value.strip()
     return fields
 
 

@@ -75,7 +75,13 @@ def rank(
     """
     known = load_surfaces(Path(surfaces))
     mix_of = _mix_of(known, surface, weights)
-    look_up = _look_up(lookups, known)
+    look_up: LookUp = skip_lookups
+    if lookups is not None:
+        try:
+            look_up = read_lookups(lookups, known)
+        except LookupFileBroken as broken:
+            raise ConfigurationError(f"--lookups: {lookups.name}: {broken}") from None
+
     assembly = FileAssembly(known, surface)
 
     ranked = 0
@@ -123,15 +129,6 @@ def _print_model_error(event: str, /, **fields: object) -> None:
             f"{fields['model']}: model-error: {fields['error']}; features: {fields['features']}",
             err=True,
         )
-
-
-def _look_up(file: BinaryIO | None, known: Surfaces) -> LookUp:
-    if file is None:
-        return skip_lookups
-    try:
-        return read_lookups(file, known)
-    except LookupFileBroken as broken:
-        raise ConfigurationError(f"--lookups: {file.name}: {broken}") from None
 
 
 def _closed_requests(

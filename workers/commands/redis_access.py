@@ -1,4 +1,4 @@
-"""Redis as commands reach it: where it is, the surface that is looked at or changed, and by whom."""
+"""How commands reach Redis: where it is, which surface they read or change, and on whose behalf."""
 
 import os
 import pwd
@@ -110,14 +110,12 @@ class ChangeBy:
     @classmethod
     def of(cls, actor: str | None, reason: str) -> "ChangeBy":
         """From the options of these names. Without an actor: the login name."""
-        return cls(actor or _login_name(), reason)
-
-
-def _login_name() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
+        if not actor:
+            try:
+                actor = pwd.getpwuid(os.getuid()).pw_name
+            except KeyError:
+                actor = f"uid {os.getuid()}"
+        return cls(actor, reason)
 
 
 def change_options(default_reason: str | None) -> Decorator:

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from workers.commands.options import CommandFunction, example, gather, json_option, settings
-from workers.local import ServerStatus, Stack, StackAddresses
+from workers.local import ServerStatus, Stack
 from workers.settings import SETTINGS, folder_of
 
 _PORT = click.IntRange(1, 65_535)
@@ -87,7 +87,9 @@ def up(
         click.echo(f"export {SETTINGS['kafka'].variable}={addresses.kafka}")
         click.echo(f"export {SETTINGS['redis'].variable}={addresses.redis}")
     else:
-        click.echo(_addresses_text(addresses))
+        click.echo(f"Kafka      {addresses.kafka}")
+        click.echo(f"Redis      {addresses.redis}")
+        click.echo(f"redis-cli  {' '.join(addresses.redis_cli_command)}")
 
 
 @stack.command(epilog=example("trimtab stack down"))
@@ -113,11 +115,6 @@ def status(as_json: bool, local_stack: Stack) -> None:
         click.echo(_server_text("Kafka", now.kafka))
         click.echo(_server_text("Redis", now.redis))
     sys.exit(0 if now.up else 1)
-
-
-def _addresses_text(addresses: StackAddresses) -> str:
-    redis_cli = " ".join(addresses.redis_cli_command)
-    return f"Kafka      {addresses.kafka}\nRedis      {addresses.redis}\nredis-cli  {redis_cli}"
 
 
 def _server_text(title: str, server: ServerStatus) -> str:

@@ -12,7 +12,6 @@ from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.steering.documents import Source
 from workers.steering.fleet import (
-    ExperimentGroup,
     LiveWorker,
     SurfaceAgreement,
     WeightsGroup,
@@ -208,9 +207,14 @@ def _surface_facts(surface: SurfaceAgreement) -> Iterator[tuple[str, str]]:
         yield "weights", _weights_fact(weights, everyone)
 
     for experiment in surface.experiment:
-        if experiment.arms is not None or len(surface.experiment) > 1:
-            workers = _workers_text(experiment.workers, everyone)
-            yield "experiment", f"{_experiment_text(experiment)}, {workers}"
+        workers = _workers_text(experiment.workers, everyone)
+        if experiment.arms is not None:
+            control = round(100 - sum(experiment.arms.values()), 2)
+            shares = shares_text({**experiment.arms, CONTROL: control})
+            sources = _sources_text(experiment.sources)
+            yield "experiment", f"{shares}, {sources}, salt {experiment.salt!r}, {workers}"
+        elif len(surface.experiment) > 1:
+            yield "experiment", f"none, {workers}"
 
     for arm, groups in surface.arms.items():
         for weights in groups:
@@ -232,14 +236,6 @@ def _weights_fact(group: WeightsGroup, everyone: Sequence[str]) -> str:
         return f"no valid set yet {workers}"
     sources = _sources_text(group.sources)
     return f"{group.version} {workers}, {sources}: {weights_text(group.values)}"
-
-
-def _experiment_text(group: ExperimentGroup) -> str:
-    if group.arms is None:
-        return "none"
-    control = round(100 - sum(group.arms.values()), 2)
-    shares = shares_text({**group.arms, CONTROL: control})
-    return f"{shares}, {_sources_text(group.sources)}, salt {group.salt!r}"
 
 
 def _workers_text(workers: Sequence[str], everyone: Sequence[str]) -> str:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from workers.ranking.weights import Weights
 
 WIDTH = 100
-"""Columns of a terminal. Only a command's own ids and numbers may be wider."""
+"""Columns that lines are wrapped to."""
 
 NOTHING = "-"
-"""Stands in a table for a value that does not exist."""
+"""The cell of a value that does not exist."""
 
 _GAP = "  "
 

@@ -89,7 +89,7 @@ def test_a_stopped_experiment_leaves_everybody_in_control_and_may_be_started_aga
     until(lambda: steering.mix("home").assign("u").arm == "canary")
 
 
-def test_show_says_shares_weights_and_who_started_it(server: RedisServer, run: Run) -> None:
+def test_show_prints_shares_weights_and_who_started_it(server: RedisServer, run: Run) -> None:
     assert shown(run) | {"running": False, "arms": {}, "control": 100.0} == shown(run)
     arm(run)
     run("experiment", "start", "home", "canary=5", "--salt", "s", "--reason", "does it help?")
@@ -98,12 +98,12 @@ def test_show_says_shares_weights_and_who_started_it(server: RedisServer, run: R
     assert found["arms"]["canary"]["percent"] == 5.0
     assert found["arms"]["canary"]["weights"]["version"] == CANARY.version
     assert (found["actor"], found["reason"]) == ("ana", "does it help?")
-    told = run("experiment", "show", "home").out
-    assert "  control  95 %  quality 0.5, engagement 0.5" in told
-    assert "  canary    5 %  quality 0.1, engagement 0.9" in told
+    printed = run("experiment", "show", "home").out
+    assert "  control  95 %  quality 0.5, engagement 0.5" in printed
+    assert "  canary    5 %  quality 0.1, engagement 0.9" in printed
 
 
-def test_each_start_draws_anew_where_no_salt_is_given(server: RedisServer, run: Run) -> None:
+def test_each_start_without_a_salt_makes_a_new_one(server: RedisServer, run: Run) -> None:
     arm(run)
     salts = set()
     for _ in range(2):

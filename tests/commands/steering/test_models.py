@@ -78,7 +78,7 @@ def test_without_a_worker_or_a_history_a_rollback_names_the_versions_in_the_fold
     )
 
 
-def test_without_a_worker_and_without_a_folder_a_rollback_says_so(
+def test_without_a_worker_and_without_a_folder_a_rollback_is_an_error(
     server: RedisServer, run: Run
 ) -> None:
     ended = run("models", "rollback", "quality", TRIMTAB_MODELS="nowhere")
@@ -98,9 +98,7 @@ def test_without_a_worker_a_rollback_goes_to_what_was_pinned_before_and_a_second
     assert pinned(server) == str(BY_TIME)
 
 
-def test_waiting_for_workers_where_none_lives_does_not_succeed(
-    server: RedisServer, run: Run
-) -> None:
+def test_waiting_for_workers_does_not_succeed_if_none_lives(server: RedisServer, run: Run) -> None:
     ended = run("models", "activate", "quality", "3", "--wait", "0")
     assert ended.code == 1
     assert ended.err.endswith("Error: quality: not in force on all workers: no worker lives\n")
@@ -197,7 +195,7 @@ def test_a_folder_past_64_bits_that_a_worker_refuses_is_shown_as_it_is(
 # What cannot be gone back to while a worker lives
 
 
-def test_where_no_other_version_is_there_a_rollback_says_which_is(
+def test_if_there_is_no_other_version_a_rollback_names_the_one_that_exists(
     server: RedisServer, run: Run, steer: Steer
 ) -> None:
     have(steer, [4])
@@ -207,7 +205,7 @@ def test_where_no_other_version_is_there_a_rollback_says_which_is(
     )
 
 
-def test_where_all_others_are_higher_a_rollback_names_them(
+def test_if_all_other_versions_are_higher_a_rollback_names_them(
     server: RedisServer, run: Run, steer: Steer, events: Events
 ) -> None:
     have(steer, [4, 5, 6])

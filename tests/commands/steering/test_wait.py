@@ -1,5 +1,5 @@
-"""`trimtab weights wait` and `models activate --wait`: a worker that says nothing is not taken for
-one that agrees.
+"""`trimtab weights wait` and `models activate --wait`: a worker without a status does not count as
+one that has the version.
 """
 
 import json
@@ -161,7 +161,7 @@ def test_kafka_knows_who_is_cut_off_and_who_has_crashed(
             ["w-2"],
             ["w-2"],
         )
-        # The workers that are heard from name the group; one that is given is asked too.
+        # The workers with a status name the group. A group that is given is read too.
         assert run(*WAIT, "--kafka", kafka, "--group", "nobodys").code == 1
     with member(kafka, group, group, "w-1"):
         ended = run(*WAIT, "--json", TRIMTAB_KAFKA=kafka)

@@ -1,4 +1,4 @@
-"""`trimtab weights`: set, rolled back, looked at and waited for, as ops do it."""
+"""`trimtab weights`: as operators set them, roll them back, look at them and wait for them."""
 
 import json
 import subprocess
@@ -61,7 +61,7 @@ def test_what_is_not_named_stays_as_it_is_in_force(server: RedisServer, run: Run
     assert in_redis(server) == {"quality": "0.1", "engagement": "0.9"}
 
 
-def test_what_is_not_named_stays_as_it_was_where_redis_holds_what_workers_refuse(
+def test_weights_that_are_not_named_stay_if_redis_holds_a_set_that_workers_refuse(
     server: RedisServer, run: Run
 ) -> None:
     run("weights", "set", "home", "quality=0.1", "engagement=0.2", "--reason", "x")
@@ -116,7 +116,7 @@ def test_a_set_that_expects_another_revision_or_version_is_not_written(
     assert in_redis(server)["quality"] == "0.9"
 
 
-def test_of_two_operators_at_once_one_wins_and_the_other_is_told_by_whom(
+def test_of_two_operators_at_once_one_wins_and_the_other_learns_by_whom(
     server: RedisServer, run: Run, surfaces: Path
 ) -> None:
     run("weights", "set", "home", "quality=0.5", "--reason", "x")
@@ -238,7 +238,7 @@ def test_diff_compares_revisions_versions_what_is_in_force_and_the_default(
     assert "0.25" in run("weights", "diff", "home", "1", "default").out
 
 
-def test_show_says_what_is_in_force_since_when_by_whom_and_who_has_it(
+def test_show_prints_what_is_in_force_since_when_by_whom_and_on_which_workers(
     server: RedisServer, run: Run, steer: Steer, events: Events
 ) -> None:
     assert shown(run)["weights"]["values"] == HALF
@@ -252,14 +252,14 @@ def test_show_says_what_is_in_force_since_when_by_whom_and_who_has_it(
     assert found["weights"] == {"version": version, "values": {"quality": 0.6, "engagement": 0.5}}
     assert (found["revision"], found["actor"], found["reason"]) == (1, "ana", "calmer mornings")
     assert found["workers"] == {"w-1": version, "w-2": version}
-    told = run("weights", "show").out
-    assert "home: quality 0.6, engagement 0.5" in told
-    assert 'by ana: "calmer mornings"' in told
-    assert "applied by 2 of 2 workers" in told
-    assert "search: engagement 1" in told
+    printed = run("weights", "show").out
+    assert "home: quality 0.6, engagement 0.5" in printed
+    assert 'by ana: "calmer mornings"' in printed
+    assert "applied by 2 of 2 workers" in printed
+    assert "search: engagement 1" in printed
 
 
-def test_show_says_what_workers_refuse(server: RedisServer, run: Run) -> None:
+def test_show_prints_what_workers_refuse(server: RedisServer, run: Run) -> None:
     run("weights", "set", "home", "quality=0.6", "--reason", "x")
     server.set("home", quality="much")
     found = shown(run)
@@ -306,7 +306,7 @@ def test_wait_names_who_does_not_have_the_set(server: RedisServer, run: Run, ste
     assert "1 live workers, expected at least 2" in ended.err
 
 
-def test_wait_without_workers_does_not_say_yes(server: RedisServer, run: Run) -> None:
+def test_wait_without_workers_does_not_succeed(server: RedisServer, run: Run) -> None:
     run("weights", "set", "home", "quality=0.6", "--reason", "x")
     assert run("weights", "wait", "home", "--timeout", "0").code == 1
 
@@ -337,7 +337,7 @@ def test_watch_prints_changes_as_they_come_those_by_hand_too(
     assert [entry["actor"] for entry in json_lines(said)] == ["unknown", "ana"]
 
 
-def test_a_redis_that_is_gone_is_said_and_no_password_is(
+def test_a_redis_that_is_gone_is_an_error_without_the_password(
     stopped_server: RedisServer, run: Run
 ) -> None:
     url = stopped_server.url.replace("//", "//ana:secret@")

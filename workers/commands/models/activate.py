@@ -131,7 +131,7 @@ def rollback(
 ) -> None:
     """Go back to an earlier version of OBJECTIVE's model.
 
-    It is the version that was pinned before, or the next lower one. It is pinned.
+    The version that was pinned before is pinned again, or else the next lower one.
 
     If no worker lives, nobody knows which versions are available. Then only a version that was
     pinned before is used, and without one the versions in the models folder are listed.
@@ -198,7 +198,15 @@ def _version_before(view: SurfaceView, target: Target, folder: Path) -> int:
         for version in pinned_before:
             if version != pinned.get(objective):
                 return version
-        raise Failure(f"{place}: {_no_worker_to_ask(folder, objective)}")
+        numbers = []
+        for found in find_versions(folder).get(objective, ()):
+            if found.number <= MAX_VERSION:
+                numbers.append(str(found.number))
+        raise Failure(
+            f"{place}: {NO_WORKER}, and no other was pinned before;"
+            f" {folder / objective} holds {', '.join(numbers) or 'none'}:"
+            f" trimtab models activate {objective} VERSION"
+        )
 
     available = sorted(view.available.versions(objective, view.surface.feature_set), reverse=True)
     current = pinned.get(objective, max(available, default=None))
@@ -230,18 +238,6 @@ def _pinned_before(entries: Sequence[HistoryEntry], objective: str) -> list[int]
             if version is not None:
                 versions.append(version)
     return versions
-
-
-def _no_worker_to_ask(folder: Path, objective: str) -> str:
-    numbers = []
-    for version in find_versions(folder).get(objective, ()):
-        if version.number <= MAX_VERSION:
-            numbers.append(str(version.number))
-    return (
-        f"{NO_WORKER}, and no other was pinned before;"
-        f" {folder / objective} holds {', '.join(numbers) or 'none'}:"
-        f" trimtab models activate {objective} VERSION"
-    )
 
 
 # Writing, waiting and printing
@@ -338,20 +334,15 @@ def _behind(workers: Sequence[LiveWorker], views: Views, target: Target) -> list
 
     behind = []
     for name, view in views.items():
-        wanted = _version_wanted(view, target)
+        pins = view.models_of(target.arm).value
+        wanted = None if pins is None else pins.pinned.get(target.objective)
+        if not wanted:
+            available = view.available.versions(target.objective, view.surface.feature_set)
+            wanted = max(available, default=None)
+
         for worker, version in versions_in_force(
             workers, name, target.arm, target.objective
         ).items():
             if version != wanted:
                 behind.append(f"{worker} at {version}")
     return behind
-
-
-def _version_wanted(view: SurfaceView, target: Target) -> int | None:
-    """The version that is pinned now, or the highest available one."""
-    pins = view.models_of(target.arm).value
-    pinned = None if pins is None else pins.pinned.get(target.objective)
-    if pinned:
-        return pinned
-    available = view.available.versions(target.objective, view.surface.feature_set)
-    return max(available, default=None)

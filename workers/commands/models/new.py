@@ -149,7 +149,11 @@ def new(
         manifest = draft(raw, objective, number, features, rows)
         verified = add_version(root, manifest, raw, feature_sets)
     except ModelRefused as refused:
-        raise Failure(_refusal_text(source, refused)) from None
+        message = f"{source}: refused, {refused.reason}: {refused.message}"
+        remedy = _REMEDIES.get(refused.reason)
+        if remedy and not refused.has_advice:
+            message += f"\nTry: {remedy}"
+        raise Failure(message) from None
     except OSError as error:
         raise Failure(f"{root}: cannot be written: {error}") from None
 
@@ -216,14 +220,6 @@ def _feature_sets(
     )
 
 
-def _refusal_text(source: Path, refused: ModelRefused) -> str:
-    text = f"{source}: refused, {refused.reason}: {refused.message}"
-    remedy = _REMEDIES.get(refused.reason)
-    if remedy and not refused.has_advice:
-        text += f"\nTry: {remedy}"
-    return text
-
-
 def _document(root: Path, manifest: Manifest, verified: Verified) -> dict[str, object]:
     scores = [row.score for row in manifest.golden]
     return {
@@ -283,20 +279,20 @@ def _read_numbers(
                 f"{path}: line 1: got no column {name!r}, expected a column for each feature"
             )
     for row in rows:
-        yield [
-            _parse_number(row[name], f"{path}: line {rows.line_num}: {name}") for name in features
-        ]
-
-
-def _parse_number(text: str | None, place: str) -> float:
-    try:
-        number = float(text or "")
-    except ValueError:
-        number = float("nan")
-    if not abs(number) <= FLOAT32_MAX:
-        got = (text or "")[:80]
-        raise ConfigurationError(f"{place}: got {got!r}, expected a finite float32 number")
-    return number
+        numbers = []
+        for name in features:
+            text = row[name] or ""
+            try:
+                number = float(text)
+            except ValueError:
+                number = float("nan")
+            if not abs(number) <= FLOAT32_MAX:
+                raise ConfigurationError(
+                    f"{path}: line {rows.line_num}: {name}:"
+                    f" got {text[:80]!r}, expected a finite float32 number"
+                )
+            numbers.append(number)
+        yield numbers
 
 
 def _random_rows(features: Sequence[str], feature_set: FeatureSet | None, seed: int) -> Matrix:

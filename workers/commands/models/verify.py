@@ -18,7 +18,9 @@ from workers.scoring.verifier import Verifier
 from workers.settings import SETTINGS
 from workers.surfaces import load_surfaces
 
-ROW_BY_ROW = "  (scored row by row, so slower: it rounds by where a row stands in the batch)"
+ROW_BY_ROW = (
+    "  (scored row by row, which is slower: its rounding depends on the place in the batch)"
+)
 
 _METRICS_SHOWN = 3
 _Document = dict[str, object]
@@ -99,7 +101,15 @@ def verify(context: click.Context, *, folder: Path, surfaces: Path | None, as_js
         for objective, versions in find_versions(folder).items():
             for version in versions:
                 verdict = verifier.verify(version.folder, feature_sets.get(objective, []))
-                documents.append(_verdict_document(version, verdict))
+                documents.append(
+                    {
+                        "objective": version.objective,
+                        "version": version.number,
+                        "ok": isinstance(verdict, Verified),
+                        **_refusal_document(verdict),
+                        "row_by_row": _is_row_by_row(verdict),
+                    }
+                )
 
     verified = {document["objective"] for document in documents if document["ok"]}
     missing = sorted(set(feature_sets) - verified)
@@ -140,14 +150,8 @@ def _version_document(version: Version, verdict: Verdict | None) -> _Document:
     }
 
 
-def _verdict_document(version: Version, verdict: Verdict) -> _Document:
-    return {
-        "objective": version.objective,
-        "version": version.number,
-        "ok": isinstance(verdict, Verified),
-        **_refusal_document(verdict),
-        "row_by_row": verdict.rows_per_call == 1 if isinstance(verdict, Verified) else None,
-    }
+def _is_row_by_row(verdict: Verdict) -> bool | None:
+    return verdict.rows_per_call == 1 if isinstance(verdict, Verified) else None
 
 
 def _refusal_document(verdict: Verdict | None) -> _Document:

@@ -67,33 +67,31 @@ def watch(surface: str, count: int | None, as_json: bool, steering: SteeringAt) 
 
 
 def _print_entry(entry: HistoryEntry, as_json: bool) -> None:
-    click.echo(json.dumps(_entry_document(entry)) if as_json else _entry_text(entry))
+    if as_json:
+        document = {
+            "revision": entry.revision,
+            "at": entry.at,
+            "document": entry.document,
+            "actor": entry.actor,
+            "reason": entry.reason,
+            "before": dict(entry.before),
+            "after": dict(entry.after),
+            "version": entry.version,
+            "refused": entry.refused,
+        }
+        click.echo(json.dumps(document))
+        return
 
-
-def _entry_text(entry: HistoryEntry) -> str:
-    when = f"{entry.revision:>5}  {moment_text(entry.at)}  {entry.document}"
     reason = f'  "{printable(entry.reason)}"' if entry.reason else ""
+    click.echo(
+        f"{entry.revision:>5}  {moment_text(entry.at)}  {entry.document}"
+        f"  {printable(entry.actor)}{reason}"
+    )
     change = printable(difference(entry.before, entry.after)) or "nothing"
     version = f"  version {entry.version}" if entry.version else ""
-
-    text = f"{when}  {printable(entry.actor)}{reason}\n       {change}{version}"
+    click.echo(f"       {change}{version}")
     if entry.refused:
-        text += f"\n       refused: {printable(entry.refused)}"
-    return text
-
-
-def _entry_document(entry: HistoryEntry) -> dict[str, object]:
-    return {
-        "revision": entry.revision,
-        "at": entry.at,
-        "document": entry.document,
-        "actor": entry.actor,
-        "reason": entry.reason,
-        "before": dict(entry.before),
-        "after": dict(entry.after),
-        "version": entry.version,
-        "refused": entry.refused,
-    }
+        click.echo(f"       refused: {printable(entry.refused)}")
 
 
 @click.command(

@@ -21,9 +21,9 @@ from workers.commands.options import (
     CommandFunction,
     arm_option,
     example,
+    fields_argument,
     gather,
     json_option,
-    parse_fields,
     settings,
     surface_argument,
 )
@@ -148,18 +148,8 @@ def sample_options(command: CommandFunction) -> CommandFunction:
 # The change
 
 
-def _parse_weights(
-    _context: click.Context, _argument: click.Parameter, words: tuple[str, ...]
-) -> dict[str, str]:
-    return parse_fields(words, "weights")
-
-
-weights_argument = click.argument(
-    "weights",
-    metavar="OBJECTIVE=NUMBER...",
-    nargs=-1,
-    required=True,
-    callback=_parse_weights,
+weights_argument = fields_argument(
+    "weights", metavar="OBJECTIVE=NUMBER...", expected="objective=number"
 )
 
 
