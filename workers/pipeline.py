@@ -51,7 +51,7 @@ class Job:
     models: SurfaceModels = field(init=False)
     hydrated: HydratedRequest = field(init=False)
     scores: Scores | None = None
-    """None if no model has scored the request."""
+    """None if the request is not scored."""
     failed: Mask | None = None
     """The candidates that a model failed on. None: no candidate."""
 
@@ -64,14 +64,22 @@ def rank_requests(
     is_overdue: Callable[[Request], bool] = lambda _: False,
     look_up: LookUp = skip_lookups,
 ) -> Ranked:
-    """Rank a micro-batch.
+    """Rank a micro-batch. What becomes of a request:
+
+    | its models                       | its feed                                      |
+    |----------------------------------|-----------------------------------------------|
+    | are loading                      | None: the request must come again             |
+    | are loading, and it is overdue   | without items: nothing was scored             |
+    | are missing                      | without items: nothing was scored             |
+    | one fails on all rows of a batch | without items: nothing was scored             |
+    | one fails on some rows           | ranked, and the candidates of those rows are  |
+    |                                  | removed                                       |
+    | all succeed                      | ranked                                        |
 
     - `mix_of` is called once for each surface, so that all its feeds are ranked under one mix. Each
       feed is ranked under one set of weights, by one version of each objective.
-    - A request whose models are still loading gets no feed yet, unless it is overdue.
     - `look_up` is called at most once, and only for requests whose models are loaded.
-    - A candidate that a model fails on is removed. If a model fails on every row, or if there is no
-      model, the request gets a feed that says that nothing was scored.
+    - `ranked_at` returns ms since the epoch.
     """
     jobs = _assign(requests, mix_of)
     _resolve_models(jobs, registry)

@@ -191,7 +191,7 @@ class Assembler:
             self._close(request, Completion.DEADLINE)
 
     def abandon(self) -> None:
-        """Give everything back to the budget: the partition is lost, and its next owner replays it."""
+        """Give everything back to the budget: the partition is lost. Its next owner replays it."""
         for request in self._open.values():
             self._budget.requests -= 1
             self._budget.bytes_held -= request.bytes_held
@@ -288,7 +288,7 @@ class Assembler:
         )
 
     def _low_water(self) -> tuple[int, int]:
-        """The first offset of the oldest unpublished request, and the stream time (ms) before it."""
+        """The offset at which a replay must start, and the stream time (ms) before it."""
         low_water = self.next
         time = self.stream_time
         # Open requests are in the order of their first offsets: the first one is the oldest.

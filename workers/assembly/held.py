@@ -59,7 +59,7 @@ class HeldRequests:
             self._budget.bytes_held += bytes_of(request)
 
     def is_overdue(self, request: Request, now: float) -> bool:
-        """Whether a request has waited for as long as it may. Always True if no request may wait."""
+        """Whether a request has waited long enough. Always True if no request may wait."""
         deadline = self._deadlines.get(request.request_id, now + self._budget.max_wait_seconds)
         return deadline <= now
 

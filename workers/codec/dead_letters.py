@@ -64,7 +64,7 @@ class FittedLetter(NamedTuple):
 def dead_letter_headers(
     headers: Headers | None, reason: str, message: str, topic: str, partition: int, offset: int
 ) -> Headers:
-    """The headers of a dead letter: first the event's own, then why it was refused and where it was."""
+    """The headers of a dead letter: the event's own, then why it was refused and where it was."""
     # In the order of _ALWAYS.
     texts = {
         REASON: reason,

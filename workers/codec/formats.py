@@ -1,9 +1,9 @@
-"""The format of a record's value: by its `content-type` header, Confluent's framing, or the default.
+"""The format of a record's value: by its `content-type` header, its framing, or the default.
 
 - The last header `content-type` counts. Its name and value are case-insensitive, and parameters are
   ignored.
-- A value that begins with a zero byte is framed. Neither a JSON document nor a Protobuf message
-  begins like that.
+- A value that begins with a zero byte has Confluent's framing. Neither a JSON document nor a
+  Protobuf message begins like that.
 """
 
 from enum import StrEnum

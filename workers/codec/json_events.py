@@ -2,7 +2,8 @@
 
 - The fast path accepts only what the checked path accepts, with an equal event. A property in the
   tests holds the two together.
-- If the fast path cannot decide, the checked path finds out what is wrong, by the rules in judge.py.
+- If the fast path cannot decide, the checked path does, by the rules in judge.py. It finds out what
+  is wrong.
 - Of duplicate keys the last one counts, even if the first has the wrong type.
 - `NaN` and `Infinity` are not JSON. A number too large for float64 is infinite, and so not a valid
   feature.

@@ -1,4 +1,4 @@
-"""The rules of a candidate event, in one place. The fast decoders of all formats must agree with it.
+"""The rules of a candidate event, in one place. The fast decoders of all formats agree with it.
 
 - The envelope is judged first, field by field, then the surface, then the key. If something there
   is wrong, the event is refused.
@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple, TypeGuard
 
-from workers.ranking.features import FeatureSet
 from workers.ranking.refusal import (
     CandidateReason,
     CandidateRefused,
@@ -198,10 +197,7 @@ def _judge_candidates(
     unknown = 0
     for position, candidate in enumerate(candidates):
         try:
-            fields = _fields(candidate)
-            item_id = _item_id(fields)
-            source = _source(fields)
-            features = _features(fields, surface)
+            item_id, source, features = _judge_candidate(candidate, surface)
         except CandidateRefused as refusal:
             identity = _identity(candidate, position, digest)
             refused.append(RefusedCandidate(position, identity, refusal.reason, refusal.message))
@@ -211,6 +207,24 @@ def _judge_candidates(
         missing += features.missing
         unknown += features.unknown
     return _Judged(accepted, refused, missing, unknown)
+
+
+def _judge_candidate(candidate: object, surface: Surface) -> tuple[str, str | None, _Row]:
+    """Its item id, its source and its features. Raises CandidateRefused."""
+    if not isinstance(candidate, dict):
+        raise CandidateRefused(CandidateReason.SHAPE, _message("candidate", candidate, "an object"))
+
+    item_id = candidate.get("item_id", _ABSENT)
+    if not is_id(item_id):
+        raise CandidateRefused(CandidateReason.ITEM_ID, _message("item_id", item_id, AN_ID))
+
+    source = candidate.get("source")
+    if source is not None and not _is_text(source, SOURCE_BYTES):
+        expected = f"at most {SOURCE_BYTES} bytes of UTF-8, or null"
+        raise CandidateRefused(CandidateReason.SOURCE, _message("source", source, expected))
+
+    features = _judge_features(candidate.get("features", _ABSENT), surface)
+    return item_id, source, features
 
 
 def _identity(candidate: object, position: int, event_digest: blake2b) -> str | bytes:
@@ -225,28 +239,7 @@ def _identity(candidate: object, position: int, event_digest: blake2b) -> str | 
     return digest.digest()
 
 
-def _fields(candidate: object) -> Fields:
-    if not isinstance(candidate, dict):
-        raise CandidateRefused(CandidateReason.SHAPE, _message("candidate", candidate, "an object"))
-    return candidate
-
-
-def _item_id(fields: Fields) -> str:
-    value = fields.get("item_id", _ABSENT)
-    if not is_id(value):
-        raise CandidateRefused(CandidateReason.ITEM_ID, _message("item_id", value, AN_ID))
-    return value
-
-
-def _source(fields: Fields) -> str | None:
-    value = fields.get("source")
-    if value is None or _is_text(value, SOURCE_BYTES):
-        return value
-    expected = f"at most {SOURCE_BYTES} bytes of UTF-8, or null"
-    raise CandidateRefused(CandidateReason.SOURCE, _message("source", value, expected))
-
-
-def _features(fields: Fields, surface: Surface) -> _Row:
+def _judge_features(value: object, surface: Surface) -> _Row:
     """The features of a candidate, in one of these forms:
 
     - none at all, if the surface looks features up
@@ -256,7 +249,6 @@ def _features(fields: Fields, surface: Surface) -> _Row:
 
     Raises CandidateRefused.
     """
-    value = fields.get("features", _ABSENT)
     feature_set = surface.feature_set
 
     # Protobuf cannot tell an empty list or map from an absent one. So JSON does not either.
@@ -267,7 +259,12 @@ def _features(fields: Fields, surface: Surface) -> _Row:
     if isinstance(value, list):
         return _Row(feature_set.pack_positional(numbers(value)))
     if isinstance(value, dict):
-        return _named_features(value, feature_set)
+        known: dict[str, float] = {}
+        for name in feature_set.names:
+            if name in value:
+                known[name] = _number(f"features.{name}", value[name])
+        row, missing, _ = feature_set.pack_named(known)
+        return _Row(row, missing=missing, unknown=len(value) - len(known))
     if isinstance(value, bytes):
         return _Row(feature_set.pack_float32(value))
 
@@ -278,17 +275,8 @@ def _features(fields: Fields, surface: Surface) -> _Row:
     raise CandidateRefused(CandidateReason.FEATURE_TYPE, _message("features", value, expected))
 
 
-def _named_features(values: Fields, feature_set: FeatureSet) -> _Row:
-    known: dict[str, float] = {}
-    for name in feature_set.names:
-        if name in values:
-            known[name] = _number(f"features.{name}", values[name])
-    row, missing, _ = feature_set.pack_named(known)
-    return _Row(row, missing=missing, unknown=len(values) - len(known))
-
-
 def numbers(values: Sequence[object]) -> list[float]:
-    """Features by position as numbers. Raises CandidateRefused: feature-type, naming the position."""
+    """Features by position, as numbers. Raises CandidateRefused: feature-type."""
     return [_number(f"features[{position}]", value) for position, value in enumerate(values)]
 
 

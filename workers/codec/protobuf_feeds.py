@@ -65,6 +65,23 @@ def decode(value: bytes) -> Feed:
         if objective.HasField("model_version"):
             models[objective.name] = objective.model_version
 
+    items = list[FeedItem]()
+    for item in wire.items:
+        items.append(
+            FeedItem(
+                item_id=item.item_id,
+                final_score=item.final_score,
+                scores=_scores(item, len(wire.objectives)),
+                source=item.source or None,
+                adjustments={entry.name: entry.value for entry in item.adjustments},
+            )
+        )
+
+    removed = list[Removal]()
+    for removal in wire.removed:
+        scores = _scores(removal, len(wire.objectives)) if removal.scores else ()
+        removed.append(Removal(removal.item_id, removal.reason, removal.source or None, scores))
+
     diversity = None
     if wire.HasField("diversity"):
         diversity = Diversity(decay=wire.diversity.decay, floor=wire.diversity.floor)
@@ -80,8 +97,8 @@ def decode(value: bytes) -> Feed:
         arm=wire.arm,
         weights=Weights(weights, wire.weights_version),
         models=models,
-        items=[_item(item, len(wire.objectives)) for item in wire.items],
-        removed=[_removal(removal, len(wire.objectives)) for removal in wire.removed],
+        items=items,
+        removed=removed,
         truncated=wire.truncated,
         below_top_k=wire.below_top_k,
         unlisted=wire.unlisted,
@@ -90,21 +107,6 @@ def decode(value: bytes) -> Feed:
         skipped=list(wire.skipped),
         defaulted=list(wire.defaulted),
     )
-
-
-def _item(wire: RankedFeed.Item, objectives: int) -> FeedItem:
-    return FeedItem(
-        item_id=wire.item_id,
-        final_score=wire.final_score,
-        scores=_scores(wire, objectives),
-        source=wire.source or None,
-        adjustments={adjustment.name: adjustment.value for adjustment in wire.adjustments},
-    )
-
-
-def _removal(wire: RankedFeed.Removal, objectives: int) -> Removal:
-    scores = _scores(wire, objectives) if wire.scores else ()
-    return Removal(wire.item_id, wire.reason, wire.source or None, scores)
 
 
 def _scores(wire: RankedFeed.Item | RankedFeed.Removal, objectives: int) -> tuple[float, ...]:

@@ -40,6 +40,6 @@ def without_mark(head: bytes) -> bytes:
 
 
 def decode_text(raw: bytes) -> str:
-    """The text of a whole file. Raises NotUtf8, or UnicodeDecodeError if the encoding is unknown."""
+    """The text of a file. Raises NotUtf8, or UnicodeDecodeError if the encoding is unknown."""
     check_encoding(raw)
     return without_mark(raw).decode("utf-8")

@@ -53,15 +53,19 @@ class FeatureSet:
         self._check_names()
         self._check_numbers()
 
-        unbounded = (-FLOAT32_MAX, FLOAT32_MAX)
-        limits = [self.bounds.get(name, unbounded) for name in self.names]
-        all_defaults = {name: float(self.defaults.get(name, 0.0)) for name in self.names}
         row = struct.Struct(f"<{self.width}f")
+        low = np.full(self.width, -FLOAT32_MAX, np.float32)
+        high = np.full(self.width, FLOAT32_MAX, np.float32)
+        all_defaults: dict[str, float] = {}
+        for index, name in enumerate(self.names):
+            all_defaults[name] = float(self.defaults.get(name, 0.0))
+            if name in self.bounds:
+                low[index], high[index] = self.bounds[name]
 
         # `object.__setattr__` because the class is frozen.
         object.__setattr__(self, "_struct", row)
-        object.__setattr__(self, "_low", np.array([low for low, _ in limits], np.float32))
-        object.__setattr__(self, "_high", np.array([high for _, high in limits], np.float32))
+        object.__setattr__(self, "_low", low)
+        object.__setattr__(self, "_high", high)
         object.__setattr__(self, "_all_defaults", all_defaults)
         object.__setattr__(self, "absent_row", row.pack(*[math.nan] * self.width))
         object.__setattr__(self, "default_row", row.pack(*all_defaults.values()))

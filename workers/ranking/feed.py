@@ -43,8 +43,8 @@ class Feed:
     - in `unlisted` if it was removed, and `removed` was left out because the record was too large
 
     `diversity` and `max_per_source` are the surface's rules as they were applied. None and 0: no
-    rule. `skipped` names the look-ups that the request was ranked without. `defaulted` are the items
-    that were scored with default features.
+    rule. `skipped` names the look-ups that the request was ranked without. `defaulted` are the
+    items that were scored with default features.
     """
 
     request_id: str

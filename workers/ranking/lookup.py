@@ -82,7 +82,7 @@ class HydratedRequest:
 
 
 def hydrate(requests: Sequence[Request], look_up: LookUp) -> list[HydratedRequest]:
-    """Look up what these requests need, in one call. Makes no call if nothing has to be looked up."""
+    """Look up what these requests need, in one call. No call if nothing has to be looked up."""
     query = query_for(requests)
     result = NO_RESULT
     if query.sets or query.features:
@@ -91,7 +91,7 @@ def hydrate(requests: Sequence[Request], look_up: LookUp) -> list[HydratedReques
 
 
 def query_for(requests: Iterable[Request]) -> LookupQuery:
-    """What these requests have to look up. Requests that share a set or an item share its look-up."""
+    """What these requests have to look up. Each set and each item is looked up only once."""
     # The inner dicts are ordered sets.
     sets: dict[SetKey, dict[str, None]] = {}
     features: dict[str, dict[str, None]] = {}
@@ -118,9 +118,9 @@ def _hydrate_request(request: Request, result: LookupResult) -> HydratedRequest:
         return HydratedRequest(request)
 
     skipped = [key.name for key in _set_keys(request) if key not in result.members]
-    dropped = _dropped_items(request, result)
-    if dropped:
-        request = _drop_items(request, {removal.item_id for removal in dropped})
+    reasons = _drop_reasons(request, result)
+    if reasons:
+        request = _without_items(request, reasons)
 
     feature_set = request.surface.feature_set.name
     request, defaulted = _fill_in_features(request, result.features.get(feature_set, {}))
@@ -129,7 +129,7 @@ def _hydrate_request(request: Request, result: LookupResult) -> HydratedRequest:
 
     return HydratedRequest(
         request=request,
-        dropped=tuple(dropped),
+        dropped=tuple(Removal(item_id, reason) for item_id, reason in sorted(reasons.items())),
         skipped=tuple(skipped),
         defaulted=tuple(defaulted),
     )
@@ -137,11 +137,11 @@ def _hydrate_request(request: Request, result: LookupResult) -> HydratedRequest:
 
 def _set_keys(request: Request) -> list[SetKey]:
     """The sets that hold what a request must not show, in the surface's order."""
-    surface = request.surface
-    return [
-        SetKey(drop_set.name, drop_set.owner_id(surface.name, request.user_id))
-        for drop_set in surface.drop
-    ]
+    keys = list[SetKey]()
+    for drop_set in request.surface.drop:
+        owner = drop_set.owner_id(request.surface.name, request.user_id)
+        keys.append(SetKey(drop_set.name, owner))
+    return keys
 
 
 def _without_features(request: Request) -> list[int]:
@@ -159,24 +159,29 @@ def _feature_matrix(request: Request) -> NDArray[np.float32]:
     return np.frombuffer(request.rows, "<f4").reshape(-1, request.surface.feature_set.width)
 
 
-def _dropped_items(request: Request, result: LookupResult) -> list[Removal]:
-    """The items that a set holds, sorted. The reason is the first set of the surface that holds
-    the item.
-    """
+def _drop_reasons(request: Request, result: LookupResult) -> dict[str, str]:
+    """By item: the first set of the surface that holds it, which is why it is dropped."""
     reasons: dict[str, str] = {}
     for key in _set_keys(request):
         members = result.members.get(key, ())
         for item_id in request.item_ids:
             if item_id in members:
                 reasons.setdefault(item_id, key.name)
-    return [Removal(item_id, reason) for item_id, reason in sorted(reasons.items())]
+    return reasons
 
 
-def _drop_items(request: Request, dropped: Collection[str]) -> Request:
-    kept = [index for index, item_id in enumerate(request.item_ids) if item_id not in dropped]
+def _without_items(request: Request, dropped: Collection[str]) -> Request:
+    kept = list[int]()
+    item_ids = list[str]()
+    sources = list[str | None]()
+    for index, item_id in enumerate(request.item_ids):
+        if item_id not in dropped:
+            kept.append(index)
+            item_ids.append(item_id)
+            sources.append(request.sources[index])
     return request._replace(
-        item_ids=tuple(request.item_ids[index] for index in kept),
-        sources=tuple(request.sources[index] for index in kept),
+        item_ids=tuple(item_ids),
+        sources=tuple(sources),
         rows=_feature_matrix(request)[kept].tobytes(),
     )
 

@@ -143,11 +143,13 @@ class Margins:
         """By objective, in the set's order."""
         spreads: dict[str, ObjectiveSpreads] = {}
         for objective in self.weights.values:
-            of_feeds = [feed.objectives[objective] for feed in self.feeds]
-            spreads[objective] = ObjectiveSpreads(
-                first_place=_spreads_of([margins.first_place for margins in of_feeds]),
-                first_10=_spreads_of([margins.first_10 for margins in of_feeds]),
-            )
+            first_place = list[Margin]()
+            first_10 = list[Margin]()
+            for feed in self.feeds:
+                margins = feed.objectives[objective]
+                first_place.append(margins.first_place)
+                first_10.append(margins.first_10)
+            spreads[objective] = ObjectiveSpreads(_spreads_of(first_place), _spreads_of(first_10))
         return spreads
 
 

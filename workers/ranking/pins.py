@@ -16,7 +16,9 @@ LATEST = "latest"
 
 
 class PinsRefused(ValueError):
-    """Pins that must not be applied. The message names the field, the value and what was expected."""
+    """Pins that must not be applied. The message names the field, the value and what was
+    expected.
+    """
 
 
 @dataclass(frozen=True, eq=False)

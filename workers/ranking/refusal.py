@@ -1,4 +1,6 @@
-"""Why an event, or one candidate of it, is refused. Codes never change: producers may match on them.
+"""Why an event, or one candidate of it, is refused.
+
+Codes never change: producers may match on them.
 
 A refused event goes to the dead letters with its original bytes. The fault is its producer's.
 """

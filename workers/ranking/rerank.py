@@ -67,20 +67,20 @@ def candidates_of(feed: Feed, weights: Weights) -> ScoredCandidates:
             f"feed {feed.request_id!r}: got objectives {objectives}, expected {wanted}"
         )
 
-    rankable: list[FeedItem | Removal] = [*feed.items]
-    for removal in feed.removed:
-        if _is_over_limit(removal):
-            rankable.append(removal)
+    item_ids = list[str]()
+    sources = list[str | None]()
+    rows = list[tuple[float, ...]]()
+    rankable: list[FeedItem | Removal] = [*feed.items, *filter(_is_over_limit, feed.removed)]
+    for item in rankable:
+        item_ids.append(item.item_id)
+        sources.append(item.source)
+        rows.append(item.scores)
 
-    scores = np.array([item.scores for item in rankable], np.float32)
-    scores = scores.reshape(-1, len(objectives))
+    scores = np.array(rows, np.float32).reshape(-1, len(objectives))
     if objectives != wanted:
-        scores = scores[:, [objectives.index(objective) for objective in wanted]]
-    return ScoredCandidates(
-        item_ids=tuple(item.item_id for item in rankable),
-        sources=tuple(item.source for item in rankable),
-        scores=scores,
-    )
+        columns = [objectives.index(objective) for objective in wanted]
+        scores = scores[:, columns]
+    return ScoredCandidates(tuple(item_ids), tuple(sources), scores)
 
 
 def rank_again(feed: Feed, candidates: ScoredCandidates, weights: Weights) -> Ranking:

@@ -17,7 +17,9 @@ _LIMIT = 1e12
 
 
 class WeightsRefused(ValueError):
-    """A set that must not be applied. The message names the field, the value and what was expected."""
+    """A set that must not be applied. The message names the field, the value and what was
+    expected.
+    """
 
 
 @dataclass(frozen=True)
