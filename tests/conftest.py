@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import structlog
 
@@ -13,17 +14,37 @@ from tests.rig.redis import RedisServer
 from tests.rig.servers import user_cache
 from workers.local import Stack
 
+_TEAR_DOWN_SECONDS = 60.0
+
 pytest_plugins = ["pytester", "tests.rig.server_mark"]
 
 
-def pytest_configure() -> None:
-    # A run that is ended by SIGTERM still tears down: its servers must not stay behind.
-    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=1))
+def pytest_configure(config: pytest.Config) -> None:
+    """A run that is ended by SIGTERM still tears down: its servers must not stay behind."""
+    starts_workers = bool(config.getoption("numprocesses", None)) and not is_xdist_worker(config)
+
+    def end_run(*_: object) -> None:
+        if starts_workers:
+            # xdist kills its processes when this one ends. They must tear down before, which has
+            # happened once everything that they have started is gone.
+            workers = psutil.Process().children()
+            started = [process for worker in workers for process in worker.children(recursive=True)]
+            for worker in workers:
+                worker.terminate()
+            psutil.wait_procs(started, timeout=_TEAR_DOWN_SECONDS)
+        pytest.exit("terminated", returncode=1)
+
+    signal.signal(signal.SIGTERM, end_run)
+
+
+def is_xdist_worker(config: pytest.Config) -> bool:
+    """Whether this is one of the processes that xdist starts, and not the one that started them."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(autouse=True)
 def logs_of_its_own() -> None:
-    """A command that a test ran in this process has configured its logs, for itself alone."""
+    """What a command in this process has configured for its logs ends with its test."""
     structlog.reset_defaults()
 
 

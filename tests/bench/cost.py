@@ -45,7 +45,7 @@ def moments_of(feeds: Sequence[Fetched]) -> list[float]:
 
 
 def cost_of(meter: Metered, moments: Sequence[float], candidates: int) -> Cost:
-    """What it cost to publish feeds at these moments; each request has so many `candidates`."""
+    """What it cost to publish feeds at these moments; each request has `candidates` candidates."""
     cuts = _cuts(moments)
     segments = tuple(
         round(

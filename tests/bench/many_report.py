@@ -143,7 +143,7 @@ class Shared:
     constant: Times
 
     def lines(self, while_loading: Times) -> Iterator[str]:
-        """As a page; `while_loading` is the latency of the surface in constant use where other
+        """As a page; `while_loading` is the latency of the surface in constant use while other
         models load.
         """
         yield f"\nOne model under {self.models:,} names, a surface for each: {self.files_mib:.1f} MiB of files"

@@ -1,4 +1,4 @@
-"""The bench measures what it says: tiny counts on the real stack, and nothing asserted of how fast
+"""The benchmark measures what it claims: tiny counts on real servers, and no assertion about how fast
 anything is.
 """
 

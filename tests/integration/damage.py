@@ -19,7 +19,7 @@ class Damage(Enum):
     """What is done to a batch."""
 
     PAYLOAD = "its records are overwritten, compressed or not"
-    CODEC = "it says that it is compressed in a way that does not exist"
+    CODEC = "its header names a compression that does not exist"
     CHECKSUM = "its checksum does not fit"
 
 

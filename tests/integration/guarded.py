@@ -76,7 +76,7 @@ class GuardedKafka:
         return Cluster(self.guarded, self.properties(user))
 
     def allow(self, user: str, rights: Iterable[Right]) -> None:
-        """Let the user do this and nothing else; returns once the broker knows."""
+        """Let the user do this and nothing else; returns once the broker has applied it."""
         wanted = {_binding(user, right) for right in rights}
         there = self._bindings(user)
         for created in (

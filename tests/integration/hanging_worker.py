@@ -24,7 +24,7 @@ def hang() -> None:
 
 
 class HangingConsumer(Consumer):
-    """Hangs in one poll, as soon as it is told to."""
+    """Hangs in one poll, as soon as the file exists."""
 
     signal = Path(sys.argv[1])
 

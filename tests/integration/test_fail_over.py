@@ -77,5 +77,5 @@ def test_a_worker_that_is_still_at_the_old_master_keeps_a_change_from_being_appl
         ended = command("weights", "wait", "home", "--timeout", "60")
         assert (ended.returncode, len(json.loads(ended.stdout)["workers"])) == (0, 2)
 
-    (said,) = [line for line in env.processes[0].logged().splitlines() if "redis_read_only" in line]
-    assert "READONLY You can't write against a read only replica." in said
+    (line,) = [each for each in env.processes[0].logged().splitlines() if "redis_read_only" in each]
+    assert "READONLY You can't write against a read only replica." in line

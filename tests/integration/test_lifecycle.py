@@ -157,7 +157,7 @@ def test_wrong_configuration_ends_with_two_and_names_the_key(env: Environment) -
     assert "surfaces.home.deadline_ms: got 'soon', expected a whole number" in refused.stderr
 
 
-def test_past_the_bound_of_open_requests_the_oldest_is_evicted_and_said_on_its_feed(
+def test_past_the_bound_of_open_requests_the_oldest_is_evicted_and_its_feed_says_so(
     make_env: Callable[..., Environment],
 ) -> None:
     env = make_env(partitions=1, deadline_ms=1500, variables={"TRIMTAB_MAX_OPEN_REQUESTS": "3"})

@@ -72,12 +72,12 @@ def ranked(
     env: Environment, events: Iterable[dict[str, Any]], known: Known
 ) -> dict[str, dict[str, Any]]:
     """The feeds that `rank` gives."""
-    told = [
+    lines = [
         {"key": k, "features" if k.startswith("features:") else "members": v}
         for k, v in known.items()
     ]
     file = env.folder / "lookups.jsonl"
-    file.write_text("\n".join(map(json.dumps, told)))
+    file.write_text("\n".join(map(json.dumps, lines)))
     ended = env.trimtab(
         "rank", "-", "--lookups", str(file), input="\n".join(map(json.dumps, events))
     )
@@ -170,7 +170,7 @@ def test_while_redis_is_frozen_feeds_go_on_and_say_so_and_afterwards_they_no_lon
     sent = list[str]()
 
     def feeds_after(count: int) -> list[dict[str, Any]]:
-        """The feeds of so many further requests."""
+        """Send `count` further requests, and return their feeds."""
         more = [next(names) for _ in range(count)]
         shelf.send(event for name in more for event in requests[name])
         sent.extend(more)

@@ -57,7 +57,7 @@ class Both:
         return {request_id: to[1] for request_id, to in self.placed.items() if to[0] != to[1]}
 
 
-def test_requests_that_two_partitioners_split_are_counted_and_said_once_or_refused_where_they_do_not_belong(
+def test_requests_that_two_partitioners_split_are_counted_and_logged_once_or_refused_where_they_do_not_belong(
     make_env: Callable[..., Environment],
 ) -> None:
     env = make_env(deadline_ms=DEADLINE_MS)
@@ -72,7 +72,7 @@ def test_requests_that_two_partitioners_split_are_counted_and_said_once_or_refus
         for request_id, (first, _) in both.placed.items()
     )
 
-    # By default each half is a feed, as ever; and it is said.
+    # By default each half is a feed, and it is logged.
     feeds = env.read_feeds(REQUESTS + halves, settle=0.1)
     assert sorted(len(feed["items"]) for feed in feeds) == [1] * (2 * halves) + [2] * (
         REQUESTS - halves

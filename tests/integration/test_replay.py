@@ -1,4 +1,4 @@
-"""A replay under other rules, and one of which nobody knows how far it had come: nothing is lost,
+"""A replay under other rules, and one without a pointer to how far it had come: nothing is lost,
 nothing doubled.
 """
 

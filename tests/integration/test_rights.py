@@ -57,7 +57,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[G
 
 @pytest.fixture
 def env(guarded: GuardedKafka, redis_url: str, tmp_path: Path) -> Iterator[Environment]:
-    """Topics on the guarded Kafka. Commands log in as `worker` if they are not told otherwise."""
+    """Topics on the guarded Kafka. Commands log in as `worker` unless a test changes that."""
     write_test_files(tmp_path, deadline_ms=2000)
     made = Environment(guarded.open, redis_url, tmp_path, partitions=2)
     made.create_topics()
@@ -110,7 +110,7 @@ def right_on(env: Environment, operation: str, resource: str, name: str) -> Righ
 
 
 def without(rights: Sequence[Right], operation: str, name: str) -> list[Right]:
-    """The rights but one; Describe of the same resource stays, where it is granted by itself."""
+    """The rights but one; Describe of the same resource stays, if it is granted by itself."""
     left = [right for right in rights if (right.operation, right.name) != (operation, name)]
     assert len(left) == len(rights) - 1
     return left
@@ -289,25 +289,25 @@ def test_a_restore_that_may_not_read_the_feeds_says_so(
     producer = env.cluster.producer()
     producer.produce(env.feeds, b"a feed", b"r", 0)
     producer.flush()
-    said = ""
+    logged = ""
 
-    def says(text: str) -> bool:
-        nonlocal said
+    def has_logged(text: str) -> bool:
+        nonlocal logged
         restored.extend(restorer.advance())
-        said += capsys.readouterr().out
-        return text in said
+        logged += capsys.readouterr().out
+        return text in logged
 
     restored: list[Restored | OffsetsLost] = []
     guarded.allow("worker", without(rights, "Read", env.feeds))
     restorer.begin([0])
-    until(lambda: says("right_missing"), lambda: said)
-    assert f"Read on topic '{env.feeds}'" in said
-    assert "on group" not in said
+    until(lambda: has_logged("right_missing"), lambda: logged)
+    assert f"Read on topic '{env.feeds}'" in logged
+    assert "on group" not in logged
     assert restored == []
     restorer.close()
 
 
-def test_a_denial_is_said_once_and_again_only_after_the_right_was_back(
+def test_a_denial_is_logged_once_and_again_only_after_the_right_was_back(
     env: Environment, guarded: GuardedKafka, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rights = listed_rights(env, "worker")
@@ -317,23 +317,23 @@ def test_a_denial_is_said_once_and_again_only_after_the_right_was_back(
 
     def look_until(text: str, times: int) -> None:
         nonlocal now
-        said = ""
+        logged = ""
 
         def seen() -> bool:
-            nonlocal now, said
+            nonlocal now, logged
             now += 1.0
             reach.look(now)
-            said += capsys.readouterr().out
-            return said.count(text) == times
+            logged += capsys.readouterr().out
+            return logged.count(text) == times
 
-        until(seen, lambda: said)
+        until(seen, lambda: logged)
 
     guarded.allow("worker", without(rights, "Write", env.letters))
     for _ in range(50):
         reach.error(denied)
-    said = capsys.readouterr().out
-    assert said.count("right_missing") == 1
-    assert f"Write on topic '{env.letters}'" in said
+    logged = capsys.readouterr().out
+    assert logged.count("right_missing") == 1
+    assert f"Write on topic '{env.letters}'" in logged
     guarded.allow("worker", rights)
     look_until("right_back", 1)
     guarded.allow("worker", without(rights, "Read", env.candidates))
@@ -451,8 +451,8 @@ def test_who_is_in_the_group_takes_the_listed_right_which_is_named_if_it_is_miss
 
 def test_a_wrong_password_is_told_from_a_broker_that_does_not_answer(guarded: GuardedKafka) -> None:
     wrong = guarded.properties("tool") | {"sasl.password": "wrong"}
-    said = Cluster(guarded.guarded, wrong).connection_error(seconds=1.0)
-    assert "Authentication failed: Invalid username or password" in said
+    error = Cluster(guarded.guarded, wrong).connection_error(seconds=1.0)
+    assert "Authentication failed: Invalid username or password" in error
     assert "Connection refused" in Cluster("127.0.0.1:1").connection_error(seconds=0.2)
     assert guarded.cluster("tool").connection_error() == ""
 

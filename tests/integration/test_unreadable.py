@@ -1,4 +1,4 @@
-"""Records that cannot be read, damaged on the broker's disk: their partition stands still, and
+"""Records that cannot be read, damaged on the broker's disk: their partition stops, and
 there is a way past.
 """
 
@@ -136,15 +136,15 @@ def test_whoever_reads_a_damaged_topic_says_so_in_place_of_waiting(
     topics = WorkerTopics(env.candidates, env.feeds, env.letters)
     restorer = Restorer(cluster, env.name, topics, {"home": HOME}, "rules")
     restorer.begin([0])
-    said = ""
+    logged = ""
 
-    def says(text: str) -> bool:
-        nonlocal said
+    def has_logged(text: str) -> bool:
+        nonlocal logged
         assert restorer.advance() == []
-        said += capsys.readouterr().out
-        return text in said
+        logged += capsys.readouterr().out
+        return text in logged
 
-    until(lambda: says("restore_waits"), lambda: said)
+    until(lambda: has_logged("restore_waits"), lambda: logged)
     assert "reads" in restorer.waits_for[0]
     assert "from offset 2: Decompression" in restorer.waits_for[0]
     restorer.close()

@@ -61,7 +61,7 @@ weights = {{ engagement = 0.9, quality = 0.1 }}
 """
 
 
-# Further surfaces, for those who append them. The oracle knows their rules.
+# Further surfaces, for tests that append them. The oracle has their rules.
 CROWD = """
 [surfaces.crowd]
 feature_set = "wide"

@@ -1,6 +1,6 @@
 """What workers report of themselves: their statuses in Redis.
 
-Of the wire format this knows what it reads, apart from the workers' own code. `StatusReader` holds
+The fields that are read here are declared apart from the workers' own code. `StatusReader` checks
 whole statuses against their schema.
 """
 
@@ -95,7 +95,7 @@ class Statuses:
         return [None if found is None else found.state for found in versions]
 
     def wait_until_applied(self, surface: str, version: str, workers: int) -> list[WorkerStatus]:
-        """Wait until all of so many workers rank a surface under a set of weights."""
+        """Wait until all `workers` workers rank a surface under a set of weights."""
         self.wait_until(lambda: self.weights_versions(surface) == [version] * workers)
         return self.all()
 
@@ -142,7 +142,7 @@ class StatusReader:
         self._pattern = f"{env.name}:workers:status:*"
 
     def now(self) -> dict[str, Any]:
-        """The status, held against its schema; empty if there is none."""
+        """The status, which must fit its schema; empty if there is none."""
         keys: Any = self._redis.keys(self._pattern)
         status: dict[str, Any] = json.loads(str(self._redis.get(keys[0]))) if keys else {}
         if status:

@@ -209,7 +209,7 @@ class Load:
     ) -> Iterator[Message]:
         """Events of one candidate each, as `open_at_once` producers send them at the same time.
 
-        Each request says to expect `missing` candidates more than come.
+        Each request announces `missing` candidates more than come.
         """
         expected = self.candidates + missing
         begun = min(open_at_once, requests)

@@ -2,7 +2,7 @@
 onnxruntime.
 
 At-least-once: it commits the first offset of the oldest open request, and after a crash publishes
-some feeds again. It scores request by request. It knows no deadline, no validation, no dead letter,
+some feeds again. It scores request by request. It has no deadline, no validation, no dead letter,
 no live weights, no version, and no bound on what it holds.
 
     python plain_loop.py KAFKA GROUP CANDIDATES FEEDS MODELS

@@ -57,7 +57,7 @@ class SwapSeen:
     workers refused it.
 
     `scored`: each partition's first feed by the new version; `old`: each one's last feed before it.
-    `both`: for how long feeds were ranked by both versions. `known`: until all workers said so.
+    `both`: for how long feeds were ranked by both versions. `known`: until all workers reported it.
     """
 
     kind: Kind

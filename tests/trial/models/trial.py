@@ -29,7 +29,7 @@ _LAST_SECONDS = 1.0
 
 
 class Acts(NamedTuple):
-    """What was done: the calm, then the swaps; and what the workers said of bad versions at the end."""
+    """What was done: the calm, then the swaps. And why the workers refuse bad versions at the end."""
 
     made: list[Made]
     calm: Span

@@ -99,12 +99,12 @@ def test_what_is_lost_doubled_astray_or_not_whole_is_counted() -> None:
 
 
 def test_a_set_that_a_worker_skipped_is_left_out_and_its_time_is_not() -> None:
-    heard = [AppliedSeen("w", A, 3, None), AppliedSeen("w", C, 25, 1.0)]
-    found = applying(PERIODS, heard, workers=1)
+    reports = [AppliedSeen("w", A, 3, None), AppliedSeen("w", C, 25, 1.0)]
+    found = applying(PERIODS, reports, workers=1)
     assert (found.left_out, found.left_out_stood_ms, found.never) == (1, 10.0, 0)
     assert (found.times.count, found.times.max_ms) == (2, 7.0)
     assert (found.or_later.count, found.or_later.max_ms) == (3, 17.0)
-    assert applying(PERIODS, heard[:1], workers=1).never == 1
+    assert applying(PERIODS, reports[:1], workers=1).never == 1
 
 
 def test_a_feed_under_a_set_that_was_replaced_is_stale_since_then() -> None:
