@@ -34,6 +34,7 @@ def posts(tmp_path: Path) -> Path:
 
 
 def made(posts: Path, requests: int = 20, candidates: int = 7, seed: int = 1, *more: str) -> bytes:
+    """The output of make_events.py."""
     out = posts.with_name("events")
     counts = ["--requests", str(requests), "--candidates", str(candidates), "--seed", str(seed)]
     assert make_events.main([str(posts), *counts, "--out", str(out), *more]) == 0
@@ -45,6 +46,7 @@ def lines(raw: bytes) -> list[Event]:
 
 
 def messages(raw: bytes) -> Iterator[CandidateEvent]:
+    """Protobuf messages, each after its length as a varint."""
     while raw:
         length = shift = place = 0
         while True:
@@ -53,6 +55,7 @@ def messages(raw: bytes) -> Iterator[CandidateEvent]:
             shift += 7
             if raw[place - 1] < 0x80:
                 break
+
         yield CandidateEvent.FromString(raw[place : place + length])
         raw = raw[place + length :]
 
@@ -64,11 +67,18 @@ def by_request(events: list[Event]) -> dict[str, list[Event]]:
     return requests
 
 
+def candidates_of(events: list[Event]) -> list[dict[str, Any]]:
+    candidates = list[dict[str, Any]]()
+    for event in events:
+        candidates += event["candidates"]
+    return candidates
+
+
 def test_each_request_comes_whole_with_distinct_posts(posts: Path) -> None:
     requests = by_request(lines(made(posts, requests=30, candidates=7)))
     assert len(requests) == 30
     for events in requests.values():
-        items = [candidate["item_id"] for event in events for candidate in event["candidates"]]
+        items = [candidate["item_id"] for candidate in candidates_of(events)]
         assert len(items) == len(set(items)) == 7
         assert {event["expected"] for event in events} == {7}
         for key in ("surface", "user_id", "requested_at"):
@@ -77,15 +87,18 @@ def test_each_request_comes_whole_with_distinct_posts(posts: Path) -> None:
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7])])
 def test_an_event_has_a_batch_of_candidates(posts: Path, batch: int, sizes: list[int]) -> None:
-    for events in by_request(lines(made(posts, 5, 7, 1, "--batch", str(batch)))).values():
+    requests = by_request(lines(made(posts, 5, 7, 1, "--batch", str(batch))))
+    for events in requests.values():
         assert [len(event["candidates"]) for event in events] == sizes
 
 
 def test_candidates_are_real_posts_of_several_communities(posts: Path) -> None:
     known = {each.item_id: each for each in read_posts(posts)}
-    for events in by_request(lines(made(posts, requests=10, candidates=20))).values():
-        candidates = [candidate for event in events for candidate in event["candidates"]]
+    requests = by_request(lines(made(posts, requests=10, candidates=20)))
+    for events in requests.values():
+        candidates = candidates_of(events)
         assert len({candidate["source"] for candidate in candidates}) > 1
+
         for candidate in candidates:
             post = known[candidate["item_id"]]
             assert candidate["source"] == post.community
@@ -99,11 +112,11 @@ def test_events_conform_to_the_schema_of_candidate_events(posts: Path) -> None:
 
 
 def test_features_by_name_are_the_features_by_position(posts: Path) -> None:
-    positional, named = lines(made(posts)), lines(made(posts, 20, 7, 1, "--by-name"))
-    for event in named:
-        for candidate in event["candidates"]:
-            assert list(candidate["features"]) == list(NAMES)
-            candidate["features"] = list(candidate["features"].values())
+    positional = lines(made(posts))
+    named = lines(made(posts, 20, 7, 1, "--by-name"))
+    for candidate in candidates_of(named):
+        assert list(candidate["features"]) == list(NAMES)
+        candidate["features"] = list(candidate["features"].values())
     assert named == positional
 
 
@@ -114,6 +127,7 @@ def test_protobuf_carries_the_same_events_and_the_same_float32_values(posts: Pat
     for message, event in zip(got, expected, strict=True):
         for key in ("request_id", "surface", "user_id", "requested_at", "expected"):
             assert getattr(message, key) == event[key]
+
         for candidate, wanted in zip(message.candidates, event["candidates"], strict=True):
             assert (candidate.item_id, candidate.source) == (wanted["item_id"], wanted["source"])
             assert candidate.features_f32 == np.array(wanted["features"], "<f4").tobytes()
@@ -121,9 +135,8 @@ def test_protobuf_carries_the_same_events_and_the_same_float32_values(posts: Pat
 
 def test_protobuf_by_name_carries_the_same_numbers(posts: Path) -> None:
     expected = lines(made(posts, 3, 7, 1, "--by-name"))
-    for message, event in zip(
-        messages(made(posts, 3, 7, 1, "--by-name", "--format", "protobuf")), expected, strict=True
-    ):
+    got = messages(made(posts, 3, 7, 1, "--by-name", "--format", "protobuf"))
+    for message, event in zip(got, expected, strict=True):
         for candidate, wanted in zip(message.candidates, event["candidates"], strict=True):
             assert dict(candidate.features_by_name) == wanted["features"]
             assert not candidate.features_f32
@@ -139,29 +152,32 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(
     assert made(posts, 20, 7, 1, *more) != made(posts, 20, 7, 2, *more)
 
 
-def test_several_requests_are_under_way_at_once_and_none_runs_far_ahead(posts: Path) -> None:
+def test_the_events_of_at_most_eight_requests_are_interleaved(posts: Path) -> None:
     order = [event["request_id"] for event in lines(made(posts, requests=50, candidates=10))]
-    left, most = Counter(order), 0
+    left = Counter(order)
     started: set[str] = set()
+    most_in_flight = 0
     for request_id in order:
         started.add(request_id)
         left[request_id] -= 1
-        most = max(most, sum(left[each] > 0 for each in started))
-    assert 2 <= most <= 8
+        in_flight = sum(left[each] > 0 for each in started)
+        most_in_flight = max(most_in_flight, in_flight)
+
+    assert 2 <= most_in_flight <= 8
     assert order != sorted(order)
 
 
-def test_requests_are_asked_for_one_after_the_other(posts: Path) -> None:
+def test_the_times_of_requests_rise(posts: Path) -> None:
     requests = by_request(lines(made(posts, requests=30)))
     times = [requests[name][0]["requested_at"] for name in sorted(requests)]
     assert times == sorted(set(times))
 
 
 def test_the_surface_is_the_one_that_is_given(posts: Path) -> None:
-    assert {event["surface"] for event in lines(made(posts))} == {"home"}
-    assert {event["surface"] for event in lines(made(posts, 2, 7, 1, "--surface", "sidebar"))} == {
-        "sidebar"
-    }
+    for event in lines(made(posts)):
+        assert event["surface"] == "home"
+    for event in lines(made(posts, 2, 7, 1, "--surface", "sidebar")):
+        assert event["surface"] == "sidebar"
 
 
 def test_a_request_may_take_every_post_there_is(posts: Path) -> None:
@@ -211,7 +227,7 @@ def test_wrong_use_says_what_was_expected(
     assert message in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_there_or_holds_no_posts_is_wrong_use(
+def test_a_file_that_does_not_exist_or_has_no_posts_is_wrong_use(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--requests", "1", "--candidates", "1", "--seed", "1"]
@@ -231,10 +247,11 @@ def test_it_runs_as_a_file_and_as_a_module(posts: Path, how: list[str]) -> None:
     assert run.stdout == made(posts, 2, 3)
 
 
-def test_a_reader_that_has_had_enough_is_no_error() -> None:
+def test_a_reader_that_stops_reading_is_not_an_error() -> None:
     read, write = os.pipe()
     words = [str(DATA), "--requests", "200", "--candidates", "50", "--seed", "1"]
     command = [sys.executable, "onnx_models/make_events.py", *words]
+
     with subprocess.Popen(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE) as running:
         os.close(write)
         assert os.read(read, 1) == b"{"

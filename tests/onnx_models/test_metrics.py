@@ -51,8 +51,7 @@ def test_ndcg_of_the_perfect_order_is_one_even_if_there_are_few_posts() -> None:
 
 
 def test_each_community_counts_alike_and_too_small_ones_not_at_all() -> None:
-    large, medium, small = 3 * FEWEST, FEWEST, FEWEST - 1
-    communities = np.array(["large"] * large + ["medium"] * medium + ["small"] * small)
+    communities = np.repeat(["large", "medium", "small"], [3 * FEWEST, FEWEST, FEWEST - 1])
     order = np.arange(len(communities), dtype=float)
     expected = np.where(communities == "medium", -order, order)
     assert by_community(spearman, order, expected, communities) == pytest.approx(0)
