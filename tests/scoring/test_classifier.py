@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from tests.scoring.building import Floats, add_model, model, random_rows
+from tests.scoring.building import Floats, add_model, golden_rows, model, random_rows
 from workers.scoring.classifier import choices_of, keep_class
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.verify import verify
@@ -40,17 +40,23 @@ def labels_of(raw: bytes) -> list[str]:
     return [choice.label for choice in choices_of(raw)]
 
 
+def session_of(raw: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(raw, providers=["CPUExecutionProvider"])
+
+
 def scores_of(raw: bytes, label: object) -> Floats:
-    """What the cut file gives; the cut itself is valid, and has one output."""
-    cut = keep_class(raw, str(label))
-    onnx.checker.check_model(onnx.ModelProto.FromString(cut), full_check=True)
-    session = onnxruntime.InferenceSession(cut, providers=["CPUExecutionProvider"])
+    """The scores of one class, float32 `[N]`. Checks that the reduced file is valid."""
+    reduced = keep_class(raw, str(label))
+    onnx.checker.check_model(onnx.ModelProto.FromString(reduced), full_check=True)
+
+    session = session_of(reduced)
     (output,) = session.get_outputs()
     assert output.type == "tensor(float)"
-    (scores,) = session.run(None, {session.get_inputs()[0].name: ROWS})
-    assert scores.shape == (len(ROWS), 1)
-    found: Floats = scores[:, 0]
-    return found
+
+    (column,) = session.run(None, {session.get_inputs()[0].name: ROWS})
+    assert column.shape == (len(ROWS), 1)
+    scores: Floats = column[:, 0]
+    return scores
 
 
 def check_every_class(raw: bytes, probabilities: Any, labels: Sequence[int | str]) -> None:
@@ -73,7 +79,7 @@ TRAINED: dict[str, Callable[[], Any]] = {
 
 
 def trained(kind: str, labels: Sequence[int | str], **options: Any) -> tuple[bytes, Any]:
-    """A classifier's file, and what the trainer itself gives."""
+    """A classifier's file, and the trainer's own probabilities `[N, classes]`."""
     learner = TRAINED[kind]().fit(ROWS, np.array(labels)[KINDS % len(labels)])
     exported = convert_sklearn(
         learner,
@@ -95,21 +101,21 @@ def test_each_class_of_a_scikit_learn_classifier_can_be_kept(
     check_every_class(raw, probabilities, labels)
 
 
-def test_an_output_a_class_is_chosen_by_its_name() -> None:
+def test_if_each_class_has_an_output_it_is_chosen_by_the_name_of_the_output() -> None:
     raw, probabilities = trained("logistic", (0, 1, 2), zipmap="columns")
     assert labels_of(raw) == ["i0", "i1", "i2"]
-    session = onnxruntime.InferenceSession(
-        keep_class(raw, "i2"), providers=["CPUExecutionProvider"]
-    )
-    (scores,) = session.run(None, {"features": ROWS})
+    (scores,) = session_of(keep_class(raw, "i2")).run(None, {"features": ROWS})
     assert np.abs(scores - probabilities[:, 2]).max() < 1e-5
 
 
 # As other trainers write them
 
 
-def named(labels: Sequence[int | str]) -> dict[str, Any]:
-    return {"classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s": labels}
+def label_attribute(labels: Sequence[int | str]) -> dict[str, Any]:
+    """The attribute of an operator that names its classes."""
+    if isinstance(labels[0], str):
+        return {"classlabels_strings": labels}
+    return {"classlabels_int64s": labels}
 
 
 def tree(labels: Sequence[int | str], outputs: Sequence[str]) -> onnx.NodeProto:
@@ -132,22 +138,23 @@ def tree(labels: Sequence[int | str], outputs: Sequence[str]) -> onnx.NodeProto:
         class_nodeids=[1] * classes + [2] * classes,
         class_ids=[*range(classes)] * 2,
         class_weights=[float(weight) for weight in (*range(classes), *range(classes, 0, -1))],
-        **named(labels),
+        **label_attribute(labels),
     )
 
 
 def zip_map(
     labels: Sequence[int | str], table: str, output: str = "probabilities"
 ) -> onnx.NodeProto:
-    return helper.make_node("ZipMap", [table], [output], domain="ai.onnx.ml", **named(labels))
+    return helper.make_node(
+        "ZipMap", [table], [output], domain="ai.onnx.ml", **label_attribute(labels)
+    )
 
 
 def mappings(labels: Sequence[int | str], name: str = "probabilities") -> onnx.ValueInfoProto:
     key = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
     value = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
-    return helper.make_value_info(
-        name, helper.make_sequence_type_proto(helper.make_map_type_proto(key, value))
-    )
+    mapping = helper.make_map_type_proto(key, value)
+    return helper.make_value_info(name, helper.make_sequence_type_proto(mapping))
 
 
 def table(
@@ -159,9 +166,8 @@ def table(
 def label(
     labels: Sequence[int | str], shape: Sequence[int | str | None] = (None,)
 ) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(
-        "label", TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64, shape
-    )
+    dtype = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
+    return helper.make_tensor_value_info("label", dtype, shape)
 
 
 def file_of(
@@ -174,10 +180,9 @@ def file_of(
     features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [rows, WIDTH])
     graph = helper.make_graph(nodes, "classifier", [features], outputs)
     opset_imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-    built: bytes = helper.make_model(
-        graph, opset_imports=opset_imports, ir_version=ir_version
-    ).SerializeToString()
-    return built
+    built = helper.make_model(graph, opset_imports=opset_imports, ir_version=ir_version)
+    raw: bytes = built.SerializeToString()
+    return raw
 
 
 def as_catboost(labels: Sequence[int | str]) -> bytes:
@@ -188,19 +193,22 @@ def as_catboost(labels: Sequence[int | str]) -> bytes:
 
 def as_lightgbm(labels: Sequence[int | str]) -> bytes:
     """Format 4, operators of 2018, and a label of shape [1]."""
-    is_text = isinstance(labels[0], str)
+    if isinstance(labels[0], str):
+        opset = 8
+        last = helper.make_node("Identity", ["lgbmlabel"], ["label"])
+    else:
+        opset = 9
+        last = helper.make_node("Cast", ["lgbmlabel"], ["label"], to=TensorProto.INT64)
+
     nodes = [
         tree(labels, ["label_tensor", "probability_tensor"]),
         helper.make_node("Identity", ["label_tensor"], ["lgbmlabel"]),
         helper.make_node("Identity", ["probability_tensor"], ["lgbmprobabilities"]),
-        helper.make_node("Identity", ["lgbmlabel"], ["label"])
-        if is_text
-        else helper.make_node("Cast", ["lgbmlabel"], ["label"], to=TensorProto.INT64),
+        last,
         zip_map(labels, "lgbmprobabilities"),
     ]
-    return file_of(
-        nodes, [label(labels, [1]), mappings(labels)], {"": 8 if is_text else 9, "ai.onnx.ml": 1}, 4
-    )
+    outputs = [label(labels, [1]), mappings(labels)]
+    return file_of(nodes, outputs, {"": opset, "ai.onnx.ml": 1}, 4)
 
 
 def as_xgboost(labels: Sequence[int | str]) -> bytes:
@@ -217,65 +225,57 @@ BUILT = {"catboost": as_catboost, "lightgbm": as_lightgbm, "xgboost": as_xgboost
 def test_each_class_of_other_trainers_files_can_be_kept(
     build: Callable[[Sequence[int | str]], bytes], labels: Sequence[int | str]
 ) -> None:
-    session = onnxruntime.InferenceSession(build(labels), providers=["CPUExecutionProvider"])
-    given = session.run(["probabilities"], {"features": ROWS})[0]
-    probabilities = (
-        given if isinstance(given, np.ndarray) else np.array([list(one.values()) for one in given])
-    )
-    check_every_class(build(labels), probabilities, labels)
+    raw = build(labels)
+    (probabilities,) = session_of(raw).run(["probabilities"], {"features": ROWS})
+    if not isinstance(probabilities, np.ndarray):
+        probabilities = np.array([list(mapping.values()) for mapping in probabilities])
+    check_every_class(raw, probabilities, labels)
 
 
 @pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
 def test_a_kept_class_verifies_as_a_version(
     build: Callable[[Sequence[int | str]], bytes], tmp_path: Path
 ) -> None:
-    cut = onnx.ModelProto.FromString(keep_class(build((0, 1)), "1"))
-    cut_twice = keep_class(build((0, 1)), "1")
-    assert cut.SerializeToString() == cut_twice
-    session = onnxruntime.InferenceSession(cut_twice, providers=["CPUExecutionProvider"])
-    golden = [
-        {"features": row.tolist(), "score": float(score)}
-        for row, score in zip(
-            ROWS[:5], session.run(None, {"features": ROWS[:5]})[0][:, 0], strict=True
-        )
-    ]
-    assert verify(add_model(tmp_path, cut, golden=golden)).manifest.output.name == "score"
+    raw = build((0, 1))
+    reduced = keep_class(raw, "1")
+    assert keep_class(raw, "1") == reduced
+
+    built = onnx.ModelProto.FromString(reduced)
+    assert built.SerializeToString() == reduced
+    verified = verify(add_model(tmp_path, built, golden=golden_rows(built, ROWS[:5])))
+    assert verified.manifest.output.name == "score"
 
 
-def test_nothing_that_the_score_does_not_need_is_kept() -> None:
-    cut = onnx.ModelProto.FromString(keep_class(as_lightgbm(("ham", "spam")), "ham"))
-    assert [node.op_type for node in cut.graph.node] == [
+def test_only_what_the_score_needs_is_kept() -> None:
+    reduced = onnx.ModelProto.FromString(keep_class(as_lightgbm(("ham", "spam")), "ham"))
+    assert [node.op_type for node in reduced.graph.node] == [
         "TreeEnsembleClassifier",
         "Identity",
         "Gather",
         "Cast",
     ]
-    assert [value.name for value in cut.graph.output] == ["score"]
+    assert [value.name for value in reduced.graph.output] == ["score"]
 
 
-def test_what_the_file_says_of_its_features_is_kept() -> None:
+def test_the_names_of_the_features_in_the_file_are_kept() -> None:
     built = onnx.ModelProto.FromString(as_catboost((0, 1)))
     helper.set_model_props(built, {"trimtab.features": '["a", "b", "c", "d"]'})
-    cut = onnx.ModelProto.FromString(keep_class(built.SerializeToString(), "0"))
-    assert [(entry.key, entry.value) for entry in cut.metadata_props] == [
-        ("trimtab.features", '["a", "b", "c", "d"]')
-    ]
+    reduced = onnx.ModelProto.FromString(keep_class(built.SerializeToString(), "0"))
+    (metadata,) = reduced.metadata_props
+    assert (metadata.key, metadata.value) == ("trimtab.features", '["a", "b", "c", "d"]')
 
 
 def test_what_a_graph_inside_an_operator_reads_is_kept() -> None:
-    """The probabilities come out of a branch that reads two values of the outer graph."""
-    branches = [
-        helper.make_graph(
-            [helper.make_node("MatMul", ["features", weights], ["out"])],
-            weights,
-            [],
-            [helper.make_tensor_value_info("out", TensorProto.FLOAT, [None, 2])],
-        )
-        for weights in ("w", "v")
-    ]
+    """The probabilities come from a branch that reads two values of the outer graph."""
+
+    def branch(weights: str) -> onnx.GraphProto:
+        product = helper.make_node("MatMul", ["features", weights], ["out"])
+        output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [None, 2])
+        return helper.make_graph([product], weights, [], [output])
+
     nodes = [
         helper.make_node(
-            "If", ["always"], ["table"], then_branch=branches[0], else_branch=branches[1]
+            "If", ["always"], ["table"], then_branch=branch("w"), else_branch=branch("v")
         ),
         zip_map((0, 1), "table", "score"),
     ]
@@ -286,16 +286,17 @@ def test_what_a_graph_inside_an_operator_reads_is_kept() -> None:
     }
     built = model(nodes, constants | {"unused": random_rows(3, 3)}, width=WIDTH)
     built.graph.output[0].CopyFrom(mappings((0, 1), "score"))
-    cut = onnx.ModelProto.FromString(keep_class(built.SerializeToString(), "1"))
-    assert sorted(tensor.name for tensor in cut.graph.initializer) == [
+    raw = built.SerializeToString()
+
+    reduced = onnx.ModelProto.FromString(keep_class(raw, "1"))
+    assert sorted(tensor.name for tensor in reduced.graph.initializer) == [
         "always",
         "score_column",
         "v",
         "w",
     ]
-    assert (
-        np.abs(scores_of(built.SerializeToString(), 1) - (ROWS @ constants["w"])[:, 1]).max() < 1e-5
-    )
+    expected = (ROWS @ constants["w"])[:, 1]
+    assert np.abs(scores_of(raw, 1) - expected).max() < 1e-5
 
 
 # A table alone, and files without anything to choose from
@@ -315,13 +316,13 @@ def bare(*outputs: onnx.ValueInfoProto, dtype: int = TensorProto.FLOAT) -> bytes
     return raw
 
 
-def test_columns_that_nothing_names_are_chosen_by_their_place() -> None:
+def test_columns_without_labels_are_chosen_by_their_number() -> None:
     raw = bare(table(3))
     assert labels_of(raw) == ["0", "1", "2"]
     assert np.abs(sum(scores_of(raw, column) for column in range(3)) - 1).max() < 1e-6
 
 
-def test_of_several_tables_one_is_named_before_the_column() -> None:
+def test_if_there_are_several_tables_the_label_begins_with_the_table() -> None:
     assert labels_of(bare(table(3, "a"), table(3, "b"))) == [
         "a:0",
         "a:1",
@@ -342,8 +343,8 @@ def test_a_value_of_the_graph_that_is_called_score_keeps_its_name() -> None:
     nodes = [helper.make_node("MatMul", ["features", "w"], ["score"]), zip_map((0, 1), "score")]
     built = model(nodes, {"w": random_rows(WIDTH, 2)}, width=WIDTH)
     built.graph.output[0].CopyFrom(mappings((0, 1)))
-    cut = onnx.ModelProto.FromString(keep_class(built.SerializeToString(), "1"))
-    assert [value.name for value in cut.graph.output] == ["score_0"]
+    reduced = onnx.ModelProto.FromString(keep_class(built.SerializeToString(), "1"))
+    assert [value.name for value in reduced.graph.output] == ["score_0"]
 
 
 NOTHING = {
@@ -359,7 +360,7 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("raw", NOTHING.values(), ids=NOTHING)
-def test_where_there_is_no_class_none_can_be_kept(raw: bytes) -> None:
+def test_if_there_is_no_class_none_can_be_kept(raw: bytes) -> None:
     assert labels_of(raw) == []
     with pytest.raises(ModelRefused) as refused:
         keep_class(raw, "1")
@@ -370,7 +371,7 @@ def test_where_there_is_no_class_none_can_be_kept(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("asked", ["", "3", "1.0", "True", " 1", "x" * 1000])
-def test_a_label_that_is_no_class_is_refused_with_those_that_are(asked: str) -> None:
+def test_a_label_that_is_not_a_class_is_refused_with_the_labels(asked: str) -> None:
     with pytest.raises(ModelRefused) as refused:
         keep_class(as_catboost((0, 1)), asked)
     assert refused.value.message == f"--class: got {asked[:80]!r}, expected one of: 0, 1"
