@@ -12,8 +12,8 @@ server:
 
 | Reply, by itself, from a script or from EXEC | What `execute` does |
 |---|---|
-| MASTERDOWN, LOADING, UNBLOCKED | raises `WrongServer`, closes the connection: nothing can be read |
-| READONLY, NOREPLICAS, MOVED, CLUSTERDOWN | returns `UnwritableReply`: what was read beside it is good |
+| MASTERDOWN, LOADING, UNBLOCKED | raises `WrongServer` and closes: nothing can be read |
+| READONLY, NOREPLICAS, MOVED, CLUSTERDOWN | returns `UnwritableReply`: reads beside it are good |
 | any other error | returns `ErrorReply`: this server is the right one |
 
 The log events of steering:
@@ -69,7 +69,8 @@ Command = tuple[str | bytes | int, ...]
 
 _SERVER_STATE = re.compile(
     r"(?:EXECABORT Transaction discarded because of: -?|ERR Error running script .*: -)?"
-    r"(?P<message>(?:(?P<unreadable>MASTERDOWN|LOADING|UNBLOCKED)|READONLY|NOREPLICAS|MOVED|CLUSTERDOWN)\b.*?)\s*"
+    r"(?P<message>(?:(?P<unreadable>MASTERDOWN|LOADING|UNBLOCKED)"
+    r"|READONLY|NOREPLICAS|MOVED|CLUSTERDOWN)\b.*?)\s*"
     r"(?: script: \w+, on @\w+:\d+\.?)?",
     re.DOTALL,
 )
@@ -119,8 +120,8 @@ class ErrorReply:
 
 
 class UnwritableReply(ErrorReply):
-    """The server takes no writes: it is a replica by now, or a master that is cut off. The master may
-    be found by resolving the address again.
+    """The server takes no writes: it is a replica by now, or a master that is cut off. The master
+    may be found by resolving the address again.
 
     The message begins with the code, such as READONLY, also if a script met it.
     """
@@ -158,15 +159,18 @@ class RedisLink:
             raise ValueError(
                 f"redis_timeout_ms: got {timeout_s * 1000:g}, expected above 0, {max_ms} at most"
             )
+
         url = url.strip()
         check_url(url)
         self.address = printable_url(url)
         self.timeouts = timeouts_of(url, timeout_s)
+
         try:
             self._connection = _connection(url, self.timeouts)
         except (ValueError, TypeError, RedisError):
             # The client's own message may quote a piece of the password.
             raise UrlRefused(url, "with a port or an option that is not right") from None
+
         self._pushed: set[bytes | None] = set()
         # Without a handler the client reads pushes recursively: a thousand of them before a reply
         # end in RecursionError.
@@ -208,6 +212,7 @@ class RedisLink:
                     break
                 if self._connection.read_response(push_request=True) is not _PUSH:
                     raise ValueError("a reply to no command")
+
         pushed = self._pushed
         self._pushed = set()
         return pushed
@@ -217,6 +222,7 @@ class RedisLink:
         for chunk in self._connection.pack_commands(commands):
             for start in range(0, len(chunk), _MAX_SENT):
                 pieces.append(chunk[start : start + _MAX_SENT])
+
         self._connection.send_packed_command(pieces, check_health=False)
         return [self._read_reply() for _ in commands]
 
@@ -237,6 +243,7 @@ class RedisLink:
             if isinstance(reply, ErrorReply):
                 load_error = reply
                 break
+
         for index, reply in zip(again, replies[len(loads) :], strict=True):
             yield index, load_error or reply
 
@@ -248,6 +255,7 @@ class RedisLink:
                 return _NO_SCRIPT
             except ResponseError as error:
                 return _error_reply(error)
+
             if reply is _PUSH:
                 continue
             if isinstance(reply, list):
@@ -265,10 +273,11 @@ class RedisLink:
         try:
             yield
         except Exception as error:
-            # A peer that speaks another protocol shows as ValueError, AttributeError...: all of them
-            # mean that the connection is of no use.
+            # A peer that speaks another protocol shows as ValueError, AttributeError...: all of
+            # them mean that the connection is of no use.
             self._connection.disconnect()
             _forget_frames(error)
+
             if isinstance(error, WrongServer):
                 raise WrongServer(str(error)) from None
             if isinstance(error, BusyLoadingError):
@@ -286,8 +295,8 @@ def as_transaction(*commands: Command) -> tuple[Command, ...]:
 
 
 def transaction_replies(replies: Sequence[object]) -> list[object] | None:
-    """The replies to the commands of a transaction. For a user who must not MULTI, they are those of
-    the commands one after the other.
+    """The replies to the commands of a transaction. For a user who must not MULTI, they are those
+    of the commands one after the other.
 
     None if Redis has run none of the commands because it denies one of them. Then each has to be
     sent by itself.
@@ -299,8 +308,8 @@ def transaction_replies(replies: Sequence[object]) -> list[object] | None:
 
 
 def _error_reply(error: RedisError) -> ErrorReply:
-    """What an error says about its command. Raises WrongServer for one that says that nothing can be
-    read.
+    """What an error says about its command. Raises WrongServer for one that says that nothing can
+    be read.
     """
     # The client has taken the code off the messages of the errors that it knows.
     message = f"{error.status_code} {error}" if error.status_code else str(error)
@@ -318,7 +327,8 @@ class _TlsConnection(SSLConnection):
     def _wrap_socket_with_ssl(self, sock: Any) -> Any:
         timeout_s = sock.gettimeout()
         sock.settimeout(_TLS_ROUND_TRIPS * timeout_s)
-        secure: Any = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]  # typed so by the client
+        # The client has no types there.
+        secure: Any = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
         secure.settimeout(timeout_s)
         return secure
 

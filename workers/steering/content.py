@@ -55,8 +55,8 @@ def printable(fields: RawFields) -> dict[str, str]:
 
 
 def canonical_text(reply: object) -> str | None:
-    """The content as a JSON object of strings: keys sorted, no spaces, ASCII, bytes outside UTF-8 as
-    \\xNN. None if the reply is not a hash.
+    """The content as a JSON object of strings: keys sorted, no spaces, ASCII, bytes outside UTF-8
+    as \\xNN. None if the reply is not a hash.
 
     Content of more than 4,096 characters is replaced by its length and digest.
     """

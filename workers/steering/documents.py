@@ -17,8 +17,8 @@ Rules:
 - Editor, view and history loop over KINDS. What workers do (read from Redis, log, report in the
   status, keep on disk) loops over FOLLOWED_KINDS, those with a WorkerRow.
 
-To add a kind, write its row here. If workers follow it, add a field to SurfaceStatus (status.py) and
-LastGoodFile (last_good.py): those are read back by their types.
+To add a kind, write its row here. If workers follow it, add a field to SurfaceStatus (status.py)
+and LastGoodFile (last_good.py): those are read back by their types.
 """
 
 from collections.abc import Callable, Mapping
@@ -122,8 +122,8 @@ class WorkerRow(Generic[T]):
 class DocumentKind(Generic[T]):
     """One row of the table.
 
-    `read` makes the value of the hash's fields, or raises `refusal` with the reason. What it uses of
-    the context is `judged_by`: while that and the fields stay the same, a document is not judged
+    `read` makes the value of the hash's fields, or raises `refusal` with the reason. What it uses
+    of the context is `judged_by`: while that and the fields stay the same, a document is not judged
     again. `fields_of` is the inverse of `read`. `version_of`: the version that the history records,
     None for kinds without versions. `worker` None: only tools read it.
     """
@@ -159,19 +159,9 @@ class DocumentId(NamedTuple):
 # Weights
 
 
-def _read_weights(fields: Mapping[str, str], context: ReadContext) -> Weights:
-    return context.weight_rules.validate(fields)
-
-
 def _weights_fields(weights: Weights) -> dict[str, str]:
     """Numbers in the shortest form that reads back as the same float64."""
     return {objective: repr(weight) for objective, weight in weights.values.items()}
-
-
-def _describe_weights(weights: Weights | None) -> dict[str, object]:
-    if weights is None:
-        return {"version": None, "values": None}
-    return {"version": weights.version, "values": weights.values}
 
 
 def log_fields(applied: Applied[Weights]) -> dict[str, object]:
@@ -183,18 +173,11 @@ def log_fields(applied: Applied[Weights]) -> dict[str, object]:
     }
 
 
-def _log_applied_weights(applied: Applied[Weights], before: Weights | None) -> dict[str, object]:
-    return {"previous": before and before.version, **log_fields(applied)}
-
-
-def _encode_weights(weights: Weights) -> dict[str, object]:
-    return {"version": weights.version, "values": dict(weights.values)}
-
-
 def _decode_weights(kept: Any, context: ReadContext) -> Weights | None:
     """None: the surface's default was in force."""
     if kept is None:
         return None
+
     version = kept["version"]
     if Weights.of(kept["values"]).version != version:
         raise ValueError(f"version: got {version!r}, which is not that of the values")
@@ -205,20 +188,30 @@ WEIGHTS = DocumentKind[Weights](
     name="weights",
     has_arms=True,
     refusal=WeightsRefused,
-    read=_read_weights,
+    read=lambda fields, context: context.weight_rules.validate(fields),
     judged_by=lambda context: context.available,
     fields_of=_weights_fields,
     version_of=lambda weights: weights.version,
     worker=WorkerRow(
         applied_event="weights_applied",
         refused_event="weights_refused",
-        log_applied=_log_applied_weights,
+        log_applied=lambda applied, before: {
+            "previous": before and before.version,
+            **log_fields(applied),
+        },
         log_refused=lambda in_force: {"version": in_force and in_force.version},
-        status=StatusFields(own=None, arms="arms", describe=_describe_weights),
+        status=StatusFields(
+            own=None,
+            arms="arms",
+            describe=lambda weights: {
+                "version": weights and weights.version,
+                "values": weights and weights.values,
+            },
+        ),
         last_good=LastGoodFields(
             own="weights",
             arms="arms",
-            encode=_encode_weights,
+            encode=lambda weights: {"version": weights.version, "values": dict(weights.values)},
             decode=_decode_weights,
         ),
     ),
@@ -226,14 +219,6 @@ WEIGHTS = DocumentKind[Weights](
 
 
 # Pinned models
-
-
-def _read_pins(fields: Mapping[str, str], context: ReadContext) -> Pins:
-    return Pins.read(fields, context.surface, context.available)
-
-
-def _describe_pins(pins: Pins | None) -> dict[str, object]:
-    return {"versions": None if pins is None else pins.versions}
 
 
 def _decode_pins(kept: Any, context: ReadContext) -> Pins | None:
@@ -247,7 +232,7 @@ MODELS = DocumentKind[Pins](
     name="models",
     has_arms=True,
     refusal=PinsRefused,
-    read=_read_pins,
+    read=lambda fields, context: Pins.read(fields, context.surface, context.available),
     judged_by=lambda context: context.available,
     fields_of=Pins.fields,
     version_of=lambda pins: None,
@@ -256,7 +241,11 @@ MODELS = DocumentKind[Pins](
         refused_event="models_refused",
         log_applied=lambda applied, before: {"pins": applied.value.fields()},
         log_refused=lambda in_force: {},
-        status=StatusFields(own="pins", arms="arm_pins", describe=_describe_pins),
+        status=StatusFields(
+            own="pins",
+            arms="arm_pins",
+            describe=lambda pins: {"versions": pins and pins.versions},
+        ),
         last_good=LastGoodFields(
             own="models",
             arms="arm_models",
@@ -283,19 +272,6 @@ def _read_experiment(fields: Mapping[str, str], context: ReadContext) -> Experim
     return experiment
 
 
-def _describe_experiment(experiment: Experiment | None) -> dict[str, object]:
-    if experiment is None:
-        return {"salt": None, "arms": None}
-    return {"salt": experiment.salt, "arms": experiment.percents()}
-
-
-def _log_applied_experiment(
-    applied: Applied[Experiment], before: Experiment | None
-) -> dict[str, object]:
-    # The arms have a field of their own: their names are free, and may be `event` or `surface`.
-    return {"salt": applied.value.salt, "arms": applied.value.percents()}
-
-
 EXPERIMENT = DocumentKind[Experiment](
     name="experiment",
     has_arms=False,
@@ -307,9 +283,20 @@ EXPERIMENT = DocumentKind[Experiment](
     worker=WorkerRow(
         applied_event="experiment_applied",
         refused_event="experiment_refused",
-        log_applied=_log_applied_experiment,
+        # The arms have a field of their own: their names are free, and may be `event`.
+        log_applied=lambda applied, before: {
+            "salt": applied.value.salt,
+            "arms": applied.value.percents(),
+        },
         log_refused=lambda in_force: {},
-        status=StatusFields(own="experiment", arms=None, describe=_describe_experiment),
+        status=StatusFields(
+            own="experiment",
+            arms=None,
+            describe=lambda experiment: {
+                "salt": experiment and experiment.salt,
+                "arms": experiment and experiment.percents(),
+            },
+        ),
         last_good=LastGoodFields(
             own="experiment",
             arms=None,

@@ -168,6 +168,7 @@ class SteeringEditor:
             revision = revision_after(reply)
             if revision is not None:
                 return revision
+
             view = self.read_view(view.surface)
             changes = [_renewed(change, view) for change in changes]
         raise RedisUnreachable(
@@ -192,6 +193,7 @@ class SteeringEditor:
                 has_reconnected = True
                 self._reconnect()
                 continue
+
             has_reconnected = False
             self._check(reply)
 
@@ -226,9 +228,10 @@ class SteeringEditor:
     def _check(self, *replies: object) -> None:
         for reply in replies:
             if isinstance(reply, UnwritableReply):
-                what = "takes no writes (is it a replica?), so the change was not made"
                 raise RedisReadOnly(
-                    f"redis: {self._link.address} {what}: {reply.message}; expected the address of the current master"
+                    f"redis: {self._link.address} takes no writes (is it a replica?), "
+                    f"so the change was not made: {reply.message}; "
+                    "expected the address of the current master"
                 )
             if isinstance(reply, ErrorReply):
                 raise RedisUnreachable(f"redis: {self._link.address}: {reply.message}")

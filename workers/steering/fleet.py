@@ -19,7 +19,6 @@ from workers.steering.status import (
     ExperimentStatus,
     StatusUnreadable,
     SurfaceStatus,
-    VersionStatus,
     WeightsStatus,
     WorkerStatus,
     decode,
@@ -32,8 +31,8 @@ ByWorker = Mapping[str, T]
 
 @dataclass(frozen=True)
 class LiveWorker:
-    """A worker whose status has not expired. `status` None: it cannot be read, and `unreadable` says
-    why.
+    """A worker whose status has not expired. `status` None: it cannot be read, and `unreadable`
+    says why.
 
     `age_ms`: milliseconds by Redis's clock since the worker wrote it; None if it never expires.
     """
@@ -45,8 +44,8 @@ class LiveWorker:
 
 
 class Fleet(NamedTuple):
-    """The workers that have a status, and the ids of those that have none any more: they crashed, or
-    are cut off.
+    """The workers that have a status, and the ids of those that have none any more: they crashed,
+    or are cut off.
     """
 
     workers: list[LiveWorker]
@@ -85,6 +84,7 @@ def _live_worker(worker: str, text: object, ttl_ms: object) -> LiveWorker:
     if not isinstance(text, bytes):
         unreadable = f"Redis answers {_printable(text)!r}, expected a string"
         return LiveWorker(worker, None, unreadable=unreadable)
+
     try:
         status = decode(text)
     except StatusUnreadable as error:
@@ -126,15 +126,13 @@ def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Availab
 
     models: dict[str, dict[int, frozenset[str]]] = {}
     for objective in sorted(objectives or ()):
-        versions = set.intersection(
-            *(_versions_to_pin(status.library.get(objective, {})) for status in statuses)
-        )
-        models[objective] = dict.fromkeys(sorted(versions), frozenset())
+        in_all: set[int] | None = None
+        for status in statuses:
+            versions = status.library.get(objective, {})
+            numbers = {number for number, version in versions.items() if version.may_be_pinned}
+            in_all = numbers if in_all is None else in_all & numbers
+        models[objective] = dict.fromkeys(sorted(in_all or ()), frozenset())
     return AvailableModels(models)
-
-
-def _versions_to_pin(versions: Mapping[int, VersionStatus]) -> set[int]:
-    return {number for number, version in versions.items() if version.may_be_pinned}
 
 
 def versions_in_force(
@@ -170,8 +168,8 @@ def _version_in_force(
 
 
 class WeightsGroup(msgspec.Struct, frozen=True):
-    """The workers that have one version of weights in force. Null: they have never had valid weights
-    of the arm.
+    """The workers that have one version of weights in force. Null: they have never had valid
+    weights of the arm.
     """
 
     version: str | None

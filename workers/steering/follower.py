@@ -1,8 +1,8 @@
 """The follower keeps the mix of each surface as Redis has it, in a thread of its own.
 
-The ranking thread reads one immutable snapshot. It never waits: not for Redis, not for the disk, not
-for a lock. Without Redis the mixes in force go on. At a start without Redis the worker begins with
-the last good ones on its disk, else with the surfaces' defaults.
+The ranking thread reads one immutable snapshot. It never waits: not for Redis, not for the disk,
+not for a lock. Without Redis the mixes in force go on. At a start without Redis the worker begins
+with the last good ones on its disk, else with the surfaces' defaults.
 
 What is read:
 - A push names surfaces whose documents have changed: they are read at once.
@@ -20,8 +20,8 @@ What is written, in the same round trip as a read:
   changes made by hand that it may not have yet. So a push is applied first, and the read that
   follows at once reports it. Two reads in a row never write nothing.
 
-Which server: after a fail-over, a connection may still lead to the old master, which takes no writes
-now. `_note_server` has the table.
+Which server: after a fail-over, a connection may still lead to the old master, which takes no
+writes now. `_note_server` has the table.
 """
 
 import math
@@ -153,6 +153,14 @@ class Follower:
         )
         self._unrecorded = UnrecordedChanges(self._keys)
 
+        prefixes = list[str]()
+        for key_prefix in self._keys.document_prefixes:
+            prefixes += ["PREFIX", key_prefix]
+        self._tracking: tuple[Command, ...] = (
+            ("CLIENT", "TRACKING", "OFF"),
+            ("CLIENT", "TRACKING", "ON", "BCAST", *prefixes),
+        )
+
         # Which server we are connected to.
         self._connected = False
         self._writable = True
@@ -242,6 +250,7 @@ class Follower:
             self._read_and_write()
             if self._clock() >= self._leave_at:
                 return
+
             self._stopping.wait(_PACE_S)
             due = -math.inf if self._with_news else min(self._poll_due, self._leave_at)
             self._wait_for_push(due)
@@ -259,6 +268,7 @@ class Follower:
             if surfaces:
                 self._push = _Push(self._clock(), surfaces)
                 return
+
             if self._clock() >= due:
                 return
             if keys:
@@ -274,8 +284,8 @@ class Follower:
     # One round trip
 
     def _read_and_write(self) -> None:
-        """Read and write what is due, and judge the replies. Afterwards `_with_news` has the surfaces
-        that are to be read again at once.
+        """Read and write what is due, and judge the replies. Afterwards `_with_news` has the
+        surfaces that are to be read again at once.
         """
         is_first = self._first_read
         is_poll = is_first or self._clock() >= self._poll_due
@@ -321,30 +331,23 @@ class Follower:
         """The commands to send before the read. None with the first read after a push."""
         if push is not None and not is_poll and not self._owes_writes:
             return _Writes()
+
         # A server that takes no writes is offered the changes once, not with each poll.
         offers = self._writable or self._first_read
         return _Writes(
-            tracking=self._tracking_commands() if is_poll else (),
+            tracking=self._tracking if is_poll else (),
             status=self._status_commands(),
             history=tuple(self._unrecorded.commands()) if offers else (),
         )
 
-    def _tracking_commands(self) -> tuple[Command, ...]:
-        prefixes = list[str]()
-        for prefix in self._keys.document_prefixes:
-            prefixes += ["PREFIX", prefix]
-        return (
-            ("CLIENT", "TRACKING", "OFF"),
-            ("CLIENT", "TRACKING", "ON", "BCAST", *prefixes),
-        )
-
     def _status_commands(self) -> tuple[Command, ...]:
-        now = self._now()
-        expiry_ms = round(_STATUS_POLLS * self._poll_s * 1000)
         available = self._available()
         objectives: dict[str, tuple[str, ...]] = {}
         for name, feature_set in self._feature_sets.items():
             objectives[name] = available.suitable_objectives(feature_set)
+
+        now = self._now()
+        expiry_ms = round(_STATUS_POLLS * self._poll_s * 1000)
         text = status.encode(
             worker=self._worker_id,
             at=now,
@@ -354,6 +357,7 @@ class Follower:
             objectives=objectives,
             report=self._report(),
         )
+
         return (
             ("SET", self._keys.status(self._worker_id), text, "PX", expiry_ms),
             ("ZADD", self._keys.live, now, self._worker_id),
@@ -384,6 +388,7 @@ class Follower:
                     other_arms[name] = needed
             if not other_arms:
                 break
+
             arms |= other_arms
             replies = self._link.execute(*as_transaction(*self._reads(other_arms)))
             read |= self._by_surface(other_arms, replies)
@@ -406,6 +411,7 @@ class Follower:
         documents = transaction_replies(replies)
         if documents is None:
             documents = self._link.execute(*self._reads(arms))
+
         remaining = iter(documents)
         by_surface: dict[str, Replies] = {}
         for name, surface_arms in arms.items():
@@ -429,12 +435,14 @@ class Follower:
 
     def _note_written(self, replies: _WriteReplies) -> None:
         self._note_server([*replies.status, *replies.history])
+
         if replies.tracking:
             _, turned_on = replies.tracking
             self._pushes_on = not isinstance(turned_on, ErrorReply)
             self._events.emit_if_new("pushes_denied", _denial([turned_on]))
         if replies.history:
             self._unrecorded.answered(replies.history)
+
         self._events.emit_if_new("status_denied", _denial(replies.status))
         self._events.emit_if_new("history_denied", _denial(replies.history))
 
@@ -448,8 +456,8 @@ class Follower:
         | refused by the server | leave at once, log `redis_read_only` | leave in `_stay_s`, which doubles each time |
         | denied to our user | stay | as if they were refused: the server may be the same |
 
-        Until it leaves, the worker follows what that server holds. So it may stay with a replica for
-        good.
+        Until it leaves, the worker follows what that server holds. So it may stay with a replica
+        for good.
         """
         refusal = None
         denied = 0
@@ -499,8 +507,8 @@ def _named_versions(reply: object) -> list[tuple[str, int]]:
 
 
 def _denial(replies: Sequence[object]) -> str | None:
-    """What is denied to our user. What a server denies to everybody, because it takes no writes, does
-    not count.
+    """What is denied to our user. What a server denies to everybody, because it takes no writes,
+    does not count.
     """
     for reply in replies:
         if isinstance(reply, ErrorReply) and not isinstance(reply, UnwritableReply):

@@ -1,12 +1,12 @@
 """The history of a surface: a Redis stream with one entry for each change, of bounded length.
 
 Rules:
-- A tool writes a document and its entry in one step on the server (changes.lua), and only if nothing
-  has changed since it read. So no change is lost, and each is recorded once.
+- A tool writes a document and its entry in one step on the server (changes.lua), and only if
+  nothing has changed since it read. So no change is lost, and each is recorded once.
 - A change that was made by hand has no entry. Every worker that sees one offers it to the history.
   The first records it, with the actor `unknown`; for the others there is nothing left to do.
-- Each entry carries the recorded content of all documents. So the newest entry alone tells whether a
-  document was changed by hand since.
+- Each entry carries the recorded content of all documents. So the newest entry alone tells whether
+  a document was changed by hand since.
 - Revisions count from 1, without gaps, also past the entries that are dropped.
 """
 
@@ -37,8 +37,8 @@ _SCRIPT = Script(files("workers.steering").joinpath("changes.lua").read_text(enc
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One change. `at` in milliseconds since the epoch, by Redis's clock. `document` is the name of a
-    DocumentId.
+    """One change. `at` in milliseconds since the epoch, by Redis's clock. `document` is the name of
+    a DocumentId.
 
     `before` and `after` are the fields of the hash, empty if it was missing. `version` is that of
     the weights; None for other kinds and for what workers refuse. `refused` is the reason.
@@ -154,6 +154,7 @@ def read_entries(reply: object) -> list[HistoryEntry]:
     """
     if not isinstance(reply, list):
         return []
+
     entries = [_entry(entry_id, flat) for entry_id, flat in reply]
     return [entry for entry in entries if entry is not None]
 
@@ -162,6 +163,7 @@ def _entry(entry_id: bytes, flat: Sequence[bytes]) -> HistoryEntry | None:
     try:
         texts = [raw.decode() for raw in flat]
         fields = dict(zip(texts[::2], texts[1::2], strict=True))
+
         return HistoryEntry(
             revision=int(fields["revision"]),
             at=int(entry_id.split(b"-")[0]),
@@ -188,9 +190,9 @@ class _Offer:
 class UnrecordedChanges:
     """The changes that this worker has seen and that the history may not have yet.
 
-    Each content is noted once, when it is seen first. It is offered with every write until Redis has
-    answered. What was changed again before that cannot be recorded any more: the newer content is
-    noted instead.
+    Each content is noted once, when it is seen first. It is offered with every write until Redis
+    has answered. What was changed again before that cannot be recorded any more: the newer content
+    is noted instead.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -207,15 +209,18 @@ class UnrecordedChanges:
         for surface, contents in replies.items():
             self._forget_others(surface, contents)
             seen = self._seen[surface]
+
             for document in _in_order(contents):
                 reply = contents[document]
                 is_content = isinstance(reply, dict) or is_other_type(reply)
-                if is_content and seen.get(document.name) != reply:
-                    seen[document.name] = reply
-                    state = states[surface].documents[document]
-                    content = self._content(surface, document, reply, state)
-                    self._pending[surface][document.name] = content
-                    surfaces.add(surface)
+                if not is_content or seen.get(document.name) == reply:
+                    continue
+
+                seen[document.name] = reply
+                state = states[surface].documents[document]
+                content = self._content(surface, document, reply, state)
+                self._pending[surface][document.name] = content
+                surfaces.add(surface)
         return surfaces
 
     def offer_all(self) -> None:
@@ -241,6 +246,7 @@ class UnrecordedChanges:
         for offer, reply in zip(self._offers, replies, strict=True):
             if revision_after(reply) is None:
                 continue
+
             pending = self._pending[offer.surface]
             for name, content in offer.contents.items():
                 if pending.get(name) is content:
@@ -264,6 +270,7 @@ class UnrecordedChanges:
         fields = reply if isinstance(reply, dict) else None
         if state.refused is not None:
             return ReadContent(key, document.name, fields, refused=state.refused.reason)
+
         version = None
         if state.applied is not None and fields:
             version = document.kind.version_of(state.applied.value)

@@ -82,12 +82,14 @@ def file_of(key: str, values: Values, default: Weights) -> LastGoodFile:
     # These fields are required when a file is read. Those of later kinds have a default.
     fields: dict[str, object] = {"key": key, "weights": None, "experiment": None}
     arms: dict[str, dict[str, object]] = {"arms": {}}
+
     for (kind, arm), value in values.items():
         row = kind.followed.last_good
         if arm is not None and row.arms is not None:
             arms.setdefault(row.arms, {})[arm] = row.encode(value)
         elif kind is not WEIGHTS or value != default:
             fields[row.own] = row.encode(value)
+
     return msgspec.convert({**fields, **arms}, type=LastGoodFile)
 
 
@@ -125,16 +127,19 @@ def _read(file: LastGoodFile, key: str, context: ReadContext) -> LastGood:
         raise ValueError(f"key: got {file.key!r}, expected {key!r}")
     values: dict[DocumentId, Any] = {}
     left_out = list[str]()
+
     for kind in FOLLOWED_KINDS:
         # An experiment needs the weights of its arms, which are among the values by then.
         arms_with_weights = [arm for one, arm in values if one is WEIGHTS and arm is not None]
         context = context._replace(arms_with_weights=frozenset(arms_with_weights))
+
         try:
             values |= _read_kind(kind, file, context)
         except kind.refusal as refusal:
             if not kind.followed.last_good.may_be_left_out:
                 raise
             left_out.append(f"{kind.name}: {refusal}")
+
     return LastGood(values, tuple(left_out))
 
 
@@ -181,6 +186,7 @@ class LastGoodStore:
         self._events = events
         self._states = states
         self._saved: dict[str, _Saved] = {}
+
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="last-good", daemon=True)
@@ -194,6 +200,7 @@ class LastGoodStore:
             except LastGoodIgnored as ignored:
                 self._events.emit("last_good_ignored", surface=name, reason=str(ignored))
                 continue
+
             if kept is not None:
                 loaded[name] = kept.values
                 for reason in kept.left_out:
@@ -227,6 +234,7 @@ class LastGoodStore:
                 self._stopping.wait(_PAUSE_S)
                 self._changed.clear()
                 all_saved = self._save_changed()
+
             self._save_changed()
         except BaseException as error:
             self._events.emit("steering_failed", error=repr(error))
@@ -241,6 +249,7 @@ class LastGoodStore:
             saved = self._saved[name]
             if state is saved.state:
                 continue
+
             file = self._file_of(name, state)
             try:
                 if file != saved.file:

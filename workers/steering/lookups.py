@@ -2,12 +2,12 @@
 
 Rules:
 - A micro-batch waits for its look-ups no longer than the budget. A thread talks to Redis, and the
-  ranking loop waits for a queue. So the budget holds whatever is slow: the client bounds each of its
-  reads, but not all of them together, nor the resolving of a name.
+  ranking loop waits for a queue. So the budget holds whatever is slow: the client bounds each of
+  its reads, but not all of them together, nor the resolving of a name.
 - Each micro-batch has a queue of its own for its replies. Replies that come too late are read by
   nobody.
-- While late replies are awaited, and for a pause of 0.1 to 1 s after each failure, nothing is looked
-  up. So a Redis that does not answer costs one budget a second, not one a micro-batch.
+- While late replies are awaited, and for a pause of 0.1 to 1 s after each failure, nothing is
+  looked up. So a Redis that does not answer costs one budget a second, not one a micro-batch.
 - What is not looked up is skipped. Look-ups that Redis denies are skipped by themselves.
 """
 
@@ -61,10 +61,11 @@ class _Request(NamedTuple):
 class Lookups:
     """Makes the look-ups of one caller. `with` starts and ends its thread.
 
-    `budget_s` bounds each call. `timeout_s` is Redis's: after that long a connection is given up, but
-    no caller waits for it. Raises ValueError for a URL or a timeout that cannot be right.
+    `budget_s` bounds each call. `timeout_s` is Redis's: after that long a connection is given up,
+    but no caller waits for it. Raises ValueError for a URL or a timeout that cannot be right.
 
-    Log events, each once a change: `lookups_lost`, `lookups_back`, `lookup_denied`, `lookup_allowed`.
+    Log events, each once a change: `lookups_lost`, `lookups_back`, `lookup_denied`,
+    `lookup_allowed`.
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class Lookups:
         self._thread.join(_JOIN_S)
 
     def reconnect(self) -> None:
-        """Use a new connection from now on. Called by another thread, which knows that Redis may have
-        moved.
+        """Use a new connection from now on. Called by another thread, which knows that Redis may
+        have moved.
 
         The old server may be a replica by now, or cut off. It would answer, and nothing in its
         answers says that they are out of date.
@@ -135,9 +136,11 @@ class Lookups:
         if isinstance(replies, RedisLost):
             self._note_failure(str(replies))
             return NO_RESULT
+
         self._note_success()
         for lookup, reply in zip(lookups, replies, strict=True):
             self._note_denial(lookup, reply)
+
         return _result_of(lookups, replies)
 
     def _ask(self, commands: list[Command], until: float) -> _Replies:
@@ -171,6 +174,7 @@ class Lookups:
                 self._denied[name] = lookup.target
                 key = lookup.command[1]
                 self._emit("lookup_denied", lookup=name, key=key, error=reply.message)
+
         elif self._denied.get(name) == lookup.target:
             del self._denied[name]
             self._emit("lookup_allowed", lookup=name)
@@ -181,9 +185,11 @@ def _lookups_of(query: LookupQuery, keys: Keys) -> list[_Lookup]:
     for set_key, items in query.sets.items():
         key = keys.drop_set(set_key.name, set_key.owner)
         lookups.append(_Lookup(set_key, items, ("SMISMEMBER", key, *items)))
+
     for feature_set, items in query.features.items():
         item_keys = [keys.features(feature_set, item_id) for item_id in items]
         lookups.append(_Lookup(feature_set, items, ("MGET", *item_keys)))
+
     return lookups
 
 
@@ -193,11 +199,13 @@ def _result_of(lookups: Sequence[_Lookup], replies: Sequence[object]) -> LookupR
     for (target, items, _), reply in zip(lookups, replies, strict=True):
         if not isinstance(reply, list):
             continue
+
         replied = zip(items, reply, strict=True)
         if isinstance(target, SetKey):
             members[target] = frozenset(item_id for item_id, is_member in replied if is_member)
         else:
             features[target] = {item: value for item, value in replied if isinstance(value, bytes)}
+
     return LookupResult(members, features)
 
 
@@ -209,6 +217,7 @@ def _serve(link: RedisLink, requests: "SimpleQueue[_Request | None]", reconnect:
     while request is not None:
         is_first = True  # over this connection
         reconnect.clear()
+
         try:
             with link:
                 while request is not None and not reconnect.is_set():

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, unquote_plus
 
 EXPECTED: Final = (
-    "redis://[user:password@]host[:port][/db][?option=value], rediss://... or unix:///path, with what is special in a "
-    "password escaped: %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %26 for &, %25 for %"
+    "redis://[user:password@]host[:port][/db][?option=value], rediss://... or unix:///path, "
+    "with what is special in a password escaped: "
+    "%40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %26 for &, %25 for %"
 )
 MAX_SECONDS: Final = 3600.0
 """The longest timeout."""
@@ -130,11 +131,13 @@ def timeouts_of(url: str, default_s: float) -> Timeouts:
 def _seconds(url: str, options: dict[str, list[str]], name: str) -> float | None:
     if name not in options:
         return None
+
     try:
         seconds = float(options[name][0])
     except ValueError:
         # What is not a number may be anything: also a password that is not escaped.
         raise UrlRefused(url, f"with a {name} that is no number of seconds") from None
+
     if not 0 < seconds <= MAX_SECONDS:
         raise UrlRefused(
             url,

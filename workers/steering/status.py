@@ -94,8 +94,8 @@ DOCUMENT_FIELDS = _document_fields()
 
 
 class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version of an objective's model, as a worker has it. `reason` and `message` say why it was
-    refused.
+    """One version of an objective's model, as a worker has it. `reason` and `message` say why it
+    was refused.
     """
 
     state: str
@@ -109,8 +109,8 @@ class VersionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker does with a partition, for how long, and why. `state` is `reading`, `restoring`,
-    `standing` (it is not read until somebody acts) or `failing`.
+    """What a worker does with a partition, for how long, and why. `state` is `reading`,
+    `restoring`, `standing` (it is not read until somebody acts) or `failing`.
     """
 
     state: str
@@ -186,6 +186,7 @@ def encode(
     it.
     """
     surfaces = {name: _surface(state) for name, state in states.items()}
+
     own = {
         "worker": worker,
         "at": at,

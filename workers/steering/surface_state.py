@@ -191,6 +191,7 @@ class SurfaceState:
                 # All documents of the arms come before: the experiment is judged by their weights.
                 armed = [arm for arm in arms if documents[DocumentId(WEIGHTS, arm)].applied]
                 context = context._replace(arms_with_weights=frozenset(armed))
+
             state = self.documents.get(document, DocumentState())
             if document in replies:
                 state = state.judge(document.kind, replies[document], context, moment)
@@ -221,13 +222,14 @@ class SurfaceState:
 
 
 def _arms_named(experiment: object) -> list[str]:
-    """The arms that the content of an experiment names, whether it is valid or not. None if they are
-    too many: those are refused without being read.
+    """The arms that the content of an experiment names, whether it is valid or not. None if they
+    are too many: those are refused without being read.
     """
     try:
         fields = decode_fields(experiment)
     except UnreadableContent:
         return []
+
     named = [name for name in fields if name not in (SALT, CONTROL)]
     if len(named) > MAX_ARMS:
         return []
@@ -237,8 +239,8 @@ def _arms_named(experiment: object) -> list[str]:
 class SurfaceStates:
     """The state of every surface.
 
-    The steering thread changes it. `current` and `mixes` are immutable mappings that are replaced as
-    a whole, so any thread may read them.
+    The steering thread changes it. `current` and `mixes` are immutable mappings that are replaced
+    as a whole, so any thread may read them.
     """
 
     def __init__(
@@ -267,10 +269,12 @@ class SurfaceStates:
         for name, values in last_good.items():
             weights = self.current[name].weights
             applied: dict[DocumentId, Applied[Any]] = {DocumentId(WEIGHTS): weights}
+
             for document, value in values.items():
                 if value != weights.value or document != DocumentId(WEIGHTS):
                     applied[document] = Applied(value, Source.LAST_GOOD, self._now())
             restored[name] = SurfaceState.of(applied)
+
         self._replace(restored)
 
     def judge(self, replies: Mapping[str, Replies], push_ms: float | None) -> list[str]:
@@ -280,6 +284,7 @@ class SurfaceStates:
         before = self.current
         moment = Moment(self._now(), push_ms)
         available = self._available()
+
         changed: dict[str, SurfaceState] = {}
         for name, surface_replies in replies.items():
             state = before[name].judge(surface_replies, self._surfaces[name], available, moment)
@@ -311,6 +316,7 @@ class SurfaceStates:
             arm = document.arm
             was = before.documents.get(document, DocumentState())
             labels = {"surface": name} if arm is None else {"surface": name, "arm": arm}
+
             if state.applied is not None and state.applied is not was.applied:
                 fields = row.log_applied(state.applied, was.value)
                 self._events.emit(row.applied_event, **labels, **fields)

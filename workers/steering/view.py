@@ -36,9 +36,9 @@ class NoSuchSet(ValueError):
 class DocumentView(Generic[T]):
     """One document: what Redis holds, and its entries in the history, oldest first.
 
-    `value` is what Redis holds; None if that is missing or refused. `in_force` is what workers apply
-    by it: the value, else the newest valid one of the history, else the default. None for a document
-    that was never valid and has no default.
+    `value` is what Redis holds; None if that is missing or refused. `in_force` is what workers
+    apply by it: the value, else the newest valid one of the history, else the default. None for a
+    document that was never valid and has no default.
     """
 
     id: DocumentId
@@ -263,8 +263,8 @@ def weights_before(document: DocumentView[Weights], rules: WeightRules) -> Weigh
 
 
 def valid_weights(entry: HistoryEntry, rules: WeightRules) -> Weights:
-    """The weights that an entry wrote. Raises NoSuchSet if there were none, or if the rules of today
-    refuse them.
+    """The weights that an entry wrote. Raises NoSuchSet if there were none, or if the rules of
+    today refuse them.
     """
     if not entry.after:
         raise NoSuchSet(f"revision {entry.revision}: the hash was deleted, expected a set")
