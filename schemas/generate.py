@@ -27,7 +27,7 @@ def generate(target: Path) -> None:
             f"--pyi_out={scratch}",
         ]
         if protoc.main([*command, *(f"trimtab/v1/{name}.proto" for name in NAMES)]):
-            raise RuntimeError("protoc refused the .proto files: its message stands above")
+            raise RuntimeError("protoc refused the .proto files: see its message above")
         for made in (Path(scratch) / "trimtab" / "v1").iterdir():
             shutil.copy(made, target / made.name)
 

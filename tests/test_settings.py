@@ -123,7 +123,7 @@ MISTAKES = {
     ),
     "a drop set with a colon in its name": (
         changed('seen = "user"', '"seen:it" = "user"'),
-        "surfaces.home.drop.seen:it: expected a name without ':', which parts the keys in Redis",
+        "surfaces.home.drop.seen:it: expected a name without ':', which separates the parts of keys in Redis",
     ),
     "a drop set under a key that steers": (
         changed('seen = "user"', 'weights = "user"'),
@@ -271,7 +271,7 @@ MISTAKES = {
     ),
     "a feature twice": (
         changed('names = ["age", "words"]', 'names = ["age", "words", "age"]'),
-        "feature_sets.posts.names: 'age' stands more than once, expected each once",
+        "feature_sets.posts.names: 'age' is given more than once, expected each once",
     ),
     "a feature without a name": (
         changed('names = ["age", "words"]', 'names = ["age", ""]'),
@@ -291,7 +291,7 @@ MISTAKES = {
     ),
     "a name that would part the keys in Redis": (
         GOOD.replace("[surfaces.search]", '[surfaces."a:b"]'),
-        "surfaces.a:b.name: got 'a:b', expected one without ':', which parts the keys in Redis",
+        "surfaces.a:b.name: got 'a:b', expected one without ':', which separates the parts of keys in Redis",
     ),
     "no surface": (
         "[feature_sets]\n[surfaces]\n",

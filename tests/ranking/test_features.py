@@ -81,7 +81,7 @@ def test_numbers_outside_their_bounds_are_clipped_and_counted() -> None:
     ("changes", "complaint"),
     [
         ({"names": ()}, "names: got no name"),
-        ({"names": ("a", "a")}, "'a' stands more than once"),
+        ({"names": ("a", "a")}, "'a' is given more than once"),
         ({"defaults": {"b": 1.0}}, "defaults.b: not a name"),
         ({"defaults": {"a": math.inf}}, "defaults.a: got inf"),
         ({"bounds": {"b": (0.0, 1.0)}}, "bounds.b: not a name"),

@@ -80,7 +80,7 @@ class FeatureSet:
             raise ValueError("names: got no name, expected at least one")
         for name in sorted(self.names):
             if self.names.count(name) > 1:
-                raise ValueError(f"names: {name!r} stands more than once, expected each once")
+                raise ValueError(f"names: {name!r} is given more than once, expected each once")
 
         for table, keys in (("defaults", self.defaults), ("bounds", self.bounds)):
             for name in sorted(keys):
