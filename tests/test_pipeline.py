@@ -1,4 +1,4 @@
-"""From closed requests to feeds, with models that are there, still loading, or lacking."""
+"""From closed requests to feeds, with models that are loaded, still loading, or missing."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +34,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield entered
 
 
-def asking(name: str, where: str = "home") -> Request:
+def request_on(name: str, where: str = "home") -> Request:
     on = HOME if where == "home" else SEARCH
     return request(["b", "a"], request_id=name, surface=on, rows=random_rows(2).tobytes())
 
@@ -45,40 +45,40 @@ def test_requests_whose_models_are_loading_wait_and_those_of_other_surfaces_go_o
     pinned = Mix(PLAIN.weights, pins={"quality": 1})
     mixes = {"home": pinned, "search": PLAIN}
     ranked = rank_requests(
-        [asking("r"), asking("s", "search")], registry, mixes.__getitem__, lambda _: 5
+        [request_on("r"), request_on("s", "search")], registry, mixes.__getitem__, lambda _: 5
     )
     assert ranked.feeds[0] is None
     assert ranked.feeds[1] is not None
     assert ranked.feeds[1].models == {"quality": 2, "engagement": 2}
     revision = registry.catalogue.revision
     while (
-        feed := rank_requests([asking("r")], registry, mixes.__getitem__, lambda _: 5).feeds[0]
+        feed := rank_requests([request_on("r")], registry, mixes.__getitem__, lambda _: 5).feeds[0]
     ) is None:
         assert registry.wait_past(revision, 20)
         revision = registry.catalogue.revision
     assert feed.models == {"quality": 1, "engagement": 2}
 
 
-def test_a_request_that_waits_for_models_costs_no_look_up_and_its_feed_is_ranked_by_one_answer(
+def test_a_request_that_waits_for_models_costs_no_look_up_and_its_feed_is_ranked_by_one_result(
     registry: Registry,
 ) -> None:
     looking = surface(feature_set=WIDE, drop=(DropSet("seen", SetOwner.USER),))
-    asked: list[LookupQuery] = []
+    queries: list[LookupQuery] = []
 
-    def look_up(questions: LookupQuery) -> LookupResult:
-        asked.append(questions)
+    def look_up(query: LookupQuery) -> LookupResult:
+        queries.append(query)
         return LookupResult({SetKey("seen", "u"): {"a"}}, {})
 
     pinned = Mix(PLAIN.weights, pins={"quality": 1})
-    waiting = asking("r")._replace(surface=looking)
+    waiting = request_on("r")._replace(surface=looking)
     feed, turns = None, 0
     while feed is None:
         revision = registry.catalogue.revision
         ranked = rank_requests([waiting], registry, lambda _: pinned, lambda _: 5, look_up=look_up)
         feed, turns = ranked.feeds[0], turns + 1
-        assert feed is not None or (asked == [] and registry.wait_past(revision, 20))
+        assert feed is not None or (queries == [] and registry.wait_past(revision, 20))
     assert turns > 1
-    assert asked == [LookupQuery({SetKey("seen", "u"): ("b", "a")}, {})]
+    assert queries == [LookupQuery({SetKey("seen", "u"): ("b", "a")}, {})]
     assert [item.item_id for item in feed.items] == ["b"]
     assert (feed.removed, ranked.dropped) == ([Removal("a", "seen")], 1)
 
@@ -87,10 +87,10 @@ def test_a_feed_whose_every_candidate_is_dropped_has_no_items_and_says_why(
     registry: Registry,
 ) -> None:
     looking = surface(feature_set=WIDE, drop=(DropSet("seen", SetOwner.USER),))
-    answers = LookupResult({SetKey("seen", "u"): {"a", "b"}}, {})
-    requests = [asking("r")._replace(surface=looking), asking("s")]
+    result = LookupResult({SetKey("seen", "u"): {"a", "b"}}, {})
+    requests = [request_on("r")._replace(surface=looking), request_on("s")]
     dropped, plain = rank_requests(
-        requests, registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers
+        requests, registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: result
     ).feeds
     assert dropped is not None
     assert plain is not None
@@ -105,16 +105,16 @@ def test_looked_up_features_are_clipped_and_counted_as_those_of_events_are(
     bounded = replace(WIDE, bounds={"f0": (-0.5, 0.5)})
     looking = surface(feature_set=bounded, lookup_features=True)
     row = np.full(32, 2.0, np.float32).tobytes()
-    found = asking("r")._replace(surface=looking, rows=bounded.absent_row + row)
-    given = asking("r")._replace(surface=looking, rows=row + row)
-    answers = LookupResult({}, {"wide": {"b": row}})
+    absent = request_on("r")._replace(surface=looking, rows=bounded.absent_row + row)
+    given = request_on("r")._replace(surface=looking, rows=row + row)
+    result = LookupResult({}, {"wide": {"b": row}})
     looked_up, plain = (
-        rank_requests([request], registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers)
-        for request in (found, given)
+        rank_requests([request], registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: result)
+        for request in (absent, given)
     )
     assert looked_up == plain
     assert (plain.clipped, plain.defaulted) == (2, 0)
-    skipped = rank_requests([found], registry, lambda _: PLAIN, lambda _: 5)
+    skipped = rank_requests([absent], registry, lambda _: PLAIN, lambda _: 5)
     assert (skipped.defaulted, skipped.without_lookups) == (1, 1)
 
 
@@ -122,7 +122,9 @@ def test_a_request_that_is_overdue_ends_in_a_feed_that_says_that_nothing_was_sco
     registry: Registry,
 ) -> None:
     pinned = Mix(PLAIN.weights, pins={"quality": 1})
-    ranked = rank_requests([asking("r")], registry, lambda _: pinned, lambda _: 5, lambda _: True)
+    ranked = rank_requests(
+        [request_on("r")], registry, lambda _: pinned, lambda _: 5, lambda _: True
+    )
     (feed,) = ranked.feeds
     assert feed is not None
     assert (feed.items, feed.models, ranked.unscored) == ([], {}, 1)
@@ -133,11 +135,11 @@ def test_a_request_that_is_overdue_ends_in_a_feed_that_says_that_nothing_was_sco
 
 def test_a_request_that_lacks_a_model_does_not_wait(registry: Registry) -> None:
     mix = Mix(Weights.of({"quality": 1.0, "speed": 1.0}))
-    ranked = rank_requests([asking("r")], registry, lambda _: mix, lambda _: 5)
+    ranked = rank_requests([request_on("r")], registry, lambda _: mix, lambda _: 5)
     assert [feed is not None and feed.models == {} for feed in ranked.feeds] == [True]
 
 
-def test_the_objectives_are_those_of_the_weights_also_where_the_surface_does_not_name_them(
+def test_the_objectives_are_those_of_the_weights_even_if_the_surface_does_not_name_them(
     registry: Registry, tmp_path: Path
 ) -> None:
     add_model(tmp_path, mlp(seed=30), "virality")
@@ -147,7 +149,7 @@ def test_the_objectives_are_those_of_the_weights_also_where_the_surface_does_not
     feed = None
     while feed is None:
         revision = registry.catalogue.revision
-        feed = rank_requests([asking("r")], registry, lambda _: mix, lambda _: 5).feeds[0]
+        feed = rank_requests([request_on("r")], registry, lambda _: mix, lambda _: 5).feeds[0]
         assert feed is not None or registry.wait_past(revision, 20)
     assert feed.models == {"quality": 2, "virality": 1}
     assert len(feed.items[0].scores) == 2
@@ -177,8 +179,8 @@ def fallible(tmp_path: Path) -> Iterator[tuple[Registry, Events]]:
 def of_rows(name: str, bad: list[int], count: int = 6, where: str = "home") -> Request:
     rows = random_rows(count)
     rows[bad, 1] = 1000.0
-    asked = asking(name, where)
-    return asked._replace(
+    failing = request_on(name, where)
+    return failing._replace(
         item_ids=tuple("abcdef"[:count]), sources=(None,) * count, rows=rows.tobytes()
     )
 
@@ -236,17 +238,17 @@ def test_a_request_whose_every_candidate_fails_has_an_empty_feed_that_says_so(
     assert feed.removed == [Removal("a", "model-error"), Removal("b", "model-error")]
 
 
-def test_where_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
+def test_if_a_model_fails_altogether_feeds_say_that_nothing_was_scored(
     fallible: tuple[Registry, Events], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, events = fallible
     fail_altogether(registry, "quality", monkeypatch)
     looking = surface(feature_set=WIDE, drop=(DropSet("seen", SetOwner.USER),))
-    asked = of_rows("r", [])._replace(surface=looking)
-    answers = LookupResult({SetKey("seen", "u"): {"a"}}, {})
+    failing = of_rows("r", [])._replace(surface=looking)
+    result = LookupResult({SetKey("seen", "u"): {"a"}}, {})
     for _ in range(3):
         ranked = rank_requests(
-            [asked], registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: answers
+            [failing], registry, lambda _: PLAIN, lambda _: 5, look_up=lambda _: result
         )
         (feed,) = ranked.feeds
         assert feed is not None

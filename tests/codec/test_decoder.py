@@ -4,19 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.codec.wire import HOME, KEY, SURFACES, candidate, encoded, sound
+from tests.codec.wire import HOME, KEY, SURFACES, candidate, encoded, valid_event
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format, Headers
 from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
 from workers.ranking.refusal import EventRefused, Reason
 
 DECODER = Decoder(SURFACES)
-IN_JSON = encoded(sound(expected=3))
+IN_JSON = encoded(valid_event(expected=3))
 IN_PROTOBUF = CandidateEvent(
     request_id="r-1",
     surface="home",
     user_id="u",
-    requested_at=sound()["requested_at"],
+    requested_at=valid_event()["requested_at"],
     expected=3,
     candidates=[Candidate(item_id="x", features=[1, 2, 3])],
 ).SerializeToString()
@@ -137,9 +137,9 @@ WRONG = {
     Reason.NULL_VALUE: (None, b"other", _type("text/csv")),
     Reason.CONTENT_TYPE: (b"not json", b"other", _type("text/csv")),
     Reason.MALFORMED: (b"not json", b"other", None),
-    Reason.INVALID: (encoded(sound(surface="attic", user_id=7)), b"other", None),
-    Reason.SURFACE: (encoded(sound(surface="attic")), b"other", None),
-    Reason.KEY: (encoded(sound(candidates=[7])), b"other", None),
+    Reason.INVALID: (encoded(valid_event(surface="attic", user_id=7)), b"other", None),
+    Reason.SURFACE: (encoded(valid_event(surface="attic")), b"other", None),
+    Reason.KEY: (encoded(valid_event(candidates=[7])), b"other", None),
 }
 
 
@@ -160,7 +160,7 @@ def test_fields_are_judged_in_their_order() -> None:
     }
     for field in wrong:
         assert _refusal(encoded(wrong)).message.startswith(f"{field}: ")
-        wrong[field] = sound(expected=1, last=False)[field]
+        wrong[field] = valid_event(expected=1, last=False)[field]
 
 
 @pytest.mark.parametrize("key", [None, b"", b"r-2", b"r-1 ", b"\xff"])
@@ -171,12 +171,12 @@ def test_a_key_that_is_not_the_request_id_is_refused(key: bytes | None) -> None:
 
 
 def test_a_key_is_compared_as_utf_8() -> None:
-    value = encoded(sound(request_id="日本"))
+    value = encoded(valid_event(request_id="日本"))
     assert DECODER.decode(value, "日本".encode()).request_id == "日本"
 
 
 def test_both_formats_share_their_sources() -> None:
-    in_json = DECODER.decode(encoded(sound(candidates=[candidate("x", source="world")])), KEY)
+    in_json = DECODER.decode(encoded(valid_event(candidates=[candidate("x", source="world")])), KEY)
     message = CandidateEvent.FromString(IN_PROTOBUF)
     message.candidates[0].source = "world"
     in_protobuf = DECODER.decode(message.SerializeToString(), KEY, _type("application/x-protobuf"))

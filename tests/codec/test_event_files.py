@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.codec.wire import AT, KEY, SURFACES, candidate, encoded, protobuf_values, sound
+from tests.codec.wire import AT, KEY, SURFACES, candidate, encoded, protobuf_values, valid_event
 from workers.codec.decoder import Decoder
 from workers.codec.event_files import (
     EventFileBroken,
@@ -45,10 +45,10 @@ def _delimited(*messages: bytes) -> bytes:
 
 @pytest.mark.parametrize("form", [None, Format.JSON])
 def test_json_lines_are_numbered_and_blank_ones_passed_over(form: Format | None) -> None:
-    content = b"\n" + encoded(sound()) + b"\r\n  \n\n" + encoded(sound(user_id="v"))
+    content = b"\n" + encoded(valid_event()) + b"\r\n  \n\n" + encoded(valid_event(user_id="v"))
     assert list(read_events(BytesIO(content), form)) == [
-        RawEvent(encoded(sound()), Format.JSON, 2),
-        RawEvent(encoded(sound(user_id="v")), Format.JSON, 5),
+        RawEvent(encoded(valid_event()), Format.JSON, 2),
+        RawEvent(encoded(valid_event(user_id="v")), Format.JSON, 5),
     ]
 
 
@@ -67,13 +67,13 @@ def test_delimited_messages_are_numbered_whatever_their_length(
 def test_protobuf_is_told_from_json_by_the_first_event(request_id: str) -> None:
     message = _message(request_id)
     assert [e.format for e in read_events(BytesIO(_delimited(message)))] == [Format.PROTOBUF]
-    assert [e.format for e in read_events(BytesIO(encoded(sound(request_id=request_id))))] == [
-        Format.JSON
-    ]
+    assert [
+        e.format for e in read_events(BytesIO(encoded(valid_event(request_id=request_id))))
+    ] == [Format.JSON]
 
 
 @pytest.mark.parametrize(
-    "content", [_delimited(_message(), _message("r-2", 300)), encoded(sound()) + b"\n{}\n"]
+    "content", [_delimited(_message(), _message("r-2", 300)), encoded(valid_event()) + b"\n{}\n"]
 )
 def test_a_pipe_reads_as_a_file_does(content: bytes) -> None:
     reading, writing = os.pipe()
@@ -94,8 +94,11 @@ def test_an_empty_file_has_no_events(form: Format | None) -> None:
     "first", [b"garbage", b"\xef\xbb\xbf{}", b"{", b"\xff\xfe\xff\xff\xff\xff", b"0", b"[1]"]
 )
 def test_a_broken_line_is_handed_on_with_its_number_and_the_next_is_read(first: bytes) -> None:
-    events = list(read_events(BytesIO(first + b"\n" + encoded(sound()) + b"\n")))
-    assert events == [RawEvent(first, Format.JSON, 1), RawEvent(encoded(sound()), Format.JSON, 2)]
+    events = list(read_events(BytesIO(first + b"\n" + encoded(valid_event()) + b"\n")))
+    assert events == [
+        RawEvent(first, Format.JSON, 1),
+        RawEvent(encoded(valid_event()), Format.JSON, 2),
+    ]
     with pytest.raises(EventRefused):
         Decoder(SURFACES).decode(events[0].value, KEY)
 
@@ -131,7 +134,7 @@ def test_any_file_gives_events_or_says_where_it_is_broken(
 
 
 def test_the_request_id_is_read_from_both_formats() -> None:
-    assert request_id_of(encoded(sound(request_id="é")), Format.JSON) == "é"
+    assert request_id_of(encoded(valid_event(request_id="é")), Format.JSON) == "é"
     assert request_id_of(_message("é"), Format.PROTOBUF) == "é"
 
 
@@ -189,7 +192,7 @@ def test_an_event_that_cannot_be_read_is_not_restamped(value: bytes) -> None:
 
 def test_feature_names_are_told_for_each_candidate() -> None:
     listed = [candidate("x", features={"a": 1, "zz": "?"}), candidate("y"), 7, {"item_id": "w"}]
-    assert feature_names(encoded(sound(candidates=listed)), Format.JSON) == [
+    assert feature_names(encoded(valid_event(candidates=listed)), Format.JSON) == [
         {"a", "zz"},
         set(),
         set(),

@@ -258,7 +258,7 @@ def test_a_foreign_record_is_no_feed(value: bytes | None, headers: Headers | Non
 
 
 @pytest.mark.parametrize(
-    ("sound", "broken"),
+    ("valid", "broken"),
     [
         (b'"completion":"full"', b'"completion":"sideways"'),
         (b'"scores":{"quality"', b'"scores":{"beauty"'),
@@ -271,13 +271,13 @@ def test_a_foreign_record_is_no_feed(value: bytes | None, headers: Headers | Non
     ],
 )
 def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_published(
-    sound: bytes, broken: bytes
+    valid: bytes, broken: bytes
 ) -> None:
     limited = [Removal("x", "source-limit", None, (0.5, 0.5))]
     feed = replace(_feed(1), removed=limited, diversity=Diversity(0.5))
     value = encode_feed(feed, Format.JSON, ROOMY)
-    assert sound in value
-    value = value.replace(sound, broken)
+    assert valid in value
+    value = value.replace(valid, broken)
     with pytest.raises(FeedUnreadable):
         decode_feed(value)
     assert read_feed_identity(value) == (1000, "home", "r-1")

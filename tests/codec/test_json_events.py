@@ -16,7 +16,7 @@ from tests.codec.wire import (
     deeply_nested,
     encoded,
     json_values,
-    sound,
+    valid_event,
 )
 from workers.codec.json_events import JsonEventDecoder
 from workers.codec.judge import SourceNames
@@ -70,7 +70,9 @@ def test_the_checked_path_returns_an_event_or_a_refusal_and_nothing_else(value: 
 
 @given(st.lists(st.floats(-3e38, 3e38), min_size=3, max_size=3))
 def test_the_fast_path_takes_every_sound_event(numbers: list[float]) -> None:
-    value = encoded(sound(expected=3, candidates=[candidate("x", source="s", features=numbers)]))
+    value = encoded(
+        valid_event(expected=3, candidates=[candidate("x", source="s", features=numbers)])
+    )
     event = EVENTS.decode_fast(value, KEY)
     assert event is not None
     assert event.candidates == [("x", "s", struct.pack("<3f", *numbers))]
@@ -79,7 +81,9 @@ def test_the_fast_path_takes_every_sound_event(numbers: list[float]) -> None:
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "d", "e"]), st.integers(-9, 9)))
 def test_missing_and_unknown_feature_names_are_counted(features: dict[str, int]) -> None:
-    event = EVENTS.decode_fast(encoded(sound(candidates=[candidate("x", features=features)])), KEY)
+    event = EVENTS.decode_fast(
+        encoded(valid_event(candidates=[candidate("x", features=features)])), KEY
+    )
     assert event is not None
     assert event.missing == len({"a", "b", "c"} - features.keys())
     assert event.unknown == len(features.keys() - {"a", "b", "c"})
@@ -89,7 +93,9 @@ def test_missing_and_unknown_feature_names_are_counted(features: dict[str, int])
 
 @pytest.mark.parametrize("unknown", ['"en"', "null", "[1,2]", "1e400", "true", "9" * 5000])
 def test_the_value_of_an_unknown_feature_is_not_looked_at(unknown: str) -> None:
-    text = encoded(sound(candidates=[candidate("x", features={"a": 1, "language": "IT"})])).decode()
+    text = encoded(
+        valid_event(candidates=[candidate("x", features={"a": 1, "language": "IT"})])
+    ).decode()
     event = _checked(text.replace('"IT"', unknown).encode())
     assert (event.refused, event.missing, event.unknown) == ([], 2, 1)
 
@@ -101,7 +107,7 @@ def test_the_value_of_an_unknown_feature_is_not_looked_at(unknown: str) -> None:
 def test_a_wrong_envelope_field_is_named_with_its_value_and_what_was_expected(
     field: str, wrong: str
 ) -> None:
-    text = encoded(sound() | {field: "WRONG"}).decode().replace('"WRONG"', wrong)
+    text = encoded(valid_event() | {field: "WRONG"}).decode().replace('"WRONG"', wrong)
     refusal = _refusal(text.encode())
     expected = Reason.SURFACE if field == "surface" and wrong.startswith('"') else Reason.INVALID
     assert refusal.reason == expected
@@ -110,7 +116,7 @@ def test_a_wrong_envelope_field_is_named_with_its_value_and_what_was_expected(
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:
-    refusal = _refusal(encoded(sound(user_id="x" * 900_000)))
+    refusal = _refusal(encoded(valid_event(user_id="x" * 900_000)))
     assert len(refusal.message) < 200
 
 
@@ -126,14 +132,14 @@ def test_nesting_that_can_be_read_is_ignored_under_an_unknown_key() -> None:
 
 
 def test_an_unreadable_string_under_an_unknown_key_is_malformed() -> None:
-    value = encoded(sound(note="NOTE")).replace(b"NOTE", b"\xff")
+    value = encoded(valid_event(note="NOTE")).replace(b"NOTE", b"\xff")
     assert _refusal(value).reason == Reason.MALFORMED
 
 
 @pytest.mark.parametrize("huge", ["1e400", "9" * 5000, "-" + "9" * 5000, '"\\ud800"'])
 def test_what_stands_under_an_unknown_key_is_ignored(huge: str) -> None:
-    value = encoded(sound(unknown="HUGE")).replace(b'"HUGE"', huge.encode())
-    assert _checked(value).candidates == _checked(encoded(sound())).candidates
+    value = encoded(valid_event(unknown="HUGE")).replace(b'"HUGE"', huge.encode())
+    assert _checked(value).candidates == _checked(encoded(valid_event())).candidates
 
 
 @pytest.mark.parametrize(
@@ -145,7 +151,7 @@ def test_what_stands_under_an_unknown_key_is_ignored(huge: str) -> None:
     ],
 )
 def test_of_duplicate_keys_the_last_counts(first: bytes, then: bytes) -> None:
-    value = encoded(sound()).replace(b'"user_id": "u"', first + b", " + then, 1)
+    value = encoded(valid_event()).replace(b'"user_id": "u"', first + b", " + then, 1)
     if first.endswith(b"["):
         assert _refusal(value).reason == Reason.MALFORMED
     else:
@@ -153,7 +159,7 @@ def test_of_duplicate_keys_the_last_counts(first: bytes, then: bytes) -> None:
 
 
 def test_a_wrong_last_of_duplicate_keys_refuses_the_event() -> None:
-    value = encoded(sound()).replace(b'"user_id": "u"', b'"user_id": "u", "user_id": 3')
+    value = encoded(valid_event()).replace(b'"user_id": "u"', b'"user_id": "u", "user_id": 3')
     assert _refusal(value).message.startswith("user_id: got 3")
 
 
@@ -166,7 +172,7 @@ def test_refused_candidates_leave_their_siblings_in_order() -> None:
         candidate("z", features=[1]),
         candidate("w"),
     ]
-    event = _checked(encoded(sound(candidates=listed)))
+    event = _checked(encoded(valid_event(candidates=listed)))
     assert [c.item_id for c in event.candidates] == ["x", "y", "x", "w"]
     assert [(r.position, r.reason) for r in event.refused] == [
         (1, CandidateReason.SHAPE),
@@ -175,14 +181,14 @@ def test_refused_candidates_leave_their_siblings_in_order() -> None:
 
 
 def test_an_event_of_refused_candidates_only_is_taken() -> None:
-    event = _checked(encoded(sound(candidates=[candidate("x", features="no")])))
+    event = _checked(encoded(valid_event(candidates=[candidate("x", features="no")])))
     assert event.candidates == []
     assert event.refused[0].identity == "x"
 
 
 def test_a_refused_candidate_is_identified_by_its_item_id_and_else_by_event_and_place() -> None:
     value = encoded(
-        sound(candidates=[candidate("x", features=[]), {"item_id": ""}, {"item_id": ""}, 7])
+        valid_event(candidates=[candidate("x", features=[]), {"item_id": ""}, {"item_id": ""}, 7])
     )
     first, *digests = [r.identity for r in _checked(value).refused]
     assert first == "x"
@@ -196,7 +202,7 @@ def test_a_refused_candidate_is_identified_by_its_item_id_and_else_by_event_and_
 @pytest.mark.parametrize("item_id", ["x" * 256, "é" * 128, "日" * 85, "🚀" * 64, "x" * 65])
 def test_ids_of_up_to_256_bytes_are_taken_by_the_fast_path(item_id: str) -> None:
     listed = [candidate(item_id, source=item_id)]
-    value = encoded(sound(request_id=item_id, user_id=item_id, candidates=listed))
+    value = encoded(valid_event(request_id=item_id, user_id=item_id, candidates=listed))
     event = EVENTS.decode_fast(value, item_id.encode())
     assert event is not None
     assert event == _checked(value, item_id.encode())
@@ -204,9 +210,14 @@ def test_ids_of_up_to_256_bytes_are_taken_by_the_fast_path(item_id: str) -> None
 
 @pytest.mark.parametrize("item_id", ["x" * 257, "é" * 129, "日" * 86, "🚀" * 65, ""])
 def test_longer_and_empty_ids_are_refused_where_they_stand(item_id: str) -> None:
-    assert _refusal(encoded(sound(request_id=item_id)), item_id.encode()).reason == Reason.INVALID
-    assert _refusal(encoded(sound(user_id=item_id))).reason == Reason.INVALID
-    value = encoded(sound(candidates=[candidate(item_id), candidate("y", source=item_id or 0)]))
+    assert (
+        _refusal(encoded(valid_event(request_id=item_id)), item_id.encode()).reason
+        == Reason.INVALID
+    )
+    assert _refusal(encoded(valid_event(user_id=item_id))).reason == Reason.INVALID
+    value = encoded(
+        valid_event(candidates=[candidate(item_id), candidate("y", source=item_id or 0)])
+    )
     assert EVENTS.decode_fast(value, KEY) is None
     assert [r.reason for r in _checked(value).refused] == [
         CandidateReason.ITEM_ID,
@@ -215,7 +226,7 @@ def test_longer_and_empty_ids_are_refused_where_they_stand(item_id: str) -> None
 
 
 def test_sources_are_one_string_each() -> None:
-    value = encoded(sound(candidates=[candidate(str(i), source="world") for i in range(2)]))
+    value = encoded(valid_event(candidates=[candidate(str(i), source="world") for i in range(2)]))
     first, second = EVENTS.decode_fast(value, KEY), _checked(value)
     assert first is not None
     assert len({id(c.source) for c in [*first.candidates, *second.candidates]}) == 1
@@ -223,7 +234,7 @@ def test_sources_are_one_string_each() -> None:
 
 def test_a_large_event_is_decoded_at_once() -> None:
     listed = [candidate(f"item-{i:07}", source="s") for i in range(14_000)]
-    value = encoded(sound(candidates=listed))
+    value = encoded(valid_event(candidates=listed))
     assert len(value) > 900_000
     event = EVENTS.decode_fast(value, KEY)
     assert event is not None
@@ -235,9 +246,9 @@ def test_a_large_event_is_decoded_at_once() -> None:
 )
 def test_the_limits_of_numbers_are_exact_on_both_paths(field: str, most: int) -> None:
     for within in (0, most):
-        value = encoded(sound(**{field: within}))
+        value = encoded(valid_event(**{field: within}))
         assert EVENTS.decode_fast(value, KEY) == _checked(value)
     for beyond in (-1, most + 1):
-        assert _refusal(encoded(sound(**{field: beyond}))).message.startswith(
+        assert _refusal(encoded(valid_event(**{field: beyond}))).message.startswith(
             f"{field}: got {beyond}, expected "
         )

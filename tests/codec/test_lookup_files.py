@@ -36,10 +36,10 @@ def test_what_a_line_says_is_answered_and_what_none_says_is_not_there() -> None:
         ),
         SURFACES,
     )
-    asked = LookupQuery(
+    query = LookupQuery(
         {SetKey("seen", "a:b"): ["x"], SetKey("seen", "c"): ["x"]}, {"trio": ["x:y", "z"]}
     )
-    assert file(asked) == LookupResult(
+    assert file(query) == LookupResult(
         {SetKey("seen", "a:b"): frozenset("xy"), SetKey("seen", "c"): frozenset()},
         {"trio": {"x:y": struct.pack("<3f", 0.1, 2, -3.5)}},
     )

@@ -166,12 +166,12 @@ def test_without_features_both_formats_agree_where_they_are_looked_up(
     in_json = encoded(event | {"candidates": [{"item_id": "x"} | fields]})
     in_protobuf = _value(Candidate(item_id="x", features_f32=b""), surface="shelf")
     decoders = (JsonEventDecoder(SURFACES, SourceNames()), in_json), (EVENTS, in_protobuf)
-    found = [
+    events = [
         [events.decode_fast(value, KEY), events.decode_checked(value, KEY)]
         for events, value in decoders
     ]
-    assert found[0] == found[1]
-    fast, checked = found[0]
+    assert events[0] == events[1]
+    fast, checked = events[0]
     assert fast == checked
     assert checked is not None
     assert checked.candidates == [("x", None, TRIO.absent_row)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.codec.test_lookup_files import SURFACES
-from tests.codec.wire import encoded, sound
+from tests.codec.wire import encoded, valid_event
 from workers.codec.event_files import EventFileBroken, RawEvent, read_events
 from workers.codec.formats import Format
 from workers.codec.lookup_files import LookupFileBroken, read_lookups
@@ -72,9 +72,9 @@ def test_another_encoding_is_named_in_configuration(file: Path, name: str, encod
 
 def test_a_file_of_look_ups_may_begin_with_a_mark_and_another_encoding_is_named() -> None:
     line = '{"key": "seen:u", "members": ["a"]}\r\n'
-    asked = LookupQuery({SetKey("seen", "u"): ["a"]}, {})
-    found = read_lookups([line.encode("utf-8-sig"), b""], SURFACES)(asked)
-    assert found == LookupResult({SetKey("seen", "u"): frozenset("a")}, {})
+    query = LookupQuery({SetKey("seen", "u"): ["a"]}, {})
+    result = read_lookups([line.encode("utf-8-sig"), b""], SURFACES)(query)
+    assert result == LookupResult({SetKey("seen", "u"): frozenset("a")}, {})
     for encoding in ENCODINGS["UTF-16"]:
         with pytest.raises(LookupFileBroken, match="line 1: got UTF-16, expected utf-8"):
             read_lookups(BytesIO(line.encode(encoding)), SURFACES)
@@ -85,13 +85,13 @@ def test_a_file_of_look_ups_may_begin_with_a_mark_and_another_encoding_is_named(
 def test_a_file_of_events_in_another_encoding_is_named_once_and_no_line_of_it_is_sent(
     encoding: str, form: Format | None
 ) -> None:
-    lines = 2 * f"{encoded(sound()).decode()}\r\n"
+    lines = 2 * f"{encoded(valid_event()).decode()}\r\n"
     with pytest.raises(EventFileBroken, match="line 1: got UTF-16, expected utf-8"):
         list(read_events(BytesIO(lines.encode(encoding)), form))
 
 
 def test_events_with_line_ends_of_windows_are_read() -> None:
-    event = encoded(sound())
+    event = encoded(valid_event())
     assert list(read_events(BytesIO(event + b"\r\n"))) == [RawEvent(event, Format.JSON, 1)]
 
 

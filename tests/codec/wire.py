@@ -1,4 +1,4 @@
-"""Events as texts and messages, sound ones and ones that are wrong in every way, to test decoding
+"""Events as texts and messages, valid ones and ones that are wrong in every way, to test decoding
 with.
 """
 
@@ -23,8 +23,8 @@ AT = 1_763_900_000_000
 KEY = b"r-1"
 
 
-def sound(**changes: Any) -> dict[str, Any]:
-    """A sound event as JSON holds it."""
+def valid_event(**changes: Any) -> dict[str, Any]:
+    """A valid event as JSON holds it."""
     event = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}
     return event | {"candidates": [candidate("x")]} | changes
 
@@ -38,64 +38,66 @@ def encoded(event: object) -> bytes:
 
 
 def deeply_nested(depth: int) -> bytes:
-    return encoded(sound(unknown="DEEP")).replace(b'"DEEP"', b"[" * depth + b"]" * depth)
+    return encoded(valid_event(unknown="DEEP")).replace(b'"DEEP"', b"[" * depth + b"]" * depth)
 
 
-# Arbitrary events in JSON, written as text: what a value of Python cannot say is said there too.
+# Arbitrary events in JSON, written as text, so that they may hold what no value of Python can.
 
 _ODD = [
-    *(
-        "null",
-        "true",
-        "false",
-        "0",
-        "-0",
-        "1",
-        "-1",
-        "3.0",
-        "1e2",
-        "1e400",
-        "-1e400",
-        "1e-400",
-        "3.5e38",
-        "1" * 39,
-    ),
-    *(
-        "9" * 5000,
-        "253402300799999",
-        "253402300800000",
-        "1000000",
-        "1000001",
-        "18446744073709551616",
-    ),
-    *(
-        '""',
-        '"r-1"',
-        '"home"',
-        '"1"',
-        '"\\ud800"',
-        '"\\ud83d\\ude00"',
-        '"\\u0000"',
-        '"é"',
-        '"' + "é" * 128 + '"',
-    ),
-    *('"' + "x" * 256 + '"', '"' + "x" * 257 + '"', '"' + "é" * 129 + '"', '"\\x"', '"a\tb"'),
-    *("[]", "{}", "[1,2,3]", '{"a":1}', '[{"item_id":"x"}]', "[[[[]]]]", '{"a":{"a":{}}}'),
-    *(
-        "NaN",
-        "Infinity",
-        "-Infinity",
-        "01",
-        "+1",
-        ".5",
-        "1.",
-        "tru",
-        "'x'",
-        "[1,]",
-        '{"a":1,}',
-        "{1:2}",
-        "",
-    ),
+    "null",
+    "true",
+    "false",
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "3.0",
+    "1e2",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "3.5e38",
+    "1" * 39,
+    "9" * 5000,
+    "253402300799999",
+    "253402300800000",
+    "1000000",
+    "1000001",
+    "18446744073709551616",
+    '""',
+    '"r-1"',
+    '"home"',
+    '"1"',
+    '"\\ud800"',
+    '"\\ud83d\\ude00"',
+    '"\\u0000"',
+    '"é"',
+    '"' + "é" * 128 + '"',
+    '"' + "x" * 256 + '"',
+    '"' + "x" * 257 + '"',
+    '"' + "é" * 129 + '"',
+    '"\\x"',
+    '"a\tb"',
+    "[]",
+    "{}",
+    "[1,2,3]",
+    '{"a":1}',
+    '[{"item_id":"x"}]',
+    "[[[[]]]]",
+    '{"a":{"a":{}}}',
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "01",
+    "+1",
+    ".5",
+    "1.",
+    "tru",
+    "'x'",
+    "[1,]",
+    '{"a":1,}',
+    "{1:2}",
+    "",
 ]
 _NUMBERS = st.from_regex(
     r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", fullmatch=True
@@ -106,7 +108,7 @@ _SPACE = st.sampled_from(["", "", "", " ", "\n", "\t", "\u00a0"])
 
 @st.composite
 def _objects(draw: DrawFn, fields: dict[str, SearchStrategy[str]]) -> str:
-    """An object of these fields, with up to two of them replaced, dropped or doubled, and perhaps
+    """An object of these fields, with up to two of them replaced, dropped or given twice, and perhaps
     an unknown one.
     """
     pairs = [(name, draw(value)) for name, value in fields.items()]
@@ -165,7 +167,7 @@ def damaged(values: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
 
 
 def json_values() -> SearchStrategy[bytes]:
-    """Events in JSON: sound, wrong, and damaged."""
+    """Events in JSON: valid, wrong, and damaged."""
     return damaged(_EVENTS.map(str.encode))
 
 
@@ -194,5 +196,5 @@ _MESSAGES = st.builds(
 
 
 def protobuf_values() -> SearchStrategy[bytes]:
-    """Events in Protobuf: sound, wrong, and damaged."""
+    """Events in Protobuf: valid, wrong, and damaged."""
     return damaged(_MESSAGES.map(lambda message: bytes(message.SerializeToString())))

@@ -28,20 +28,20 @@ def headers_of(entry: Entry) -> Headers:
     return [(name, text.encode()) for name, text in entry["headers"].items()]
 
 
-def _surface(name: str, told: Entry) -> Surface:
-    features = told["feature_set"]
+def _surface(name: str, entry: Entry) -> Surface:
+    features = entry["feature_set"]
     feature_set = FeatureSet(features["name"], tuple(features["names"]), features["defaults"])
-    objectives = tuple(told["objectives"])
+    objectives = tuple(entry["objectives"])
     rules = WeightRules(dict.fromkeys(objectives, 0.5), {})
-    limits = {key: told[key] for key in ("deadline_ms", "horizon_ms", "max_candidates")}
+    limits = {key: entry[key] for key in ("deadline_ms", "horizon_ms", "max_candidates")}
     return Surface(
         name,
         feature_set,
         objectives,
         rules,
-        lookup_features=told.get("lookup_features", False),
+        lookup_features=entry.get("lookup_features", False),
         **limits,
     )
 
 
-SURFACES: Surfaces = {name: _surface(name, told) for name, told in INDEX["surfaces"].items()}
+SURFACES: Surfaces = {name: _surface(name, entry) for name, entry in INDEX["surfaces"].items()}

@@ -1,4 +1,4 @@
-"""The draw of schemas/golden/arms.json, computed apart from the worker's own, and the worker's own
+"""The arms of schemas/golden/arms.json, computed apart from the worker's own, and the worker's own
 against it.
 """
 
@@ -48,7 +48,7 @@ def test_the_vectors_are_what_the_papers_say(vector: dict[str, Any]) -> None:
 
 
 @by_name
-def test_a_worker_draws_the_arms_of_the_vectors(vector: dict[str, Any]) -> None:
+def test_a_worker_assigns_the_arms_of_the_vectors(vector: dict[str, Any]) -> None:
     experiment = Experiment.read(vector["experiment"])
     assert [experiment.assign(user["user_id"]) for user in vector["users"]] == [
         user["arm"] for user in vector["users"]
@@ -73,13 +73,13 @@ def test_one_of_the_vectors_has_an_arm_beyond_its_own_stretch() -> None:
 
 def test_the_command_in_the_papers_gives_the_bucket_of_its_vector() -> None:
     readme = (SCHEMAS / "README.md").read_text(encoding="utf-8")
-    told = re.search(r"```bash\n(h=.*)\n(.*)\n```", readme)
-    assert told is not None
-    salt, user_id = re.findall(r"printf '%s' '(\w+):([\w-]+)'", told[1])[0]
+    command = re.search(r"```bash\n(h=.*)\n(.*)\n```", readme)
+    assert command is not None
+    salt, user_id = re.findall(r"printf '%s' '(\w+):([\w-]+)'", command[1])[0]
     (vector, *_) = [v for v in VECTORS if v["experiment"]["salt"] == salt]
     (user,) = [u for u in vector["users"] if u["user_id"] == user_id]
     ran = subprocess.run(
-        ["bash", "-c", f"{told[1]}\n{told[2]}"], capture_output=True, text=True, check=True
+        ["bash", "-c", f"{command[1]}\n{command[2]}"], capture_output=True, text=True, check=True
     )
     assert ran.stdout == f"{user['bucket']}\n"
     assert f"says {user['bucket']}" in readme

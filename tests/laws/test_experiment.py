@@ -1,4 +1,4 @@
-"""Laws of the draw that hold for every experiment and every user."""
+"""Laws of assignment to arms that hold for every experiment and every user."""
 
 from random import Random
 
@@ -27,28 +27,30 @@ def buckets(experiment: Experiment) -> list[str]:
 
 @given(salts, shares())
 def test_each_arm_has_exactly_its_share_of_the_buckets_and_control_the_rest(
-    salt: str, told: dict[str, int]
+    salt: str, shares_by_arm: dict[str, int]
 ) -> None:
-    found = buckets(Experiment(salt, told))
-    assert {arm: found.count(arm) for arm in told} == told
-    assert found.count(CONTROL) == BUCKETS - sum(told.values())
+    arms = buckets(Experiment(salt, shares_by_arm))
+    assert {arm: arms.count(arm) for arm in shares_by_arm} == shares_by_arm
+    assert arms.count(CONTROL) == BUCKETS - sum(shares_by_arm.values())
 
 
 @given(salts, shares(), users, st.randoms())
-def test_the_draw_depends_on_salt_user_and_shares_alone(
-    salt: str, told: dict[str, int], user: str, random: Random
+def test_the_arm_depends_on_salt_user_and_shares_alone(
+    salt: str, shares_by_arm: dict[str, int], user: str, random: Random
 ) -> None:
-    shuffled = list(told.items())
+    shuffled = list(shares_by_arm.items())
     random.shuffle(shuffled)
-    assert Experiment(salt, dict(shuffled)).assign(user) == Experiment(salt, told).assign(user)
+    assert Experiment(salt, dict(shuffled)).assign(user) == Experiment(salt, shares_by_arm).assign(
+        user
+    )
 
 
 @given(salts, shares(), st.data())
 def test_an_arm_ramped_within_its_stretch_keeps_its_users_and_takes_from_control_alone(
-    salt: str, told: dict[str, int], data: DataObject
+    salt: str, shares_by_arm: dict[str, int], data: DataObject
 ) -> None:
-    stretch = BUCKETS // len(told)
-    within = {arm: min(share, stretch) for arm, share in told.items()}
+    stretch = BUCKETS // len(shares_by_arm)
+    within = {arm: min(share, stretch) for arm, share in shares_by_arm.items()}
     arm = data.draw(st.sampled_from(sorted(within)))
     grown = within | {arm: data.draw(st.integers(within[arm], stretch))}
     for before, after in zip(
@@ -59,21 +61,28 @@ def test_an_arm_ramped_within_its_stretch_keeps_its_users_and_takes_from_control
 
 @given(salts, shares(), st.data())
 def test_an_arm_that_grows_keeps_its_own_stretch_whatever_the_others_have(
-    salt: str, told: dict[str, int], data: DataObject
+    salt: str, shares_by_arm: dict[str, int], data: DataObject
 ) -> None:
-    arm = data.draw(st.sampled_from(sorted(told)))
-    grown = told | {
-        arm: data.draw(st.integers(told[arm], BUCKETS - sum(told.values()) + told[arm]))
+    arm = data.draw(st.sampled_from(sorted(shares_by_arm)))
+    grown = shares_by_arm | {
+        arm: data.draw(
+            st.integers(
+                shares_by_arm[arm], BUCKETS - sum(shares_by_arm.values()) + shares_by_arm[arm]
+            )
+        )
     }
-    place, of = sorted(told).index(arm), len(told)
+    place, of = sorted(shares_by_arm).index(arm), len(shares_by_arm)
     own = slice(BUCKETS * place // of, BUCKETS * (place + 1) // of)
-    before, after = buckets(Experiment(salt, told))[own], buckets(Experiment(salt, grown))[own]
+    before, after = (
+        buckets(Experiment(salt, shares_by_arm))[own],
+        buckets(Experiment(salt, grown))[own],
+    )
     assert all(new == arm for old, new in zip(before, after, strict=True) if old == arm)
 
 
 @given(salts, shares(), users)
-def test_an_experiment_read_back_from_its_fields_draws_the_same(
-    salt: str, told: dict[str, int], user: str
+def test_an_experiment_read_back_from_its_fields_assigns_the_same(
+    salt: str, shares_by_arm: dict[str, int], user: str
 ) -> None:
-    experiment = Experiment(salt, told)
+    experiment = Experiment(salt, shares_by_arm)
     assert Experiment.read(experiment.fields()).assign(user) == experiment.assign(user)

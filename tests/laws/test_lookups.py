@@ -1,4 +1,4 @@
-"""Laws of look-ups, that hold for every request and whatever is answered."""
+"""Laws of look-ups, that hold for every request and whatever their results are."""
 
 import struct
 import sys
@@ -41,7 +41,7 @@ junk = st.dictionaries(
 owners = st.sampled_from(
     [SetKey("seen", "u"), SetKey("seen", "v"), SetKey("blocked", "home"), SetKey("muted", "u")]
 )
-answers = st.builds(
+results = st.builds(
     LookupResult,
     st.dictionaries(owners, st.frozensets(st.sampled_from([*ITEMS, "elsewhere"]))),
     st.just({}) | st.fixed_dictionaries({"pair": st.one_of(values, junk)}),
@@ -80,106 +80,109 @@ def requests(draw: st.DrawFn) -> Request:
     )
 
 
-def feed_of(asked: Request, found: LookupResult, weights: Weights) -> Feed:
+def feed_of(original: Request, result: LookupResult, weights: Weights) -> Feed:
     """The feed by models that give back an item's features as its scores."""
-    (known,) = hydrate([asked], lambda _: found)
-    scores = np.frombuffer(known.request.rows, "<f4").reshape(-1, 2)
-    return known.annotate(rank(known.request, scores, weights, MODELS, 5000))
+    (hydrated,) = hydrate([original], lambda _: result)
+    scores = np.frombuffer(hydrated.request.rows, "<f4").reshape(-1, 2)
+    return hydrated.annotate(rank(hydrated.request, scores, weights, MODELS, 5000))
 
 
 @settings(deadline=None)
-@given(requests(), answers)
+@given(requests(), results)
 def test_every_candidate_is_ranked_or_dropped_once_and_only_for_a_set_that_holds_it(
-    asked: Request, found: LookupResult
+    original: Request, result: LookupResult
 ) -> None:
-    (known,) = hydrate([asked], lambda _: found)
-    names = [one.name for one in asked.surface.drop]
-    for item_id, reason, *_ in known.dropped:
+    (hydrated,) = hydrate([original], lambda _: result)
+    names = [drop_set.name for drop_set in original.surface.drop]
+    for item_id, reason, *_ in hydrated.dropped:
         own = {
-            one.name: items
-            for one, items in found.members.items()
-            if one.owner in ("home", asked.user_id)
+            key.name: items
+            for key, items in result.members.items()
+            if key.owner in ("home", original.user_id)
         }
         assert reason == next(name for name in names if item_id in own.get(name, ()))
-    gone = {removal.item_id for removal in known.dropped}
-    assert known.request.item_ids == tuple(
-        item_id for item_id in asked.item_ids if item_id not in gone
+    gone = {removal.item_id for removal in hydrated.dropped}
+    assert hydrated.request.item_ids == tuple(
+        item_id for item_id in original.item_ids if item_id not in gone
     )
-    assert len(known.request.item_ids) + len(known.dropped) == len(asked.item_ids)
+    assert len(hydrated.request.item_ids) + len(hydrated.dropped) == len(original.item_ids)
 
 
 @settings(deadline=None)
-@given(requests(), answers)
+@given(requests(), results)
 def test_no_row_that_is_ranked_lacks_a_number_and_rows_that_came_are_not_touched(
-    asked: Request, found: LookupResult
+    original: Request, result: LookupResult
 ) -> None:
-    (known,) = hydrate([asked], lambda _: found)
-    before = {item: asked.rows[8 * i : 8 * i + 8] for i, item in enumerate(asked.item_ids)}
-    for place, item_id in enumerate(known.request.item_ids):
-        row = known.request.rows[8 * place : 8 * place + 8]
+    (hydrated,) = hydrate([original], lambda _: result)
+    before = {item: original.rows[8 * i : 8 * i + 8] for i, item in enumerate(original.item_ids)}
+    for place, item_id in enumerate(hydrated.request.item_ids):
+        row = hydrated.request.rows[8 * place : 8 * place + 8]
         assert np.isfinite(np.frombuffer(row, "<f4")).all()
-        if before[item_id] != asked.surface.feature_set.absent_row:
+        if before[item_id] != original.surface.feature_set.absent_row:
             assert row == before[item_id]
-        elif item_id in known.defaulted:
-            assert row == asked.surface.feature_set.default_row
+        elif item_id in hydrated.defaulted:
+            assert row == original.surface.feature_set.default_row
         else:
-            assert row == found.features["pair"][item_id]
+            assert row == result.features["pair"][item_id]
 
 
 @settings(deadline=None)
-@given(requests(), answers)
-def test_what_is_skipped_is_just_what_was_asked_and_not_answered(
-    asked: Request, found: LookupResult
+@given(requests(), results)
+def test_what_is_skipped_is_just_what_was_looked_up_without_a_result(
+    original: Request, result: LookupResult
 ) -> None:
-    (known,) = hydrate([asked], lambda _: found)
-    questions = query_for([asked])
-    unanswered = [one.name for one in questions.sets if one not in found.members]
-    assert [name for name in known.skipped if name != "features"] == unanswered
-    assert ("features" in known.skipped) == (bool(known.defaulted) and "pair" not in found.features)
+    (hydrated,) = hydrate([original], lambda _: result)
+    query = query_for([original])
+    without_result = [key.name for key in query.sets if key not in result.members]
+    assert [name for name in hydrated.skipped if name != "features"] == without_result
+    assert ("features" in hydrated.skipped) == (
+        bool(hydrated.defaulted) and "pair" not in result.features
+    )
 
 
 @settings(deadline=None)
-@given(requests(), answers, mixes, st.randoms(), st.sampled_from(Format))
-def test_the_same_answers_give_the_same_bytes_in_whatever_order_the_candidates_came(
-    asked: Request, found: LookupResult, weights: Weights, random: Any, form: Format
+@given(requests(), results, mixes, st.randoms(), st.sampled_from(Format))
+def test_the_same_results_give_the_same_bytes_in_whatever_order_the_candidates_came(
+    original: Request, result: LookupResult, weights: Weights, random: Any, form: Format
 ) -> None:
-    places = list(range(len(asked.item_ids)))
+    places = list(range(len(original.item_ids)))
     random.shuffle(places)
-    shuffled = asked._replace(
-        item_ids=tuple(asked.item_ids[i] for i in places),
-        sources=tuple(asked.sources[i] for i in places),
-        rows=b"".join(asked.rows[8 * i : 8 * i + 8] for i in places),
+    shuffled = original._replace(
+        item_ids=tuple(original.item_ids[i] for i in places),
+        sources=tuple(original.sources[i] for i in places),
+        rows=b"".join(original.rows[8 * i : 8 * i + 8] for i in places),
     )
-    one, other = (
-        encode_feed(feed_of(request, found, weights), form, sys.maxsize)
-        for request in (asked, shuffled)
+    first, second = (
+        encode_feed(feed_of(request, result, weights), form, sys.maxsize)
+        for request in (original, shuffled)
     )
-    assert one == other
+    assert first == second
 
 
 @settings(deadline=None)
-@given(st.lists(requests(), max_size=4), answers)
-def test_a_request_is_informed_alone_as_it_is_in_a_micro_batch(
-    asked: list[Request], found: LookupResult
+@given(st.lists(requests(), max_size=4), results)
+def test_a_request_is_hydrated_alone_as_it_is_in_a_micro_batch(
+    original: list[Request], result: LookupResult
 ) -> None:
-    together = hydrate(asked, lambda _: found)
-    assert together == [hydrate([request], lambda _: found)[0] for request in asked]
+    together = hydrate(original, lambda _: result)
+    assert together == [hydrate([request], lambda _: result)[0] for request in original]
 
 
 @settings(deadline=None)
-@given(requests(), answers, mixes, mixes, st.sampled_from(Format))
-def test_the_record_alone_is_enough_to_rank_it_anew_and_what_was_dropped_stays_dropped(
-    asked: Request, found: LookupResult, own: Weights, other: Weights, form: Format
+@given(requests(), results, mixes, mixes, st.sampled_from(Format))
+def test_the_record_alone_is_enough_to_rank_it_again_and_what_was_dropped_stays_dropped(
+    original: Request, result: LookupResult, own: Weights, other: Weights, form: Format
 ) -> None:
-    asked = asked._replace(surface=replace(asked.surface, top_k=0))
-    feed = feed_of(asked, found, own)
+    original = original._replace(surface=replace(original.surface, top_k=0))
+    feed = feed_of(original, result, own)
     read = decode_feed(encode_feed(feed, form, sys.maxsize))
-    assert rerank(read, other) == feed_of(asked, found, other)
-    told = preview([read], own, other)
+    assert rerank(read, other) == feed_of(original, result, other)
+    change = preview([read], own, other)
     old, new = (
-        [item.item_id for item in feed_of(asked, found, weights).items] for weights in (own, other)
+        [item.item_id for item in feed_of(original, result, weights).items]
+        for weights in (own, other)
     )
-    assert told.changed == (
+    assert change.changed == (
         old != new,
         old[:1] != new[:1],
         set(old[:10]) != set(new[:10]),
@@ -188,12 +191,12 @@ def test_the_record_alone_is_enough_to_rank_it_anew_and_what_was_dropped_stays_d
 
 
 @settings(deadline=None)
-@given(requests(), answers, mixes)
+@given(requests(), results, mixes)
 def test_items_removed_and_what_is_counted_account_for_every_candidate(
-    asked: Request, found: LookupResult, weights: Weights
+    original: Request, result: LookupResult, weights: Weights
 ) -> None:
-    feed = feed_of(asked, found, weights)
+    feed = feed_of(original, result, weights)
     named = [*(item.item_id for item in feed.items), *(removal.item_id for removal in feed.removed)]
     assert len(named) == len(set(named))
-    assert len(named) + feed.below_top_k == len(asked.item_ids)
+    assert len(named) + feed.below_top_k == len(original.item_ids)
     assert feed.removed == sorted(feed.removed)

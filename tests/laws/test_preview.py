@@ -1,4 +1,4 @@
-"""Laws of ranking anew, of previews and of margins."""
+"""Laws of ranking again, of previews and of margins."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -62,7 +62,7 @@ def test_under_another_set_a_feed_is_ranked_as_a_worker_ranks_its_request(
 
 
 @given(tables(numbers), mixes, mixes, st.sampled_from(Format))
-def test_the_record_alone_is_enough_to_rank_it_anew(
+def test_the_record_alone_is_enough_to_rank_it_again(
     table: Table, own: Weights, other: Weights, form: Format
 ) -> None:
     read = decode_feed(encode_feed(feed_of(table, own), form, 100_000))
@@ -71,34 +71,34 @@ def test_the_record_alone_is_enough_to_rank_it_anew(
 
 @given(st.lists(feeds, max_size=4), st.one_of(mixes, coarse_mixes))
 def test_the_same_set_changes_nothing(given_feeds: list[Feed], same: Weights) -> None:
-    found = preview(given_feeds, same, same)
-    assert (found.changed, found.movers) == ((0, 0, 0, 0), ())
-    assert found.kendall_tau in (None, 1)
-    assert found.overlap_at_10 in (None, 1)
-    assert all(shift.before == shift.after for shift in found.objectives.values())
+    result = preview(given_feeds, same, same)
+    assert (result.changed, result.movers) == ((0, 0, 0, 0), ())
+    assert result.kendall_tau in (None, 1)
+    assert result.overlap_at_10 in (None, 1)
+    assert all(shift.before == shift.after for shift in result.objectives.values())
 
 
 @given(feeds, coarse_mixes, coarse_mixes)
 def test_a_preview_of_one_feed_says_what_a_look_at_both_orders_says(
     feed: Feed, before: Weights, after: Weights
 ) -> None:
-    found = preview([feed], before, after)
+    result = preview([feed], before, after)
     old, new = item_ids(rerank(feed, before)), item_ids(rerank(feed, after))
-    assert found.changed == (
+    assert result.changed == (
         old != new,
         old[:1] != new[:1],
         set(old[:10]) != set(new[:10]),
         old[:10] != new[:10],
     )
     if old:
-        assert found.overlap_at_10 == len(set(old[:10]) & set(new[:10])) / min(10, len(old))
+        assert result.overlap_at_10 == len(set(old[:10]) & set(new[:10])) / min(10, len(old))
     moves = {
         item: old.index(item) - new.index(item)
         for item in old
         if old.index(item) != new.index(item)
     }
     largest = sorted(moves, key=lambda item: (-abs(moves[item]), item))[:10]
-    assert [(m.item_id, m.feeds, m.mean_move, m.largest_move) for m in found.movers] == [
+    assert [(m.item_id, m.feeds, m.mean_move, m.largest_move) for m in result.movers] == [
         (item, 1, moves[item], moves[item]) for item in largest
     ]
 
@@ -109,11 +109,11 @@ def test_a_preview_does_not_depend_on_the_order_of_the_feeds(
 ) -> None:
     shuffled = list(given_feeds)
     random.shuffle(shuffled)
-    one, other = (preview(several, before, after) for several in (given_feeds, shuffled))
-    assert other.kendall_tau == pytest.approx(one.kendall_tau)
-    assert other.overlap_at_10 == pytest.approx(one.overlap_at_10)
-    assert replace(other, kendall_tau=None, overlap_at_10=None) == replace(
-        one, kendall_tau=None, overlap_at_10=None
+    first, second = (preview(several, before, after) for several in (given_feeds, shuffled))
+    assert second.kendall_tau == pytest.approx(first.kendall_tau)
+    assert second.overlap_at_10 == pytest.approx(first.overlap_at_10)
+    assert replace(second, kendall_tau=None, overlap_at_10=None) == replace(
+        first, kendall_tau=None, overlap_at_10=None
     )
 
 
@@ -194,7 +194,7 @@ def test_the_item_that_rises_is_new_at_the_margin_or_else_just_past_it(
     assert crossing is not None
     now = first_of(feed, weights, count)
     past = first_of(feed, moved(weights, objective, crossing.move + side * SHORT), count)
-    there = first_of(feed, moved(weights, objective, crossing.move), count)
-    seen = there if there != now else past
-    assert crossing.rising in seen - now
-    assert crossing.falling in now - seen
+    at_margin = first_of(feed, moved(weights, objective, crossing.move), count)
+    changed = at_margin if at_margin != now else past
+    assert crossing.rising in changed - now
+    assert crossing.falling in now - changed

@@ -1,4 +1,4 @@
-"""Laws of diversity and of limits a source, that hold for every request."""
+"""Laws of diversity and of limits on sources that hold for every request."""
 
 import sys
 from collections import Counter
@@ -14,7 +14,7 @@ from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed, FeedItem
-from workers.ranking.margin import feed_margins
+from workers.ranking.margin import Margin, feed_margins
 from workers.ranking.preview import preview
 from workers.ranking.rerank import rerank
 from workers.ranking.weights import Weights
@@ -73,10 +73,10 @@ def test_the_same_candidates_give_the_same_bytes_in_whatever_order_they_came(
 ) -> None:
     shuffled = list(crowd.items())
     random.shuffle(shuffled)
-    one, other = (
+    first, second = (
         encode_feed(ranked(c, weights, **rule), form, sys.maxsize) for c in (crowd, dict(shuffled))
     )
-    assert one == other
+    assert first == second
 
 
 @given(crowds(anything), mixes, rules, st.sampled_from(Format), st.integers(0, 1500), st.booleans())
@@ -195,6 +195,12 @@ def test_a_source_has_at_most_its_limit_and_what_is_removed_for_it_stands_behind
     assert {removal.item_id for removal in feed.removed} == set(crowd) - set(kept)
 
 
+def first_places(feed: Feed, weights: Weights) -> dict[str, Margin]:
+    """The margins of the first place, by objective."""
+    objectives = feed_margins(feed, weights).objectives
+    return {objective: margins.first_place for objective, margins in objectives.items()}
+
+
 @given(crowded, mixes, diversities, st.integers(0, 3))
 def test_rules_on_sources_never_change_the_first_place(
     crowd: Crowd, weights: Weights, diversity: Diversity, limit: int
@@ -204,9 +210,7 @@ def test_rules_on_sources_never_change_the_first_place(
         ranked(crowd, weights, diversity=diversity, max_per_source=limit),
     )
     assert [item.item_id for item in ruled.items[:1]] == [item.item_id for item in plain.items[:1]]
-    margins = (feed_margins(feed, weights).objectives.items() for feed in (plain, ruled))
-    one, other = ({objective: found.first_place for objective, found in pairs} for pairs in margins)
-    assert one == other
+    assert first_places(plain, weights) == first_places(ruled, weights)
 
 
 @given(
@@ -217,7 +221,7 @@ def test_rules_on_sources_never_change_the_first_place(
     st.integers(0, 3),
     st.sampled_from(Format),
 )
-def test_the_record_alone_is_enough_to_rank_it_anew_with_its_rules(
+def test_the_record_alone_is_enough_to_rank_it_again_with_its_rules(
     crowd: Crowd,
     own: Weights,
     other: Weights,
@@ -252,9 +256,9 @@ def test_a_preview_of_one_feed_says_what_a_look_at_both_feeds_says(
         ranked(crowd, weights, diversity=diversity, max_per_source=limit)
         for weights in (before, after)
     ]
-    found = preview([feeds[0]], before, after)
+    result = preview([feeds[0]], before, after)
     old, new = ([item.item_id for item in feed.items] for feed in feeds)
-    assert found.changed == (
+    assert result.changed == (
         old != new,
         old[:1] != new[:1],
         set(old[:10]) != set(new[:10]),
@@ -267,6 +271,6 @@ def test_a_preview_of_one_feed_says_what_a_look_at_both_feeds_says(
     largest = sorted(
         (item for item in moves if moves[item]), key=lambda item: (-abs(moves[item]), item)
     )[:10]
-    assert [(mover.item_id, mover.mean_move) for mover in found.movers] == [
+    assert [(mover.item_id, mover.mean_move) for mover in result.movers] == [
         (item, moves[item]) for item in largest
     ]

@@ -17,8 +17,8 @@ def taken(
     adjustments = diversify(
         np.array(combined, np.float64), range(len(combined)), tuple(sources), diversity
     )
-    found: list[float] = adjustments.tolist()
-    return found
+    as_list: list[float] = adjustments.tolist()
+    return as_list
 
 
 def test_the_first_of_a_source_keeps_all_and_each_further_one_a_decaying_share() -> None:

@@ -18,29 +18,31 @@ TABLE = {"a": (0.5, 0.75), "b": (0.75, 0.25), "c": (0.25, 0.25)}
 
 
 def test_the_first_place_changes_where_the_two_lines_meet() -> None:
-    found = feed_margins(feed_of(TABLE, EVEN), EVEN)
+    margins = feed_margins(feed_of(TABLE, EVEN), EVEN)
     quality, engagement = (
-        found.objectives["quality"].first_place,
-        found.objectives["engagement"].first_place,
+        margins.objectives["quality"].first_place,
+        margins.objectives["engagement"].first_place,
     )
     assert quality == Margin(Crossing(0.5, "b", "a", True), Crossing(-1.5, "c", "a", True))
     assert engagement == Margin(None, Crossing(-0.25, "b", "a", True))
-    assert (found.request_id, found.items, found.whole) == ("r", 3, True)
+    assert (margins.request_id, margins.items, margins.whole) == ("r", 3, True)
 
 
 def test_ten_items_or_fewer_are_the_first_10_under_any_weights() -> None:
-    found = feed_margins(feed_of(TABLE, EVEN), EVEN)
-    assert {margins.first_10 for margins in found.objectives.values()} == {Margin(None, None)}
+    margins = feed_margins(feed_of(TABLE, EVEN), EVEN)
+    assert {objective.first_10 for objective in margins.objectives.values()} == {Margin(None, None)}
 
 
 def test_the_first_10_change_where_the_first_of_the_rest_meets_one_of_them() -> None:
     table = {f"i{n:02}": (1 - n / 32, 0.5) for n in range(12)} | {"i11": (0.25, 1.0)}
-    found = feed_margins(feed_of(table, mix(1, 0)), mix(1, 0))
-    assert found.objectives["engagement"].first_10.up == Crossing(
+    margins = feed_margins(feed_of(table, mix(1, 0)), mix(1, 0))
+    assert margins.objectives["engagement"].first_10.up == Crossing(
         (1 - 9 / 32 - 0.25) / 0.5, "i11", "i09", True
     )
-    assert found.objectives["engagement"].first_10.down is None
-    assert found.objectives["quality"].first_10 == Margin(None, Crossing(-1.0, "i11", "i00", True))
+    assert margins.objectives["engagement"].first_10.down is None
+    assert margins.objectives["quality"].first_10 == Margin(
+        None, Crossing(-1.0, "i11", "i00", True)
+    )
 
 
 def test_a_margin_is_of_the_order_under_the_set_asked_for() -> None:
@@ -49,12 +51,12 @@ def test_a_margin_is_of_the_order_under_the_set_asked_for() -> None:
 
 
 def test_whether_the_margin_lies_within_the_bounds_of_its_weight() -> None:
-    found = feed_margins(
+    margins = feed_margins(
         feed_of(TABLE, EVEN), EVEN, {"quality": (0.0, 1.0), "engagement": (0.3, 1.0)}
     )
     quality, engagement = (
-        found.objectives["quality"].first_place,
-        found.objectives["engagement"].first_place,
+        margins.objectives["quality"].first_place,
+        margins.objectives["engagement"].first_place,
     )
     assert quality.up is not None
     assert quality.up.within_bounds
@@ -65,15 +67,17 @@ def test_whether_the_margin_lies_within_the_bounds_of_its_weight() -> None:
 
 
 def test_items_that_are_level_now_part_at_no_move_at_all() -> None:
-    found = feed_margins(feed_of({"a": (0.5, 0.5), "b": (0.25, 0.75)}, EVEN), EVEN)
-    place = found.objectives["quality"].first_place
+    margins = feed_margins(feed_of({"a": (0.5, 0.5), "b": (0.25, 0.75)}, EVEN), EVEN)
+    place = margins.objectives["quality"].first_place
     assert place == Margin(None, Crossing(0.0, "b", "a", True))
     assert str(place.down and place.down.move) == "0.0"
 
 
 def test_items_with_the_same_scores_never_part() -> None:
-    found = feed_margins(feed_of({"a": (0.5, 0.5), "b": (0.5, 0.5)}, EVEN), EVEN)
-    assert {margins.first_place for margins in found.objectives.values()} == {Margin(None, None)}
+    margins = feed_margins(feed_of({"a": (0.5, 0.5), "b": (0.5, 0.5)}, EVEN), EVEN)
+    assert {objective.first_place for objective in margins.objectives.values()} == {
+        Margin(None, None)
+    }
 
 
 def test_of_items_that_meet_at_once_the_one_that_stands_first_there_by_item_id_rises() -> None:
@@ -82,28 +86,28 @@ def test_of_items_that_meet_at_once_the_one_that_stands_first_there_by_item_id_r
         "c": (1.0, 0.25),
         "a": (0.75, 0.375),
     }  # all three meet where both weights are equal
-    found = feed_margins(feed_of(level, mix(0.25, 0.5)), mix(0.25, 0.5))
-    assert found.objectives["quality"].first_place.up == Crossing(0.0, "c", "a", True)
+    margins = feed_margins(feed_of(level, mix(0.25, 0.5)), mix(0.25, 0.5))
+    assert margins.objectives["quality"].first_place.up == Crossing(0.0, "c", "a", True)
     behind = feed_margins(feed_of(level, mix(0.125, 0.5)), mix(0.125, 0.5))
     assert behind.objectives["quality"].first_place.up == Crossing(0.125, "a", "b", True)
 
 
 def test_where_the_item_that_leads_stays_ahead_at_the_meeting_the_steepest_rises_past_it() -> None:
     table = {"a": (0.5, 0.5), "c": (1.0, 0.25), "b": (0.75, 0.375)}
-    found = feed_margins(feed_of(table, mix(0.125, 0.5)), mix(0.125, 0.5))
-    assert found.objectives["quality"].first_place.up == Crossing(0.125, "c", "a", True)
+    margins = feed_margins(feed_of(table, mix(0.125, 0.5)), mix(0.125, 0.5))
+    assert margins.objectives["quality"].first_place.up == Crossing(0.125, "c", "a", True)
 
 
 def test_a_meeting_beyond_every_number_is_none() -> None:
-    found = feed_margins(
+    margins = feed_margins(
         feed_of({"a": (1.0, 1e-44), "b": (0.5, 3e-44)}, mix(1e300, 1)), mix(1e300, 1)
     )
-    assert found.objectives["engagement"].first_place == Margin(None, None)
+    assert margins.objectives["engagement"].first_place == Margin(None, None)
 
 
 def test_an_empty_feed_has_no_margin() -> None:
-    found = feed_margins(feed_of({}, EVEN), EVEN)
-    assert found.objectives["quality"] == (Margin(None, None), Margin(None, None))
+    margins = feed_margins(feed_of({}, EVEN), EVEN)
+    assert margins.objectives["quality"] == (Margin(None, None), Margin(None, None))
 
 
 def test_a_feed_of_other_objectives_is_refused_alone_and_skipped_among_others() -> None:
@@ -116,19 +120,19 @@ def test_a_feed_of_other_objectives_is_refused_alone_and_skipped_among_others() 
 def test_over_many_feeds_the_smallest_and_the_median_of_those_that_change() -> None:
     narrow = feed_of({"a": (0.5, 0.5), "b": (0.75, 0.125)}, EVEN)
     never = feed_of({"a": (0.5, 0.5)}, EVEN)
-    found = margins_of(
+    margins = margins_of(
         [feed_of(TABLE, EVEN), narrow, replace(never, truncated=3)], EVEN, {"quality": (0.0, 0.9)}
     )
-    assert (len(found.feeds), found.incomplete) == (3, 1)
-    assert found.spreads()["quality"].first_place == (
+    assert (len(margins.feeds), margins.incomplete) == (3, 1)
+    assert margins.spreads()["quality"].first_place == (
         Spread(2, 1, 0.25, 0.375),
         Spread(1, 0, -1.5, -1.5),
     )
-    assert found.spreads()["engagement"].first_place == (
+    assert margins.spreads()["engagement"].first_place == (
         None,
         Spread(2, 2, -1 / 6, (-1 / 6 - 0.25) / 2),
     )
-    assert found.spreads()["quality"].first_10 == (None, None)
+    assert margins.spreads()["quality"].first_10 == (None, None)
 
 
 @pytest.mark.parametrize("rule", [{"diversity": Diversity(0.5)}, {"max_per_source": 1}])
@@ -136,9 +140,9 @@ def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_say_t
     rule: dict[str, Any],
 ) -> None:
     feed = feed_of(TABLE, EVEN, sources=dict.fromkeys(TABLE, "s"), surface=surface(**rule))
-    found = feed_margins(feed, EVEN)
-    assert found.objectives == feed_margins(feed_of(TABLE, EVEN), EVEN).objectives
-    assert (found.items, found.whole, found.has_source_rules, found.exact) == (
+    margins = feed_margins(feed, EVEN)
+    assert margins.objectives == feed_margins(feed_of(TABLE, EVEN), EVEN).objectives
+    assert (margins.items, margins.whole, margins.has_source_rules, margins.exact) == (
         len(feed.items),
         True,
         True,

@@ -8,7 +8,7 @@ from tests.builders import HOME
 from workers.ranking.pins import ANY_VERSION, AvailableModels, Pins, PinsRefused, named_versions
 from workers.ranking.version import MAX_VERSION
 
-THERE = AvailableModels(
+AVAILABLE = AvailableModels(
     {
         "quality": {1: frozenset("ab"), 2: frozenset("a")},
         "freshness": {1: frozenset("b")},
@@ -18,10 +18,10 @@ THERE = AvailableModels(
 
 
 def test_what_is_available_may_be_pinned_and_latest_is_no_pin() -> None:
-    pins = Pins.read({"quality": "2", "engagement": "latest", "freshness": "1"}, HOME, THERE)
+    pins = Pins.read({"quality": "2", "engagement": "latest", "freshness": "1"}, HOME, AVAILABLE)
     assert pins.versions == {"quality": 2, "engagement": None, "freshness": 1}
     assert pins.pinned == {"quality": 2, "freshness": 1}
-    assert Pins.read(pins.fields(), HOME, THERE) == pins
+    assert Pins.read(pins.fields(), HOME, AVAILABLE) == pins
 
 
 REFUSED = {
@@ -67,7 +67,7 @@ def test_what_no_worker_could_score_with_is_refused_whole(
     fields: dict[str, str], message: str
 ) -> None:
     with pytest.raises(PinsRefused) as refused:
-        Pins.read({"quality": "1"} | fields, HOME, THERE)
+        Pins.read({"quality": "1"} | fields, HOME, AVAILABLE)
     assert message in str(refused.value)
 
 
@@ -77,8 +77,8 @@ def test_where_nothing_is_known_every_version_of_a_declared_objective_passes() -
 
 @pytest.mark.parametrize("version", [1, 9_999_999_999, 20261127031249, 2**53 + 1, MAX_VERSION])
 def test_every_version_that_64_bits_hold_can_be_pinned_and_reads_back(version: int) -> None:
-    there = AvailableModels({"quality": {version: frozenset()}})
-    pins = Pins.read({"quality": str(version)}, HOME, there)
+    available = AvailableModels({"quality": {version: frozenset()}})
+    pins = Pins.read({"quality": str(version)}, HOME, available)
     assert pins.pinned == {"quality": version}
     assert pins.fields() == {"quality": str(version)}
     assert named_versions(pins.fields()) == [("quality", version)]
@@ -92,8 +92,8 @@ def test_what_is_no_version_names_none() -> None:
 def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_after_the_declared_ones() -> (
     None
 ):
-    assert THERE.objectives(HOME) == ("quality", "engagement", "freshness")
-    rules = HOME.weight_rules.with_added(THERE.added(HOME))
+    assert AVAILABLE.objectives(HOME) == ("quality", "engagement", "freshness")
+    rules = HOME.weight_rules.with_added(AVAILABLE.added(HOME))
     assert list(rules.validate({"freshness": "0.25", "quality": "1"}).values) == [
         "quality",
         "engagement",

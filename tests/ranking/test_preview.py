@@ -24,10 +24,10 @@ def reversing(count: int, prefix: str = "i") -> Feed:
 
 
 def test_both_orders_are_ranked_from_the_scores_whatever_set_the_feed_was_published_under() -> None:
-    found = preview([reversing(4)], QUALITY, ENGAGEMENT)
-    assert (found.before, found.after) == (QUALITY, ENGAGEMENT)
-    assert found.kendall_tau == -1
-    assert found.changed == (1, 1, 0, 1)
+    result = preview([reversing(4)], QUALITY, ENGAGEMENT)
+    assert (result.before, result.after) == (QUALITY, ENGAGEMENT)
+    assert result.kendall_tau == -1
+    assert result.changed == (1, 1, 0, 1)
 
 
 def test_what_changes_is_counted_by_feed() -> None:
@@ -35,9 +35,9 @@ def test_what_changes_is_counted_by_feed() -> None:
     below = feed_of(
         {f"i{n:02}": (1 - n / 64, 0.5 - (n if n < 11 else 23 - n) / 64) for n in range(13)}, QUALITY
     )
-    found = preview([same, below, reversing(20), reversing(10)], QUALITY, ENGAGEMENT)
-    assert found.feeds == 4
-    assert found.changed._asdict() == {
+    result = preview([same, below, reversing(20), reversing(10)], QUALITY, ENGAGEMENT)
+    assert result.feeds == 4
+    assert result.changed._asdict() == {
         "any": 3,
         "first_place": 2,
         "first_10_items": 1,
@@ -49,16 +49,21 @@ def test_the_overlap_is_of_the_first_10_or_of_as_many_as_there_are() -> None:
     assert preview([reversing(20)], QUALITY, ENGAGEMENT).overlap_at_10 == 0
     assert preview([reversing(15)], QUALITY, ENGAGEMENT).overlap_at_10 == 0.5
     assert preview([reversing(3)], QUALITY, ENGAGEMENT).overlap_at_10 == 1
-    found = preview([reversing(20), reversing(15), reversing(0)], QUALITY, ENGAGEMENT)
-    assert (found.overlap_at_10, found.churn) == (0.25, 0.75)
+    result = preview([reversing(20), reversing(15), reversing(0)], QUALITY, ENGAGEMENT)
+    assert (result.overlap_at_10, result.churn) == (0.25, 0.75)
 
 
 def test_a_feed_of_one_item_has_no_tau_and_an_empty_one_no_overlap_either() -> None:
-    one = preview([reversing(1)], QUALITY, ENGAGEMENT)
-    assert (one.feeds, one.kendall_tau, one.overlap_at_10) == (1, None, 1)
-    none = preview([reversing(0)], QUALITY, ENGAGEMENT)
-    assert (none.feeds, none.kendall_tau, none.overlap_at_10, none.churn) == (1, None, None, None)
-    assert none.objectives == {
+    single = preview([reversing(1)], QUALITY, ENGAGEMENT)
+    assert (single.feeds, single.kendall_tau, single.overlap_at_10) == (1, None, 1)
+    empty = preview([reversing(0)], QUALITY, ENGAGEMENT)
+    assert (empty.feeds, empty.kendall_tau, empty.overlap_at_10, empty.churn) == (
+        1,
+        None,
+        None,
+        None,
+    )
+    assert empty.objectives == {
         "quality": MeanScore(None, None),
         "engagement": MeanScore(None, None),
     }
@@ -75,9 +80,9 @@ def test_one_swapped_pair_of_four_items_is_a_tau_of_two_thirds() -> None:
 
 def test_an_objectives_mean_is_over_the_items_of_all_first_10() -> None:
     table = {f"i{n:02}": (1.0 if n < 10 else 0.0, 0.0 if n < 5 else 1.0) for n in range(15)}
-    one = feed_of({"only": (0.5, 0.25)}, QUALITY)
-    found = preview([feed_of(table, QUALITY), one], QUALITY, ENGAGEMENT)
-    assert found.objectives == {
+    single = feed_of({"only": (0.5, 0.25)}, QUALITY)
+    result = preview([feed_of(table, QUALITY), single], QUALITY, ENGAGEMENT)
+    assert result.objectives == {
         "quality": MeanScore((10 + 0.5) / 11, (5 + 0.5) / 11),
         "engagement": MeanScore((5 + 0.25) / 11, (10 + 0.25) / 11),
     }
@@ -87,20 +92,20 @@ def test_the_same_first_10_have_the_same_mean_in_whichever_order_they_stand() ->
     tiny = feed_of(
         {"a": (1.0, 0.0), "b": (1e-16, 0.5), "c": (1e-16, 1.0)}, QUALITY
     )  # their sum depends on its order
-    found = preview([tiny], QUALITY, ENGAGEMENT)
-    assert found.changed == (1, 1, 0, 1)
-    assert found.objectives["quality"].before == found.objectives["quality"].after
+    result = preview([tiny], QUALITY, ENGAGEMENT)
+    assert result.changed == (1, 1, 0, 1)
+    assert result.objectives["quality"].before == result.objectives["quality"].after
 
 
 def test_feeds_of_other_objectives_are_skipped_and_counted_and_the_rest_is_compared() -> None:
     other = replace(reversing(2), weights=Weights.of({"quality": 1, "freshness": 1}))
-    found = preview([other, reversing(2), other], QUALITY, ENGAGEMENT)
-    assert (found.feeds, found.skipped, found.changed.any) == (1, 2, 1)
+    result = preview([other, reversing(2), other], QUALITY, ENGAGEMENT)
+    assert (result.feeds, result.skipped, result.changed.any) == (1, 2, 1)
 
 
 def test_feeds_that_are_not_whole_are_compared_and_counted() -> None:
-    found = preview([replace(reversing(2), truncated=7), reversing(2)], QUALITY, ENGAGEMENT)
-    assert (found.feeds, found.incomplete) == (2, 1)
+    result = preview([replace(reversing(2), truncated=7), reversing(2)], QUALITY, ENGAGEMENT)
+    assert (result.feeds, result.incomplete) == (2, 1)
 
 
 def test_two_sets_of_other_objectives_are_refused() -> None:
@@ -112,8 +117,8 @@ def test_two_sets_of_other_objectives_are_refused() -> None:
 
 
 def test_the_items_that_move_most_come_first_with_up_as_positive() -> None:
-    found = preview([reversing(3), reversing(2)], QUALITY, ENGAGEMENT)
-    assert found.movers == (
+    result = preview([reversing(3), reversing(2)], QUALITY, ENGAGEMENT)
+    assert result.movers == (
         Mover("i02", 1, 2.0, 2),
         Mover("i00", 2, -1.5, -2),
         Mover("i01", 2, 0.5, 1),
@@ -137,13 +142,13 @@ def test_of_two_moves_as_large_the_largest_is_the_one_up_whichever_came_first() 
 
 
 def test_nothing_to_compare_is_a_preview_of_nothing() -> None:
-    found = preview([], QUALITY, ENGAGEMENT)
-    assert (found.feeds, found.skipped, found.changed, found.movers) == (0, 0, (0, 0, 0, 0), ())
+    result = preview([], QUALITY, ENGAGEMENT)
+    assert (result.feeds, result.skipped, result.changed, result.movers) == (0, 0, (0, 0, 0, 0), ())
 
 
 def test_feeds_are_taken_one_after_the_other_and_a_feed_of_a_thousand_items_is_no_trouble() -> None:
-    found = preview((reversing_many(n) for n in range(3)), QUALITY, ENGAGEMENT)
-    assert (found.feeds, found.kendall_tau, found.overlap_at_10) == (3, -1, 0)
+    result = preview((reversing_many(n) for n in range(3)), QUALITY, ENGAGEMENT)
+    assert (result.feeds, result.kendall_tau, result.overlap_at_10) == (3, -1, 0)
 
 
 def reversing_many(number: int) -> Feed:
@@ -156,14 +161,14 @@ def test_rules_on_sources_are_in_force_on_both_sides_and_what_they_keep_out_coun
     table = {"a": (1.0, 0.0), "b": (0.75, 0.25), "c": (0.5, 0.5), "d": (0.25, 1.0)}
     of_s = {"a": "s", "b": "s", "d": "s"}
     feed = feed_of(table, mix(0.5, 0.5), sources=of_s, surface=surface(max_per_source=1))
-    found = preview([feed], QUALITY, ENGAGEMENT)  # a, c; then d, c
-    assert found.changed == (1, 1, 1, 1)
-    assert (found.kendall_tau, found.overlap_at_10, found.incomplete) == (None, 0.5, 0)
-    assert found.objectives == {
+    result = preview([feed], QUALITY, ENGAGEMENT)  # a, c; then d, c
+    assert result.changed == (1, 1, 1, 1)
+    assert (result.kendall_tau, result.overlap_at_10, result.incomplete) == (None, 0.5, 0)
+    assert result.objectives == {
         "quality": MeanScore(0.75, 0.375),
         "engagement": MeanScore(0.25, 0.75),
     }
-    assert found.movers == (Mover("a", 1, -2.0, -2), Mover("d", 1, 2.0, 2))
+    assert result.movers == (Mover("a", 1, -2.0, -2), Mover("d", 1, 2.0, 2))
 
 
 def test_a_preview_is_of_the_feeds_not_of_the_weighted_sums_alone() -> None:
@@ -173,5 +178,5 @@ def test_a_preview_is_of_the_feeds_not_of_the_weighted_sums_alone() -> None:
     )
     feed = feed_of(table, QUALITY, sources=sources, surface=surface(diversity=Diversity(0.5)))
     assert [item.item_id for item in feed.items] == ["a", "c", "b"]
-    found = preview([feed], QUALITY, ENGAGEMENT)  # b, c, a: a keeps half of its 0.5
-    assert (found.kendall_tau, found.changed.first_place) == (-1, 1)
+    result = preview([feed], QUALITY, ENGAGEMENT)  # b, c, a: a keeps half of its 0.5
+    assert (result.kendall_tau, result.changed.first_place) == (-1, 1)

@@ -45,22 +45,22 @@ def test_equal_and_negative_zero_final_scores_are_ties() -> None:
 
 
 def test_top_k_keeps_the_best_and_the_feed_counts_the_rest() -> None:
-    asked = request(["a", "b", "c"], surface=surface(top_k=2))
-    feed = rank(asked, scores((0.1, 0), (0.3, 0), (0.2, 0)), MIX, MODELS, 0)
+    original = request(["a", "b", "c"], surface=surface(top_k=2))
+    feed = rank(original, scores((0.1, 0), (0.3, 0), (0.2, 0)), MIX, MODELS, 0)
     assert [item.item_id for item in feed.items] == ["b", "c"]
     assert feed.below_top_k == 1
 
 
 @pytest.mark.parametrize("top_k", [0, 2, 3])
 def test_a_top_k_that_cuts_nothing_counts_nothing(top_k: int) -> None:
-    asked = request(["a", "b"], surface=surface(top_k=top_k))
-    feed = rank(asked, scores((0.1, 0), (0.3, 0)), MIX, MODELS, 0)
+    original = request(["a", "b"], surface=surface(top_k=top_k))
+    feed = rank(original, scores((0.1, 0), (0.3, 0)), MIX, MODELS, 0)
     assert (len(feed.items), feed.below_top_k) == (2, 0)
 
 
 def test_a_removed_candidate_is_not_counted_below_top_k_too() -> None:
-    asked = request(["a", "b", "c"], surface=surface(top_k=1))
-    feed = rank(asked, scores((0.1, 0), (np.nan, 0), (0.2, 0)), MIX, MODELS, 0)
+    original = request(["a", "b", "c"], surface=surface(top_k=1))
+    feed = rank(original, scores((0.1, 0), (np.nan, 0), (0.2, 0)), MIX, MODELS, 0)
     assert (len(feed.items), len(feed.removed), feed.below_top_k) == (1, 1, 1)
 
 
@@ -103,10 +103,10 @@ TABLE = (
 
 def ruled(**rules: Any) -> Feed:
     """Six items, three of them of the source s, under one objective's weight."""
-    asked = request(
+    original = request(
         [i for i, _, _ in TABLE], sources=tuple(s for _, s, _ in TABLE), surface=surface(**rules)
     )
-    return rank(asked, scores(*((score, 0.0) for _, _, score in TABLE)), ONE, MODELS, 0)
+    return rank(original, scores(*((score, 0.0) for _, _, score in TABLE)), ONE, MODELS, 0)
 
 
 def of_one_source(*item_ids: str, given: np.ndarray) -> Feed:

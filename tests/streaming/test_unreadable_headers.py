@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.codec.wire import SURFACES, candidate, encoded, sound
+from tests.codec.wire import SURFACES, candidate, encoded, valid_event
 from tests.streaming.standins import LIMITS
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.held import Budget
@@ -26,8 +26,8 @@ from workers.streaming.partition import Partition
 from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
-AT: int = sound()["requested_at"]
-IN_JSON = encoded(sound())
+AT: int = valid_event()["requested_at"]
+IN_JSON = encoded(valid_event())
 IN_PROTOBUF: bytes = CandidateEvent(
     request_id="r-1",
     surface="home",
@@ -166,7 +166,7 @@ def test_what_is_refused_with_unreadable_headers_is_a_letter_that_says_why_it_ha
 def test_a_refused_candidate_of_an_event_with_unreadable_headers_costs_its_siblings_nothing() -> (
     None
 ):
-    value = encoded(sound(candidates=[candidate("x"), candidate("y", features=[1.0])]))
+    value = encoded(valid_event(candidates=[candidate("x"), candidate("y", features=[1.0])]))
     taken = Taken([unreadable(value)])
     assert taken.items == [("x",)]
     assert taken.letter.reason == "refused-candidates"
