@@ -1,4 +1,4 @@
-"""A real redis-server for each test, and a steering whose events a test can wait for."""
+"""A real redis-server for each test, and followers whose log events a test can wait for."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,31 +16,33 @@ SURFACES = {"home": surface("home"), "other": surface("other")}
 
 
 class Events:
-    """Keeps every event that steering says; a test waits for one, never for a time."""
+    """Keeps every log event. A test waits for an event, never for a time."""
 
     def __init__(self) -> None:
-        self._said: list[dict[str, Any]] = []
-        self._news = threading.Condition()
+        self._events: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
 
     def __call__(self, event: str, /, **fields: object) -> None:
-        with self._news:
-            self._said.append({"event": event, **fields})
-            self._news.notify_all()
+        with self._changed:
+            self._events.append({"event": event, **fields})
+            self._changed.notify_all()
 
     def all(self, event: str, **fields: object) -> list[dict[str, Any]]:
         wanted = {"event": event, **fields}
-        with self._news:
-            return [said for said in self._said if wanted.items() <= said.items()]
+        with self._changed:
+            return [event for event in self._events if wanted.items() <= event.items()]
 
     def everything(self) -> list[dict[str, Any]]:
-        with self._news:
-            return list(self._said)
+        with self._changed:
+            return list(self._events)
 
     def wait(self, event: str, count: int = 1, **fields: object) -> dict[str, Any]:
-        """The count-th such event, once it has been said."""
-        with self._news:
-            came = self._news.wait_for(lambda: len(self.all(event, **fields)) >= count, PATIENCE_S)
-            assert came, f"no {event} {fields} in {self._said}"
+        """The count-th such event, once it was logged."""
+        with self._changed:
+            came = self._changed.wait_for(
+                lambda: len(self.all(event, **fields)) >= count, PATIENCE_S
+            )
+            assert came, f"no {event} {fields} in {self._events}"
         return self.all(event, **fields)[count - 1]
 
 
@@ -74,7 +76,7 @@ def events() -> Events:
 def steer(
     stopped_server: RedisServer, events: Events, tmp_path: Path
 ) -> Iterator[Callable[..., Follower]]:
-    """Start a steering of the surfaces `home` and `other`; each one is stopped at the end."""
+    """Start a follower of the surfaces `home` and `other`; each one is stopped at the end."""
     started: list[Follower] = []
 
     def start(**changes: Any) -> Follower:

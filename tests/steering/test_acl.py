@@ -44,12 +44,12 @@ HSET, DEL = (
 def _redis_7() -> str:
     """A redis-server of version 7 or later, where there is one."""
     found = shutil.which("redis-server")
-    told = (
+    text = (
         subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
         if found
         else ""
     )
-    version = re.search(r"v=(\d+)", told)
+    version = re.search(r"v=(\d+)", text)
     if found is None or version is None or int(version[1]) < 7:
         pytest.skip(
             "no redis-server of version 7 or later on PATH: its ACL file is not tested here"

@@ -1,4 +1,4 @@
-"""What several workers say of themselves, put together by who agrees with whom."""
+"""What several workers report in their statuses, put together by who agrees with whom."""
 
 from typing import Any
 
@@ -61,19 +61,19 @@ def agreed(*workers: LiveWorker) -> SurfaceAgreement:
     return home
 
 
-def test_workers_under_one_version_are_one_party_with_all_their_sources() -> None:
+def test_workers_under_one_version_are_one_group_with_all_their_sources() -> None:
     sources = (Source.REDIS, Source.LAST_GOOD, Source.REDIS)
     home = agreed(*(lives(f"w-{n}", surface(weights(source=s))) for n, s in enumerate(sources)))
-    (party,) = home.weights
-    assert (party.version, party.values, party.sources) == (
+    (group,) = home.weights
+    assert (group.version, group.values, group.sources) == (
         EVEN.version,
         EVEN.values,
         ["last-good", "redis"],
     )
-    assert party.workers == home.workers == ["w-0", "w-1", "w-2"]
+    assert group.workers == home.workers == ["w-0", "w-1", "w-2"]
 
 
-def test_workers_under_other_versions_are_parties_of_their_own_the_largest_first() -> None:
+def test_workers_under_other_versions_are_groups_of_their_own_the_largest_first() -> None:
     sets = (TURNED, EVEN, EVEN)
     home = agreed(*(lives(f"w-{n}", surface(weights(one))) for n, one in enumerate(sets)))
     assert [(p.version, p.workers) for p in home.weights] == [
@@ -93,9 +93,7 @@ def test_a_refusal_names_its_document_its_reason_and_who_refuses() -> None:
     ]
 
 
-def test_refused_pins_of_a_surface_and_of_an_arm_are_told_beside_what_is_refused_of_weights() -> (
-    None
-):
+def test_refused_pins_of_a_surface_and_of_an_arm_are_listed_with_refused_weights() -> None:
     def refused(reason: str) -> PinsStatus:
         return PinsStatus(None, None, None, None, Refused(reason, 1, None))
 
@@ -111,7 +109,7 @@ def test_refused_pins_of_a_surface_and_of_an_arm_are_told_beside_what_is_refused
     ]
 
 
-def test_experiments_differ_by_their_percentages_and_a_worker_without_one_is_a_party_too() -> None:
+def test_experiments_differ_by_their_percentages_and_a_worker_without_one_is_a_group_too() -> None:
     drawn = (experiment(b=10, c=5), experiment(c=5, b=10), experiment(b=20), NO_EXPERIMENT)
     home = agreed(*(lives(f"w-{n}", surface(weights(), one)) for n, one in enumerate(drawn)))
     assert [(p.arms, p.workers) for p in home.experiment] == [
@@ -133,19 +131,19 @@ def test_arms_have_versions_of_their_own_and_one_that_never_was_valid_has_none()
     ]
 
 
-def test_model_versions_are_told_by_objective() -> None:
+def test_model_versions_are_grouped_by_objective() -> None:
     home = agreed(
         lives("w-0", surface(weights()), models={"home": {"quality": 3, "engagement": 1}}),
         lives("w-1", surface(weights()), models={"home": {"quality": 4, "engagement": 1}}),
     )
-    parties = {
+    groups = {
         objective: [(p.version, p.workers) for p in found]
         for objective, found in home.models.items()
     }
-    assert parties == {"quality": [(3, ["w-0"]), (4, ["w-1"])], "engagement": [(1, ["w-0", "w-1"])]}
+    assert groups == {"quality": [(3, ["w-0"]), (4, ["w-1"])], "engagement": [(1, ["w-0", "w-1"])]}
 
 
 @pytest.mark.parametrize("others", [(), (lives("w-0", surface(weights())),)])
-def test_a_worker_whose_status_does_not_read_is_in_no_party(others: tuple[LiveWorker, ...]) -> None:
+def test_a_worker_whose_status_does_not_read_is_in_no_group(others: tuple[LiveWorker, ...]) -> None:
     found = agreements([*others, LiveWorker("strange", None, unreadable="nonsense")])
     assert [one.workers for one in found] == [["w-0"] for _ in others]

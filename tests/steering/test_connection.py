@@ -1,4 +1,4 @@
-"""The link to Redis, against a peer whose every byte is known."""
+"""The link to Redis, against a peer of which every byte is known."""
 
 import pytest
 
@@ -16,7 +16,7 @@ HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 OK = b"+OK\r\n"
 PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$12\r\nweights:home\r\n"
 FLUSH = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
-QUESTION = ("HGETALL", "weights:home")
+READ = ("HGETALL", "weights:home")
 RUN = ("EVALSHA", Script("return 1"), 0)
 
 
@@ -25,51 +25,51 @@ def test_a_push_between_two_replies_is_news() -> None:
         Peer(HELLO, OK + PUSH + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.execute(QUESTION, QUESTION) == [b"OK", b"OK"]
+        assert link.execute(READ, READ) == [b"OK", b"OK"]
         assert link.pushed_keys(0) == {b"weights:home"}
-        link.execute(QUESTION)
+        link.execute(READ)
 
 
-def test_a_push_before_the_first_reply_is_news_too_since_the_question_may_be_of_another_key() -> (
+def test_a_push_before_the_first_reply_is_news_too_since_the_command_may_be_of_another_key() -> (
     None
 ):
     with (
         Peer(HELLO, PUSH + PUSH + OK + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.execute(QUESTION, QUESTION) == [b"OK", b"OK"]
+        assert link.execute(READ, READ) == [b"OK", b"OK"]
         assert link.pushed_keys(0) == {b"weights:home"}
-        link.execute(QUESTION)
+        link.execute(READ)
 
 
-def test_what_is_pushed_is_news_once_and_other_questions_leave_it_so() -> None:
+def test_what_is_pushed_is_news_once_and_other_commands_leave_it_so() -> None:
     with (
         Peer(HELLO, OK + PUSH, OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        link.execute(QUESTION)
-        link.execute(QUESTION)
+        link.execute(READ)
+        link.execute(READ)
         assert link.pushed_keys(15.0) == {b"weights:home"}
         assert link.pushed_keys(0) == set()
-        link.execute(QUESTION)
+        link.execute(READ)
 
 
-def test_all_keys_are_news_where_redis_is_flushed() -> None:
+def test_all_keys_are_news_when_redis_is_flushed() -> None:
     with (
         Peer(HELLO, OK + PUSH + FLUSH, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        link.execute(QUESTION)
+        link.execute(READ)
         news = link.pushed_keys(15.0)
         while None not in news:
             news |= link.pushed_keys(15.0)
         assert news == {b"weights:home", None}
-        link.execute(QUESTION)
+        link.execute(READ)
 
 
 def test_a_reply_to_no_command_is_no_news_and_ends_the_connection() -> None:
     with Peer(HELLO, OK + OK) as peer, RedisLink(f"redis://127.0.0.1:{peer.port}") as link:
-        link.execute(QUESTION)
+        link.execute(READ)
         with pytest.raises(RedisLost, match="a reply to no command"):
             link.pushed_keys(15.0)
 
@@ -79,12 +79,12 @@ def test_an_error_is_the_reply_to_its_own_command_only() -> None:
         Peer(HELLO, b"-WRONGTYPE no hash\r\n" + OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.execute(QUESTION, QUESTION) == [ErrorReply("WRONGTYPE no hash"), b"OK"]
+        assert link.execute(READ, READ) == [ErrorReply("WRONGTYPE no hash"), b"OK"]
 
 
 READONLY = "READONLY You can't write against a read only replica."
 MASTERDOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
-# As Redis 6.2 says it, and as Redis 7 does.
+# As Redis 6.2 writes it, and as Redis 7 does.
 SCRIPT = "ERR Error running script (call to f_e3fd): @user_script:1: @user_script: 1: -"
 ABORT = "EXECABORT Transaction discarded because of: "
 IN_SCRIPT = " script: e3fd, on @user_script:1."
@@ -104,15 +104,15 @@ NO_WRITES = {
 
 
 @pytest.mark.parametrize(("answer", "message"), NO_WRITES.values(), ids=NO_WRITES)
-def test_a_server_that_takes_no_writes_says_so_as_the_reply_beside_what_was_read(
+def test_a_server_that_takes_no_writes_is_the_reply_beside_what_was_read(
     answer: str, message: str
 ) -> None:
     with (
         Peer(HELLO, OK + f"-{answer}\r\n".encode() + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.execute(QUESTION, RUN, QUESTION) == [b"OK", UnwritableReply(message), b"OK"]
-        link.execute(QUESTION)
+        assert link.execute(READ, RUN, READ) == [b"OK", UnwritableReply(message), b"OK"]
+        link.execute(READ)
 
 
 NOTHING_TO_READ = {
@@ -134,7 +134,7 @@ def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_conn
         link = RedisLink(f"redis://127.0.0.1:{peer.port}")
         for _ in range(2):
             with pytest.raises(WrongServer, match=r"MASTERDOWN|LOADING|UNBLOCKED"), link:
-                link.execute(QUESTION, QUESTION)
+                link.execute(READ, READ)
             assert peer.calls.acquire(timeout=15.0)
 
 
@@ -157,9 +157,9 @@ def test_an_error_of_another_kind_says_nothing_of_the_server_whatever_words_are_
         Peer(HELLO, f"-{answer}\r\n".encode(), OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        (reply,) = link.execute(QUESTION)
+        (reply,) = link.execute(READ)
         assert type(reply) is ErrorReply
-        link.execute(QUESTION)
+        link.execute(READ)
 
 
 NO_SCRIPT = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
@@ -170,8 +170,8 @@ def test_a_script_that_redis_does_not_know_is_loaded_and_run() -> None:
         Peer(HELLO, OK + NO_SCRIPT + OK, b"+sha\r\n:1\r\n", OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        assert link.execute(QUESTION, RUN, QUESTION) == [b"OK", 1, b"OK"]
-        link.execute(QUESTION)
+        assert link.execute(READ, RUN, READ) == [b"OK", 1, b"OK"]
+        link.execute(READ)
 
 
 def test_what_keeps_a_script_from_being_loaded_is_the_reply() -> None:
@@ -188,12 +188,12 @@ def test_what_keeps_a_script_from_being_loaded_is_the_reply() -> None:
 @pytest.mark.parametrize(
     "answer", [OK, b":x\r\n", b"%1\r\n*0\r\n:3\r\n", b"-LOADING the dataset\r\n"]
 )
-def test_after_a_handshake_that_failed_the_next_begins_anew(answer: bytes) -> None:
+def test_after_a_handshake_that_failed_the_next_begins_afresh(answer: bytes) -> None:
     with Peer(answer) as peer:
         link = RedisLink(f"redis://127.0.0.1:{peer.port}")
         for _ in range(2):
             with pytest.raises(RedisLost), link:
-                link.execute(QUESTION)
+                link.execute(READ)
             assert peer.calls.acquire(timeout=15.0)
 
 
@@ -203,4 +203,4 @@ def test_a_peer_that_stops_in_mid_reply_is_lost() -> None:
         pytest.raises(RedisLost),
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
     ):
-        link.execute(QUESTION)
+        link.execute(READ)

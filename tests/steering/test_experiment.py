@@ -169,8 +169,8 @@ def test_an_arms_set_follows_by_push_and_a_refused_one_leaves_the_last_good(
     server: RedisServer, running: Follower, events: Events
 ) -> None:
     server.set("home:canary", quality=0.7, engagement=0.3)
-    said = events.wait("weights_applied", surface="home", arm="canary", version=GOOD.version)
-    assert said["previous"] == BOLD.version
+    event = events.wait("weights_applied", surface="home", arm="canary", version=GOOD.version)
+    assert event["previous"] == BOLD.version
     server.set("home:canary", quality=7)
     assert events.wait("weights_refused", surface="home", arm="canary")["version"] == GOOD.version
     assert running.mix("home") == Mix(DEFAULT, CANARY, {"canary": GOOD})

@@ -94,7 +94,7 @@ def test_a_worker_goes_where_the_address_leads_once_its_server_takes_no_writes(
         assert events.all(event) == []
 
 
-def test_while_the_address_still_leads_to_the_old_server_it_is_said_once_and_tried_again(
+def test_while_the_address_still_leads_to_the_old_server_it_is_logged_once_and_tried_again(
     server: RedisServer, new: RedisServer, address: Forwarder, steer: Steer, events: Events
 ) -> None:
     steering = steer(redis_url=address.url)
@@ -232,7 +232,7 @@ def test_look_ups_leave_a_replica_without_its_master(
         events.wait("lookups_back")
 
 
-def test_look_ups_go_where_the_address_leads_once_they_are_told_that_redis_may_have_moved(
+def test_look_ups_go_where_the_address_leads_once_they_know_that_redis_may_have_moved(
     server: RedisServer, new: RedisServer, address: Forwarder, events: Events
 ) -> None:
     seen = SetKey("seen", "u")
@@ -257,43 +257,43 @@ def test_look_ups_go_where_the_address_leads_once_they_are_told_that_redis_may_h
 def test_a_change_made_over_a_connection_to_the_old_master_is_made_on_the_new_one(
     server: RedisServer, new: RedisServer, address: Forwarder
 ) -> None:
-    with SteeringEditor(address.url, "") as desk:
-        view = desk.read_view(HOME)
+    with SteeringEditor(address.url, "") as editor:
+        view = editor.read_view(HOME)
         fail_over(server, new)
         address.target = new.port
-        assert desk.write(view, [Change(view.weights, GOOD)], "ana", "why") == 1
+        assert editor.write(view, [Change(view.weights, GOOD)], "ana", "why") == 1
     assert new.client.hgetall("weights:home") == {"quality": "0.7", "engagement": "0.3"}
 
 
-def test_a_change_on_a_replica_is_refused_and_it_is_said_what_it_is(
+def test_a_change_on_a_replica_is_refused_and_named_as_such(
     server: RedisServer, new: RedisServer
 ) -> None:
-    with SteeringEditor(new.url, "") as desk:
-        view = desk.read_view(HOME)
+    with SteeringEditor(new.url, "") as editor:
+        view = editor.read_view(HOME)
         with pytest.raises(RedisReadOnly) as refused:
-            desk.write(view, [Change(view.weights, GOOD)], "ana", "why")
+            editor.write(view, [Change(view.weights, GOOD)], "ana", "why")
     assert str(refused.value) == (
         f"redis: {new.url} takes no writes (is it a replica?), so the change was not made: {REFUSED}; "
         "expected the address of the current master"
     )
 
 
-def test_what_cannot_be_read_on_a_replica_without_its_master_is_said(server: RedisServer) -> None:
-    with SteeringEditor(server.url, "") as desk:
+def test_what_cannot_be_read_on_a_replica_without_its_master_is_named(server: RedisServer) -> None:
+    with SteeringEditor(server.url, "") as editor:
         lose_master(server)
         with pytest.raises(
             RedisMoved, match=f"redis: {server.url} cannot be read now: MASTERDOWN "
         ):
-            desk.read_view(HOME)
+            editor.read_view(HOME)
 
 
 def test_who_watches_a_history_goes_on_with_the_new_master(
     server: RedisServer, new: RedisServer, address: Forwarder
 ) -> None:
-    with SteeringEditor(address.url, "") as desk, SteeringEditor(server.url, "") as before:
+    with SteeringEditor(address.url, "") as editor, SteeringEditor(server.url, "") as before:
         view = before.read_view(HOME)
         before.write(view, [Change(view.weights, GOOD)], "ana", "on the old one")
-        entries = desk.follow_history(HOME, 0)
+        entries = editor.follow_history(HOME, 0)
         assert next(entries).reason == "on the old one"
         until(lambda: new.client.xlen("history:home") == 1)
         fail_over(server, new)
@@ -304,11 +304,11 @@ def test_who_watches_a_history_goes_on_with_the_new_master(
         assert next(entries).reason == "on the new one"
 
 
-def test_who_watches_is_told_where_a_second_server_interrupts_at_once() -> None:
+def test_following_the_history_fails_if_a_second_server_interrupts_at_once() -> None:
     with (
         Peer(HELLO, UNBLOCKED) as peer,
-        SteeringEditor(f"redis://127.0.0.1:{peer.port}", "") as desk,
+        SteeringEditor(f"redis://127.0.0.1:{peer.port}", "") as editor,
     ):
         with pytest.raises(RedisMoved, match="UNBLOCKED force unblock"):
-            next(desk.follow_history(HOME, 0))
+            next(editor.follow_history(HOME, 0))
         assert [peer.calls.acquire(blocking=False) for _ in range(3)] == [True, True, False]

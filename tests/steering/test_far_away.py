@@ -39,7 +39,7 @@ def test_the_settings_default_is_that_of_the_connection() -> None:
     assert SETTINGS["redis_timeout_ms"].default == TIMEOUT_S * 1000
 
 
-def test_a_worker_has_the_weights_before_start_returns_and_is_told_of_changes_and_takes_its_status_back(
+def test_a_worker_has_the_weights_before_start_returns_and_sees_changes_and_deletes_its_status(
     server: RedisServer, far: Forwarder, steer: Steer, events: Events
 ) -> None:
     server.set("home:canary", quality=0.1)
@@ -93,7 +93,7 @@ def test_a_handshake_of_tls_may_take_several_round_trips(
         assert steering.mix("home").weights == GOOD
 
 
-def test_a_thousand_surfaces_are_read_and_told_of(
+def test_a_thousand_surfaces_are_read_and_reported(
     server: RedisServer, far: Forwarder, events: Events
 ) -> None:
     many = {f"s{n}": surface(f"s{n}") for n in range(1000)}
@@ -102,7 +102,7 @@ def test_a_thousand_surfaces_are_read_and_told_of(
     home = Path(server.socket).parent / "home"
     with Follower(far.url, "", many, "w-1", home, events, timeout_s=10.0) as steering:
         assert {mix.weights.version for mix in steering.snapshot().values()} == {GOOD.version}
-        # A status of half a megabyte and a thousand changes by hand: with what is said next.
+        # A status of half a megabyte and a thousand changes by hand: with the next writes.
         until(lambda: all(server.client.exists(f"history:{name}") for name in ("s0", "s999")))
         server.set("s7", quality=0.2, engagement=0.3)
         events.wait("weights_applied", 2, surface="s7")
@@ -124,8 +124,8 @@ def test_look_ups_keep_their_own_budget_and_are_answered_where_it_is_long_enough
 
 def test_who_watches_a_history_waits_no_longer_than_redis_may_take(server: RedisServer) -> None:
     server.set("home", quality=0.7, engagement=0.3)
-    with SteeringEditor(server.url, "", timeout_s=0.05) as desk:
-        entries = desk.follow_history(SURFACES["home"], 0)
+    with SteeringEditor(server.url, "", timeout_s=0.05) as editor:
+        entries = editor.follow_history(SURFACES["home"], 0)
         with Follower(
             server.url, "", SURFACES, "w-1", Path(server.socket).parent / "home", Events()
         ):
@@ -180,8 +180,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("value", "said"), WRONG.items(), ids=WRONG)
-def test_a_timeout_that_cannot_be_one_ends_the_command_with_2(value: str, said: str) -> None:
+@pytest.mark.parametrize(("value", "message"), WRONG.items(), ids=WRONG)
+def test_a_timeout_that_cannot_be_one_ends_the_command_with_2(value: str, message: str) -> None:
     ended = trimtab("status", TRIMTAB_REDIS="redis://127.0.0.1:1", TRIMTAB_REDIS_TIMEOUT_MS=value)
     assert ended.code == 2
-    assert said in " ".join(ended.err.split())
+    assert message in " ".join(ended.err.split())

@@ -1,5 +1,5 @@
 """Weights from a real Redis: applied by push and by poll, refused whole, left alone where nothing
-is said.
+is logged.
 """
 
 import math
@@ -35,14 +35,14 @@ def test_a_set_in_redis_is_applied_before_start_returns(server: RedisServer, ste
     assert steer().mix("home").weights == GOOD
 
 
-def test_without_a_hash_the_default_is_used_and_said(
+def test_without_a_hash_the_default_is_used_and_logged(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     steering = steer()
     assert steering.snapshot() == {"home": Mix(DEFAULT), "other": Mix(DEFAULT)}
-    (said,) = events.all("weights_fallback", surface="home")
-    assert said["source"] == "default"
-    assert said["version"] == DEFAULT.version
+    (event,) = events.all("weights_fallback", surface="home")
+    assert event["source"] == "default"
+    assert event["version"] == DEFAULT.version
 
 
 def test_a_change_is_pushed_long_before_the_next_poll(
@@ -50,11 +50,11 @@ def test_a_change_is_pushed_long_before_the_next_poll(
 ) -> None:
     steering = steer(poll_seconds=NEVER)
     server.set("home", quality=0.7, engagement=0.3)
-    said = events.wait("weights_applied", surface="home")
+    event = events.wait("weights_applied", surface="home")
     assert steering.mix("home").weights == GOOD
-    assert said["previous"] == DEFAULT.version
-    assert said["version"] == GOOD.version
-    assert said["values"] == {"quality": 0.7, "engagement": 0.3}
+    assert event["previous"] == DEFAULT.version
+    assert event["version"] == GOOD.version
+    assert event["values"] == {"quality": 0.7, "engagement": 0.3}
 
 
 def test_every_change_is_pushed_not_only_the_first(
@@ -67,7 +67,7 @@ def test_every_change_is_pushed_not_only_the_first(
         assert steering.mix("home").weights.values["quality"] == count / 100
 
 
-def test_a_user_who_may_not_track_polls_and_it_is_said(
+def test_a_user_who_may_not_track_polls_and_that_is_logged(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     server.client.acl_setuser(
@@ -182,13 +182,13 @@ def test_a_refused_set_changes_nothing(
     server.set("home", quality=0.7, engagement=0.3)
     steering = steer(poll_seconds=NEVER)
     server.client.hset("weights:home", mapping=fields)  # type: ignore[arg-type]  # bytes are what is tested
-    said = events.wait("weights_refused", surface="home")
+    event = events.wait("weights_refused", surface="home")
     assert steering.mix("home").weights == GOOD
-    assert named in said["reason"]
-    assert said["version"] == GOOD.version
+    assert named in event["reason"]
+    assert event["version"] == GOOD.version
 
 
-def test_the_same_refused_set_is_said_once_and_another_again(
+def test_the_same_refused_set_is_logged_once_and_another_again(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     steer()
@@ -258,7 +258,7 @@ def test_a_snapshot_that_was_read_never_changes(
     assert steering.snapshot()["home"].weights == GOOD
 
 
-def test_a_change_makes_the_mix_of_its_own_surface_anew_and_no_others(
+def test_a_change_builds_the_mix_of_its_own_surface_again_and_no_others(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     steering = steer()
@@ -279,7 +279,7 @@ def test_in_a_storm_of_writes_every_snapshot_is_one_set_written_whole(
         server.set("home", **weights.values)
         assert steering.mix("home").weights == DEFAULT or steering.mix("home").weights in written
     events.wait("weights_applied", surface="home", version=written[-1].version)
-    applied = [said["version"] for said in events.all("weights_applied", surface="home")]
+    applied = [event["version"] for event in events.all("weights_applied", surface="home")]
     order = [weights.version for weights in written]
     assert len(applied) > 1
     assert [order.index(version) for version in applied] == sorted(

@@ -42,12 +42,12 @@ def link(server: RedisServer) -> Iterator[RedisLink]:
 
 
 @pytest.fixture
-def crowd(server: RedisServer, steer: Steer) -> list[Events]:
-    """What each of four workers says that follow one Redis by push."""
-    heard = [Events() for _ in range(4)]
-    for number, events in enumerate(heard):
+def workers_events(server: RedisServer, steer: Steer) -> list[Events]:
+    """The log events of four workers that follow one Redis by push."""
+    all_events = [Events() for _ in range(4)]
+    for number, events in enumerate(all_events):
         steer(worker_id=f"w-{number}", on_event=events, poll_seconds=NEVER)
-    return heard
+    return all_events
 
 
 def recorded(server: RedisServer, *events: Events) -> None:
@@ -77,7 +77,7 @@ def entries(link: RedisLink, surface: str = "home") -> list[HistoryEntry]:
     return found
 
 
-def told(entry: HistoryEntry) -> dict[str, Any]:
+def without_time(entry: HistoryEntry) -> dict[str, Any]:
     """An entry without its time."""
     return {name: value for name, value in vars(entry).items() if name != "at"}
 
@@ -85,7 +85,7 @@ def told(entry: HistoryEntry) -> dict[str, Any]:
 def by_hand(
     revision: int, before: Mapping[str, str], after: Mapping[str, str], **fields: object
 ) -> dict[str, Any]:
-    """A change made by hand, as the history tells it."""
+    """A change made by hand, as the history records it."""
     entry = {
         "document": "weights",
         "actor": "unknown",
@@ -96,17 +96,17 @@ def by_hand(
     return {"revision": revision, "before": before, "after": after} | entry | fields
 
 
-def test_changes_by_hand_stand_there_once_with_what_was_before_and_after(
-    server: RedisServer, crowd: list[Events], link: RedisLink
+def test_changes_by_hand_are_recorded_once_with_what_was_before_and_after(
+    server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     server.set("home", **SET)
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     server.client.hdel("weights:home", "engagement")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     server.client.delete("weights:home")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     rest, without = {"quality": "0.7"}, Weights.of({"quality": 0.7, "engagement": 0.5})
-    assert [told(entry) for entry in entries(link)] == [
+    assert [without_time(entry) for entry in entries(link)] == [
         by_hand(1, {}, SET, version=GOOD.version),
         by_hand(2, SET, rest, version=without.version),
         by_hand(3, rest, {}),
@@ -114,17 +114,17 @@ def test_changes_by_hand_stand_there_once_with_what_was_before_and_after(
 
 
 def test_an_experiment_and_its_arms_are_in_the_history_too(
-    server: RedisServer, crowd: list[Events], link: RedisLink
+    server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     server.set("home:canary", **SET)
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     assert entries(link) == []  # nothing names it yet
     server.experiment("home", salt="s", canary="5")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     server.client.delete("experiment:home")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     experiment = {"salt": "s", "canary": "5"}
-    *both, last = [told(entry) | {"revision": 0} for entry in entries(link)]
+    *both, last = [without_time(entry) | {"revision": 0} for entry in entries(link)]
     assert len(both) == 2
     assert by_hand(0, {}, experiment, document="experiment") in both
     assert by_hand(0, {}, SET, document="weights:canary", version=GOOD.version) in both
@@ -132,37 +132,37 @@ def test_an_experiment_and_its_arms_are_in_the_history_too(
 
 
 def test_what_workers_refuse_is_recorded_with_their_reason(
-    server: RedisServer, crowd: list[Events], link: RedisLink
+    server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     server.client.hset("weights:home", "quality", "much")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     server.experiment("home", canary="5")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     no_number = "quality: got 'much', expected a finite number such as 0.7"
     no_salt = "salt: not given, expected a text that parts this experiment from others"
-    assert [told(entry) for entry in entries(link)] == [
+    assert [without_time(entry) for entry in entries(link)] == [
         by_hand(1, {}, {"quality": "much"}, refused=no_number),
         by_hand(2, {}, {"canary": "5"}, document="experiment", refused=no_salt),
     ]
 
 
 def test_content_outside_utf_8_is_recorded_as_escapes(
-    server: RedisServer, crowd: list[Events], link: RedisLink
+    server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     server.client.hset("weights:home", mapping={b"\xfe": b"\xff\x00 \xc3\xa9"})
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     (entry,) = entries(link)
     assert entry.after == {r"\xfe": "\\xff\x00 é"}
     assert "expected UTF-8" in (entry.refused or "")
 
 
 def test_content_without_measure_is_recorded_by_its_digest(
-    server: RedisServer, crowd: list[Events], link: RedisLink
+    server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     server.client.hset("weights:home", "x" * 100_000, "1")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     server.client.hset("weights:home", "x" * 100_000, "2")
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     first, second = entries(link)
     assert first.after[""].startswith("100008 characters, SHA-256 ")
     assert second.before == first.after != second.after
@@ -178,7 +178,7 @@ def test_a_change_while_no_worker_runs_is_recorded_when_the_next_one_starts(
     server.client.delete("weights:home")
     steer()
     recorded(server, events)
-    assert told(entries(link)[-1]) == by_hand(2, SET, {})
+    assert without_time(entries(link)[-1]) == by_hand(2, SET, {})
     recorded(server, events)
     assert len(entries(link)) == 2
 
@@ -198,7 +198,7 @@ def test_a_redis_that_comes_back_empty_has_no_history(
     assert server.client.exists("history:home") == 0
 
 
-def test_a_history_that_is_no_stream_is_said_once_and_hurts_nothing(
+def test_a_history_that_is_no_stream_is_logged_once_and_hurts_nothing(
     server: RedisServer, steer: Steer, events: Events, link: RedisLink
 ) -> None:
     server.client.set("history:home", "x")
@@ -217,7 +217,7 @@ def test_a_history_that_is_no_stream_is_said_once_and_hurts_nothing(
     assert [entry.after for entry in entries(link)] == [SET]
 
 
-def test_an_entry_that_is_none_of_ours_is_said_and_nothing_is_counted_anew(
+def test_an_entry_that_is_not_ours_is_logged_and_nothing_is_counted_again(
     server: RedisServer, steer: Steer, events: Events, link: RedisLink
 ) -> None:
     server.set("home", **SET)
@@ -229,7 +229,7 @@ def test_an_entry_that_is_none_of_ours_is_said_and_nothing_is_counted_anew(
     assert server.client.xlen("history:home") == 2
     server.client.xdel("history:home", mine)
     recorded(server, events)
-    assert told(entries(link)[-1]) == by_hand(2, SET, {})
+    assert without_time(entries(link)[-1]) == by_hand(2, SET, {})
 
 
 def test_the_script_is_loaded_once_and_again_where_redis_has_forgotten_it(
@@ -303,7 +303,7 @@ def test_a_tool_writes_content_and_entry_together(server: RedisServer, link: Red
     assert server.client.hgetall("weights:home") == SET
     (entry,) = entries(link)
     own = {"actor": "ada", "reason": 'why: \xe9 \\ "quoted"', "version": GOOD.version}
-    assert told(entry) == by_hand(1, {}, SET) | own
+    assert without_time(entry) == by_hand(1, {}, SET) | own
     assert abs(entry.at - int(server.client.time()[0]) * 1000) < 60_000
 
 
@@ -316,12 +316,12 @@ def test_new_content_replaces_the_old_whole(server: RedisServer, link: RedisLink
 
 
 def test_content_that_was_written_is_no_change_by_hand(
-    server: RedisServer, crowd: list[Events], link: RedisLink
+    server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     assert ask(link, put(SET, WEIGHTS, 0, GOOD.version)) == [1]
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     assert ask(link, put({"quality": "0.1"}, holding(SET), 1)) == [2]
-    recorded(server, *crowd)
+    recorded(server, *workers_events)
     assert [entry.actor for entry in entries(link)] == ["ada", "ada"]
 
 
@@ -331,7 +331,7 @@ CHANGED: dict[str, tuple[Mapping[str, str], int]] = {
     "a field less": ({"quality": "0.7"}, 1),
     "gone": ({}, 1),
     "the revision has gone on": (SET, 0),
-    "the history began anew": (SET, 2),
+    "the history began again": (SET, 2),
 }
 
 
@@ -376,7 +376,7 @@ def test_a_change_by_hand_is_recorded_before_the_one_that_follows_it(
     after = {"quality": "0.1"}
     assert ask(link, put(after, holding({"quality": "0.2"}), 0)) == [2]
     first, second = entries(link)
-    assert told(first) == by_hand(1, {}, {"quality": "0.2"})
+    assert without_time(first) == by_hand(1, {}, {"quality": "0.2"})
     assert (second.actor, second.before, second.after) == ("ada", {"quality": "0.2"}, after)
 
 
@@ -409,9 +409,7 @@ def test_a_written_document_without_a_field_cannot_be_constructed() -> None:
         NewContent({})
 
 
-def test_entries_that_are_none_of_ours_are_passed_over(
-    server: RedisServer, link: RedisLink
-) -> None:
+def test_entries_that_are_not_ours_are_passed_over(server: RedisServer, link: RedisLink) -> None:
     server.client.xadd("history:home", {"note": "hello"})
     server.client.xadd("history:home", {b"\xff": b"\xfe"})
     (good,) = SCHEMA["examples"]

@@ -137,15 +137,15 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("content", SPOILT.values(), ids=SPOILT)
-def test_a_spoilt_file_is_ignored_and_said(
+def test_a_spoilt_file_is_ignored_and_logged(
     content: bytes, stopped_server: RedisServer, steer: Steer, events: Events, tmp_path: Path
 ) -> None:
     path = last_good.path_of(tmp_path / "home", KEY)
     path.parent.mkdir()
     path.write_bytes(content)
     assert steer().mix("home").weights == DEFAULT
-    (said,) = events.all("last_good_ignored", surface="home")
-    assert str(path) in said["reason"]
+    (event,) = events.all("last_good_ignored", surface="home")
+    assert str(path) in event["reason"]
 
 
 def test_a_folder_in_the_files_place_is_ignored(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_folder_in_the_files_place_is_ignored(tmp_path: Path) -> None:
         load(tmp_path, KEY)
 
 
-def test_a_home_that_cannot_be_written_is_said_once_and_stops_nothing(
+def test_a_home_that_cannot_be_written_is_logged_once_and_stops_nothing(
     server: RedisServer, steer: Steer, events: Events, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
@@ -186,7 +186,7 @@ def test_workers_that_write_at_once_spoil_nothing(tmp_path: Path) -> None:
     assert all(mix is not None and mix.weights in sets for mix in read)
 
 
-def test_a_disk_that_stands_still_delays_no_change_and_keeps_the_last_one_when_it_goes_on(
+def test_a_disk_that_hangs_delays_no_change_and_keeps_the_last_one_when_it_goes_on(
     server: RedisServer,
     steer: Steer,
     events: Events,
@@ -197,12 +197,12 @@ def test_a_disk_that_stands_still_delays_no_change_and_keeps_the_last_one_when_i
     freed = threading.Event()
     write = last_good.save
 
-    def stand_still(home: Path, file: LastGoodFile) -> None:
+    def hang(home: Path, file: LastGoodFile) -> None:
         writing.set()
         freed.wait()
         write(home, file)
 
-    monkeypatch.setattr(last_good, "save", stand_still)
+    monkeypatch.setattr(last_good, "save", hang)
     steering = steer(poll_seconds=3600.0)
     server.set("home", quality=0.1)
     assert writing.wait(PATIENCE_S)

@@ -52,13 +52,13 @@ def fill(server: RedisServer, prefix: str = "") -> None:
     server.client.set(f"{prefix}features:pair:b", ROW)
 
 
-def until_answered(lookups: Lookups, questions: LookupQuery = ASKED) -> LookupResult:
-    """Ask again until there is an answer, as micro-batches do."""
+def look_up_until_answered(lookups: Lookups, query: LookupQuery = ASKED) -> LookupResult:
+    """Look up again until there is a result, as micro-batches do."""
     patience, pause = time.monotonic() + 4 * PATIENCE_S, threading.Event()
-    while (answers := lookups(questions)) == NO_RESULT:
+    while (result := lookups(query)) == NO_RESULT:
         assert time.monotonic() < patience, "no answer"
         pause.wait(0.02)
-    return answers
+    return result
 
 
 def test_everything_is_answered_in_one_round_trip(
@@ -84,11 +84,14 @@ def test_everything_is_answered_in_one_round_trip(
 
 def calls(server: RedisServer) -> dict[str, int]:
     """How often each command was given so far."""
-    told: Any = server.client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): int(stats["calls"]) for name, stats in told.items()}
+    stats: Any = server.client.info("commandstats")
+    return {
+        name.removeprefix("cmdstat_"): int(of_command["calls"])
+        for name, of_command in stats.items()
+    }
 
 
-def test_the_prefix_stands_before_every_key(server: RedisServer, look_up: Open) -> None:
+def test_every_key_begins_with_the_prefix(server: RedisServer, look_up: Open) -> None:
     fill(server, "prod:")
     assert look_up(prefix="prod:")(ASKED) == KNOWN
 
@@ -112,7 +115,7 @@ def test_many_thousand_items_come_back_each_with_its_own_answer(
     assert answers == LookupResult({SEEN: frozenset(items[::7])}, {"pair": rows})
 
 
-def test_what_is_of_another_type_is_denied_alone_and_said_once_until_it_is_mended(
+def test_what_is_of_another_type_is_denied_alone_and_logged_once_until_it_is_mended(
     server: RedisServer, look_up: Open, events: Events
 ) -> None:
     fill(server)
@@ -120,15 +123,15 @@ def test_what_is_of_another_type_is_denied_alone_and_said_once_until_it_is_mende
     lookups = look_up()
     for _ in range(3):
         assert lookups(ASKED) == LookupResult({SEEN: frozenset("a")}, KNOWN.features)
-    (said,) = events.all("lookup_denied")
-    assert (said["lookup"], said["key"]) == ("blocked", "blocked:home")
-    assert "wrong kind of value" in said["error"]
+    (event,) = events.all("lookup_denied")
+    assert (event["lookup"], event["key"]) == ("blocked", "blocked:home")
+    assert "wrong kind of value" in event["error"]
     server.client.delete("blocked:home")
     assert lookups(ASKED) == lookups(ASKED) == KNOWN
     assert len(events.all("lookup_allowed", lookup="blocked")) == 1
 
 
-def test_one_users_broken_set_is_not_said_again_for_each_batch_between(
+def test_one_users_broken_set_is_not_logged_again_for_each_batch_between(
     server: RedisServer, look_up: Open, events: Events
 ) -> None:
     fill(server)
@@ -155,14 +158,14 @@ def test_while_redis_is_frozen_nobody_waits_and_its_late_reply_is_nobodys_answer
     fill(server)
     server.client.sadd("seen:v", "b")
     lookups = look_up(SHORT_S)
-    assert until_answered(lookups) == KNOWN
+    assert look_up_until_answered(lookups) == KNOWN
     server.freeze()
     for _ in range(20):
         assert lookups(ASKED) == NO_RESULT
     server.thaw()
     # The same items of another user: the reply to the question before would be taken for this
     # one's.
-    assert until_answered(lookups, LookupQuery({OTHERS: ["a", "b"]}, {})) == LookupResult(
+    assert look_up_until_answered(lookups, LookupQuery({OTHERS: ["a", "b"]}, {})) == LookupResult(
         {OTHERS: frozenset("b")}, {}
     )
     for _ in range(20):
@@ -173,7 +176,7 @@ def test_while_redis_is_frozen_nobody_waits_and_its_late_reply_is_nobodys_answer
     events.wait("lookups_back")
 
 
-def test_a_failure_is_said_once_and_so_is_its_end(
+def test_a_failure_is_logged_once_and_so_is_its_end(
     server: RedisServer, look_up: Open, events: Events
 ) -> None:
     lookups = look_up()
@@ -184,7 +187,7 @@ def test_a_failure_is_said_once_and_so_is_its_end(
     assert len(events.all("lookups_lost")) == 1
     server.start()
     fill(server)
-    assert until_answered(lookups) == KNOWN
+    assert look_up_until_answered(lookups) == KNOWN
     assert (len(events.all("lookups_lost")), len(events.all("lookups_back"))) == (1, 1)
 
 
@@ -233,7 +236,7 @@ def test_the_url_gives_tls_and_password(server: RedisServer, look_up: Open, tmp_
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with TlsProxy(server.port, context) as proxy:
         url = f"rediss://w:pw@127.0.0.1:{proxy.port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        assert until_answered(look_up(url=url)) == KNOWN
+        assert look_up_until_answered(look_up(url=url)) == KNOWN
 
 
 def test_the_log_shows_no_password(look_up: Open, events: Events) -> None:

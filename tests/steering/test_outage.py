@@ -21,7 +21,7 @@ HTTP = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 NEXT = Weights.of({"quality": 0.1, "engagement": 0.9})
 
 
-def test_redis_absent_at_start_means_the_default_and_it_is_said(
+def test_redis_absent_at_start_means_the_default_and_that_is_logged(
     stopped_server: RedisServer, steer: Steer, events: Events
 ) -> None:
     assert steer().mix("home").weights == DEFAULT
@@ -70,7 +70,7 @@ def test_redis_killed_and_back_empty_changes_nothing_until_a_set_is_written(
     assert steering.mix("home").weights == NEXT
 
 
-def test_an_outage_is_said_once_not_at_each_attempt(
+def test_an_outage_is_logged_once_not_at_each_attempt(
     stopped_server: RedisServer, steer: Steer, events: Events
 ) -> None:
     with Peer(HTTP, port=stopped_server.port) as stranger:

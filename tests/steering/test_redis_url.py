@@ -82,10 +82,10 @@ def test_what_could_be_read_in_another_way_is_refused_and_shown_by_its_scheme_al
 ) -> None:
     with pytest.raises(ValueError, match="redis: got '") as refused:
         RedisLink(url)
-    said = "".join(traceback.format_exception(refused.value))
-    assert why in said
-    assert "expected redis://[user:password@]host" in said
-    assert "%40 for @" in said
+    shown = "".join(traceback.format_exception(refused.value))
+    assert why in shown
+    assert "expected redis://[user:password@]host" in shown
+    assert "%40 for @" in shown
     for piece in ("s3", "cret", "udce9", "user", "host:"):
         assert piece not in str(refused.value).replace("user:password@", "")
 
@@ -110,7 +110,7 @@ def test_a_command_ends_with_2_and_says_what_to_escape(
 
 @pytest.mark.parametrize("option", ["socket_timeout", "socket_connect_timeout"])
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ("0", "{}=0, which is not above 0 and at most 3600 seconds"),
         ("-1", "{}=-1, which"),
@@ -121,9 +121,9 @@ def test_a_command_ends_with_2_and_says_what_to_escape(
     ],
 )
 def test_a_timeout_in_the_url_that_cannot_be_one_is_named(
-    option: str, value: str, said: str
+    option: str, value: str, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"with {said.format(option)}"):
+    with pytest.raises(ValueError, match=f"with {message.format(option)}"):
         RedisLink(f"redis://:s3cret@host?{option}={value}")
 
 
@@ -147,7 +147,7 @@ def test_the_urls_own_timeouts_win_and_that_of_answers_is_for_connecting_too() -
 
 
 # A password of any letters, in each place where one may stand, as somebody writes it who has never
-# heard of escaping.
+# escaped anything.
 
 PLACES = (
     "redis://:{}@127.0.0.1:1/0",
@@ -174,23 +174,23 @@ PASSWORDS = st.lists(
 def test_no_error_and_no_address_shows_a_piece_of_a_password_whatever_it_holds(
     place: str, password: str
 ) -> None:
-    said = _everything_said_of(place.format(password))
-    assert "QQ" not in said
-    assert "ZZ" not in said
-    assert "QZQ" not in said
-    assert "ZQZ" not in said
+    shown = _everything_shown_of(place.format(password))
+    assert "QQ" not in shown
+    assert "ZZ" not in shown
+    assert "QZQ" not in shown
+    assert "ZQZ" not in shown
 
 
-def _everything_said_of(url: str) -> str:
+def _everything_shown_of(url: str) -> str:
     """The address, and the errors of a connection that cannot be made."""
     try:
         link = RedisLink(url, 0.05)
     except ValueError as refused:
         return "".join(traceback.format_exception(refused))
-    said = link.address
+    shown = link.address
     try:
         with link:
             pass
     except RedisLost as lost:
-        said += "".join(traceback.format_exception(lost))
-    return said
+        shown += "".join(traceback.format_exception(lost))
+    return shown

@@ -1,4 +1,4 @@
-"""What a worker says of itself in Redis: by its schema, right after each change, gone when it
+"""A worker's status in Redis: by its schema, right after each change, gone when it
 stops.
 """
 
@@ -26,22 +26,24 @@ GOOD = Weights.of({"quality": 0.7, "engagement": 0.3})
 
 
 class Statuses:
-    """Each status written since, told by Redis's own keyspace notifications."""
+    """Each status written since, as reported by Redis's own keyspace notifications."""
 
     def __init__(self, server: RedisServer) -> None:
         server.client.config_set("notify-keyspace-events", "K$gx")
         self._server = server
-        self._told: Any = server.client.pubsub(  # type: ignore[no-untyped-call]  # typed so by the client
+        self._notifications: Any = server.client.pubsub(  # type: ignore[no-untyped-call]  # typed so by the client
             ignore_subscribe_messages=True
         )
-        self._told.subscribe(f"__keyspace@0__:{KEY}")
-        assert self._told.get_message(timeout=PATIENCE_S) is None  # the subscription itself
+        self._notifications.subscribe(f"__keyspace@0__:{KEY}")
+        assert (
+            self._notifications.get_message(timeout=PATIENCE_S) is None
+        )  # the subscription itself
 
     def next(self) -> dict[str, Any]:
         while True:
-            told = self._told.get_message(timeout=PATIENCE_S)
-            assert told is not None, "no status was written"
-            if told["data"] == "set":
+            message = self._notifications.get_message(timeout=PATIENCE_S)
+            assert message is not None, "no status was written"
+            if message["data"] == "set":
                 return self.now()
 
     def until(self, surface: str, **fields: object) -> dict[str, Any]:
@@ -78,7 +80,7 @@ class Statuses:
         return status
 
     def close(self) -> None:
-        self._told.close()
+        self._notifications.close()
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_a_change_is_acknowledged_before_the_next_poll(
     assert statuses.until("home", version=GOOD.version)["source"] == "redis"
 
 
-def test_a_refusal_is_told_with_its_reason_and_forgotten_with_the_hash(
+def test_a_refusal_is_reported_with_its_reason_and_forgotten_with_the_hash(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
     server.set("home", quality=0.7, engagement=0.3)
@@ -152,7 +154,7 @@ def test_a_reason_stays_short_whatever_was_written(
     assert len(statuses.until_refused("home")["reason"]) == 300
 
 
-def test_the_status_is_written_anew_with_each_poll_and_expires(
+def test_the_status_is_written_again_with_each_poll_and_expires(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
     times = iter(range(1000))
@@ -165,7 +167,7 @@ def test_the_status_is_written_anew_with_each_poll_and_expires(
     assert 0 < int(str(server.client.pttl(KEY))) <= 1000
 
 
-def test_the_workers_own_report_stands_beside(
+def test_the_workers_own_report_is_in_the_status(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
     report = {
@@ -175,8 +177,8 @@ def test_the_workers_own_report_stands_beside(
         "lag": {0: 4, 2: 0},
     }
     steer(report=lambda: report)
-    told = statuses.next()
-    assert {key: told[key] for key in report} == report | {"lag": {"0": 4, "2": 0}}
+    status = statuses.next()
+    assert {key: status[key] for key in report} == report | {"lag": {"0": 4, "2": 0}}
 
 
 def test_pushes_that_are_allowed_later_are_taken_up_with_the_next_poll(
@@ -213,15 +215,15 @@ def test_a_user_who_may_not_write_the_status_still_gets_weights(
     assert steering.mix("home").weights == GOOD
 
 
-def test_the_status_tells_the_experiment_its_arms_and_how_long_a_push_took(
+def test_the_status_has_the_experiment_its_arms_and_how_long_a_push_took(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
     steer(poll_seconds=NEVER)
     statuses.until("home", source="default")
     server.set("home:canary", quality=0.7, engagement=0.3)
     server.experiment("home", salt="s", canary="12.5", later="0")
-    told = statuses.until_experiment("home", salt="s")
-    assert told["experiment"] | {"applied_at": 0, "push_ms": 0} == {
+    status = statuses.until_experiment("home", salt="s")
+    assert status["experiment"] | {"applied_at": 0, "push_ms": 0} == {
         "salt": "s",
         "arms": {"canary": 12.5, "later": 0.0},
         "source": "redis",
@@ -229,26 +231,26 @@ def test_the_status_tells_the_experiment_its_arms_and_how_long_a_push_took(
         "push_ms": 0,
         "refused": None,
     }
-    assert told["experiment"]["push_ms"] > 0
-    assert (told["arms"]["canary"]["version"], told["arms"]["canary"]["refused"]) == (
+    assert status["experiment"]["push_ms"] > 0
+    assert (status["arms"]["canary"]["version"], status["arms"]["canary"]["refused"]) == (
         GOOD.version,
         None,
     )
-    assert told["arms"]["later"] == dict.fromkeys(told["arms"]["later"])
-    assert told["push_ms"] is None
+    assert status["arms"]["later"] == dict.fromkeys(status["arms"]["later"])
+    assert status["push_ms"] is None
 
 
-def test_an_experiment_that_is_refused_is_told_beside_the_one_in_force(
+def test_an_experiment_that_is_refused_is_reported_beside_the_one_in_force(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
     server.set("home:canary", quality=0.7, engagement=0.3)
     server.experiment("home", salt="s", canary="5")
     steer(poll_seconds=NEVER)
     server.experiment("home", canary="101")
-    told = statuses.until_experiment_refused("home")
-    assert (told["salt"], told["arms"]) == ("s", {"canary": 5.0})
+    status = statuses.until_experiment_refused("home")
+    assert (status["salt"], status["arms"]) == ("s", {"canary": 5.0})
     assert (
-        told["refused"]["reason"] == "canary: got '101', expected 0 to 100 percent, in hundredths"
+        status["refused"]["reason"] == "canary: got '101', expected 0 to 100 percent, in hundredths"
     )
 
 

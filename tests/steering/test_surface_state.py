@@ -1,4 +1,4 @@
-"""Where surfaces stand, judged by what Redis holds and by the models that there are."""
+"""The state of surfaces, judged by what Redis holds and by the models that are available."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def held(**weights: str) -> dict[str, Replies]:
     }
 
 
-def test_other_models_are_no_news_to_a_surface_that_stands_as_it_stood(
+def test_other_models_are_no_news_to_a_surface_that_stays_as_it_was(
     states: SurfaceStates, models: Models
 ) -> None:
     assert states.judge(held(quality="0.7"), None) == ["home"]
@@ -50,7 +50,7 @@ def test_other_models_are_no_news_to_a_surface_that_stands_as_it_stood(
     assert states.judge(held(), None) == []
 
 
-def test_a_set_that_was_refused_is_judged_anew_when_its_model_is_there(
+def test_a_set_that_was_refused_is_judged_again_when_its_model_is_there(
     states: SurfaceStates, models: Models
 ) -> None:
     assert states.judge(held(freshness="0.2"), None) == ["home"]

@@ -71,7 +71,7 @@ def test_weights_are_pushed_through_tls(
     assert steering.mix("home").weights.values["quality"] == 0.4
 
 
-def test_a_wrong_password_behind_tls_is_told_without_it(
+def test_a_wrong_password_behind_tls_is_reported_without_it(
     proxy: TlsProxy, authority: trustme.CA, steer: Steer, events: Events, tmp_path: Path
 ) -> None:
     steer(redis_url=url(proxy, trusting(authority, tmp_path)).replace(QUOTED, "s3cret"))
@@ -116,7 +116,7 @@ def test_a_certificate_of_another_name_is_not_trusted(
         assert steering.mix("home") == Mix(DEFAULT)
 
 
-def test_a_file_of_authorities_that_is_not_there_is_said_without_the_password(
+def test_a_file_of_authorities_that_is_missing_is_reported_without_the_password(
     proxy: TlsProxy, steer: Steer, events: Events, tmp_path: Path
 ) -> None:
     steering = steer(redis_url=url(proxy, tmp_path / "nowhere.pem"))

@@ -25,8 +25,8 @@ STATUS: dict[str, Any] = {
 
 
 def read(server: RedisServer, prefix: str = "") -> list[LiveWorker]:
-    with SteeringEditor(server.url, prefix) as desk:
-        return desk.live_workers()
+    with SteeringEditor(server.url, prefix) as editor:
+        return editor.live_workers()
 
 
 def write(
@@ -34,7 +34,7 @@ def write(
 ) -> None:
     text = status if isinstance(status, str) else json.dumps(status)
     server.client.set(f"workers:status:{worker}", text, px=expires_in_ms)
-    # Lately: the id of one that was last heard of a day ago is forgotten by whoever speaks next.
+    # Now: an id that is a day old is dropped by the next worker that writes its status.
     server.client.zadd("workers:live", {worker: time.time_ns() // 1_000_000})
 
 
@@ -60,11 +60,16 @@ def test_workers_are_read_as_they_wrote_by_their_ids_and_under_their_prefix(
     found = read(server)
     assert [one.worker for one in found] == ["w-1", "w-2"]
     assert [one.worker for one in read(server, "else:")] == ["w-0"]
-    said = found[0].status
-    assert said is not None
-    assert (said.worker, said.group, said.partitions, said.lag) == ("w-1", "g", (0, 2), {0: 4})
-    assert (said.open_requests, said.counts, said.expiry_ms) == (3, {"feeds": 17}, 600_000)
-    assert set(said.surfaces) == {"home"}
+    status = found[0].status
+    assert status is not None
+    assert (status.worker, status.group, status.partitions, status.lag) == (
+        "w-1",
+        "g",
+        (0, 2),
+        {0: 4},
+    )
+    assert (status.open_requests, status.counts, status.expiry_ms) == (3, {"feeds": 17}, 600_000)
+    assert set(status.surfaces) == {"home"}
 
 
 def test_a_worker_that_stopped_and_one_whose_status_expired_are_not_among_them(
@@ -116,7 +121,7 @@ def test_unknown_keys_are_passed_over(server: RedisServer) -> None:
         ('{"mood": ' + "[" * 100_000, "recursion"),
     ],
 )
-def test_a_status_that_does_not_read_is_shown_as_such_beside_the_others(
+def test_a_status_that_cannot_be_read_is_shown_as_such_beside_the_others(
     server: RedisServer, text: str, why: str
 ) -> None:
     write(server, "other", STATUS)

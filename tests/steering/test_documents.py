@@ -1,0 +1,101 @@
+"""The table of the kinds of documents: each row fits the keys, the status and the last good file."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.builders import HOME
+from workers.ranking.experiment import Experiment
+from workers.ranking.pins import ANY_VERSION, Pins
+from workers.ranking.weights import Weights
+from workers.steering.documents import (
+    EXPERIMENT,
+    FOLLOWED_KINDS,
+    KINDS,
+    MODELS,
+    WEIGHTS,
+    DocumentId,
+    DocumentKind,
+    ReadContext,
+    document_ids,
+)
+from workers.steering.keys import Keys
+from workers.steering.last_good import LastGoodFile
+from workers.steering.status import SurfaceStatus
+
+CONTEXT = ReadContext(HOME, ANY_VERSION)
+VALUES: dict[str, Any] = {
+    "weights": Weights.of({"quality": 0.1 + 0.2, "engagement": 1e-17}),
+    "models": Pins({"quality": 3}),
+    "experiment": Experiment("s", {"canary": 1250, "later": 0}),
+}
+
+by_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+by_followed_kind = pytest.mark.parametrize(
+    "kind", FOLLOWED_KINDS, ids=[kind.name for kind in FOLLOWED_KINDS]
+)
+
+
+@by_kind
+def test_the_fields_of_a_value_are_read_back_as_the_value(kind: DocumentKind[Any]) -> None:
+    value = VALUES[kind.name]
+    assert kind.read(kind.fields_of(value), CONTEXT) == value
+
+
+@by_kind
+def test_fields_of_another_meaning_are_refused_by_the_refusal_of_the_kind(
+    kind: DocumentKind[Any],
+) -> None:
+    with pytest.raises(kind.refusal):
+        kind.read({"unknown": "much"}, CONTEXT)
+
+
+@by_followed_kind
+def test_what_is_kept_on_disk_is_read_back_as_the_value(kind: DocumentKind[Any]) -> None:
+    value = VALUES[kind.name]
+    row = kind.followed.last_good
+    kept = msgspec.json.decode(msgspec.json.encode(row.encode(value)))
+    assert row.decode(kept, CONTEXT) == value
+
+
+@by_followed_kind
+def test_a_kind_has_its_fields_in_the_status_and_in_the_last_good_file(
+    kind: DocumentKind[Any],
+) -> None:
+    status, last_good = kind.followed.status, kind.followed.last_good
+    assert {status.own, status.arms} - {None} <= set(SurfaceStatus.__struct_fields__)
+    assert {last_good.own, last_good.arms} - {None} <= set(LastGoodFile.__struct_fields__)
+    assert (status.arms is not None) == (last_good.arms is not None) == kind.has_arms
+
+
+@by_followed_kind
+def test_a_document_without_a_value_has_the_same_fields_in_the_status_all_null(
+    kind: DocumentKind[Any],
+) -> None:
+    describe = kind.followed.status.describe
+    assert describe(None) == dict.fromkeys(describe(VALUES[kind.name]))
+
+
+def test_documents_are_judged_arm_by_arm_and_the_experiment_last() -> None:
+    assert [document.name for document in document_ids(("a", "b"))] == [
+        "weights",
+        "models",
+        "weights:a",
+        "models:a",
+        "weights:b",
+        "models:b",
+        "experiment",
+    ]
+
+
+def test_a_document_has_its_name_in_its_key() -> None:
+    keys = Keys("prod:")
+    assert keys.document("home", WEIGHTS) == "prod:weights:home"
+    assert keys.document("home", MODELS, "canary") == "prod:models:home:canary"
+    assert keys.surface_of(b"prod:experiment:home") == "home"
+    assert keys.surface_of(b"prod:models:home:canary") == "home"
+    assert keys.surface_of(b"experiment:home") is None
+    assert keys.surface_of(b"prod:history:home") is None
+    assert DocumentId(EXPERIMENT).name == "experiment"
+    assert DocumentId(MODELS, "canary").name == "models:canary"
