@@ -132,6 +132,13 @@ class Assembler:
         return refused
 
     def _open_request(self, event: Event, offset: int, timestamp: int) -> OpenRequest:
+        """Open a request for its first event. Raises EventRefused, judged in this order:
+
+        - what `admit` raises
+        - late: the request is closed already
+        - future: `requested_at` is too far ahead of the record's timestamp
+        - late: stream time is past the horizon
+        """
         request_id = event.request_id
         requested_at = event.requested_at
         surface = event.surface
@@ -141,13 +148,17 @@ class Assembler:
         if request_id in self._published or request_id in self._unpublished:
             raise EventRefused(Reason.LATE, f"request_id {request_id!r}: the request is closed")
         if requested_at > timestamp + FUTURE_MS:
-            limit = f"expected at most {FUTURE_MS} ms after the record's timestamp {timestamp}"
-            raise EventRefused(Reason.FUTURE, f"requested_at: got {requested_at}, {limit}")
-        if self.stream_time > requested_at + surface.horizon_ms:
-            horizon = (
-                f"stream time {self.stream_time} is past the horizon of {surface.horizon_ms} ms"
+            raise EventRefused(
+                Reason.FUTURE,
+                f"requested_at: got {requested_at}, "
+                f"expected at most {FUTURE_MS} ms after the record's timestamp {timestamp}",
             )
-            raise EventRefused(Reason.LATE, f"requested_at: got {requested_at}, but {horizon}")
+        if self.stream_time > requested_at + surface.horizon_ms:
+            raise EventRefused(
+                Reason.LATE,
+                f"requested_at: got {requested_at}, but stream time {self.stream_time} "
+                f"is past the horizon of {surface.horizon_ms} ms",
+            )
 
         request = OpenRequest(
             event,

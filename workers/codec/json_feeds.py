@@ -16,6 +16,9 @@ from workers.ranking.removal import Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
 
+# The record on the wire. The fields have the names and the order that they have in JSON. A field
+# with a default is left out if it has it.
+
 
 class _Item(Struct, gc=False, omit_defaults=True):
     item_id: str
