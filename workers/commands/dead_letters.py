@@ -28,7 +28,7 @@ def dead_letters() -> None:
 )
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N dead letters.")
 @json_option("Print JSON, one dead letter a line, keys and values in base64.")
-def list_(
+def list_dead_letters(
     brokers: BrokersAt,
     topic_dead_letters: str,
     reason: str | None,

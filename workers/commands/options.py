@@ -82,6 +82,15 @@ def gather(parameter: str, names: Sequence[str], make: Callable[..., object]) ->
     return decorate
 
 
+def gather_settings(parameter: str, names: Sequence[str], make: Callable[..., object]) -> Decorator:
+    """Give a command the options of these settings, gathered into one value as `parameter`."""
+
+    def decorate(command: CommandFunction) -> CommandFunction:
+        return settings(*names)(gather(parameter, names, make)(command))
+
+    return decorate
+
+
 def fields_argument(name: str, *, metavar: str, expected: str) -> Decorator:
     """An argument of one or more `field=value` words, as a mapping of texts."""
 
@@ -144,9 +153,8 @@ class BrokersAt:
         return cluster
 
 
-def brokers_options(command: CommandFunction) -> CommandFunction:
-    """--kafka and --kafka-config, as `brokers`."""
-    return settings(*KAFKA)(gather("brokers", KAFKA, BrokersAt.of)(command))
+brokers_options = gather_settings("brokers", KAFKA, BrokersAt.of)
+"""--kafka and --kafka-config, as `brokers`."""
 
 
 # Small options, each the same in every command that has it

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from workers.commands.options import CommandFunction, Decorator, gather, settings
+from workers.commands.options import CommandFunction, Decorator, gather, gather_settings, settings
 from workers.commands.text import age_text, printable
 from workers.ranking.surface import Surface, Surfaces
 from workers.settings import ConfigurationError, need
@@ -19,7 +19,6 @@ from workers.steering.view import DocumentView, SurfaceView
 from workers.surfaces import load_surfaces
 
 REDIS = ("redis", "redis_prefix", "redis_timeout_ms")
-STEERING = (*REDIS, "surfaces")
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,11 @@ class SteeringAt:
             yield OpenSurface(editor, described)
 
 
-def redis_options(command: CommandFunction) -> CommandFunction:
-    """--redis, --redis-prefix and --redis-timeout-ms, as `redis`."""
-    return settings(*REDIS)(gather("redis", REDIS, RedisAt.of)(command))
+redis_options = gather_settings("redis", REDIS, RedisAt.of)
+"""--redis, --redis-prefix and --redis-timeout-ms, as `redis`."""
 
-
-def steering_options(command: CommandFunction) -> CommandFunction:
-    """The options of Redis and --surfaces, as `steering`."""
-    return settings(*STEERING)(gather("steering", STEERING, SteeringAt.of)(command))
+steering_options = gather_settings("steering", (*REDIS, "surfaces"), SteeringAt.of)
+"""The options of Redis and --surfaces, as `steering`."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 import click
 import msgspec
 
-from workers.commands.options import CommandFunction, example, gather, json_option, settings
+from workers.commands.options import example, gather_settings, json_option
 from workers.local import ServerStatus, Stack
 from workers.settings import SETTINGS, folder_of
 
@@ -29,10 +29,7 @@ def _stack_at(home: str, cache: str) -> Stack:
     )
 
 
-def _stack_options(command: CommandFunction) -> CommandFunction:
-    """--home and --cache, as `local_stack`."""
-    names = ("home", "cache")
-    return settings(*names)(gather("local_stack", names, _stack_at)(command))
+_stack_options = gather_settings("local_stack", ("home", "cache"), _stack_at)
 
 
 @click.group(

@@ -22,7 +22,7 @@ from workers.steering.status import WorkerStatus
 _PARTITIONS_WIDTH = 16
 # A healthy loop turns many times a second. One transactional call may take 7 s.
 _STUCK_MS = 10_000
-_HEAD = ["WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS"]
+_HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
 
 
 @click.command(epilog=example("trimtab status", "trimtab status --json"))
@@ -85,36 +85,34 @@ def _worker_table(workers: Iterable[LiveWorker]) -> list[str]:
 
     An id that is too long is cut at its start, because ids differ at their ends.
     """
-    rows = [_HEAD, *(_worker_row(worker) for worker in workers)]
+    rows = [list(_HEAD)]
+    for worker in workers:
+        age = NOTHING if worker.age_ms is None else f"{worker.age_ms / 1000:.1f} s"
+        row = [printable(worker.worker), age]
+        status = worker.status
+        if status is None:
+            row += [NOTHING] * (len(_HEAD) - len(row))
+        else:
+            worst = NOTHING
+            if any(status.lag.values()):
+                partition = max(status.lag, key=status.lag.__getitem__)
+                worst = f"{status.lag[partition]} in {partition}"
+            row += [
+                _partitions_text(status.partitions),
+                str(sum(status.lag.values())) if status.lag else NOTHING,
+                worst,
+                str(status.open_requests),
+                str(status.counts.get("feeds", NOTHING)),
+            ]
+        rows.append(row)
+
     widest_line = max(map(len, table(rows, align="l")))
-    widest_name = max(len(row[0]) for row in rows)
-    room = WIDTH - (widest_line - widest_name)
+    widest_id = max(len(row[0]) for row in rows)
+    room = WIDTH - (widest_line - widest_id)
     for row in rows:
         if len(row[0]) > room:
             row[0] = f"…{row[0][1 - room :]}"
     return table(rows, align="l")
-
-
-def _worker_row(worker: LiveWorker) -> list[str]:
-    name = printable(worker.worker)
-    age = NOTHING if worker.age_ms is None else f"{worker.age_ms / 1000:.1f} s"
-    status = worker.status
-    if status is None:
-        return [name, age, *[NOTHING] * (len(_HEAD) - 2)]
-
-    worst = NOTHING
-    if any(status.lag.values()):
-        partition = max(status.lag, key=status.lag.__getitem__)
-        worst = f"{status.lag[partition]} in {partition}"
-    return [
-        name,
-        age,
-        _partitions_text(status.partitions),
-        str(sum(status.lag.values())) if status.lag else NOTHING,
-        worst,
-        str(status.open_requests),
-        str(status.counts.get("feeds", NOTHING)),
-    ]
 
 
 def _partitions_text(numbers: Sequence[int]) -> str:

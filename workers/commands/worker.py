@@ -26,7 +26,7 @@ from typing import NoReturn
 
 import click
 
-from workers.commands.options import BrokersAt, example, gather, settings
+from workers.commands.options import BrokersAt, example, gather_settings
 from workers.commands.worker_parts import (
     StatusReport,
     build_lookups,
@@ -64,8 +64,7 @@ _SETTINGS = tuple(field.name for field in fields(WorkerSettings))
 @click.command(
     epilog=example("trimtab worker --processes 2", "TRIMTAB_GROUP_PROTOCOL=consumer trimtab worker")
 )
-@settings(*_SETTINGS)
-@gather("worker_settings", _SETTINGS, WorkerSettings)
+@gather_settings("worker_settings", _SETTINGS, WorkerSettings)
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),

@@ -48,6 +48,12 @@ from workers.streaming.records import Record
 
 _DEFAULT_LAST = 1000
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_CHANGES = (
+    "anywhere",
+    "in the first place",
+    "in which items are the first 10",
+    "in the order of the first 10",
+)
 _SAMPLE = (*KAFKA, "topic_feeds", "last", "since")
 
 
@@ -234,11 +240,43 @@ def preview_lines(preview: Preview, surface: str, arm: str) -> list[str]:
     lines += weights_lines("before", preview.before)
     lines += weights_lines("after", preview.after)
 
-    lines += ["", *_preview_table(_changed_rows(preview))]
-    lines += ["", *_preview_table(_similarity_rows(preview))]
-    lines += ["", *_preview_table(_score_rows(preview))]
-    lines += ["", *(_preview_table(_mover_rows(preview)) if preview.movers else ["No item moves."])]
-    return lines
+    rows = [["FEEDS THAT CHANGE", "FEEDS", "SHARE"]]
+    for name, count in zip(_CHANGES, preview.changed, strict=True):
+        share = f"{count / preview.feeds:.1%}" if preview.feeds else NOTHING
+        rows.append([name, f"{count:,}", share])
+    lines += ["", *_preview_table(rows)]
+
+    rows = [
+        ["Kendall tau (1: the same order, -1: reversed)", _number(preview.kendall_tau)],
+        ["overlap@10", _number(preview.overlap_at_10)],
+        ["churn (1 - overlap@10)", _number(preview.churn)],
+    ]
+    lines += ["", *_preview_table(rows)]
+
+    rows = [["MEAN SCORE IN THE FIRST 10", "BEFORE", "AFTER", "CHANGE"]]
+    for objective, (before, after) in preview.objectives.items():
+        change = None if before is None or after is None else after - before
+        rows.append([objective, _number(before), _number(after), _number(change, "+")])
+    lines += ["", *_preview_table(rows)]
+
+    if not preview.movers:
+        return [*lines, "", "No item moves."]
+    rows = [["ITEMS THAT MOVE MOST, IN POSITIONS, UP IS +", "FEEDS", "MEAN", "LARGEST"]]
+    for mover in preview.movers:
+        mean = f"{mover.mean_move:+.2f}"
+        largest = f"{mover.largest_move:+d}"
+        rows.append([mover.item_id, f"{mover.feeds:,}", mean, largest])
+    return [*lines, "", *_preview_table(rows)]
+
+
+def _preview_table(rows: list[list[str]]) -> list[str]:
+    return table(rows, align="lr", first_width=45, other_width=18)
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return NOTHING
+    return format(value, f"{sign}.4f" if abs(value) < 1e6 else f"{sign}.4g")
 
 
 def sample_lines(surface: str, arm: str, *, feeds: int, incomplete: int, skipped: int) -> list[str]:
@@ -256,52 +294,3 @@ def sample_lines(surface: str, arm: str, *, feeds: int, incomplete: int, skipped
 def weights_lines(name: str, weights: Weights) -> list[str]:
     """A set of weights, with a name and its version, for people."""
     return wrap(weights_text(weights.values), label=f"{name:<8}{weights.version}  ")
-
-
-def _changed_rows(preview: Preview) -> Iterator[list[str]]:
-    yield ["FEEDS THAT CHANGE", "FEEDS", "SHARE"]
-    names = (
-        "anywhere",
-        "in the first place",
-        "in which items are the first 10",
-        "in the order of the first 10",
-    )
-    for name, count in zip(names, preview.changed, strict=True):
-        share = f"{count / preview.feeds:.1%}" if preview.feeds else NOTHING
-        yield [name, f"{count:,}", share]
-
-
-def _similarity_rows(preview: Preview) -> list[list[str]]:
-    return [
-        ["Kendall tau (1: the same order, -1: reversed)", _number(preview.kendall_tau)],
-        ["overlap@10", _number(preview.overlap_at_10)],
-        ["churn (1 - overlap@10)", _number(preview.churn)],
-    ]
-
-
-def _score_rows(preview: Preview) -> Iterator[list[str]]:
-    yield ["MEAN SCORE IN THE FIRST 10", "BEFORE", "AFTER", "CHANGE"]
-    for objective, (before, after) in preview.objectives.items():
-        change = None if before is None or after is None else after - before
-        yield [objective, _number(before), _number(after), _number(change, "+")]
-
-
-def _mover_rows(preview: Preview) -> Iterator[list[str]]:
-    yield ["ITEMS THAT MOVE MOST, IN POSITIONS, UP IS +", "FEEDS", "MEAN", "LARGEST"]
-    for mover in preview.movers:
-        yield [
-            mover.item_id,
-            f"{mover.feeds:,}",
-            f"{mover.mean_move:+.2f}",
-            f"{mover.largest_move:+d}",
-        ]
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    if value is None:
-        return NOTHING
-    return format(value, f"{sign}.4f" if abs(value) < 1e6 else f"{sign}.4g")
-
-
-def _preview_table(rows: Iterable[list[str]]) -> list[str]:
-    return table(rows, align="lr", first_width=45, other_width=18)
