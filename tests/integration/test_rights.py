@@ -26,11 +26,10 @@ from workers.streaming.log_reader import TopicMissing, TopicReader
 from workers.streaming.members import MembersUnknown, read_members
 from workers.streaming.offsets import resume_from_earliest
 from workers.streaming.preflight import check_topics
-from workers.streaming.reachability import BrokerReachability
+from workers.streaming.reachability import BrokerReachability, Denials
 from workers.streaming.recent import Recent
 from workers.streaming.restore import OffsetsLost, Restored, Restorer
 from workers.streaming.rights import (
-    Denials,
     Resource,
     Right,
     RightMissing,

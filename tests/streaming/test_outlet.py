@@ -1,5 +1,5 @@
-"""What goes out together and what by itself, and what a fault of ours costs: one request, never its
-neighbours.
+"""What goes out together and what by itself, and what a fault of ours costs: one request, and never
+its neighbours.
 
 The client is a stand-in, and so is the look for models: the faults here are those that nobody has
 thought of.
@@ -25,11 +25,12 @@ from workers.ranking.rank import rank
 from workers.ranking.request import Request
 from workers.ranking.weights import Weights
 from workers.scoring.registry import Registry, RegistryFailed
-from workers.streaming import outlet as outlet_module
+from workers.streaming import ranker as ranker_module
 from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output, Publisher
+from workers.streaming.ranker import Ranker
 from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
@@ -47,9 +48,7 @@ class SteadyMix:
 def outlet_of(publisher: Publisher) -> Outlet:
     limits = OutputLimits(StandInCluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
     counts = Counts()
-    return Outlet(
-        publisher=publisher,
-        consumer=CONSUMER,
+    ranker = Ranker(
         registry=cast(Registry, SimpleNamespace(catalogue=None)),
         mix=lambda _: cast(Mix, SteadyMix()),
         look_up=skip_lookups,
@@ -58,6 +57,14 @@ def outlet_of(publisher: Publisher) -> Outlet:
         limits=limits,
         counts=counts,
         errors=WorkerErrors(counts),
+    )
+    return Outlet(
+        ranker=ranker,
+        publisher=publisher,
+        consumer=CONSUMER,
+        topics=TOPICS,
+        limits=limits,
+        counts=counts,
     )
 
 
@@ -87,7 +94,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[Request], N
             hooks["hook"](request)
         return ranked_of(requests)
 
-    monkeypatch.setattr(outlet_module, "rank_requests", rank_requests)
+    monkeypatch.setattr(ranker_module, "rank_requests", rank_requests)
     return hooks
 
 
@@ -182,7 +189,7 @@ def test_a_feed_that_cannot_be_encoded_goes_out_without_items(
             raise ValueError("Value out of range: 20261127031249123456")
         return encode(feed, *rest)
 
-    monkeypatch.setattr(outlet_module, "encode_feed", failing)
+    monkeypatch.setattr(ranker_module, "encode_feed", failing)
     producer = Recorder()
     outlet = started(producer)
     outlet.publish([partition_of(0, "r", "s")])
@@ -202,11 +209,11 @@ def test_a_partition_of_which_no_feed_can_be_made_is_named_and_the_others_go_out
             raise ValueError("limit_bytes: got 3, expected room for a feed without items")
         return encode(feed, *rest)
 
-    monkeypatch.setattr(outlet_module, "encode_feed", failing)
+    monkeypatch.setattr(ranker_module, "encode_feed", failing)
     producer = Recorder()
     outlet = started(producer)
     outlet.publish([partition_of(0, "r"), partition_of(1, "s"), partition_of(2, "t")])
-    assert list(outlet.broken) == [1]
+    assert list(outlet.ranker.broken) == [1]
     assert sorted(producer.values) == [b"r", b"t"]
 
 

@@ -6,6 +6,7 @@ tests/integration.
 """
 
 import time
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from workers.assembly.held import Budget
 from workers.counts import Counts
 from workers.streaming.clients import Cluster
 from workers.streaming.ownership import Ownership
-from workers.streaming.partition import Partition
+from workers.streaming.partition import Partition, make_partition
 from workers.streaming.placement import Placement
 from workers.streaming.restore import Restorer
 from workers.streaming.topics import WorkerTopics
@@ -61,7 +62,11 @@ def ownership_of(stand_in: StandIn) -> Ownership:
     )
     placement = Placement(count=4, is_required=False, counts=Counts(), ask_count=lambda: None)
     ownership = Ownership(
-        consumer, restorer, "candidates", Budget(), cooperative=True, placement=placement
+        consumer,
+        restorer,
+        "candidates",
+        partial(make_partition, budget=Budget(), placement=placement, rules=""),
+        cooperative=True,
     )
     ownership.subscribe()
     return ownership
@@ -118,7 +123,7 @@ def test_a_restore_that_begins_again_counts_from_then(clock: SimpleNamespace) ->
     assert ownership.assigned == {0: 1000.0}
     ownership.partitions[0] = Partition(0, Assembler(Mark(0, 0, NO_TIME, 0)))
     clock.now = 5000.0
-    assert ownership.let_go() == [0]
+    assert ownership.drop_all() == [0]
     assert ownership.assigned == {0: 5000.0}
 
 

@@ -316,7 +316,7 @@ def test_a_transaction_that_goes_through_shows_that_the_group_is_allowed(
     """A denial may come from the offsets of a transaction alone. Then no join tells its end."""
     granted: list[Resource] = []
     publisher = publisher_of(StandInProducer())
-    monkeypatch.setattr(publisher._reach, "granted", granted.append)
+    monkeypatch.setattr(publisher._reachability, "granted", granted.append)
     assert publisher.start()
     publish(publisher, FEED)
     assert granted == [Resource.TRANSACTIONAL_ID, Resource.GROUP]

@@ -1,6 +1,7 @@
 """The parts of a worker, put together from its settings."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from workers.assembly.held import Budget
@@ -18,20 +19,25 @@ from workers.settings import ConfigurationError, WorkerSettings, need
 from workers.steering.follower import Follower
 from workers.steering.lookups import Lookups
 from workers.streaming.clients import Cluster, KafkaConfigError
+from workers.streaming.dispatch import Dispatcher
 from workers.streaming.end_check import EndCheck
+from workers.streaming.hanging_calls import Pulse
 from workers.streaming.intake import Intake
 from workers.streaming.lag import Lag
+from workers.streaming.lifecycle import Restarts
 from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
+from workers.streaming.partition import make_partition
 from workers.streaming.placement import Placement, ask_count
 from workers.streaming.preflight import check_topics
 from workers.streaming.publisher import Publisher
-from workers.streaming.reachability import BrokerReachability
+from workers.streaming.ranker import Ranker
+from workers.streaming.reachability import BrokerReachability, Denials
 from workers.streaming.restore import Restorer
-from workers.streaming.rights import Denials, worker_rights
+from workers.streaming.rights import worker_rights
 from workers.streaming.topics import WorkerTopics
-from workers.streaming.worker import Parts, Worker
+from workers.streaming.worker import Worker
 from workers.worker_errors import WorkerErrors
 
 
@@ -157,7 +163,7 @@ def build_worker(
     )
     facts = check_topics(cluster, topics.candidates, topics.feeds, topics.dead_letters, rights)
     limits = OutputLimits(cluster, topics.feeds, topics.dead_letters, facts.limits)
-    reach = BrokerReachability(Denials(cluster, rights))
+    reachability = BrokerReachability(Denials(cluster, rights))
 
     # By default no event is refused for its partition. Otherwise the number of partitions is a rule.
     is_placement_required = settings.candidates_partitioner == "murmur2"
@@ -174,7 +180,7 @@ def build_worker(
         models=registry.available(),
     )
     try:
-        consumer = cluster.member(group, name, protocol, reach.error)
+        consumer = cluster.member(group, name, protocol, reachability.error)
     except KafkaConfigError as error:
         raise ConfigurationError(
             f"{settings.kafka_config}: {error} (group protocol {protocol!r})"
@@ -182,7 +188,7 @@ def build_worker(
 
     counts = Counts()
     errors = WorkerErrors(counts)
-    publisher = Publisher(cluster, transactional_id, topics.feeds, limits, reach)
+    pulse = Pulse()
     budget = Budget(
         settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s
     )
@@ -194,40 +200,52 @@ def build_worker(
     )
     ownership = Ownership(
         consumer,
-        Restorer(cluster, group, topics, surfaces, rules, reach),
+        Restorer(cluster, group, topics, surfaces, rules, reachability),
         topics.candidates,
-        budget,
+        partial(make_partition, budget=budget, placement=placement, rules=rules),
         cooperative=protocol != "range",
-        rules=rules,
-        placement=placement,
     )
-    decoder = Decoder(surfaces, Format(settings.candidates_format))
+    intake = Intake(
+        decoder=Decoder(surfaces, Format(settings.candidates_format)),
+        budget=budget,
+        counts=counts,
+        topics=topics,
+        limits=limits,
+        errors=errors,
+    )
+    ranker = Ranker(
+        registry=registry,
+        mix=steering.mix,
+        look_up=look_up,
+        topics=topics,
+        feeds_format=Format(settings.feeds_format),
+        limits=limits,
+        counts=counts,
+        errors=errors,
+    )
+    publisher = Publisher(cluster, transactional_id, topics.feeds, limits, reachability)
     return Worker(
-        Parts(
-            group=group,
-            consumer=consumer,
+        group=group,
+        topic=topics.candidates,
+        consumer=consumer,
+        ownership=ownership,
+        dispatcher=Dispatcher(topics.candidates, ownership, intake, reachability, errors),
+        end_check=EndCheck(cluster.admin, topics.candidates),
+        ranker=ranker,
+        outlet=Outlet(
+            ranker=ranker,
             publisher=publisher,
-            ownership=ownership,
-            intake=Intake(decoder, budget, counts, topics, limits, errors),
-            outlet=Outlet(
-                publisher=publisher,
-                consumer=consumer,
-                registry=registry,
-                mix=steering.mix,
-                look_up=look_up,
-                topics=topics,
-                feeds_format=Format(settings.feeds_format),
-                limits=limits,
-                counts=counts,
-                errors=errors,
-            ),
+            consumer=consumer,
             topics=topics,
+            limits=limits,
             counts=counts,
-            errors=errors,
-            reach=reach,
-            lag=Lag(consumer, topics.candidates, cluster.admin),
-            end_check=EndCheck(cluster.admin, topics.candidates),
-        )
+        ),
+        restarts=Restarts(publisher, ownership, reachability, pulse),
+        reachability=reachability,
+        lag=Lag(consumer, topics.candidates, cluster.admin),
+        budget=budget,
+        counts=counts,
+        pulse=pulse,
     )
 
 

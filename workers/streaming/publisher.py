@@ -1,20 +1,24 @@
 """Transactions: feeds, dead letters and offsets go out together or not at all.
 
-What a failure means is decided here:
+What a failed transaction means is decided here. When an aborted one is tried again, and with which
+partitions, is decided in retry.py.
 
-| What failed                                      | Raised             | What the worker does                      |
-|--------------------------------------------------|--------------------|-------------------------------------------|
-| a call, and the transaction could be aborted     | TransactionAborted | poll, pause, publish the same again       |
-| a record that the client does not take           | TransactionAborted | the same; `partitions` names whose it was |
-| a call that did not return within its limit      | ProducerLost       | a new producer; restore from the log      |
-| anything after which the outcome is unknown      | ProducerLost       | the same                                  |
-| fenced by the broker: the transaction took long  | ProducerLost       | the same                                  |
-| another producer took over our transactional id  | Fenced             | the same once; fenced again while the     |
-|                                                  |                    | broker was well: exit                     |
+| what failed                            | raised             | what the worker does           |
+|----------------------------------------|--------------------|--------------------------------|
+| a call; the transaction can be undone  | TransactionAborted | poll, pause, publish it again  |
+| a record that the client does not take | TransactionAborted | the same; `partitions` names   |
+|                                        |                    |   whose record it was          |
+| a call did not return within its limit | ProducerLost       | a new producer; restore all    |
+|                                        |                    |   from the log                 |
+| anything with an unknown outcome       | ProducerLost       | the same                       |
+| the broker fenced us, because the      | ProducerLost       | the same                       |
+|   transaction took too long            |                    |                                |
+| another producer took over our id      | Fenced             | the same; exit if fenced again |
+|                                        |                    |   while the broker was well    |
 
-Blocking calls run on a thread of the producer's own (hanging_calls.py). If one is overdue, the thread
-and its producer are abandoned, and a new producer under the same transactional id fences the old
-one: whatever the lost call does later, the broker refuses it.
+Blocking calls run on a thread of the producer's own (hanging_calls.py). If one is overdue, the
+thread and its producer are abandoned, and a new producer under the same transactional id fences the
+old one: whatever the lost call does later, the broker refuses it.
 """
 
 import time
@@ -36,10 +40,10 @@ GRACE_SECONDS = 2.0
 """How much longer we wait for it. A client that keeps its limits returns before."""
 _ABORTED_BY_BROKER_SECONDS = 9.0
 """A transaction may take 10 s (clients.py). Then the broker aborts it, and fences us."""
-_FULL_QUEUE_SECONDS = (
-    15.0  # past the client's own limit for sending a record, which is the transaction's: 10 s
-)
+_FULL_QUEUE_SECONDS = 15.0
+"""Past the client's own limit for sending a record, which is that of the transaction: 10 s."""
 
+# Causes that lie in the group, the broker or the time, and not in what was sent.
 _NOT_OF_A_RECORD = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -52,7 +56,7 @@ _NOT_OF_A_RECORD = frozenset(
     }
 )
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED})
-# A transaction that has failed already takes no further record, whichever it is.
+# A transaction that has failed already takes no further record, whatever that is.
 _HAS_FAILED_ALREADY = frozenset({KafkaError._STATE, KafkaError._FATAL, *_FENCED})
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
@@ -61,9 +65,11 @@ _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TO
 class TransactionFailed(Exception):
     """A transaction did not go through.
 
-    `cause` is the same for failures of the same kind. `partitions` are those whose records were
-    refused; empty if that is not known. `blames_records` is False if the group, the broker or the
-    time was the reason, and not what was sent.
+    `cause`: the same for failures of the same kind.
+    `partitions`: those whose records were refused; empty if that is not known.
+    `blames_records`: False if the group, the broker or the time was the reason, and not what was
+    sent.
+    `too_large`: a record was refused for its size.
     """
 
     def __init__(
@@ -87,7 +93,7 @@ class TransactionAborted(TransactionFailed):
 
 
 class ProducerLost(TransactionFailed):
-    """The outcome is unknown, or the producer is of no more use: start again from what is
+    """The outcome is unknown, or the producer can no longer be used: start again from what is
     committed.
     """
 
@@ -107,7 +113,7 @@ class Output(NamedTuple):
 
 
 class RecordRefused(Exception):
-    """The client does not take a record; nothing of it was sent."""
+    """The client does not take a record. It was not sent."""
 
     def __init__(self, output: Output, error: KafkaError | None, message: str) -> None:
         super().__init__(message)
@@ -123,7 +129,7 @@ class _Session:
     def __init__(self, producer: Producer, seconds: float) -> None:
         # In a list, so that the thread can drop the last reference: destroying a producer may wait
         # for a broker.
-        self._held = [producer]
+        self._producer = [producer]
         self._calls = CallThread("transactions")
         self._seconds = seconds
         self.delivery_failure: KafkaError | None = None
@@ -133,10 +139,11 @@ class _Session:
 
     def call(self, call: Callable[[Producer], object]) -> None:
         """Make a blocking call. Raises what it raises, and CallOverdue."""
-        held = self._held
-        self._calls.run(lambda: call(held[0]), self._seconds)
+        producer = self._producer
+        self._calls.run(lambda: call(producer[0]), self._seconds)
 
     def begin(self) -> None:
+        """Begin a transaction. Raises as `call` does."""
         self.delivery_failure = None
         self.refused_partitions.clear()
         self.ends.clear()
@@ -151,7 +158,7 @@ class _Session:
         waited = 0.0
         while True:
             try:
-                self._held[0].produce(
+                self._producer[0].produce(
                     output.topic,
                     output.value,
                     output.key,
@@ -164,7 +171,7 @@ class _Session:
                     raise RecordRefused(
                         output, None, f"the client's queue stays full: {full}"
                     ) from None
-                self._held[0].poll(0.05)
+                self._producer[0].poll(0.05)
                 waited += 0.05
             except KafkaException as refused:
                 if refused.args[0].code() in _HAS_FAILED_ALREADY:
@@ -177,14 +184,14 @@ class _Session:
                 return
 
     def discard(self) -> None:
-        """Give up the producer with all that it still holds: nothing of it may be sent later. Does
-        not wait.
+        """Give up the producer with everything in its queue, which must not be sent later. Does not
+        wait.
         """
-        held = self._held
+        producer = self._producer
 
         def destroy() -> None:
-            held[0].purge()
-            held.clear()
+            producer[0].purge()
+            producer.clear()
 
         self._calls.end(destroy)
 
@@ -198,8 +205,9 @@ class _Session:
 
 
 class Publisher:
-    """One transactional producer at a time. `ends` holds, by partition, the offset after our last
-    feed there.
+    """One transactional producer at a time.
+
+    `ends`: by partition, the offset after our last record in `feeds_topic`.
     """
 
     def __init__(
@@ -208,7 +216,7 @@ class Publisher:
         transactional_id: str,
         feeds_topic: str,
         limits: OutputLimits,
-        reach: BrokerReachability,
+        reachability: BrokerReachability,
         call_seconds: float = CALL_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
@@ -216,7 +224,7 @@ class Publisher:
         self._transactional_id = transactional_id
         self._feeds_topic = feeds_topic
         self._limits = limits
-        self._reach = reach
+        self._reachability = reachability
         self._call_seconds = call_seconds
         self._grace_seconds = grace_seconds
         self._session: _Session | None = None
@@ -225,11 +233,19 @@ class Publisher:
         self.ends: dict[int, int] = {}
 
     def start(self) -> bool:
-        """Fence whoever used our transactional id before. False if the broker cannot be reached, or
-        denies it to a worker that it allowed to start.
+        """Start a producer, which fences whoever used our transactional id before. Return whether
+        it has started.
 
-        Raises RightMissing if the broker denies it at the first start, and KafkaException if it
-        refuses and it is of no use to ask again.
+        | the broker               | result                                                     |
+        |--------------------------|------------------------------------------------------------|
+        | accepts                  | True                                                       |
+        | does not answer in time, | False. The next start goes on with the same producer: its  |
+        |   or the error passes    |   request may still be under way, and of two producers the |
+        |                          |   one whose request comes last would fence the other       |
+        | holds up the call        | False; the producer is given up                            |
+        | denies the first start   | RightMissing                                               |
+        | denies a later start     | False; the producer is given up                            |
+        | refuses otherwise        | KafkaException                                             |
         """
         session = self._starting or self._new_session()
         self._starting = None
@@ -237,24 +253,23 @@ class Publisher:
             session.call(lambda producer: producer.init_transactions(self._call_seconds))
         except CallOverdue as overdue:
             session.discard()
-            self._reach.lost(f"init_transactions: {overdue}")
+            self._reachability.lost(f"init_transactions: {overdue}")
             return False
         except KafkaException as error:
             cause = error.args[0]
             if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
-                # Its request may still be under way. Another producer's would come beside it, and
-                # whichever the broker takes last fences the other.
                 self._starting = session
-                self._reach.lost(cause.str())
+                self._reachability.lost(cause.str())
                 return False
             session.discard()
             if not self._was_started:
-                self._reach.refuse(cause)
-            elif self._reach.denied(cause):
+                self._reachability.refuse(cause)
+            elif self._reachability.denied(cause):
                 return False
             raise
-        self._reach.heard()
-        self._reach.granted(Resource.TRANSACTIONAL_ID)
+
+        self._reachability.heard()
+        self._reachability.granted(Resource.TRANSACTIONAL_ID)
         self._was_started = True
         self._session = session
         return True
@@ -274,6 +289,7 @@ class Publisher:
         session = self._session
         if session is None:
             raise ProducerLost("there is no producer")
+
         positions = list(offsets)
         seconds = self._call_seconds
         doing = "begin_transaction"
@@ -297,15 +313,16 @@ class Publisher:
             self._abort(session, refused)
         except KafkaException as error:
             self._recover(session, error.args[0], has_failed_before=doing == "produce")
-        # The offsets went with it, and that takes the right on the group: a denial that was met here
-        # may pass without another join.
-        self._reach.granted(Resource.GROUP)
+
+        # The offsets went out too, which takes the right on the group. So a denial that was met
+        # here is over, without another join.
+        self._reachability.granted(Resource.GROUP)
         for (topic, partition), end in session.ends.items():
             if topic == self._feeds_topic:
                 self.ends[partition] = end
 
     def _abort(self, session: _Session, refused: RecordRefused) -> None:
-        """Undo a transaction of which one record was not taken; always raises."""
+        """Undo a transaction of which the client did not take one record. Always raises."""
         code = refused.error.code() if refused.error is not None else None
         failure = TransactionAborted(
             f"{refused.output.topic}: a record is not taken: {refused}",
@@ -318,9 +335,9 @@ class Publisher:
         raise failure
 
     def _recover(self, session: _Session, error: KafkaError, has_failed_before: bool) -> None:
-        """Turn a failed call into what is to be done about it; always raises.
+        """Turn a failed call into what has to be done about it. Always raises.
 
-        `has_failed_before` if the transaction had failed before the call, for a reason that undoing
+        `has_failed_before`: the transaction had failed before the call, for a reason that undoing
         it reports.
         """
         if error.code() in _FENCED:
@@ -332,12 +349,14 @@ class Publisher:
             self._undo(session)
         else:
             self._discard()
-        # Only now every failed delivery was reported: undoing reports what is left.
+
+        # By now every failed delivery was reported: undoing reports those that were left.
         failed = session.delivery_failure
         root = failed or error
-        message = self._reach.explain(error)
+        message = self._reachability.explain(error)
         if failed is not None:
-            message += f"; a delivery failed: {self._reach.explain(failed)}"
+            message += f"; a delivery failed: {self._reachability.explain(failed)}"
+
         failure = TransactionAborted if can_be_undone else ProducerLost
         raise failure(
             message,
@@ -348,7 +367,7 @@ class Publisher:
         )
 
     def _undo(self, session: _Session) -> None:
-        """Abort the transaction. Raises Fenced, and ProducerLost if it is not known whether it is
+        """Abort the transaction. Raises Fenced, and ProducerLost if it is unknown whether it is
         undone.
         """
         seconds = self._call_seconds
@@ -362,11 +381,11 @@ class Publisher:
             if error.args[0].code() in _FENCED:
                 raise self._fenced(session, error.args[0]) from None
             raise ProducerLost(
-                self._reach.explain(error.args[0]), cause=error.args[0].name()
+                self._reachability.explain(error.args[0]), cause=error.args[0].name()
             ) from None
 
     def _fenced(self, session: _Session, error: KafkaError) -> Fenced | ProducerLost:
-        """Who fenced us: another worker, or the broker, because we were paused."""
+        """What being fenced means: another worker did it, or the broker after a pause of ours."""
         if time.monotonic() - session.began > _ABORTED_BY_BROKER_SECONDS:
             return ProducerLost(
                 f"the transaction took too long: {error.str()}", cause="transaction timeout"
