@@ -28,7 +28,7 @@ def send_raw(
     value: bytes | None,
     headers: RawHeaders,
 ) -> int:
-    """Write one record whose header names are any bytes; its offset."""
+    """Write one record, whose header names may be any bytes. Return its offset."""
     batch = _batch(_record(key, value, headers))
     request = b"".join(
         (

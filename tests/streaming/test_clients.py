@@ -83,8 +83,8 @@ def test_what_a_client_of_the_worker_refuses_is_named(key: str, value: str, expe
     others = {"client.id": "me", "socket.keepalive.enable": "true"}
     if key.startswith("sasl"):
         others["security.protocol"] = "SASL_PLAINTEXT"
-    said = complaint(others | {key: value})
-    assert said.startswith(f"{key}: got {value!r}, {expected}")
+    message = complaint(others | {key: value})
+    assert message.startswith(f"{key}: got {value!r}, {expected}")
 
 
 @pytest.mark.parametrize(
@@ -151,24 +151,24 @@ def test_what_only_a_program_can_set_is_refused_and_ends_no_command_by_a_traceba
 def test_what_the_worker_sets_itself_is_refused_under_its_other_names_too(
     key: str, name: str
 ) -> None:
-    said = "set by the worker itself, expected it not to be in the file"
-    assert complaint({key: "1"}) == f"{key}: {said} (another name of {name}; got '1')"
+    message = "set by the worker itself, expected it not to be in the file"
+    assert complaint({key: "1"}) == f"{key}: {message} (another name of {name}; got '1')"
 
 
 def test_two_properties_that_do_not_go_together_are_both_named() -> None:
-    said = complaint(
+    message = complaint(
         {"transaction.timeout.ms": "20000", "client.id": "me", "message.timeout.ms": "30000"}
     )
     both = "transaction.timeout.ms: got '20000', message.timeout.ms: got '30000', expected what the transactional"
-    assert said.startswith(both)
-    assert "`transaction.timeout.ms` (20000)" in said
+    assert message.startswith(both)
+    assert "`transaction.timeout.ms` (20000)" in message
 
 
 def test_a_property_that_the_library_does_not_name_is_found_by_leaving_it_out() -> None:
-    said = complaint(
+    message = complaint(
         {"client.id": "me", "security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN"}
     )
-    assert said.startswith(
+    assert message.startswith(
         "security.protocol: got 'SASL_PLAINTEXT', expected what the admin client takes: sasl.username"
     )
 
@@ -186,15 +186,15 @@ def test_each_command_is_held_to_its_own_clients() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    said = complaint({"sasl.jaas.config": "hunter2"})
-    assert said.startswith(
+    message = complaint({"sasl.jaas.config": "hunter2"})
+    assert message.startswith(
         "sasl.jaas.config: got a value that is not shown, expected what the admin client takes"
     )
-    said = complaint(
+    message = complaint(
         {
             "ssl.key.password": "hunter2",
             "sasl.username": "hunter2",
             "security.protocol": "sasl_plaintext",
         }
     )
-    assert "hunter2" not in said.replace("sasl.username: got 'hunter2'", "")
+    assert "hunter2" not in message.replace("sasl.username: got 'hunter2'", "")

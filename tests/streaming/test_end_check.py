@@ -74,8 +74,8 @@ class Idle:
     def closed(self) -> list[tuple[str, int]]:
         """How each request that has closed since the last look did so, and with how many items."""
         return [
-            (str(one.completion), len(one.item_ids))
-            for one in self.partition.assembler.take_closed()
+            (str(request.completion), len(request.item_ids))
+            for request in self.partition.assembler.take_closed()
         ]
 
 

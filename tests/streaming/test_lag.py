@@ -125,13 +125,13 @@ def idle() -> Partition:
 def silent_after(
     idle: Partition, seconds: float, ends: dict[int, int] = MORE, *, is_reachable: bool = True
 ) -> bool:
-    """Whether the partition is found after some seconds, looked at each second."""
+    """Whether the partition counts as silent after some seconds, looked at each second."""
     silence = Silence()
-    found = [
+    silent = [
         silence.look([idle], ends, now, is_reachable=is_reachable)
         for now in range(int(seconds) + 1)
     ]
-    return found[-1] == [idle]
+    return silent[-1] == [idle]
 
 
 def test_a_partition_that_brings_nothing_for_long_though_there_is_more_is_found(

@@ -1,4 +1,4 @@
-"""Slots of one host."""
+"""Slots of one host. Restarts and the drain are in test_worker.py."""
 
 from pathlib import Path
 

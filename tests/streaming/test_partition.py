@@ -166,9 +166,9 @@ def test_the_pointer_names_no_rules_as_long_as_it_stands_below_the_end_of_a_repl
     None
 ):
     def rules_by_now() -> str:
-        found = partition.commit_position("candidates")
-        assert found is not None
-        where, mark = found
+        position = partition.commit_position("candidates")
+        assert position is not None
+        where, mark = position
         partition.committed(mark)
         pointer = read_pointer(where.metadata)
         assert pointer is not None

@@ -215,9 +215,9 @@ def test_since_a_time_are_all_that_are_not_older_in_each_partitions_order(
     order = [5, 1, 4, 2, 3, 9, 0]
     log.write((1_000_000 + n, 0, b"%d" % n) for n in order)
     log.write([(1_000_002, 1, b"old"), (1_000_007, 1, b"other")])
-    found = list(log.recent().since(1_000_003))
-    assert values(r for r in found if r.partition == 0) == [b"5", b"4", b"3", b"9"]
-    assert values(r for r in found if r.partition == 1) == [b"other"]
+    records = list(log.recent().since(1_000_003))
+    assert values(r for r in records if r.partition == 0) == [b"5", b"4", b"3", b"9"]
+    assert values(r for r in records if r.partition == 1) == [b"other"]
     assert list(log.recent().since(1_000_010)) == []
     assert len(list(log.recent().since(0))) == 9
 

@@ -11,8 +11,11 @@ from confluent_kafka.admin import AdminClient
 from tests.builders import HOME
 from tests.rig.process import until
 from tests.streaming.standins import never_returns
+from workers.assembly.assembler import NO_TIME, Mark
+from workers.codec.pointer import Pointer
 from workers.streaming.clients import Cluster
-from workers.streaming.restore import Restorer
+from workers.streaming.log_reader import Watermarks
+from workers.streaming.restore import Restorer, is_usable, starting_mark
 from workers.streaming.topics import WorkerTopics
 
 
@@ -83,3 +86,29 @@ def test_a_question_for_committed_offsets_that_never_returns_is_given_up_and_ask
     restorer.begin([0])
     until(lambda: restorer.advance() == [] and bool(cluster.asked))
     assert readers == []
+
+
+INPUTS = Watermarks(10, 100)
+OUTPUTS = Watermarks(5, 50)
+
+
+def test_a_replay_begins_where_its_pointer_says() -> None:
+    pointer = Pointer(scan=20, time=1000, next=40)
+    mark = starting_mark(30, pointer, INPUTS, OUTPUTS)
+    assert mark == Mark(low_water=30, scan=20, time=1000, next=40)
+
+
+def test_of_an_output_that_retention_has_shortened_what_is_left_is_read() -> None:
+    pointer = Pointer(scan=1, time=1000, next=40)
+    assert starting_mark(30, pointer, INPUTS, OUTPUTS).scan == 5
+
+
+def test_without_a_pointer_the_whole_output_is_read_and_everything_may_have_been_judged() -> None:
+    mark = starting_mark(10, None, INPUTS, OUTPUTS)
+    assert mark == Mark(low_water=10, scan=5, time=NO_TIME, next=100)
+
+
+def test_a_pointer_of_another_output_topic_counts_as_none() -> None:
+    pointer = Pointer(scan=51, time=1000, next=40)
+    assert not is_usable(pointer, OUTPUTS)
+    assert starting_mark(30, pointer, INPUTS, OUTPUTS) == starting_mark(30, None, INPUTS, OUTPUTS)

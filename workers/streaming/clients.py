@@ -1,4 +1,5 @@
-"""How every Kafka client of the project is configured, and whether it takes the properties of a file.
+"""How every Kafka client of the project is configured, and whether it takes the properties of a
+file.
 
 The second is checked before anything is connected. Each client is built from the properties,
 without an address, and closed again: librdkafka itself is the judge. Its message may name the
@@ -73,9 +74,7 @@ def canonical(key: str) -> str:
 
 
 class KafkaConfigError(ValueError):
-    """The properties file sets something that the guarantees rest on, or that a client does not
-    take.
-    """
+    """The properties file sets something that the guarantees rest on, or that a client refuses."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ class Cluster:
             if name in OWNED:
                 alias = "" if name == key else f"another name of {name}; "
                 raise KafkaConfigError(
-                    f"{key}: set by the worker itself, expected it not to be in the file ({alias}got {value!r})"
+                    f"{key}: set by the worker itself, expected it not to be in the file"
+                    f" ({alias}got {value!r})"
                 )
 
     def admin(self) -> AdminClient:
@@ -104,19 +104,21 @@ class Cluster:
         return AdminClient(self._with({}))
 
     def connection_error(self, seconds: float = 2.0) -> str:
-        """What the client says of its connections once no broker has answered: a wrong password, a
-        certificate, a port that nobody listens on. Empty if it says nothing.
+        """Why no broker has answered, as the client reports it: a wrong password, a certificate, a
+        port that nobody listens on. Empty if it reports nothing.
         """
         errors: list[KafkaError] = []
         client = AdminClient(self._with({"error_cb": errors.append}))
         with suppress(KafkaException):
             client.list_topics(timeout=seconds)
         client.poll(0)
-        said = (error.str() for error in errors if error.code() != KafkaError._ALL_BROKERS_DOWN)
-        return next(said, "")
+        for error in errors:
+            if error.code() != KafkaError._ALL_BROKERS_DOWN:
+                return error.str()
+        return ""
 
     def reader(self, group: str = "trimtab-reader") -> Consumer:
-        """A consumer that reads committed records only, at offsets it is told.
+        """A consumer that reads committed records only, from the offsets it is assigned at.
 
         It never joins `group`, and can be asked what that has committed.
         """
@@ -150,8 +152,8 @@ class Cluster:
             "auto.offset.reset": "error",
             # What is fetched ahead counts towards the worker's memory.
             "queued.max.messages.kbytes": 4096,
-            # How long fetching pauses once so much is waiting; by the default of 1 s the queue runs
-            # dry meanwhile.
+            # How long fetching pauses once that much is waiting. With the default of 1 s the queue
+            # runs dry meanwhile.
             "fetch.queue.backoff.ms": 10,
             "fetch.wait.max.ms": 100,
             "error_cb": on_error,
@@ -172,7 +174,7 @@ class Cluster:
     ) -> Producer:
         """The worker's producer: everything it writes belongs to a transaction.
 
-        `batch_bytes` and `message_bytes` win over the properties, of which they were made
+        `batch_bytes` and `message_bytes` win over the properties, from which they were computed
         (limits.py).
         """
         settings = {
@@ -184,7 +186,7 @@ class Cluster:
             "linger.ms": 2,
         }
         sizes = {"batch.size": batch_bytes, "message.max.bytes": message_bytes}
-        return Producer(self._with(settings) | sizes | self._unsaid())
+        return Producer(self._with(settings) | sizes | self._without_log())
 
     def producer(self) -> Producer:
         """The producer of `trimtab produce`: the partitioner that equals Java's default."""
@@ -194,12 +196,11 @@ class Cluster:
             "linger.ms": 5,
             "message.max.bytes": 10_000_000,
         }
-        return Producer(self._with(settings) | self._unsaid())
+        return Producer(self._with(settings) | self._without_log())
 
-    def _unsaid(self) -> dict[str, Any]:
-        """What is wrong with a producer is raised, and said once by whoever has it. The client's
-        own lines, some of them for each try, are dropped, unless the properties file asks the
-        client to talk.
+    def _without_log(self) -> dict[str, Any]:
+        """A producer's errors are raised, and logged once by the caller. The client's own lines,
+        some of them for each try, are dropped, unless the properties file asks for them.
         """
         return {} if "debug" in self.properties else {"logger": _SILENT}
 
@@ -209,8 +210,11 @@ class Cluster:
         return quiet | dict(settings) | dict(self.properties) | address
 
 
-_ERRORS = (KafkaException, KafkaConfigError, TypeError, AttributeError, ValueError)
-_LARGEST = 2**31 - 1
+# Whether a client takes the properties of a file
+
+
+_BUILD_ERRORS = (KafkaException, KafkaConfigError, TypeError, AttributeError, ValueError)
+_LARGEST_NUMBER = 2**31 - 1
 _ONLY_FOR_PROGRAMS = frozenset(
     {
         "logger",
@@ -223,7 +227,8 @@ _ONLY_FOR_PROGRAMS = frozenset(
 )
 _FRACTIONS = frozenset({"queue.buffering.max.ms"})
 _SECRET = re.compile(r"password|secret|token|\.pem$|jaas|oauthbearer\.config")
-_SHORTEST_VALUE = 3  # of a value that is looked for in a message: a digit stands in any
+_SHORTEST_VALUE = 3
+"""Of a value that is searched for in a message: a single digit is in almost any."""
 
 
 class ClientKind(NamedTuple):
@@ -241,12 +246,12 @@ SENDER = ClientKind("producer", Cluster.producer)
 def worker_clients(group: str, protocol: str) -> tuple[ClientKind, ...]:
     """The clients of a worker."""
 
-    def nothing(_error: KafkaError) -> None:
+    def ignore(_error: KafkaError) -> None:
         pass
 
     member = ClientKind(
         f"consumer of the group protocol {protocol!r}",
-        lambda cluster: cluster.member(group, "check", protocol, nothing),
+        lambda cluster: cluster.member(group, "check", protocol, ignore),
     )
     producer = ClientKind(
         "transactional producer", lambda cluster: cluster.transactional("check", 100_000)
@@ -259,37 +264,43 @@ def check_properties(properties: Mapping[str, str], clients: Sequence[ClientKind
     for key, value in properties.items():
         _check_kind(key, value)
     for client in clients:
-        refused = _refusal(client, properties)
-        if refused is not None:
-            raise KafkaConfigError(_complaint(client, properties, refused))
+        message = _build_error(client, properties)
+        if message is not None:
+            guilty = _find_guilty(client, properties, message)
+            got = ", ".join(f"{key}: got {_shown(key, properties[key])}" for key in guilty)
+            expected = _expected(client, properties, guilty[0], message)
+            raise KafkaConfigError(f"{got}, expected {expected}")
 
 
 def _check_kind(key: str, value: str) -> None:
-    """Refuse what the library lets pass."""
+    """Refuse what librdkafka accepts although it is wrong."""
     if key.endswith("_cb") or key in _ONLY_FOR_PROGRAMS:
         raise KafkaConfigError(
             f"{key}: got {_shown(key, value)}, expected a property that a file can set"
         )
-    if not re.match(r"[+-]?\.?\d", value):
+
+    starts_as_number = re.match(r"[+-]?\.?\d", value)
+    if not starts_as_number:
         return
     number = r"-?\d+(\.\d+)?" if canonical(key) in _FRACTIONS else r"-?(0|[1-9]\d*)"
-    is_sound = re.fullmatch(number, value) and abs(float(value)) <= _LARGEST
-    if not is_sound and _is_number(key):
+    if re.fullmatch(number, value) and abs(float(value)) <= _LARGEST_NUMBER:
+        return
+    # Is the property one of numbers? Then the library refuses a letter.
+    message = _build_error(ADMIN, {key: "x"})
+    if message is not None and message.startswith("Invalid value for configuration property"):
         raise KafkaConfigError(
-            f"{key}: got {_shown(key, value)}, expected a number up to {_LARGEST} and no more text"
+            f"{key}: got {_shown(key, value)}, expected a number up to {_LARGEST_NUMBER} and no"
+            " more text"
         )
 
 
-def _is_number(key: str) -> bool:
-    refused = _refusal(ADMIN, {key: "x"})
-    return refused is not None and refused.startswith("Invalid value for configuration property")
-
-
-def _refusal(client: ClientKind, properties: Mapping[str, str]) -> str | None:
-    """Build a client without an address and close it; what the library says if it cannot be built."""
+def _build_error(client: ClientKind, properties: Mapping[str, str]) -> str | None:
+    """Build a client without an address, and close it. Return librdkafka's message if it cannot be
+    built.
+    """
     try:
         built = client.build(Cluster("", properties))
-    except _ERRORS as error:
+    except _BUILD_ERRORS as error:
         text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         return str(text).strip()
     if isinstance(built, Consumer):
@@ -297,49 +308,46 @@ def _refusal(client: ClientKind, properties: Mapping[str, str]) -> str | None:
     return None
 
 
-def _complaint(client: ClientKind, properties: Mapping[str, str], refused: str) -> str:
-    guilty = _guilty(client, properties, refused)
-    named = ", ".join(f"{key}: got {_shown(key, properties[key])}" for key in guilty)
-    return f"{named}, expected {_expected(client, properties, guilty[0], refused)}"
-
-
-def _guilty(client: ClientKind, properties: Mapping[str, str], refused: str) -> list[str]:
+def _find_guilty(client: ClientKind, properties: Mapping[str, str], message: str) -> list[str]:
     """The properties at fault, by the rules at the head."""
-    words = {canonical(word.rstrip(".")) for word in re.findall(r"[A-Za-z][\w.]*", refused)}
+    words = {canonical(word.rstrip(".")) for word in re.findall(r"[A-Za-z][\w.]*", message)}
     by_name = [key for key in properties if canonical(key) in words or key in words]
     if by_name:
         return by_name
-    by_value = [
-        key
-        for key, value in properties.items()
-        if len(value) >= _SHORTEST_VALUE and value in refused
-    ]
+
+    by_value: list[str] = []
+    for key, value in properties.items():
+        if len(value) >= _SHORTEST_VALUE and value in message:
+            by_value.append(key)
     if by_value:
         return by_value
-    needed = [key for key in properties if _refusal(client, _without(properties, key)) is None]
-    return needed or list(properties)
+
+    by_trial: list[str] = []
+    for key in properties:
+        others = dict(properties)
+        del others[key]
+        if _build_error(client, others) is None:
+            by_trial.append(key)
+    return by_trial or list(properties)
 
 
-def _without(properties: Mapping[str, str], left_out: str) -> dict[str, str]:
-    return {key: value for key, value in properties.items() if key != left_out}
-
-
-def _expected(client: ClientKind, properties: Mapping[str, str], key: str, refused: str) -> str:
-    """What the library expects, by its message."""
-    timeout_ms = properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
-    if refused.startswith("No such configuration property"):
-        in_lower_case = f"; did you mean {key.lower()}?" if key != key.lower() else ""
-        return f"a property of librdkafka{in_lower_case}"
-    allowed = re.search(r"outside allowed range (-?\d+)\.\.(-?\d+)", refused)
+def _expected(client: ClientKind, properties: Mapping[str, str], key: str, message: str) -> str:
+    """What librdkafka expects, by its message."""
+    if message.startswith("No such configuration property"):
+        hint = f"; did you mean {key.lower()}?" if key != key.lower() else ""
+        return f"a property of librdkafka{hint}"
+    allowed = re.search(r"outside allowed range (-?\d+)\.\.(-?\d+)", message)
     if allowed:
         return f"{allowed[1]} to {allowed[2]}"
-    if refused.startswith("Expected bool value"):
+    if message.startswith("Expected bool value"):
         return "true or false"
-    if refused.startswith(("Invalid value for", "Integer configuration property")):
+    if message.startswith(("Invalid value for", "Integer configuration property")):
         return "a number"
-    if refused.startswith("Invalid value"):
+    if message.startswith("Invalid value"):
         return "one of the values that librdkafka has for it"
-    reason = re.sub(r"^Failed to create [a-z ]+: ", "", refused)
+
+    timeout_ms = properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+    reason = re.sub(r"^Failed to create [a-z ]+: ", "", message)
     reason = reason.replace("`transaction.timeout.ms`", f"`transaction.timeout.ms` ({timeout_ms})")
     return f"what the {client.title} takes: {reason}"
 

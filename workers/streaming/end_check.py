@@ -1,14 +1,21 @@
-"""Whether an idle partition is read to its end: the broker is asked, and nobody waits for its
-answer.
+"""The check that an idle partition is read to its end. The broker is asked, and the loop does not
+wait for its answer.
 
 The rules of closing by the idle clock:
-- Only a partition on which a deadline has passed is asked about, and only one question for it is
-  under way.
-- The question is for the high watermark. Behind the last stable offset, which is the end that the
+- The broker is asked only about partitions on which a deadline has passed, and about each one at a
+  time.
+- It is asked for the high watermark. Behind the last stable offset, which is the end that the
   consumer sees, an undecided transaction may hold further parts of an open request.
-- The answer counts for what was due when the question was asked: a record may have been appended
+- The answer counts for what was due when the request was made: a record may have been appended
   since.
-- No answer, an error, or more to read: nothing closes, and the broker is asked again a while later.
+
+| answer                                  | what is done                              |
+|-----------------------------------------|-------------------------------------------|
+| the log ends where we have read to      | what was due then closes                  |
+| there is more to read                   | nothing closes; ask again after 0.25 s    |
+| an error, or no answer in time          | nothing closes; ask again after 1 s, with |
+|                                         |   a new client                            |
+| the partition is not ours any more      | forgotten                                 |
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -22,99 +29,90 @@ from workers.streaming.log_reader import SECONDS, ask_latest_of
 from workers.streaming.partition import Due, Partition
 
 _MORE_SECONDS = 0.25
-"""How long until the next question after there was more to read."""
 _FAILED_SECONDS = 1.0
-"""The same after an error or no answer."""
-_SILENT_SECONDS = 2 * SECONDS
-"""How long until a question counts as not answered. The client itself should say so after SECONDS.
-"""
+_OVERDUE_SECONDS = 2 * SECONDS
+"""When a request counts as not answered. The client itself should report that after SECONDS."""
 
 
-class _Question(NamedTuple):
-    """One question. It holds its client: a client that is collected answers nothing any more."""
+class _Request(NamedTuple):
+    """It holds its client: a client that is collected answers nothing any more."""
 
     admin: AdminClient
     due: Due
-    asked: float
+    requested_at: float
     latest: "Future[Any]"
 
 
 class EndCheck:
-    """Closes requests by the idle clock, once the broker has confirmed that nothing more is there
-    to be read.
+    """Closes requests by the idle clock, once the broker has confirmed that there is nothing more
+    to read.
     """
 
     def __init__(self, new_admin: Callable[[], AdminClient], topic: str) -> None:
         self._new_admin = new_admin
         self._topic = topic
         self._admin: AdminClient | None = None
-        self._questions: Mapping[Partition, _Question] = {}
-        self._pauses: Mapping[Partition, float] = {}  # monotonic seconds at which each ends
+        self._requests: dict[Partition, _Request] = {}
+        self._paused_until: dict[Partition, float] = {}  # monotonic seconds
 
     def close_idle(self, partitions: Collection[Partition], now: float) -> None:
-        """Close what the answers allow that have come, and ask about what is due; `now` in
+        """Close what the answers that have come allow, and ask about what is due; `now` in
         monotonic seconds.
 
-        Called once a step, with the partitions that are ours by now. It never waits.
+        Called once a step, with the partitions that are ours by now. Never waits.
         """
-        if self._questions or self._pauses:
-            self._take_answers(partitions, now)
+        if self._requests or self._paused_until:
+            self._forget_lost(partitions)
+            self._apply_answers(now)
 
-        due = {}
+        due: dict[Partition, Due] = {}
         for partition in partitions:
-            found = partition.due_at_end()
-            if (
-                found is not None
-                and partition not in self._questions
-                and partition not in self._pauses
-            ):
-                due[partition] = found
+            deadline = partition.due_at_end()
+            if deadline is None or partition in self._requests or partition in self._paused_until:
+                continue
+            due[partition] = deadline
         if due:
             self._ask(due, now)
 
-    def _take_answers(self, partitions: Collection[Partition], now: float) -> None:
-        """Settle the questions that are answered or were to be; forget those about partitions that
-        we have lost.
-        """
+    def _forget_lost(self, partitions: Collection[Partition]) -> None:
         ours = set(partitions)
-        pauses = {p: until for p, until in self._pauses.items() if p in ours and now < until}
-        waiting = {}
-        for partition, question in self._questions.items():
-            if partition not in ours:
-                continue
-            if not question.latest.done() and now - question.asked < _SILENT_SECONDS:
-                waiting[partition] = question
-                continue
-            latest = self._answer(question)
-            if latest is None:
-                pauses[partition] = now + _FAILED_SECONDS
-            elif latest > question.due.end:
-                pauses[partition] = now + _MORE_SECONDS
-            else:
-                partition.close_idle(question.due)
-        self._questions = waiting
-        self._pauses = pauses
+        for partition in set(self._requests) - ours:
+            del self._requests[partition]
+        for partition in set(self._paused_until) - ours:
+            del self._paused_until[partition]
 
-    def _answer(self, question: _Question) -> int | None:
-        """The high watermark. None if the broker did not say: what is asked next goes to a new
-        client.
-        """
-        try:
-            if question.latest.done():
-                return int(question.latest.result().offset)
-        except KafkaException:
-            pass
-        self._admin = None
-        return None
+    def _apply_answers(self, now: float) -> None:
+        """Do what the table says, for the requests that are answered or overdue."""
+        for partition, until in list(self._paused_until.items()):
+            if now >= until:
+                del self._paused_until[partition]
+
+        for partition, request in list(self._requests.items()):
+            if not request.latest.done() and now - request.requested_at < _OVERDUE_SECONDS:
+                continue
+            del self._requests[partition]
+            latest: int | None = None
+            if request.latest.done() and request.latest.exception() is None:
+                latest = int(request.latest.result().offset)
+
+            if latest is None:
+                self._admin = None
+                self._paused_until[partition] = now + _FAILED_SECONDS
+            elif latest > request.due.end:
+                self._paused_until[partition] = now + _MORE_SECONDS
+            else:
+                partition.close_idle(request.due)
 
     def _ask(self, due: Mapping[Partition, Due], now: float) -> None:
         places = {partition: TopicPartition(self._topic, partition.number) for partition in due}
         try:
-            admin = self._admin = self._admin or self._new_admin()
-            latest = ask_latest_of(admin, list(places.values()))
+            self._admin = self._admin or self._new_admin()
+            latest = ask_latest_of(self._admin, list(places.values()))
         except KafkaException:
             self._admin = None
-            self._pauses = {**self._pauses, **dict.fromkeys(due, now + _FAILED_SECONDS)}
+            for partition in due:
+                self._paused_until[partition] = now + _FAILED_SECONDS
             return
-        asked = {p: _Question(admin, found, now, latest[places[p]]) for p, found in due.items()}
-        self._questions = {**self._questions, **asked}
+        for partition, deadline in due.items():
+            answer = latest[places[partition]]
+            self._requests[partition] = _Request(self._admin, deadline, now, answer)

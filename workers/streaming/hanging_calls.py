@@ -4,10 +4,10 @@ Every such call has a limit, and the client does not always keep it. librdkafka'
 `send_offsets_to_transaction` ignores its timeout while the coordinator of the group is away
 (librdkafka #5456 and #5511, seen on 2.16), and may never return.
 
-- `CallThread` runs blocking calls on a thread of its own, so that the loop never waits past a limit.
-  The transactional calls run so.
-- `Watchdog` notices that a loop does not turn any more, whichever call it hangs in. All other calls,
-  `poll` and `close` of the consumer among them, are watched so.
+- `CallThread` runs blocking calls on a thread of its own, so that the loop never waits past a
+  limit. The transactional calls run so.
+- `Watchdog` notices that a loop does not turn any more, whichever call it hangs in. All other
+  calls, `poll` and `close` of the consumer among them, are watched so.
 """
 
 import threading
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class CallOverdue(Exception):
-    """The call did not return in time. Its thread is lost: the client that it hangs in must be
+    """The call did not return in time. Its thread is lost, so the client that it hangs in must be
     given up.
     """
 
@@ -42,7 +42,7 @@ class CallThread:
         threading.Thread(target=_serve, args=(self._calls,), name=name, daemon=True).start()
 
     def submit(self, call: Callable[[], T]) -> "Future[T]":
-        """Begin a call. It begins once the calls before it are over, and cannot be cancelled."""
+        """Queue a call. It begins once the calls before it are over, and cannot be cancelled."""
         outcome: Future[T] = Future()
         self._calls.put(_Call(call, outcome))
         return outcome
@@ -53,6 +53,7 @@ class CallThread:
         Raises CallOverdue after `seconds`.
         """
         outcome = self.submit(call)
+
         try:
             return outcome.result(seconds)
         except TimeoutError:
@@ -81,16 +82,16 @@ def _serve(calls: "SimpleQueue[_Call | None]") -> None:
 
 
 _LOOK_SECONDS = 0.5
-# A machine that was paused, or a process that was stopped, is no reason: of each look at most this
-# much counts.
-_MOST_PER_LOOK = 1.0
+_MAX_PER_LOOK = 1.0
+"""How many seconds a look counts at most: a paused machine or a stopped process is not a hanging
+call."""
 
 
 class Pulse:
-    """What a loop does now, and since when. Written by the loop, read by any thread.
+    """What a loop is doing, and since when. Written by the loop, read by any thread.
 
-    `is_bounded` is False while it may take as long as it takes: a model scores, or a drain has a
-    limit of its own.
+    `is_bounded` is False for what has no limit here: a model scores, or a drain has a limit of its
+    own.
     """
 
     def __init__(self) -> None:
@@ -100,7 +101,7 @@ class Pulse:
         self.since = time.monotonic()
 
     def begin(self, doing: str, *, is_bounded: bool = True) -> None:
-        """Note that the loop begins with something."""
+        """Note what the loop begins to do."""
         self.turns += 1
         self.doing = doing
         self.is_bounded = is_bounded
@@ -112,8 +113,8 @@ class Pulse:
 
 
 class Watchdog:
-    """Calls `on_stuck` once if the loop does one bounded thing for longer than `limit` seconds;
-    `with` runs it.
+    """Runs within `with`. Calls `on_stuck` once if the loop does one bounded thing for longer than
+    `limit` seconds.
     """
 
     def __init__(self, pulse: Pulse, on_stuck: Callable[[str, float], None], limit: float) -> None:
@@ -139,7 +140,8 @@ class Watchdog:
             self._turns = turns
             self._waited = 0.0
             return False
-        self._waited += min(elapsed, _MOST_PER_LOOK)
+
+        self._waited += min(elapsed, _MAX_PER_LOOK)
         return self._waited > self._limit
 
     def _run(self) -> None:

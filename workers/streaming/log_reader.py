@@ -4,8 +4,8 @@ Three levels, the lowest first:
 
 - `ask_earliest`, `ask_latest` and so on ask the broker for offsets and do not wait. `answer_of`
   waits for the answer.
-- `LogReader` reads partitions from an offset up to another and never waits longer than it is told.
-  The restore, `Recent` and `trimtab offsets skip` are built on it.
+- `LogReader` reads partitions from an offset up to another and never waits longer than its caller
+  allows. The restore, `Recent` and `trimtab offsets skip` are built on it.
 - `TopicReader` reads all partitions of a topic to their end, or follows them. `read_topic` does it
   in one call. Tests use these two:
 
@@ -90,7 +90,7 @@ def ask_earliest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
 
 
 def ask_latest(admin: AdminClient, where: TopicPartition) -> "Future[Any]":
-    """The high watermark: under read_committed the broker would answer with the last stable offset."""
+    """The high watermark, and not the last stable offset as under read_committed."""
     return ask_latest_of(admin, [where])[where]
 
 
@@ -128,7 +128,8 @@ def ask_since(admin: AdminClient, where: TopicPartition, timestamp: int) -> "Fut
 
 
 def answer_of(future: "Future[T]", seconds: float = SECONDS + 1.0) -> T:
-    """Wait for the answer to a request of an admin client, which does not always keep its own limit.
+    """Wait for the answer to a request of an admin client, which does not always keep its own
+    limit.
 
     Raises what the request raises, and BrokerUnreachable after `seconds`.
     """
@@ -151,7 +152,8 @@ def partitions_of(client: Consumer | AdminClient, topic: str, cluster: Cluster) 
     if metadata is None or not metadata.partitions:
         require_rights(cluster, reader_rights(topic))
         raise TopicMissing(
-            f"topic {topic!r} is not there{hidden_hint(cluster)}, expected it to be created beforehand"
+            f"topic {topic!r} is not there{hidden_hint(cluster)}, expected it to be created"
+            " beforehand"
         )
     return sorted(metadata.partitions)
 
@@ -163,8 +165,8 @@ def ask_each(
     ask: "Callable[[AdminClient, TopicPartition], Future[Any]]",
     seconds: float = 30.0,
 ) -> dict[int, int]:
-    """Ask for an offset of each partition, and wait for the answers. Ask again while the leader of a
-    partition moves, for `seconds` at most.
+    """Ask for an offset of each partition, and wait for the answers. Ask again while the leader of
+    a partition moves, for `seconds` at most.
 
     Raises BrokerUnreachable, and KafkaException if the broker refuses.
     """
@@ -299,8 +301,8 @@ class LogReader:
 
 
 def raise_if_final(cluster: Cluster, topic: str, event: ReadError) -> None:
-    """Raises what a tool ends with if it is of no use to read on; returns if the client tries again.
-    `topic` is what the tool reads.
+    """Raises what a tool ends with if it is of no use to read on; returns if the client tries
+    again. `topic` is what the tool reads.
 
     - RightMissing: the topic may not be read. (That the reader's group may not be used does not
       matter: it is never joined.)
@@ -324,7 +326,7 @@ class TopicReader:
     """Reads all partitions of a topic, from the beginning or from the end at construction.
 
     The constructor raises TopicMissing, RightMissing, BrokerUnreachable, and KafkaException if the
-    broker does not tell where a partition begins.
+    broker does not answer where a partition begins.
     """
 
     def __init__(self, cluster: Cluster, topic: str, from_beginning: bool) -> None:
@@ -379,6 +381,6 @@ class TopicReader:
 
 
 def read_topic(cluster: Cluster, topic: str) -> list[Record]:
-    """The committed records of a topic up to the end of each partition. Raises as TopicReader does."""
+    """The committed records of a topic to its end. Raises what TopicReader raises."""
     with closing(TopicReader(cluster, topic, from_beginning=True)) as reader:
         return list(reader.records(follow=False))

@@ -18,7 +18,7 @@ SECONDS = 5.0
 
 
 class MembersUnknown(Failure):
-    """The broker does not say who is in the group; the message says why not."""
+    """The broker does not tell who is in the group. The message says why."""
 
 
 class Member(NamedTuple):
@@ -35,27 +35,30 @@ def read_members(cluster: Cluster, groups: Iterable[str]) -> list[Member]:
     MembersUnknown.
     """
     names = sorted(set(groups))
+    members: list[Member] = []
     try:
         admin = cluster.admin()
-        # Asked for metadata first: a client that knows no broker yet may look for the coordinator
-        # for seconds.
+        # Ask for metadata first: a client that knows no broker yet may look for the coordinator for
+        # seconds.
         admin.list_topics(timeout=SECONDS)
-        described = admin.describe_consumer_groups(names, request_timeout=SECONDS)
-        return [member for name in names for member in _members(described[name])]
+        descriptions = admin.describe_consumer_groups(names, request_timeout=SECONDS)
+        for name in names:
+            members += _members_of(descriptions[name])
     except KafkaException as error:
         denied = denied_rights(cluster, error.args[0], group_rights(names))
         why = describe_missing(cluster, denied) if denied else error.args[0].str()
         raise MembersUnknown(f"groups {', '.join(names)}: {why}") from None
     except FutureTimeout:
         raise MembersUnknown(f"groups {', '.join(names)}: no answer within {SECONDS:g} s") from None
+    return members
 
 
-def _members(described: "Future[Any]") -> list[Member]:
+def _members_of(description: "Future[Any]") -> list[Member]:
     try:
-        # The client's own limit comes first; this one is for a client that does not keep it.
-        group = described.result(SECONDS + 1)
+        # The client's own limit comes first. This one is for a client that does not keep it.
+        group = description.result(SECONDS + 1)
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return []
         raise
-    return [Member(one.client_id, one.host.lstrip("/")) for one in group.members]
+    return [Member(member.client_id, member.host.lstrip("/")) for member in group.members]

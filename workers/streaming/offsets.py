@@ -130,7 +130,8 @@ def _commit(admin: AdminClient, group: str, to: TopicPartition) -> None:
 
 def skip_command(partition: int, offset: int) -> str:
     """The command that lets a partition go on behind a record that cannot be read, for people."""
-    return f"stop the group's workers, then: trimtab offsets skip --partition {partition} --offset {offset}"
+    command = f"trimtab offsets skip --partition {partition} --offset {offset}"
+    return f"stop the group's workers, then: {command}"
 
 
 def skip_unreadable(
@@ -219,7 +220,8 @@ def _with_span(pointer: Pointer, span: Span, committed: int) -> Pointer:
     spans = [kept for kept in pointer.skip if kept.end > committed]
     if len(spans) >= MAX_SPANS:
         raise NotSkipped(
-            f"skipped already: {len(spans)} spans behind offset {committed}, expected at most {MAX_SPANS}"
+            f"skipped already: {len(spans)} spans behind offset {committed}, expected at most"
+            f" {MAX_SPANS}"
         )
     spans.append(span)
     spans.sort(key=lambda kept: kept.first)
@@ -244,8 +246,8 @@ class Damage(NamedTuple):
 
 
 class _Failed(NamedTuple):
-    """What came of reading at an offset that cannot be read. `batch` is where its batch begins; None
-    if nothing came, not even an error.
+    """What came of reading at an offset that cannot be read. `batch` is where its batch begins;
+    None if nothing came, not even an error.
     """
 
     batch: int | None
@@ -298,8 +300,8 @@ def first_other(is_of_batch: Callable[[int], bool], offset: int, latest: int) ->
 def _find_silence(
     try_at: Callable[[int], _Failed | None], where: str, offset: int, inputs: Watermarks, why: str
 ) -> Damage:
-    """Find a batch about which the client reports nothing, not even where it begins. So offset after
-    offset is tried.
+    """Find a batch about which the client reports nothing, not even where it begins. So offset
+    after offset is tried.
 
     The silence may also be the broker's. It is the record's if a later one can be read at once.
     """
@@ -345,6 +347,7 @@ def _try_to_read(cluster: Cluster, where: TopicPartition) -> _Failed | None:
     stable = answer_of(ask_stable(admin, where)).offset
     if stable <= where.offset:
         raise NotSkipped(
-            f"partition {where.partition}: offset {where.offset}: belongs to a transaction that is not decided yet"
+            f"partition {where.partition}: offset {where.offset}: belongs to a transaction that is"
+            " not decided yet"
         )
     return _Failed(None, f"nothing came of it for {_SILENT_SECONDS:g} s")

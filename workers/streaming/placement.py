@@ -1,15 +1,16 @@
-"""Whether events come in the partition that murmur2 gives their key: producers that differ would
-split a request.
+"""The partitioner check: whether events come in the partition that murmur2 gives their key. If
+producers differ in that, they split a request.
 
+Rules:
 - An event is judged when its request would open, so a request of many events is judged once.
   Whatever splits a request opens it in a second partition.
-- `any`: such an event is counted and the first is logged. `murmur2`: it is also refused, as are all
-  further events of its request, since that never opens.
-- The judgement depends on key, partition and count of partitions alone: a replay judges as the
-  first time.
+- `any`: such an event is counted, and the first one is logged. `murmur2`: it is also refused. So
+  are all further events of its request, since that never opens.
+- The judgement depends on the key, the partition and the partition count alone. So a replay judges
+  as the first time.
 - The count may grow while the worker runs, though it should not. So it is asked for again before an
-  event is misplaced, at most once in a while. What was appended before was placed by the old count,
-  so both are right from then on.
+  event is refused, but not more often than every 5 s. What was appended before was placed by the
+  old count, so both are right from then on.
 """
 
 import time
@@ -28,8 +29,8 @@ _AGAIN_SECONDS = 5.0
 
 
 class Placement:
-    """Judges the partitions of one topic. `ask_count` asks the broker for the count; None: it did
-    not say.
+    """Judges the partitions of one topic. `ask_count` asks the broker for the partition count, and
+    returns None if that does not answer.
     """
 
     def __init__(
@@ -41,23 +42,25 @@ class Placement:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._count = count
-        self._before: list[int] = []  # counts that the topic had while this worker ran
+        self._past_counts: list[int] = []  # that the topic had while this worker ran
         self._is_required = is_required
         self._counts = counts
         self._ask_count = ask_count
         self._clock = clock
-        self._asked = clock()
+        self._asked_at = clock()
 
     def check(self, partition: int, request_id: str) -> None:
-        """Judge where a request would open. Raises EventRefused: partition-mismatch, if murmur2 is
+        """Judge where a request would open. Raises EventRefused, partition-mismatch, if murmur2 is
         required.
         """
         key = request_id.encode()
         if partition_of(key, self._count) == partition:
             return
-        self._ask_again()
-        if any(partition_of(key, count) == partition for count in (self._count, *self._before)):
-            return
+
+        self._refresh_count()
+        for count in (self._count, *self._past_counts):
+            if partition_of(key, count) == partition:
+                return
 
         self._counts.misplaced += 1
         count = self._count
@@ -70,36 +73,40 @@ class Placement:
                 expected=expected,
                 partitions=count,
                 risk="a request whose producers place it differently ends in two feeds",
-                hint="set the partitioner of every producer to murmur2; counted from now on, and not logged again",
-            )
-        if self._is_required:
-            place = f"got {partition}, expected {expected} of {count} by murmur2 of the key {shown(request_id)}"
-            raise EventRefused(
-                Reason.PARTITION, f"partition: {place}; set the producer's partitioner to murmur2"
+                hint="set the partitioner of every producer to murmur2;"
+                " counted from now on, and not logged again",
             )
 
-    def _ask_again(self) -> None:
-        """Ask for the count, if it was not asked for a while."""
-        now = self._clock()
-        if now - self._asked < _AGAIN_SECONDS:
-            return
-        self._asked = now
-        count = self._ask_count()
-        if count is not None and count != self._count:
-            log.warning(
-                "partitions_added",
-                before=self._count,
-                now=count,
-                risk="keys move to other partitions",
+        if self._is_required:
+            raise EventRefused(
+                Reason.PARTITION,
+                f"partition: got {partition}, expected {expected} of {count} by murmur2 of the key"
+                f" {shown(request_id)}; set the producer's partitioner to murmur2",
             )
-            self._before.append(self._count)
-            self._count = count
+
+    def _refresh_count(self) -> None:
+        now = self._clock()
+        if now - self._asked_at < _AGAIN_SECONDS:
+            return
+        self._asked_at = now
+
+        count = self._ask_count()
+        if count is None or count == self._count:
+            return
+        log.warning(
+            "partitions_added",
+            before=self._count,
+            now=count,
+            risk="keys move to other partitions",
+        )
+        self._past_counts.append(self._count)
+        self._count = count
 
 
 def ask_count(consumer: Consumer, topic: str) -> int | None:
-    """How many partitions the topic has by now; None if no broker says so within a second."""
+    """The partition count of a topic by now. None if no broker answers within a second."""
     try:
-        found = consumer.list_topics(topic, timeout=_ASK_SECONDS).topics[topic]
+        metadata = consumer.list_topics(topic, timeout=_ASK_SECONDS).topics[topic]
     except KafkaException:
         return None
-    return len(found.partitions) or None
+    return len(metadata.partitions) or None

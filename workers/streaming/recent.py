@@ -44,8 +44,8 @@ class Recent:
     worker's transaction is decided after 10 s and the broker's own interval, and nothing behind it
     can be read before.
 
-    Every method raises TopicSilent, RightMissing, RecordUnreadable, and KafkaException if the broker
-    does not answer. The constructor raises TopicMissing and BrokerUnreachable.
+    Every method raises TopicSilent, RightMissing, RecordUnreadable, and KafkaException if the
+    broker does not answer. The constructor raises TopicMissing and BrokerUnreachable.
     """
 
     def __init__(self, cluster: Cluster, topic: str, silence: float = 30.0) -> None:
@@ -73,7 +73,8 @@ class Recent:
         size = max(_FIRST_WINDOW, 2 * count // len(self._ends))
 
         while True:
-            # Once there are enough, only what is not older than the oldest of them can displace one.
+            # Once there are enough, only what is not older than the oldest of them can displace
+            # one.
             is_enough = len(newest) >= count
             needed = self._not_older(newest[0].timestamp) if is_enough else self._starts
             windows: dict[int, range] = {}
@@ -90,8 +91,8 @@ class Recent:
             size *= 2
 
     def since(self, timestamp_ms: int) -> Iterator[Record]:
-        """The records that are not older than `timestamp_ms` (since the epoch). Those of a partition
-        come in its order.
+        """The records that are not older than `timestamp_ms` (since the epoch). Those of a
+        partition come in its order.
         """
         starts = self._not_older(timestamp_ms)
         spans = {partition: range(starts[partition], end) for partition, end in self._ends.items()}

@@ -119,8 +119,8 @@ class Restorer:
                 self._steps.forget(partition)
 
     def advance(self) -> list[Restored | OffsetsLost]:
-        """Take every restore as far as it goes without waiting. Return the results of those that are
-        complete.
+        """Take every restore as far as it goes without waiting. Return the results of those that
+        are complete.
         """
         self._steps.poll()
         results = []
@@ -191,7 +191,8 @@ class Restorer:
         return Remembered(feed.request_id, feed.requested_at + horizon, record.offset)
 
     def _read_letters(self, partition: int, offsets: range) -> Step[dict[int, list[PastLetter]]]:
-        """By input offset, the dead letters that are out for the events of a partition at `offsets`.
+        """By input offset, the dead letters that are out for the events of a partition at
+        `offsets`.
 
         A worker that may not or cannot read them goes on. Events that were refused before are then
         refused a second time, which doubles a dead letter and loses nothing.
@@ -239,7 +240,9 @@ class Restorer:
 
 
 def is_usable(pointer: Pointer, outputs: Watermarks) -> bool:
-    """Whether a pointer belongs to the output topic that exists: the topic may have been made again."""
+    """Whether a pointer belongs to the output topic that exists: the topic may have been made
+    again.
+    """
     return pointer.scan <= outputs.latest
 
 
@@ -248,11 +251,12 @@ def starting_mark(
 ) -> Mark:
     """Where a replay begins. `offset` is the committed one, or the first that is left.
 
-    | pointer                            | output read from          | judged before                 |
-    |------------------------------------|---------------------------|-------------------------------|
-    | of this output topic               | its `scan`, or the        | below its `next`              |
-    |                                    | earliest offset left      |                               |
-    | none, or of another output topic   | the earliest offset left  | whatever is in the input now  |
+    | pointer              | output is read from         | judged before                |
+    |----------------------|-----------------------------|------------------------------|
+    | of this output topic | its `scan`, or the earliest | what is below its `next`     |
+    |                      |   offset that is left       |                              |
+    | none, or of another  | the earliest offset left    | whatever is in the input now |
+    |   output topic       |                             |                              |
 
     So a feed that is out is never published again, also if the pointer is lost.
     """

@@ -199,11 +199,11 @@ class RestoreSteps:
     ) -> Step[KafkaError | None]:
         """Hand every committed record from `start` up to but not including `stop` to `take`.
 
-        | what the client reports         | `gives_up`            | otherwise                          |
-        |---------------------------------|-----------------------|------------------------------------|
-        | the topic may not be read       | return the error      | log it and wait                    |
-        | a record cannot be read         | return the error      | log it, and try it again in 10 s   |
-        | another error                   | log it and wait       | log it and wait                    |
+        | what the client reports   | if `gives_up`    | otherwise                        |
+        |---------------------------|------------------|----------------------------------|
+        | the topic may not be read | return the error | log it and wait                  |
+        | a record cannot be read   | return the error | log it, and try it again in 10 s |
+        | another error             | log it and wait  | log it and wait                  |
         """
         if start >= stop:
             return None

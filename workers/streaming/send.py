@@ -1,6 +1,4 @@
-"""Sending events: the partitioner, the key and the header that a producer in any language would
-use.
-"""
+"""Sending events as a producer in any language would: with that partitioner, key and header."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +13,13 @@ from workers.streaming.rights import denied_rights, describe_missing, sender_rig
 
 
 class SendFailed(Failure):
-    """Some events were not taken by the broker; the message says how many and why."""
+    """The broker did not take some events. The message says how many, and why."""
 
 
 @dataclass
 class Sender:
-    """Sends to one topic; `queued` counts what was to be sent, `sent` what the broker has taken of
-    it.
+    """Sends to one topic. `queued` counts the events that were to be sent, `sent` those that the
+    broker has taken. `failure` is the first error.
     """
 
     cluster: Cluster
@@ -37,7 +35,7 @@ class Sender:
         return cls(cluster, cluster.producer(), topic)
 
     def send(self, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Queue one record; waits while the client's queue is full."""
+        """Queue one record. Waits while the client's queue is full."""
         self.queued += 1
         while True:
             try:
@@ -54,22 +52,25 @@ class Sender:
                 return
 
     def finish(self, timeout: float = 60.0) -> None:
-        """Wait until everything is answered. Raises SendFailed where an event was not taken."""
+        """Wait until the broker has answered for every event. Raises SendFailed if it did not take
+        one.
+        """
         self._serve(self.producer.flush, timeout)
         missing = self.queued - self.sent
-        if missing:
-            raise SendFailed(f"{missing} events were not taken by the broker: {self._why(timeout)}")
+        if not missing:
+            return
 
-    def _why(self, timeout: float) -> str:
         if self.failure is None:
-            return f"no answer within {timeout:g} s"
-        denied = denied_rights(self.cluster, self.failure, sender_rights(self.topic))
-        return describe_missing(self.cluster, denied) if denied else self.failure.str()
+            why = f"no answer within {timeout:g} s"
+        else:
+            denied = denied_rights(self.cluster, self.failure, sender_rights(self.topic))
+            why = describe_missing(self.cluster, denied) if denied else self.failure.str()
+        raise SendFailed(f"{missing} events were not taken by the broker: {why}")
 
     def _serve(self, call: Callable[[float], int], seconds: float) -> None:
-        """Take the broker's answers.
+        """Let the client report deliveries.
 
-        The client raises a fatal error out of the call during which it is noticed. If a delivery is
+        It raises a fatal error out of the call during which the error is noticed. If a delivery is
         reported in that call too, the interpreter raises SystemError instead, with the fatal error
         as its cause.
         """

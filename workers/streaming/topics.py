@@ -1,8 +1,9 @@
-"""Topics: created, described and waited for, here so that no other room needs a Kafka client.
+"""Topics: their names in a worker, and how they are created, described and waited for.
 
-Creating is idempotent: a topic that exists with the partitions of its plan is fine, one with
-another count is refused before anything is created. Records already written lie where the old count
-put them: no count is changed.
+Rules of creating:
+- It is idempotent: a topic that exists with the partitions of its plan is fine.
+- A topic with another partition count is an error, and then nothing is created.
+- No count is ever changed: records that are there lie where the old count put them.
 """
 
 import time
@@ -26,15 +27,12 @@ from workers.streaming.clients import Cluster
 
 _NO_CONFIG: Mapping[str, str] = {}
 
-# A broker that is just starting is asked again at once, and a refused connection is no news worth a
-# log line.
+# A broker that is just starting is asked again at once. A refused connection is not logged.
 _EAGER = {"reconnect.backoff.ms": "20", "reconnect.backoff.max.ms": "200", "log_level": "0"}
 
 
 class TopicError(Failure):
-    """A topic is not as it was asked for, or Kafka refused the request; the message names the
-    topic.
-    """
+    """A topic is not as requested, or Kafka refused the request. The message names the topic."""
 
 
 class BrokerUnreachable(Failure):
@@ -52,7 +50,7 @@ class WorkerTopics:
 
 @dataclass(frozen=True)
 class TopicPlan:
-    """A topic that has to be there: its partitions, and its configuration where it is created."""
+    """A topic that has to exist: its partition count, and its configuration if it is created."""
 
     name: str
     partitions: int
@@ -69,7 +67,7 @@ class TopicPlan:
 
 @dataclass(frozen=True)
 class TopicsReady:
-    """The names of the topics that were created, and of those that had been there."""
+    """The names of the topics that were created, and of those that existed before."""
 
     created: tuple[str, ...]
     existing: tuple[str, ...]
@@ -90,18 +88,34 @@ def create_topics(
     config: Mapping[str, str] = _NO_CONFIG,
     timeout: float = 15.0,
 ) -> TopicsReady:
-    """Create the topics that are missing, replicated as the broker's default says.
+    """Create the topics that are missing, replicated as the broker's default says. Return once
+    every partition can be written and read.
 
-    Raises TopicError where a topic has another number of partitions (then none is created) or Kafka
-    refuses one, BrokerUnreachable where no broker answers within `timeout` seconds.
+    Raises TopicError if a topic has another partition count (then none is created) or Kafka refuses
+    one, and BrokerUnreachable if no broker answers within `timeout` seconds.
     """
     admin = _admin(bootstrap, config)
-    existing = _partitions(_metadata(admin, bootstrap, timeout))
-    _check_partitions(plans, existing)
+    existing = _partition_counts(_metadata(admin, bootstrap, timeout))
+    _check_partition_counts(plans, existing)
     missing = [plan for plan in plans if plan.name not in existing]
     created = _create(admin, missing, timeout)
-    _wait_until_led(admin, bootstrap, plans, timeout)
-    return TopicsReady(created, tuple(plan.name for plan in plans if plan.name not in created))
+
+    # A topic is known a moment before its partitions have leaders.
+    deadline = time.monotonic() + timeout
+    while True:
+        metadata = _metadata(admin, bootstrap, timeout)
+        if all(_has_leaders(metadata, plan.name) for plan in plans):
+            break
+        if time.monotonic() > deadline:
+            names = ", ".join(plan.name for plan in plans)
+            raise TopicError(
+                f"topics {names}: created, but not every partition has a leader after {timeout:g} s"
+            )
+        admin.poll(0.02)
+    _check_partition_counts(plans, _partition_counts(metadata))
+
+    names_before = [plan.name for plan in plans if plan.name not in created]
+    return TopicsReady(created=created, existing=tuple(names_before))
 
 
 def describe_topics(
@@ -110,9 +124,9 @@ def describe_topics(
     config: Mapping[str, str] = _NO_CONFIG,
     timeout: float = 15.0,
 ) -> dict[str, int]:
-    """The partitions of each of the named topics that exists. Raises BrokerUnreachable."""
-    found = _partitions(_metadata(_admin(bootstrap, config), bootstrap, timeout))
-    return {name: found[name] for name in names if name in found}
+    """The partition count of each of the named topics that exists. Raises BrokerUnreachable."""
+    counts = _partition_counts(_metadata(_admin(bootstrap, config), bootstrap, timeout))
+    return {name: counts[name] for name in names if name in counts}
 
 
 def topic_config(
@@ -127,15 +141,14 @@ def topic_config(
     admin = _admin(bootstrap, config)
     _metadata(admin, bootstrap, timeout)
     resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-    answer: Future[dict[str, ConfigEntry]] = admin.describe_configs(
+    future: Future[dict[str, ConfigEntry]] = admin.describe_configs(
         [resource], request_timeout=timeout
     )[resource]
     try:
-        return {
-            key: entry.value for key, entry in answer.result().items() if entry.value is not None
-        }
+        entries = future.result()
     except KafkaException as refused:
         raise TopicError(f"topic {name!r}: {_reason(refused)}") from None
+    return {key: entry.value for key, entry in entries.items() if entry.value is not None}
 
 
 def _admin(bootstrap: str, config: Mapping[str, str]) -> AdminClient:
@@ -143,9 +156,7 @@ def _admin(bootstrap: str, config: Mapping[str, str]) -> AdminClient:
 
 
 def _metadata(admin: AdminClient, bootstrap: str, timeout: float) -> ClusterMetadata:
-    """What the cluster knows of itself, once it has a broker: one that has just started may still
-    be fenced.
-    """
+    """The cluster's metadata, once a broker has registered: at its start it may be fenced."""
     deadline = time.monotonic() + timeout
     reason = "no broker has registered"
     while (left := deadline - time.monotonic()) > 0:
@@ -159,15 +170,17 @@ def _metadata(admin: AdminClient, bootstrap: str, timeout: float) -> ClusterMeta
     raise BrokerUnreachable(f"no Kafka answers at {bootstrap} within {timeout:g} s: {reason}")
 
 
-def _partitions(metadata: ClusterMetadata) -> dict[str, int]:
-    return {
-        name: len(topic.partitions)
-        for name, topic in metadata.topics.items()
-        if topic.error is None
-    }
+def _partition_counts(metadata: ClusterMetadata) -> dict[str, int]:
+    """By name, the partition counts of the topics that exist."""
+    counts: dict[str, int] = {}
+    for name, topic in metadata.topics.items():
+        if topic.error is None:
+            counts[name] = len(topic.partitions)
+    return counts
 
 
-def _check_partitions(plans: Iterable[TopicPlan], existing: Mapping[str, int]) -> None:
+def _check_partition_counts(plans: Iterable[TopicPlan], existing: Mapping[str, int]) -> None:
+    """Raises TopicError if a topic exists with another partition count than planned."""
     for plan in plans:
         count = existing.get(plan.name, plan.partitions)
         if count != plan.partitions:
@@ -176,44 +189,30 @@ def _check_partitions(plans: Iterable[TopicPlan], existing: Mapping[str, int]) -
             )
 
 
+def _has_leaders(metadata: ClusterMetadata, name: str) -> bool:
+    """Whether a topic exists and every partition of it can be written and read."""
+    topic = metadata.topics.get(name)
+    if topic is None:
+        return False
+    return all(partition.leader >= 0 for partition in topic.partitions.values())
+
+
 def _create(admin: AdminClient, plans: Sequence[TopicPlan], timeout: float) -> tuple[str, ...]:
+    """Create topics. Return the names of those that nobody else has created meanwhile."""
     if not plans:
         return ()
-    wanted = [NewTopic(plan.name, plan.partitions, -1, config=dict(plan.config)) for plan in plans]
-    futures = admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout)
-    return tuple(name for name, future in futures.items() if _was_created(name, future))
-
-
-def _was_created(name: str, future: "Future[None]") -> bool:
-    try:
-        future.result()
-    except KafkaException as refused:
-        if refused.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return False
-        raise TopicError(f"topic {name!r}: cannot be created: {_reason(refused)}") from None
-    return True
-
-
-def _wait_until_led(
-    admin: AdminClient, bootstrap: str, plans: Sequence[TopicPlan], timeout: float
-) -> None:
-    """Wait until every partition can be written and read: a topic is known a moment before it is
-    led.
-    """
-    deadline = time.monotonic() + timeout
-    while not _are_led(plans, metadata := _metadata(admin, bootstrap, timeout)):
-        if time.monotonic() > deadline:
-            names = ", ".join(plan.name for plan in plans)
-            raise TopicError(
-                f"topics {names}: created, but not every partition has a leader after {timeout:g} s"
-            )
-        admin.poll(0.02)
-    _check_partitions(plans, _partitions(metadata))
-
-
-def _are_led(plans: Iterable[TopicPlan], metadata: ClusterMetadata) -> bool:
-    topics = [metadata.topics.get(plan.name) for plan in plans]
-    return all(topic and all(p.leader >= 0 for p in topic.partitions.values()) for topic in topics)
+    new = [NewTopic(plan.name, plan.partitions, -1, config=dict(plan.config)) for plan in plans]
+    futures = admin.create_topics(new, operation_timeout=timeout, request_timeout=timeout)
+    created: list[str] = []
+    for name, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as refused:
+            if refused.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            raise TopicError(f"topic {name!r}: cannot be created: {_reason(refused)}") from None
+        created.append(name)
+    return tuple(created)
 
 
 def _reason(failed: KafkaException) -> str:

@@ -1,0 +1,201 @@
+"""Reading partitions from an offset up to another, and topics to their end.
+
+The consumer is a stand-in if it matters what comes when. A real one is read in test_recent.py and
+in tests/integration.
+"""
+
+import uuid
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from workers.streaming.clients import Cluster
+from workers.streaming.log_reader import (
+    LogReader,
+    ReadEnd,
+    ReadError,
+    RecordUnreadable,
+    TopicReader,
+    raise_if_final,
+    read_topic,
+)
+from workers.streaming.records import Record
+from workers.streaming.topics import TopicPlan, create_topics
+
+
+class Message:
+    """What a consumer returns for one offset: a record, or an error."""
+
+    def __init__(self, partition: int, offset: int, code: int | None = None) -> None:
+        self._partition = partition
+        self._offset = offset
+        self._code = code
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def error(self) -> KafkaError | None:
+        return None if self._code is None else KafkaError(self._code, "a reason")
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1000
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v"
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return []
+
+
+class StandInConsumer:
+    """Returns the messages that a test has put into `messages`, and notes what is assigned."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.assigned: list[TopicPartition] = []
+        self.unassigned: list[int] = []
+
+    def incremental_assign(self, places: list[TopicPartition]) -> None:
+        self.assigned += places
+
+    def incremental_unassign(self, places: list[TopicPartition]) -> None:
+        self.unassigned += [place.partition for place in places]
+
+    def consume(self, _most: int, _seconds: float) -> list[Message]:
+        messages = self.messages
+        self.messages = []
+        return messages
+
+    def close(self) -> None:
+        pass
+
+
+class StandInReaderCluster(Cluster):
+    """A cluster whose readers are one stand-in."""
+
+    @property
+    def consumer(self) -> StandInConsumer:
+        return cast(StandInConsumer, self.__dict__.setdefault("_consumer", StandInConsumer()))
+
+    def reader(self, group: str = "") -> Consumer:
+        return cast(Consumer, self.consumer)
+
+
+@pytest.fixture
+def cluster() -> StandInReaderCluster:
+    return StandInReaderCluster("127.0.0.1:1")
+
+
+def offsets(events: list[Any], partition: int = 0) -> list[int]:
+    """The offsets of the records of a partition."""
+    return [e.offset for e in events if isinstance(e, Record) and e.partition == partition]
+
+
+END = KafkaError._PARTITION_EOF
+DAMAGED = KafkaError._BAD_MSG
+
+
+def test_a_partition_is_read_up_to_its_stop_and_then_leaves_the_reader(
+    cluster: StandInReaderCluster,
+) -> None:
+    reader = LogReader(cluster)
+    reader.start("t", 0, 5, stop=8)
+    reader.start("t", 1, 0, stop=1)
+    cluster.consumer.messages = [Message(0, 5), Message(0, 6), Message(1, 0), Message(0, 9)]
+    events = reader.poll()
+    assert offsets(events, 0) == [5, 6]
+    assert offsets(events, 1) == [0]
+    assert not reader.is_reading
+    assert sorted(cluster.consumer.unassigned) == [0, 1]
+
+
+def test_an_end_below_the_stop_is_reported_and_the_partition_is_read_on(
+    cluster: StandInReaderCluster,
+) -> None:
+    reader = LogReader(cluster)
+    reader.start("t", 0, 0, stop=3)
+    cluster.consumer.messages = [Message(0, 0), Message(0, 1, END)]
+    assert reader.poll()[-1] == ReadEnd("t", 0, 1)
+    assert reader.is_reading_partition("t", 0)
+    cluster.consumer.messages = [Message(0, 3, END)]
+    reader.poll()
+    assert not reader.is_reading
+
+
+def test_a_partition_without_records_to_read_is_not_assigned(
+    cluster: StandInReaderCluster,
+) -> None:
+    reader = LogReader(cluster)
+    reader.start("t", 0, 3, stop=3)
+    assert not reader.is_reading
+    assert cluster.consumer.assigned == []
+
+
+def test_behind_an_unreadable_record_nothing_comes_until_the_partition_is_started_again(
+    cluster: StandInReaderCluster,
+) -> None:
+    reader = LogReader(cluster)
+    reader.start("t", 0, 0, stop=10)
+    cluster.consumer.messages = [
+        Message(0, 0),
+        Message(0, 1, DAMAGED),
+        Message(0, 7),
+        Message(0, 1, DAMAGED),
+    ]
+    events = reader.poll()
+    assert offsets(events) == [0]
+    errors = [event for event in events if isinstance(event, ReadError)]
+    assert [(error.offset, error.is_unreadable) for error in errors] == [(1, True)]
+    assert reader.position("t", 0) == 1
+
+    reader.drop("t", 0)
+    reader.start("t", 0, 1, stop=10)
+    cluster.consumer.messages = [Message(0, 1)]
+    assert offsets(reader.poll()) == [1]
+
+
+def test_an_unreadable_record_ends_a_tool_and_an_error_that_passes_does_not(
+    cluster: StandInReaderCluster,
+) -> None:
+    transport = KafkaError(KafkaError._TRANSPORT, "connection refused")
+    raise_if_final(cluster, "t", ReadError("t", 0, 1, transport, is_unreadable=False))
+    damaged = KafkaError(DAMAGED, "a reason")
+    with pytest.raises(RecordUnreadable, match="t/0@1: cannot be read: a reason"):
+        raise_if_final(cluster, "t", ReadError("t", 0, 1, damaged, is_unreadable=True))
+
+
+def sent_to(kafka: str, records: list[tuple[int, bytes]]) -> str:
+    """A new topic of two partitions that holds these values, each in its partition."""
+    topic = f"log_reader.{uuid.uuid4().hex[:8]}"
+    create_topics(kafka, [TopicPlan(topic, 2)])
+    producer = Cluster(kafka).producer()
+    for partition, value in records:
+        producer.produce(topic, value, partition=partition)
+    assert producer.flush(30) == 0
+    return topic
+
+
+@pytest.mark.parametrize(("from_beginning", "expected"), [(True, [0, 0]), (False, [2, 1])])
+def test_a_topic_is_assigned_at_numbers_and_never_at_logical_offsets(
+    kafka: str, from_beginning: bool, expected: list[int]
+) -> None:
+    topic = sent_to(kafka, [(0, b"a"), (0, b"b"), (1, b"c")])
+    cluster = StandInReaderCluster(kafka)
+    TopicReader(cluster, topic, from_beginning=from_beginning)
+    assert [place.offset for place in cluster.consumer.assigned] == expected
+
+
+def test_read_topic_reads_every_partition_to_its_end(kafka: str) -> None:
+    topic = sent_to(kafka, [(0, b"a"), (0, b"b"), (1, b"c")])
+    values = [(record.partition, record.value) for record in read_topic(Cluster(kafka), topic)]
+    assert sorted(values) == [(0, b"a"), (0, b"b"), (1, b"c")]
