@@ -176,7 +176,7 @@ def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
     every = needed(env)
 
     def check() -> None:
-        check_topics(cluster, env.candidates, env.feeds, env.letters, every)
+        check_topics(cluster, WorkerTopics(env.candidates, env.feeds, env.letters), every)
 
     guarded.allow("worker", rights)
     check()
@@ -429,11 +429,13 @@ def test_offsets_need_the_listed_rights_and_name_what_they_lack(
     rights = listed_rights(env, "offsets resume")
     cluster = guarded.cluster("tool")
     guarded.allow("tool", rights)
-    assert resume_from_earliest(cluster, env.name, env.candidates, 0).after == 0
+    assert (
+        resume_from_earliest(cluster, group=env.name, topic=env.candidates, partition=0).after == 0
+    )
     for name in (env.candidates, env.name):
         guarded.allow("tool", without(rights, "Read", name))
         with pytest.raises(RightMissing, match=f"Read on .* '{name}'"):
-            resume_from_earliest(cluster, env.name, env.candidates, 0)
+            resume_from_earliest(cluster, group=env.name, topic=env.candidates, partition=0)
 
 
 def test_who_is_in_the_group_takes_the_listed_right_which_is_named_if_it_is_missing(

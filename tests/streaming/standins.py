@@ -12,7 +12,9 @@ from workers.streaming.clients import Cluster
 from workers.streaming.limits import OutputLimits, RecordLimits
 from workers.streaming.publisher import Publisher
 from workers.streaming.reachability import BrokerReachability
+from workers.streaming.topics import WorkerTopics
 
+TOPICS = WorkerTopics("candidates", "feeds", "letters")
 LIMITS = RecordLimits(
     feed_bytes=100_000, letter_bytes=200_000, batch_bytes=50_000, message_bytes=250_000
 )
@@ -136,7 +138,7 @@ def publisher_of(*producers: StandInProducer, call_seconds: float = 5.0) -> Publ
     """A publisher that starts with the first producer and goes on to the next ones."""
     cluster = StandInCluster("127.0.0.1:1")
     cluster.producers.extend(producers)
-    limits = OutputLimits(cluster, "feeds", "letters", LIMITS)
+    limits = OutputLimits(cluster, TOPICS, LIMITS)
     return Publisher(
         cluster,
         "id",

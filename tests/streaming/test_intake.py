@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from tests.builders import HOME
-from tests.streaming.standins import LIMITS, StandInCluster
+from tests.streaming.standins import LIMITS, TOPICS, StandInCluster
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.held import Budget
 from workers.codec.dead_letters import read_dead_letter
@@ -16,7 +16,6 @@ from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
 from workers.streaming.records import Fetched
-from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 
@@ -60,10 +59,9 @@ class FailingDecoder(Decoder):
 
 
 def intake_of(error: Exception) -> Intake:
-    limits = OutputLimits(StandInCluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
+    limits = OutputLimits(StandInCluster("127.0.0.1:1"), TOPICS, LIMITS)
     counts = Counts()
-    topics = WorkerTopics("candidates", "feeds", "letters")
-    return Intake(FailingDecoder(error), Budget(), counts, topics, limits, WorkerErrors(counts))
+    return Intake(FailingDecoder(error), Budget(), counts, TOPICS, limits, WorkerErrors(counts))
 
 
 def test_a_record_that_the_decoder_fails_on_is_a_dead_letter_with_its_bytes() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from tests.streaming.standins import LIMITS, StandInCluster
+from tests.streaming.standins import LIMITS, TOPICS, StandInCluster
 from workers.errors import Failure
 from workers.streaming import limits as limits_module
 from workers.streaming.limits import (
@@ -80,7 +80,7 @@ def test_limits_that_stay_unknown_are_logged_once_however_often_they_are_asked_f
     monkeypatch.setattr(limits_module, "read_limits", read)
     smaller = replace(LIMITS, feed_bytes=50_000)
     answers += [LimitTooSmall("3000 bytes")] * 3 + [smaller] + [LimitTooSmall("3000 bytes")] * 2
-    limits = OutputLimits(StandInCluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
+    limits = OutputLimits(StandInCluster("127.0.0.1:1"), TOPICS, LIMITS)
     with capture_logs() as logged:
         changed = [limits.read_again() for _ in range(6)]
     assert changed == [False, False, False, True, False, False]

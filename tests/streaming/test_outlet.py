@@ -13,7 +13,14 @@ import pytest
 from confluent_kafka import KafkaError
 
 from tests.builders import event
-from tests.streaming.standins import CONSUMER, LIMITS, StandInCluster, StandInProducer, publisher_of
+from tests.streaming.standins import (
+    CONSUMER,
+    LIMITS,
+    TOPICS,
+    StandInCluster,
+    StandInProducer,
+    publisher_of,
+)
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
@@ -31,11 +38,9 @@ from workers.streaming.outlet import Outlet
 from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output, Publisher
 from workers.streaming.ranker import Ranker
-from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
-TOPICS = WorkerTopics("candidates", "feeds", "letters")
 
 
 class SteadyMix:
@@ -46,7 +51,7 @@ class SteadyMix:
 
 
 def outlet_of(publisher: Publisher) -> Outlet:
-    limits = OutputLimits(StandInCluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
+    limits = OutputLimits(StandInCluster("127.0.0.1:1"), TOPICS, LIMITS)
     counts = Counts()
     ranker = Ranker(
         registry=cast(Registry, SimpleNamespace(catalogue=None)),

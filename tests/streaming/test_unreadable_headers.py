@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.codec.wire import SURFACES, candidate, encoded, valid_event
-from tests.streaming.standins import LIMITS
+from tests.streaming.standins import LIMITS, TOPICS
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.held import Budget
 from workers.assembly.replay import PastLetter, Replay
@@ -23,7 +23,6 @@ from workers.streaming.clients import Cluster
 from workers.streaming.intake import Intake
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition
-from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 AT: int = valid_event()["requested_at"]
@@ -35,7 +34,6 @@ IN_PROTOBUF: bytes = CandidateEvent(
     requested_at=AT,
     candidates=[Candidate(item_id="x", features=[1, 2, 3])],
 ).SerializeToString()
-TOPICS = WorkerTopics("candidates", "feeds", "letters")
 
 
 @dataclass
@@ -96,7 +94,7 @@ class Taken:
         self.counts = Counts()
         until = 0 if replay is None else replay.until
         self.partition = Partition(3, Assembler(Mark(0, 0, NO_TIME, until)), replay)
-        limits = OutputLimits(Cluster("127.0.0.1:1"), "feeds", "letters", LIMITS)
+        limits = OutputLimits(Cluster("127.0.0.1:1"), TOPICS, LIMITS)
         intake = Intake(
             Decoder(SURFACES, default),
             Budget(),

@@ -31,7 +31,9 @@ def resume(brokers: BrokersAt, topic_candidates: str, group: str, partition: int
     Use it after retention has removed events that were not ranked yet. These events are lost, and
     their offsets are printed. Feeds that are published already are not published again.
     """
-    moved = resume_from_earliest(brokers.cluster(), group, topic_candidates, partition)
+    moved = resume_from_earliest(
+        brokers.cluster(), group=group, topic=topic_candidates, partition=partition
+    )
     click.echo(f"partition {partition}: from {moved.before} to {moved.after}")
 
 

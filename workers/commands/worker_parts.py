@@ -161,8 +161,8 @@ def build_worker(
         group=group,
         transactional_id=transactional_id,
     )
-    facts = check_topics(cluster, topics.candidates, topics.feeds, topics.dead_letters, rights)
-    limits = OutputLimits(cluster, topics.feeds, topics.dead_letters, facts.limits)
+    facts = check_topics(cluster, topics, rights)
+    limits = OutputLimits(cluster, topics, facts.limits)
     reachability = BrokerReachability(Denials(cluster, rights))
 
     # By default no event is refused for its partition. Otherwise the number of partitions is a rule.

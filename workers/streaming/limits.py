@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from workers.errors import Failure
 from workers.log import log
 from workers.streaming.clients import Cluster
-from workers.streaming.topics import BrokerUnreachable, TopicError, topic_config
+from workers.streaming.topics import BrokerUnreachable, TopicError, WorkerTopics, topic_config
 
 RECORD_OVERHEAD = 1024
 """Bytes that a record takes beside its value: batch and record headers, the key (256 bytes at most)
@@ -86,12 +86,9 @@ class OutputLimits:
     ones.
     """
 
-    def __init__(
-        self, cluster: Cluster, feeds: str, dead_letters: str, first: RecordLimits
-    ) -> None:
+    def __init__(self, cluster: Cluster, topics: WorkerTopics, first: RecordLimits) -> None:
         self._cluster = cluster
-        self._feeds = feeds
-        self._dead_letters = dead_letters
+        self._topics = topics
         self._current = first
         self._logged_error = ""  # why the limits could not be read the last time
 
@@ -124,7 +121,7 @@ class OutputLimits:
         """
         before = self._current
         try:
-            limits = read_limits(self._cluster, self._feeds, self._dead_letters, _READ_SECONDS)
+            limits = read_limits(self._cluster, self._topics, _READ_SECONDS)
         except (TopicError, BrokerUnreachable, LimitTooSmall) as error:
             # Every retry of every partition comes here while a record is too large.
             if str(error) != self._logged_error:
@@ -151,10 +148,8 @@ class OutputLimits:
         return True
 
 
-def read_limits(
-    cluster: Cluster, feeds: str, dead_letters: str, timeout: float = 15.0
-) -> RecordLimits:
-    """Ask the broker for both topics' limits. Raises TopicError, BrokerUnreachable and
+def read_limits(cluster: Cluster, topics: WorkerTopics, timeout: float = 15.0) -> RecordLimits:
+    """Ask the broker for the limits of both output topics. Raises TopicError, BrokerUnreachable and
     LimitTooSmall.
     """
 
@@ -162,4 +157,4 @@ def read_limits(
         config = topic_config(cluster.bootstrap, topic, cluster.properties, timeout)
         return int(config["max.message.bytes"])
 
-    return limits_of(limit_of(feeds), limit_of(dead_letters), cluster.properties)
+    return limits_of(limit_of(topics.feeds), limit_of(topics.dead_letters), cluster.properties)

@@ -81,7 +81,7 @@ class Skipped(NamedTuple):
 # Going on at the earliest offset
 
 
-def resume_from_earliest(cluster: Cluster, group: str, topic: str, partition: int) -> Moved:
+def resume_from_earliest(cluster: Cluster, *, group: str, topic: str, partition: int) -> Moved:
     """Commit the earliest offset that is left, without a pointer: the next restore reads the whole
     output.
 
@@ -103,7 +103,7 @@ def _committed(cluster: Cluster, group: str, where: TopicPartition) -> TopicPart
     """What the group has committed. `error` says if a transaction on it is undecided. Raises
     KafkaException.
 
-    A consumer is asked and not an admin client: see restore.py.
+    A consumer is asked and not an admin client: see restore_steps.py.
     """
     with closing(cluster.reader(group)) as consumer:
         return consumer.committed([where], SECONDS)[0]

@@ -20,7 +20,7 @@ from workers.log import log
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import RecordLimits, limits_of
 from workers.streaming.rights import Right, hidden_hint, require_rights
-from workers.streaming.topics import BrokerUnreachable, describe_topics, topic_config
+from workers.streaming.topics import BrokerUnreachable, WorkerTopics, describe_topics, topic_config
 
 _LETTER_OVERHEAD = 32_768
 """Bytes of the headers that say why, beside the event's own key, value and headers."""
@@ -39,13 +39,16 @@ class TopicFacts(NamedTuple):
 
 
 def check_topics(
-    cluster: Cluster, candidates: str, feeds: str, dead_letters: str, needed: Sequence[Right] = ()
+    cluster: Cluster, topics: WorkerTopics, needed: Sequence[Right] = ()
 ) -> TopicFacts:
     """Wait for the broker, then check the needed rights and the topics. Return what they are like.
 
     Raises RightMissing, TopicsUnfit and LimitTooSmall. Warns if a guarantee is weaker than it could
     be.
     """
+    candidates = topics.candidates
+    feeds = topics.feeds
+    dead_letters = topics.dead_letters
     names = (candidates, feeds, dead_letters)
     partitions = _wait_for_partitions(cluster, names)
     # Rights first: a topic that may not be described is missing from `partitions`.
