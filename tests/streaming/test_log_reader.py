@@ -5,10 +5,13 @@ in tests/integration.
 """
 
 import uuid
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import (
@@ -17,6 +20,7 @@ from workers.streaming.log_reader import (
     ReadError,
     RecordUnreadable,
     TopicReader,
+    ask_each,
     raise_if_final,
     read_topic,
 )
@@ -172,6 +176,27 @@ def test_an_unreadable_record_ends_a_tool_and_an_error_that_passes_does_not(
     damaged = KafkaError(DAMAGED, "a reason")
     with pytest.raises(RecordUnreadable, match="t/0@1: cannot be read: a reason"):
         raise_if_final(cluster, "t", ReadError("t", 0, 1, damaged, is_unreadable=True))
+
+
+def test_an_offset_is_asked_for_again_while_the_leader_of_a_partition_moves() -> None:
+    moved = KafkaException(KafkaError(KafkaError.UNKNOWN_LEADER_EPOCH))
+    answers: list[Any] = [moved, SimpleNamespace(offset=7)]
+
+    def ask(_admin: AdminClient, _where: TopicPartition) -> "Future[Any]":
+        future: Future[Any] = Future()
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+        return future
+
+    admin = cast(AdminClient, SimpleNamespace(poll=lambda _: 0))
+    assert ask_each(admin, "t", [0], ask) == {0: 7}
+
+    answers.append(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+    with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+        ask_each(admin, "t", [0], ask)
 
 
 def sent_to(kafka: str, records: list[tuple[int, bytes]]) -> str:
