@@ -40,7 +40,7 @@ def _arms(experiment: dict[str, str]) -> dict[int, str]:
 
 
 @by_name
-def test_the_vectors_are_what_the_papers_say(vector: dict[str, Any]) -> None:
+def test_the_vectors_are_what_the_readme_says(vector: dict[str, Any]) -> None:
     arms, salt = _arms(vector["experiment"]), vector["experiment"]["salt"]
     for user in vector["users"]:
         assert user["bucket"] == _bucket(salt, user["user_id"])
@@ -71,7 +71,7 @@ def test_one_of_the_vectors_has_an_arm_beyond_its_own_stretch() -> None:
     assert any(user["arm"] == "b" and user["bucket"] < 3_333 for user in vector["users"])
 
 
-def test_the_command_in_the_papers_gives_the_bucket_of_its_vector() -> None:
+def test_the_command_in_the_readme_gives_the_bucket_of_its_vector() -> None:
     readme = (SCHEMAS / "README.md").read_text(encoding="utf-8")
     command = re.search(r"```bash\n(h=.*)\n(.*)\n```", readme)
     assert command is not None

@@ -1,6 +1,5 @@
 """What a command prints with --json is what schemas/cli says."""
 
-import copy
 import json
 import random
 from collections.abc import Iterator, Mapping
@@ -49,21 +48,20 @@ def closed(schema: Any) -> Any:
 
 def validator(name: str) -> Draft202012Validator:
     """A validator for one command's output."""
-    found = [read(path) for path in [*CLI, SCHEMAS / "feed.schema.json"]]
-    registry: Registry[Any] = Registry().with_resources(
-        (schema["$id"], Resource.from_contents(closed(copy.deepcopy(schema)))) for schema in found
-    )
+    registry: Registry[Any] = Registry()
+    for path in [*CLI, SCHEMAS / "feed.schema.json"]:
+        schema = closed(read(path))
+        registry = registry.with_resource(schema["$id"], Resource.from_contents(schema))
     return Draft202012Validator({"$ref": f"cli/{name}.schema.json"}, registry=registry)
 
 
 def check(name: str, *printed: Mapping[str, Any]) -> None:
-    """Fail unless there is something, and all of it is as the schema says."""
+    """Fail unless something was printed, and all of it is as the schema says."""
     assert printed
-    errors = [
-        f"{error.json_path}: {error.message}"
-        for one in printed
-        for error in validator(name).iter_errors(one)
-    ]
+    errors: list[str] = []
+    for document in printed:
+        for error in validator(name).iter_errors(document):
+            errors.append(f"{error.json_path}: {error.message}")
     assert errors == []
 
 
@@ -95,18 +93,10 @@ def _properties(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_a_key_that_is_not_described_is_found() -> None:
+    described = ("events", "requests", "unreadable", "seconds", "events_per_second")
+    printed = dict.fromkeys((*described, "more"), 1)
     with pytest.raises(AssertionError, match="'more' was unexpected"):
-        check(
-            "produce",
-            {
-                "events": 1,
-                "requests": 1,
-                "unreadable": 0,
-                "seconds": 0,
-                "events_per_second": 0,
-                "more": 1,
-            },
-        )
+        check("produce", printed)
 
 
 @pytest.fixture
@@ -144,12 +134,12 @@ def test_rank(tmp_path: Path, settings: dict[str, str]) -> None:
 def test_validate(tmp_path: Path, settings: dict[str, str]) -> None:
     (event,) = make_request("r", 2, random.Random(1), batch=2)
     event["candidates"][0]["features"] = {"f0": 1, "g0": 2}
-    (open_one,) = make_request("open", 1, random.Random(1), expected=2)
-    file = write_lines(tmp_path / "events.jsonl", [event, open_one, "nonsense"])
-    found = json.loads(trimtab("validate", file, "--json", **settings).out)
-    check("validate", found)
+    (unfinished,) = make_request("open", 1, random.Random(1), expected=2)
+    file = write_lines(tmp_path / "events.jsonl", [event, unfinished, "nonsense"])
+    printed = json.loads(trimtab("validate", file, "--json", **settings).out)
+    check("validate", printed)
     assert all(
-        found[key] for key in ("refused", "unknown_features", "missing_features", "unfinished")
+        printed[key] for key in ("refused", "unknown_features", "missing_features", "unfinished")
     )
 
 
@@ -192,16 +182,16 @@ SEVERAL = [
 
 @pytest.mark.parametrize("feeds", [SEVERAL, []], ids=["feeds", "no feed"])
 def test_weights_preview(feeds: list[Feed]) -> None:
-    found = preview_document(preview(feeds, QUALITY, ENGAGEMENT), "home", "control")
-    check("weights-preview", json.loads(json.dumps(found, allow_nan=False)))
-    assert bool(found["movers"]) == bool(feeds)
+    document = preview_document(preview(feeds, QUALITY, ENGAGEMENT), "home", "control")
+    check("weights-preview", json.loads(json.dumps(document, allow_nan=False)))
+    assert bool(document["movers"]) == bool(feeds)
 
 
 @pytest.mark.parametrize("feeds", [SEVERAL, []], ids=["feeds", "no feed"])
 def test_weights_margin(feeds: list[Feed]) -> None:
-    found = margin_document(margins_of(feeds, QUALITY), "home", "control")
-    check("weights-margin", json.loads(json.dumps(found, allow_nan=False)))
-    assert found["feeds"] == len(feeds)
+    document = margin_document(margins_of(feeds, QUALITY), "home", "control")
+    check("weights-margin", json.loads(json.dumps(document, allow_nan=False)))
+    assert document["feeds"] == len(feeds)
 
 
 def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version(
@@ -219,14 +209,14 @@ def test_status_of_a_worker_that_refuses_something_beside_one_of_another_version
     env.start_worker().wait_for("event=restored")
 
     def shown() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(trimtab("status", "--json", **env.settings).out)
-        return found
+        status: dict[str, Any] = json.loads(trimtab("status", "--json", **env.settings).out)
+        return status
 
     until(lambda: any(worker["lag"] for worker in shown()["workers"]), shown)
-    found = shown()
-    check("status", found)
-    assert {worker["unreadable"] is None for worker in found["workers"]} == {True, False}
-    home = found["surfaces"][0]
+    status = shown()
+    check("status", status)
+    assert {worker["unreadable"] is None for worker in status["workers"]} == {True, False}
+    home = status["surfaces"][0]
     assert all(home[key] for key in ("weights", "experiment", "arms", "models"))
     assert [refused["document"] for refused in home["refused"]] == ["weights", "models"]
 
@@ -259,9 +249,9 @@ def test_the_commands_that_steer(env: Environment) -> None:
     def run(*words: str) -> dict[str, Any]:
         ended = trimtab(*words, "--json", **env.settings)
         assert ended.code == 0, ended.err
-        found = json_lines(ended.out)
-        check("-".join(words[:2]), *found)
-        return found[-1]
+        printed = json_lines(ended.out)
+        check("-".join(words[:2]), *printed)
+        return printed[-1]
 
     add_model(env.folder / "models", mlp(seed=7), "quality", version=2)
     env.start_worker().wait_for("event=restored")

@@ -14,12 +14,12 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
 def pins(lock: str) -> dict[str, frozenset[str]]:
     """Each pin of a lock (with its condition) and its hashes."""
-    found: dict[str, frozenset[str]] = {}
+    hashes_by_pin: dict[str, frozenset[str]] = {}
     for line in (ROOT / lock).read_text().replace("\\\n", " ").splitlines():
         if "==" in line and not line.lstrip().startswith("#"):
             pin, *hashes = line.split(" --hash=")
-            found[" ".join(pin.split())] = frozenset(text.strip() for text in hashes)
-    return found
+            hashes_by_pin[" ".join(pin.split())] = frozenset(text.strip() for text in hashes)
+    return hashes_by_pin
 
 
 def test_the_image_installs_what_the_checkout_is_tested_with() -> None:
@@ -61,26 +61,20 @@ def test_every_variable_is_a_setting() -> None:
     assert used <= {setting.variable for setting in SETTINGS.values()}
 
 
-def test_what_the_image_copies_is_there_and_let_in() -> None:
-    sources = [
-        word
-        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
-        for word in line.split()
-    ]
-    let_in = (DEPLOY / "Dockerfile.dockerignore").read_text()
-    copied = [
-        word for word in sources if (ROOT / word).exists() and not word.startswith((".", "/"))
-    ]
-    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
-        "targets"
-    ]["wheel"]
-    assert {"pyproject.toml", "onnx_models", *packed["packages"], *packed["force-include"]} <= set(
-        copied
-    )
-    assert [word for word in copied if f"!{word}" not in let_in] == []
+def test_the_files_that_the_image_copies_exist_and_are_not_ignored() -> None:
+    words = " ".join(re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)).split()
+    copied = [word for word in words if (ROOT / word).exists() and not word.startswith((".", "/"))]
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {"pyproject.toml", "onnx_models", *wheel["packages"], *wheel["force-include"]}
+    assert needed <= set(copied)
+
+    ignore = (DEPLOY / "Dockerfile.dockerignore").read_text()
+    assert [word for word in copied if f"!{word}" not in ignore] == []
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
+def test_the_image_does_not_run_as_root() -> None:
     users = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
     assert users
     assert users[-1] not in {"0", "root"}

@@ -43,24 +43,26 @@ def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
 
 def texts() -> list[tuple[Path, str]]:
     """Every tracked file that is text."""
-    found = []
+    contents: list[tuple[Path, str]] = []
     for path in tracked_files():
         raw = path.read_bytes()
         if b"\0" not in raw:
-            found.append((path, raw.decode("utf-8", "replace")))
-    return found
+            contents.append((path, raw.decode("utf-8", "replace")))
+    return contents
 
 
 def matches(pattern: re.Pattern[str]) -> list[str]:
     """Where a pattern occurs in tracked files, other than in this one."""
     here = Path(__file__).resolve()
-    return [
-        f"{named(path)}:{number}: {found[0]}"
-        for path, text in texts()
-        if path.resolve() != here
-        for number, line in enumerate(text.splitlines(), 1)
-        if (found := pattern.search(line))
-    ]
+    places: list[str] = []
+    for path, text in texts():
+        if path.resolve() == here:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            match = pattern.search(line)
+            if match:
+                places.append(f"{named(path)}:{number}: {match[0]}")
+    return places
 
 
 def test_no_file_names_a_package_index() -> None:
