@@ -41,26 +41,28 @@ def _decode(entry: Entry) -> Event:
     )
 
 
-def _told(event: Event) -> Entry:
+def _event_document(event: Event) -> Entry:
     """An event as the index writes it."""
     fields = event._asdict() | {"surface": event.surface.name}
     del fields["refused"]
     fields["candidates"] = [
-        {"item_id": c.item_id, "source": c.source, "features": _told_features(c.row, event)}
+        {"item_id": c.item_id, "source": c.source, "features": _features_document(c.row, event)}
         for c in event.candidates
     ]
     return fields
 
 
-def _told_features(row: bytes, event: Event) -> list[float] | None:
+def _features_document(row: bytes, event: Event) -> list[float] | None:
     return None if row == event.surface.absent_row else list(struct.unpack("<3f", row))
 
 
 @pytest.mark.parametrize("entry", INDEX["accepted"], ids=_name)
-def test_an_accepted_example_decodes_to_the_event_that_is_told(entry: Entry) -> None:
+def test_an_accepted_example_decodes_to_the_event_that_the_index_names(entry: Entry) -> None:
     event = _decode(entry)
     # As text, so that 0.0 and -0.0 differ.
-    assert json.dumps(_told(event), sort_keys=True) == json.dumps(entry["event"], sort_keys=True)
+    assert json.dumps(_event_document(event), sort_keys=True) == json.dumps(
+        entry["event"], sort_keys=True
+    )
     assert event.refused == []
 
 
@@ -175,7 +177,7 @@ def test_a_golden_feed_can_be_recomputed_from_the_record_alone(entry: Entry) -> 
 
 
 @pytest.mark.parametrize("entry", INDEX["dead_letters"], ids=lambda e: e["reason"])
-def test_a_dead_letter_carries_the_told_headers(entry: Entry) -> None:
+def test_a_dead_letter_carries_the_headers_that_the_index_names(entry: Entry) -> None:
     own = [(name, text.encode()) for name, text in entry["event_headers"].items()]
     where = (entry["topic"], entry["partition"], entry["offset"])
     headers = dead_letter_headers(own, entry["reason"], entry["message"], *where)

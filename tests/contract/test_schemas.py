@@ -1,4 +1,4 @@
-"""The schemas describe what the codec takes and gives, and the papers name every code."""
+"""The schemas describe what the codec takes and gives, and the README names every code."""
 
 import json
 import re
@@ -161,7 +161,7 @@ def test_an_experiment_as_redis_holds_it_validates_and_nonsense_does_not() -> No
     assert _schema("experiment")["maxProperties"] == MAX_ARMS + len(("salt", "control"))
 
 
-def test_the_bound_of_versions_is_the_one_that_is_told() -> None:
+def test_the_bound_of_versions_is_the_one_in_the_schemas_and_the_readme() -> None:
     assert _schema("manifest")["properties"]["version"]["maximum"] == MAX_VERSION
     assert _schema("feed")["properties"]["models"]["additionalProperties"]["maximum"] == MAX_VERSION
     assert f"from 1 to {MAX_VERSION} " in _schema("models")["additionalProperties"]["description"]
@@ -177,7 +177,7 @@ def test_pins_as_redis_holds_them_validate_and_nonsense_does_not() -> None:
     assert not any(validator.is_valid({"quality": bad}) for bad in odd)
 
 
-def test_the_bound_of_the_history_is_the_one_that_is_told() -> None:
+def test_the_bound_of_the_history_is_the_one_in_the_schema() -> None:
     assert f"keeps the last {MAX_ENTRIES:,};" in _schema("weights-history")["description"]
 
 
@@ -194,7 +194,7 @@ def test_the_limits_in_the_schemas_are_those_of_the_codec() -> None:
     )
 
 
-def test_the_papers_name_every_code_of_refusal_and_of_removal_and_no_other() -> None:
+def test_the_readme_names_every_code_of_refusal_and_of_removal_and_no_other() -> None:
     rows = re.findall(
         r"^\| `([a-z0-9-]+)` \| .+ \|$", (SCHEMAS / "README.md").read_text(encoding="utf-8"), re.M
     )
@@ -204,7 +204,7 @@ def test_the_papers_name_every_code_of_refusal_and_of_removal_and_no_other() -> 
     assert _schema("dead-letter")["properties"]["trimtab.reason"]["enum"] == list(Reason)
 
 
-def test_the_papers_name_every_schema() -> None:
+def test_the_readme_names_every_schema() -> None:
     readme = (SCHEMAS / "README.md").read_text(encoding="utf-8")
     unnamed = [
         p.name
@@ -251,19 +251,20 @@ def test_the_workers_murmur2_is_that_of_the_definition(key: bytes) -> None:
     assert murmur2(key) == _murmur2(key)
 
 
-def test_the_partitions_told_are_those_of_javas_partitioner() -> None:
+def test_the_partitions_in_the_index_are_those_of_javas_partitioner() -> None:
     # Three of the vectors of Kafka's own tests.
     assert [_murmur2(k) - 2**32 for k in (b"21", b"foobar", b"a-little-bit-long-string")] == [
         -973932308,
         -790332482,
         -985981536,
     ]
-    told = INDEX["partitions"]
+    partitions = INDEX["partitions"]
     assert all(
-        partition_of(key.encode(), told["of"]) == place for key, place in told["keys"].items()
+        partition_of(key.encode(), partitions["of"]) == place
+        for key, place in partitions["keys"].items()
     )
-    assert told["keys"] == {
-        key: (_murmur2(key.encode()) & 0x7FFFFFFF) % told["of"] for key in told["keys"]
+    assert partitions["keys"] == {
+        key: (_murmur2(key.encode()) & 0x7FFFFFFF) % partitions["of"] for key in partitions["keys"]
     }
     readme = (SCHEMAS / "README.md").read_text(encoding="utf-8")
-    assert all(f"`{key}`" in readme for key in told["keys"])
+    assert all(f"`{key}`" in readme for key in partitions["keys"])
