@@ -322,7 +322,7 @@ def _error_reply(error: RedisError) -> ErrorReply:
 
 
 class _TlsConnection(SSLConnection):
-    """The client's, with time for all round trips of a handshake: Python has one timeout for them."""
+    """The client's, with time for all round trips of a handshake: it has one timeout."""
 
     def _wrap_socket_with_ssl(self, sock: Any) -> Any:
         timeout_s = sock.gettimeout()

@@ -69,7 +69,7 @@ class ReadContext(NamedTuple):
 
     @property
     def weight_rules(self) -> WeightRules:
-        """The surface's rules, with the objectives that may be weighted beside the declared ones."""
+        """The surface's rules, with the objectives that may be weighted beside its own."""
         return self.surface.weight_rules.with_added(self.available.added(self.surface))
 
 
@@ -77,7 +77,7 @@ class ReadContext(NamedTuple):
 class StatusFields(Generic[T]):
     """How a document is rendered in a worker's status.
 
-    `own` and `arms` are fields of the surface's status. `own` None: the fields stand in the
+    `own` and `arms` are fields of the surface's status. `own` None: they are fields of the
     surface's status itself. `describe` gives the fields of a value, all of them null for None.
     """
 

@@ -104,8 +104,8 @@ def _printable(reply: object) -> object:
 
 
 def workers_with(workers: Iterable[LiveWorker], surface: str) -> list[LiveWorker]:
-    """The live workers that have the surface, or may have it because their status cannot be read."""
-    return [one for one in workers if one.status is None or surface in one.status.surfaces]
+    """The live workers that have the surface, or may have it: their status cannot be read."""
+    return [live for live in workers if live.status is None or surface in live.status.surfaces]
 
 
 def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> AvailableModels:
@@ -115,7 +115,7 @@ def available_to_all(workers: Iterable[LiveWorker], surface: Surface) -> Availab
     The workers have judged already whether a model suits the features.
     """
     with_surface = workers_with(workers, surface.name)
-    statuses = [one.status for one in with_surface if one.status is not None]
+    statuses = [live.status for live in with_surface if live.status is not None]
     if not statuses:
         return ANY_VERSION
 
@@ -217,18 +217,18 @@ class SurfaceAgreement(msgspec.Struct, frozen=True):
 
 
 def agreements(workers: Iterable[LiveWorker]) -> list[SurfaceAgreement]:
-    """Each surface that a worker has, by name. A worker whose status cannot be read is in no group."""
+    """Every surface of the workers, by name. A worker with an unreadable status is in no group."""
     statuses = {live.worker: live.status for live in workers if live.status is not None}
     surfaces: dict[str, dict[str, SurfaceStatus]] = {}
     for worker, status in statuses.items():
         for surface, surface_status in status.surfaces.items():
             surfaces.setdefault(surface, {})[worker] = surface_status
 
-    found = list[SurfaceAgreement]()
+    agreed = list[SurfaceAgreement]()
     for surface in sorted(surfaces):
         models = {worker: status.models.get(surface, {}) for worker, status in statuses.items()}
-        found.append(_agreement(surface, surfaces[surface], models))
-    return found
+        agreed.append(_agreement(surface, surfaces[surface], models))
+    return agreed
 
 
 def _agreement(

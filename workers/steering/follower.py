@@ -18,7 +18,7 @@ What is written, in the same round trip as a read:
   come back with the next poll.
 - by every read except the first one after a push: the worker's status, and to the history the
   changes made by hand that it may not have yet. So a push is applied first, and the read that
-  follows at once reports it. Two reads in a row never write nothing.
+  follows at once reports it. At least every second read writes.
 
 Which server: after a fail-over, a connection may still lead to the old master, which takes no
 writes now. `_note_server` has the table.
@@ -134,7 +134,8 @@ class Follower:
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._surfaces = surfaces
-        self._feature_sets = {one.feature_set.name: one.feature_set for one in surfaces.values()}
+        feature_sets = [surface.feature_set for surface in surfaces.values()]
+        self._feature_sets = {feature_set.name: feature_set for feature_set in feature_sets}
         self._worker_id = worker_id
         self._report = report
         self._available = available
@@ -415,7 +416,7 @@ class Follower:
         remaining = iter(documents)
         by_surface: dict[str, Replies] = {}
         for name, surface_arms in arms.items():
-            by_surface[name] = {one: next(remaining) for one in _read_order(surface_arms)}
+            by_surface[name] = {document: next(remaining) for document in _read_order(surface_arms)}
         return by_surface
 
     # What the replies mean

@@ -155,8 +155,12 @@ def read_entries(reply: object) -> list[HistoryEntry]:
     if not isinstance(reply, list):
         return []
 
-    entries = [_entry(entry_id, flat) for entry_id, flat in reply]
-    return [entry for entry in entries if entry is not None]
+    entries = list[HistoryEntry]()
+    for entry_id, flat in reply:
+        entry = _entry(entry_id, flat)
+        if entry is not None:
+            entries.append(entry)
+    return entries
 
 
 def _entry(entry_id: bytes, flat: Sequence[bytes]) -> HistoryEntry | None:

@@ -130,8 +130,8 @@ def _read(file: LastGoodFile, key: str, context: ReadContext) -> LastGood:
 
     for kind in FOLLOWED_KINDS:
         # An experiment needs the weights of its arms, which are among the values by then.
-        arms_with_weights = [arm for one, arm in values if one is WEIGHTS and arm is not None]
-        context = context._replace(arms_with_weights=frozenset(arms_with_weights))
+        armed = [arm for (value_kind, arm) in values if value_kind is WEIGHTS and arm is not None]
+        context = context._replace(arms_with_weights=frozenset(armed))
 
         try:
             values |= _read_kind(kind, file, context)

@@ -57,7 +57,7 @@ class _UrlParts(NamedTuple):
 
 
 def check_url(url: str) -> None:
-    """Raises UrlRefused for a URL that a client could take apart in another way than it was meant."""
+    """Raises UrlRefused for a URL that a client could split in another way than it was meant."""
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise UrlRefused(url, "which begins with no scheme of Redis")

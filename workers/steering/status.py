@@ -159,7 +159,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class StatusUnreadable(ValueError):
-    """The text is not the status of a worker of this version. The message says what was expected."""
+    """Not the status of a worker of this version. The message says what was expected."""
 
 
 def decode(raw: bytes) -> WorkerStatus:

@@ -127,7 +127,10 @@ class SurfaceState:
         weights.
         """
         arms = tuple(arm for kind, arm in applied if kind is WEIGHTS and arm is not None)
-        return cls(arms, {one: DocumentState(applied.get(one)) for one in document_ids(arms)})
+        documents = {
+            document: DocumentState(applied.get(document)) for document in document_ids(arms)
+        }
+        return cls(arms, documents)
 
     def document(self, kind: DocumentKind[T], arm: str | None = None) -> DocumentState[T]:
         """The state of the surface's own document of this kind, or of an arm's."""
@@ -143,7 +146,11 @@ class SurfaceState:
     @property
     def values(self) -> dict[DocumentId, Any]:
         """The value of every document that is applied."""
-        return {one: state.value for one, state in self.documents.items() if state.applied}
+        values: dict[DocumentId, Any] = {}
+        for document, state in self.documents.items():
+            if state.applied is not None:
+                values[document] = state.applied.value
+        return values
 
     @property
     def mix(self) -> Mix:
@@ -197,22 +204,21 @@ class SurfaceState:
                 state = state.judge(document.kind, replies[document], context, moment)
             documents[document] = state
 
-        same_documents = documents.keys() == self.documents.keys()
-        if same_documents and all(
+        is_same = documents.keys() == self.documents.keys() and all(
             state is self.documents[document] for document, state in documents.items()
-        ):
-            return self
-        return SurfaceState(arms, documents)
+        )
+        return self if is_same else SurfaceState(arms, documents)
 
     def is_news(self, before: "SurfaceState") -> bool:
         """Whether a document is applied or refused that was not before, or is dropped."""
         if self.documents.keys() != before.documents.keys():
             return True
-        return any(
-            state.applied is not before.documents[one].applied
-            or state.refused is not before.documents[one].refused
-            for one, state in self.documents.items()
-        )
+
+        for document, state in self.documents.items():
+            earlier = before.documents[document]
+            if state.applied is not earlier.applied or state.refused is not earlier.refused:
+                return True
+        return False
 
     def _arms_in_force(self) -> tuple[str, ...]:
         experiment = self.document(EXPERIMENT).value
@@ -230,10 +236,10 @@ def _arms_named(experiment: object) -> list[str]:
     except UnreadableContent:
         return []
 
-    named = [name for name in fields if name not in (SALT, CONTROL)]
-    if len(named) > MAX_ARMS:
+    names = fields.keys() - {SALT, CONTROL}
+    if len(names) > MAX_ARMS:
         return []
-    return [name for name in named if is_arm_name(name)]
+    return [name for name in names if is_arm_name(name)]
 
 
 class SurfaceStates:

@@ -109,15 +109,18 @@ class SurfaceView:
     @property
     def arms(self) -> dict[str, DocumentView[Weights]]:
         """The weights of each arm."""
-        weights = {arm: view for (kind, arm), view in self.documents.items() if kind is WEIGHTS}
-        return {arm: view for arm, view in weights.items() if arm is not None}
+        arms: dict[str, DocumentView[Weights]] = {}
+        for (kind, arm), document in self.documents.items():
+            if kind is WEIGHTS and arm is not None:
+                arms[arm] = document
+        return arms
 
     def weights_of(self, arm: str | None) -> DocumentView[Weights]:
         """The weights of the surface (None) or of an arm. Raises KeyError for an unknown arm."""
         return self.document(WEIGHTS, arm)
 
     def models_of(self, arm: str | None) -> DocumentView[Pins]:
-        """The pinned models of the surface (None) or of an arm. Raises KeyError for an unknown arm."""
+        """The pins of the surface (None) or of an arm. Raises KeyError for an unknown arm."""
         return self.document(MODELS, arm)
 
     @property
