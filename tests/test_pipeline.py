@@ -197,7 +197,7 @@ def fail_altogether(registry: Registry, objective: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(entry.cached_session, "session", Broken())
 
 
-def test_a_candidate_that_a_model_fails_on_is_removed_and_all_else_is_ranked_as_ever(
+def test_a_candidate_that_a_model_fails_on_is_removed_and_the_others_are_ranked_as_always(
     fallible: tuple[Registry, Events],
 ) -> None:
     registry, events = fallible

@@ -95,7 +95,7 @@ def test_a_record_with_an_old_timestamp_does_not_turn_stream_time_back() -> None
     assert log.assembler.next_due() == 5000 + HOME.deadline_ms
 
 
-def test_now_closes_what_is_due_and_leaves_stream_time_alone() -> None:
+def test_closing_by_the_idle_clock_leaves_stream_time_alone() -> None:
     log = Log()
     log.append(event("r", "a"), at=1000)
     log.assembler.close_due(1000 + HOME.deadline_ms)
@@ -182,7 +182,7 @@ def test_refused_candidates_count_towards_expected_once_each() -> None:
     assert (closed.item_ids, closed.refused) == (("a",), 2)
 
 
-def test_an_item_that_is_refused_once_and_sound_once_is_ranked_whichever_came_first() -> None:
+def test_an_item_that_is_refused_once_and_valid_once_is_ranked_whichever_came_first() -> None:
     for first, second in (
         (event("r", "a"), event("r", refused=[refused("a")], last=True)),
         (event("r", refused=[refused("a")]), event("r", "a", last=True)),
@@ -201,7 +201,9 @@ def test_a_request_whose_every_candidate_is_refused_ends_in_an_empty_feed() -> N
     ]
 
 
-def test_candidates_past_the_limit_are_refused_by_their_place_and_count_towards_expected() -> None:
+def test_candidates_past_the_limit_are_refused_by_their_position_and_count_towards_expected() -> (
+    None
+):
     small = surface(max_candidates=2)
     log = Log()
     first = event("r", "a", "b", "c", surface=small, expected=5, refused=[refused("bad", place=1)])
@@ -237,7 +239,7 @@ def test_what_is_closed_and_not_taken_holds_the_low_water_mark() -> None:
     assert log.assembler.unpublished == 1
 
 
-def test_scan_is_where_the_oldest_remembered_feed_may_stand() -> None:
+def test_scan_is_the_first_offset_that_the_oldest_remembered_feed_may_have() -> None:
     log = Log()
     log.assembler.ledger_end = 7
     log.append(event("r", "a", expected=1))
@@ -347,7 +349,7 @@ def test_a_request_id_may_open_again_long_after_its_horizon_only_with_a_new_time
 
 
 def test_while_a_replay_goes_on_no_published_request_is_forgotten() -> None:
-    """An event of it may still come that was accepted past the horizon, when the request was open."""
+    """One of its events may still come that was accepted past the horizon, while it was open."""
     assembler = Assembler(Mark(0, 0, NO_TIME, 2))
     assembler.remember("r", 1000, 0)
     assembler.observe(0, 5000)

@@ -15,7 +15,7 @@ def holding(*names: str) -> tuple[Assembler, Budget]:
     return assembler, budget
 
 
-def test_what_is_held_counts_into_the_budget_and_not_into_what_is_closed() -> None:
+def test_held_requests_count_into_the_budget_and_not_as_closed() -> None:
     assembler, budget = holding("r", "s")
     assert (assembler.held_requests, budget.requests, assembler.closed_candidates) == (2, 2, 0)
     assert budget.bytes_held > 2 * 1200
@@ -28,7 +28,7 @@ def test_what_is_held_counts_into_the_budget_and_not_into_what_is_closed() -> No
     ) == (0, 0, 0, 4)
 
 
-def test_what_is_held_holds_the_low_water_mark_until_it_is_published() -> None:
+def test_a_held_request_holds_the_low_water_mark_until_it_is_published() -> None:
     assembler, _ = holding("r")
     assert assembler.mark().low_water == 0
     assembler.release_held()
@@ -36,7 +36,7 @@ def test_what_is_held_holds_the_low_water_mark_until_it_is_published() -> None:
     assert assembler.mark().low_water == 1
 
 
-def test_what_is_released_stands_before_what_has_closed_since_in_its_own_order() -> None:
+def test_released_requests_come_before_those_that_have_closed_since_in_their_own_order() -> None:
     assembler, _ = holding("r", "s")
     assembler.observe(2, 1000)
     assembler.take(event("t", "a", last=True), 2, 1000)
@@ -53,7 +53,7 @@ def test_a_request_keeps_its_first_deadline_when_it_is_held_again() -> None:
     assert assembler.is_overdue(request, 30.0)
 
 
-def test_to_make_room_the_oldest_waits_no_more() -> None:
+def test_to_make_room_the_oldest_held_request_stops_waiting() -> None:
     assembler, budget = holding("r", "s")
     assembler.give_up_oldest_held()
     (request,) = assembler.take_closed()
@@ -61,9 +61,7 @@ def test_to_make_room_the_oldest_waits_no_more() -> None:
     assert assembler.is_overdue(request, 0.0)
 
 
-def test_those_that_wait_no_more_go_out_oldest_first_and_before_all_that_wait_or_have_closed_since() -> (
-    None
-):
+def test_requests_that_stop_waiting_come_first_and_the_oldest_before_the_others() -> None:
     assembler, _ = holding("r", "s", "t")
     assembler.observe(3, 1000)
     assembler.take(event("u", "a", last=True), 3, 1000)
@@ -74,7 +72,7 @@ def test_those_that_wait_no_more_go_out_oldest_first_and_before_all_that_wait_or
     assert assembler.closed_candidates == 0
 
 
-def test_a_lost_partition_gives_back_what_it_held() -> None:
+def test_a_lost_partition_gives_its_held_requests_back_to_the_budget() -> None:
     assembler, budget = holding("r", "s")
     assembler.abandon()
     assert (budget.requests, budget.bytes_held) == (0, 0)

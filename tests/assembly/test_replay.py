@@ -34,7 +34,7 @@ def test_by_other_rules_only_a_dead_letter_of_the_same_event_says_that_it_was_re
 def test_a_letter_of_another_event_at_the_same_offset_says_nothing(
     key: bytes | None, value: bytes | None
 ) -> None:
-    """The topic may have been deleted and made again: its offsets begin at 0 again."""
+    """The topic may have been deleted and created again: its offsets begin at 0 again."""
     assert not Replay(10, {3: [LETTER]}).is_settled(3, key, value)
 
 
@@ -44,7 +44,7 @@ def test_a_letter_that_was_too_large_for_its_key_is_known_by_its_length() -> Non
     assert not replay.is_settled(3, b"k" * 100_000, b"{ }")
 
 
-def test_an_event_that_was_taken_in_part_is_judged_again_and_its_letter_is_out_if_it_says_the_same() -> (
+def test_an_event_that_was_accepted_in_part_is_judged_again_and_its_letter_is_out_if_it_is_the_same() -> (
     None
 ):
     replay = Replay(10, {3: [PARTIAL]})
@@ -57,7 +57,7 @@ def test_an_event_that_was_taken_in_part_is_judged_again_and_its_letter_is_out_i
     )
 
 
-def test_an_event_that_was_taken_in_part_by_two_rules_has_both_letters_out() -> None:
+def test_an_event_that_was_accepted_in_part_by_two_rules_has_both_letters_out() -> None:
     other = PARTIAL._replace(message="candidates[2] item-id: ")
     replay = Replay(10, {3: [PARTIAL, other]})
     for letter in (PARTIAL, other):
@@ -67,7 +67,7 @@ def test_an_event_that_was_taken_in_part_by_two_rules_has_both_letters_out() -> 
     assert Replay(10, {3: [LETTER, PARTIAL]}).is_settled(3, b"r", b"{}")
 
 
-def test_what_was_judged_by_several_rules_stays_so_up_to_where_the_replay_ended() -> None:
+def test_events_that_were_judged_by_several_rules_stay_so_up_to_the_end_of_the_replay() -> None:
     assert Replay(10, {}).is_mixed_from(9)
     assert not Replay(10, {}).is_mixed_from(10)
     assert not Replay(10).is_mixed_from(9)

@@ -1,4 +1,4 @@
-"""No example is judged by the clock: the machine may be busy."""
+"""Examples have no time limit: the machine may be busy."""
 
 from hypothesis import settings
 

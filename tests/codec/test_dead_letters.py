@@ -56,12 +56,14 @@ def test_a_message_never_makes_a_letter_too_large(text: str, times: int) -> None
 @pytest.mark.parametrize(
     "headers", [None, [], OWN, [("trimtab.message", b"why")], [("trimtab.reason", None)]]
 )
-def test_a_record_without_a_reason_is_no_dead_letter(headers: Headers | None) -> None:
+def test_a_record_without_a_reason_is_not_a_dead_letter(headers: Headers | None) -> None:
     assert read_dead_letter(b"k", b"v", headers) is None
 
 
 @pytest.mark.parametrize("offset", [b"", b"-1", b"x", b"1" * 30, "²".encode(), b"\xff", None])
-def test_a_letter_of_another_hand_is_read_as_far_as_it_goes(offset: bytes | None) -> None:
+def test_a_letter_that_another_program_wrote_is_read_as_far_as_possible(
+    offset: bytes | None,
+) -> None:
     letter = read_dead_letter(
         b"k", b"v", [("trimtab.reason", b"late"), ("__connect.errors.offset", offset)]
     )
@@ -87,7 +89,7 @@ def test_a_letter_that_fits_is_not_touched(value: bytes | None) -> None:
 
 
 @given(st.integers(0, 9000), st.integers(0, 9000), st.integers(0, 9000), st.integers(800, 20_000))
-def test_a_letter_too_large_is_cut_to_its_limit_and_still_says_why_and_where(
+def test_a_letter_that_is_too_large_is_cut_to_its_limit_and_still_says_why_and_where(
     value: int, own: int, message: int, limit: int
 ) -> None:
     headers = _headers([("trace", b"t" * own)], "é" * message)

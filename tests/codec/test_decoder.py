@@ -1,4 +1,4 @@
-"""The decoder finds the format, takes framing off, and judges what is wrong in one order."""
+"""The decoder finds the format, removes framing, and reports the first error in a fixed order."""
 
 import pytest
 from hypothesis import given
@@ -93,7 +93,7 @@ def test_the_default_format_is_that_of_the_topic() -> None:
 
 
 @pytest.mark.parametrize("stated", ["text/csv", "", "json", "application/json2", "\xff", None])
-def test_another_content_type_is_refused_with_what_was_got(stated: str | None) -> None:
+def test_another_content_type_is_refused_and_shown(stated: str | None) -> None:
     refusal = _refusal(IN_JSON, KEY, _type(stated))
     assert refusal.reason == Reason.CONTENT_TYPE
     assert refusal.message.startswith(
@@ -101,7 +101,7 @@ def test_another_content_type_is_refused_with_what_was_got(stated: str | None) -
     )
 
 
-def test_a_content_type_that_is_no_utf_8_is_refused() -> None:
+def test_a_content_type_that_is_not_utf_8_is_refused() -> None:
     assert _refusal(IN_JSON, KEY, [("content-type", b"\xff" * 1000)]).reason == Reason.CONTENT_TYPE
 
 

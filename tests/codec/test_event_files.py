@@ -1,4 +1,4 @@
-"""Files of events are read event by event, whatever is in them; tools learn which line is wrong."""
+"""Files of events are read event by event, whatever is in them. Tools learn which line is wrong."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def _delimited(*messages: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("form", [None, Format.JSON])
-def test_json_lines_are_numbered_and_blank_ones_passed_over(form: Format | None) -> None:
+def test_json_lines_are_numbered_and_blank_ones_are_ignored(form: Format | None) -> None:
     content = b"\n" + encoded(valid_event()) + b"\r\n  \n\n" + encoded(valid_event(user_id="v"))
     assert list(read_events(BytesIO(content), form)) == [
         RawEvent(encoded(valid_event()), Format.JSON, 2),
@@ -64,7 +64,7 @@ def test_delimited_messages_are_numbered_whatever_their_length(
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200))
-def test_protobuf_is_told_from_json_by_the_first_event(request_id: str) -> None:
+def test_protobuf_is_distinguished_from_json_by_the_first_event(request_id: str) -> None:
     message = _message(request_id)
     assert [e.format for e in read_events(BytesIO(_delimited(message)))] == [Format.PROTOBUF]
     assert [
@@ -93,7 +93,7 @@ def test_an_empty_file_has_no_events(form: Format | None) -> None:
 @pytest.mark.parametrize(
     "first", [b"garbage", b"\xef\xbb\xbf{}", b"{", b"\xff\xfe\xff\xff\xff\xff", b"0", b"[1]"]
 )
-def test_a_broken_line_is_handed_on_with_its_number_and_the_next_is_read(first: bytes) -> None:
+def test_an_invalid_line_is_returned_with_its_number_and_the_next_is_read(first: bytes) -> None:
     events = list(read_events(BytesIO(first + b"\n" + encoded(valid_event()) + b"\n")))
     assert events == [
         RawEvent(first, Format.JSON, 1),
@@ -113,7 +113,7 @@ def test_a_file_that_ends_within_a_message_is_broken_there(cut: int) -> None:
         next(events)
 
 
-def test_a_length_that_cannot_be_is_broken() -> None:
+def test_a_file_with_an_impossible_length_is_broken() -> None:
     with pytest.raises(EventFileBroken, match=r"^message 1: its length is unreadable"):
         list(read_events(BytesIO(b"\xff" * 20), Format.PROTOBUF))
     with pytest.raises(EventFileBroken, match=r"^message 1: "):
@@ -121,7 +121,7 @@ def test_a_length_that_cannot_be_is_broken() -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from([None, *Format]))
-def test_any_file_gives_events_or_says_where_it_is_broken(
+def test_any_file_gives_events_or_an_error_that_says_where_it_is_broken(
     content: bytes, form: Format | None
 ) -> None:
     events: list[RawEvent] = []
@@ -190,7 +190,7 @@ def test_an_event_that_cannot_be_read_is_not_restamped(value: bytes) -> None:
     assert refusal.value.reason == Reason.MALFORMED
 
 
-def test_feature_names_are_told_for_each_candidate() -> None:
+def test_feature_names_are_returned_for_each_candidate() -> None:
     listed = [candidate("x", features={"a": 1, "zz": "?"}), candidate("y"), 7, {"item_id": "w"}]
     assert feature_names(encoded(valid_event(candidates=listed)), Format.JSON) == [
         {"a", "zz"},

@@ -1,4 +1,4 @@
-"""Feeds come back as they went out, in both formats, and fit into their topic."""
+"""Feeds are decoded as they were encoded, in both formats, and fit into their topic."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def _feed(items: int, removed: int = 0) -> Feed:
 
 @pytest.mark.parametrize("form", Format)
 @given(feed=feeds())
-def test_a_feed_comes_back_as_it_went_out(form: Format, feed: Feed) -> None:
+def test_a_feed_is_decoded_as_it_was_encoded(form: Format, feed: Feed) -> None:
     value = encode_feed(feed, form, ROOMY)
     assert repr(decode_feed(value, feed_headers(form))) == repr(feed)
     assert decode_feed(value) == feed
@@ -129,7 +129,7 @@ def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
     assert full["removed"] == [{"item_id": "gone-0", "reason": "score-not-finite"}]
 
 
-def test_what_the_rules_on_sources_and_the_look_ups_did_stands_at_the_end_and_only_where_they_did_something() -> (
+def test_what_the_rules_on_sources_and_the_look_ups_did_is_at_the_end_and_only_if_they_did_something() -> (
     None
 ):
     ruled = replace(
@@ -201,7 +201,7 @@ def test_a_feed_too_large_keeps_as_many_of_its_best_items_as_fit(
 
 
 @pytest.mark.parametrize("form", Format)
-def test_a_feed_below_whose_top_k_items_fell_keeps_that_count_when_it_is_cut_for_its_size(
+def test_a_feed_keeps_its_below_top_k_when_it_is_cut_for_its_size(
     form: Format,
 ) -> None:
     cut = decode_feed(encode_feed(replace(_feed(40), below_top_k=7), form, 1000))
@@ -251,7 +251,7 @@ def test_a_limit_too_small_for_a_feed_without_items_is_named(form: Format) -> No
         (b"\x0a\x05", [("content-type", b"application/x-protobuf")]),
     ],
 )
-def test_a_foreign_record_is_no_feed(value: bytes | None, headers: Headers | None) -> None:
+def test_a_foreign_record_is_not_a_feed(value: bytes | None, headers: Headers | None) -> None:
     assert read_feed_identity(value, headers) is None
     with pytest.raises(FeedUnreadable, match=r"^feed: "):
         decode_feed(value, headers)

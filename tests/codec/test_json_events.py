@@ -69,7 +69,7 @@ def test_the_checked_path_returns_an_event_or_a_refusal_and_nothing_else(value: 
 
 
 @given(st.lists(st.floats(-3e38, 3e38), min_size=3, max_size=3))
-def test_the_fast_path_takes_every_sound_event(numbers: list[float]) -> None:
+def test_the_fast_path_accepts_every_valid_event(numbers: list[float]) -> None:
     value = encoded(
         valid_event(expected=3, candidates=[candidate("x", source="s", features=numbers)])
     )
@@ -92,7 +92,7 @@ def test_missing_and_unknown_feature_names_are_counted(features: dict[str, int])
 
 
 @pytest.mark.parametrize("unknown", ['"en"', "null", "[1,2]", "1e400", "true", "9" * 5000])
-def test_the_value_of_an_unknown_feature_is_not_looked_at(unknown: str) -> None:
+def test_the_value_of_an_unknown_feature_is_ignored(unknown: str) -> None:
     text = encoded(
         valid_event(candidates=[candidate("x", features={"a": 1, "language": "IT"})])
     ).decode()
@@ -121,7 +121,7 @@ def test_a_long_value_is_cut_in_the_message() -> None:
 
 
 @pytest.mark.parametrize("depth", [5_000, 400_000])
-def test_deep_nesting_is_malformed_wherever_it_stands(depth: int) -> None:
+def test_deep_nesting_is_malformed_wherever_it_is(depth: int) -> None:
     assert _refusal(deeply_nested(depth)).reason == Reason.MALFORMED
     assert _refusal(b"[" * depth).reason == Reason.MALFORMED
     assert _refusal(b'{"a":' * depth).reason == Reason.MALFORMED
@@ -137,7 +137,7 @@ def test_an_unreadable_string_under_an_unknown_key_is_malformed() -> None:
 
 
 @pytest.mark.parametrize("huge", ["1e400", "9" * 5000, "-" + "9" * 5000, '"\\ud800"'])
-def test_what_stands_under_an_unknown_key_is_ignored(huge: str) -> None:
+def test_the_value_of_an_unknown_key_is_ignored(huge: str) -> None:
     value = encoded(valid_event(unknown="HUGE")).replace(b'"HUGE"', huge.encode())
     assert _checked(value).candidates == _checked(encoded(valid_event())).candidates
 
@@ -180,13 +180,13 @@ def test_refused_candidates_leave_their_siblings_in_order() -> None:
     ]
 
 
-def test_an_event_of_refused_candidates_only_is_taken() -> None:
+def test_an_event_with_only_refused_candidates_is_accepted() -> None:
     event = _checked(encoded(valid_event(candidates=[candidate("x", features="no")])))
     assert event.candidates == []
     assert event.refused[0].identity == "x"
 
 
-def test_a_refused_candidate_is_identified_by_its_item_id_and_else_by_event_and_place() -> None:
+def test_a_refused_candidate_is_identified_by_its_item_id_or_else_by_event_and_position() -> None:
     value = encoded(
         valid_event(candidates=[candidate("x", features=[]), {"item_id": ""}, {"item_id": ""}, 7])
     )
@@ -200,7 +200,7 @@ def test_a_refused_candidate_is_identified_by_its_item_id_and_else_by_event_and_
 
 
 @pytest.mark.parametrize("item_id", ["x" * 256, "é" * 128, "日" * 85, "🚀" * 64, "x" * 65])
-def test_ids_of_up_to_256_bytes_are_taken_by_the_fast_path(item_id: str) -> None:
+def test_ids_of_up_to_256_bytes_are_accepted_by_the_fast_path(item_id: str) -> None:
     listed = [candidate(item_id, source=item_id)]
     value = encoded(valid_event(request_id=item_id, user_id=item_id, candidates=listed))
     event = EVENTS.decode_fast(value, item_id.encode())
@@ -209,7 +209,7 @@ def test_ids_of_up_to_256_bytes_are_taken_by_the_fast_path(item_id: str) -> None
 
 
 @pytest.mark.parametrize("item_id", ["x" * 257, "é" * 129, "日" * 86, "🚀" * 65, ""])
-def test_longer_and_empty_ids_are_refused_where_they_stand(item_id: str) -> None:
+def test_longer_and_empty_ids_are_refused_in_every_field(item_id: str) -> None:
     assert (
         _refusal(encoded(valid_event(request_id=item_id)), item_id.encode()).reason
         == Reason.INVALID

@@ -1,4 +1,4 @@
-"""Files of look-ups: what they answer, and what is said of a line that is wrong."""
+"""Files of look-ups: what they hold, and the errors of lines that are wrong."""
 
 import json
 import struct
@@ -26,7 +26,7 @@ def lines(*texts: str) -> list[bytes]:
     return [f"{text}\n".encode() for text in texts]
 
 
-def test_what_a_line_says_is_answered_and_what_none_says_is_not_there() -> None:
+def test_keys_in_the_file_are_found_and_all_others_are_empty() -> None:
     file = read_lookups(
         lines(
             '{"key": "seen:a:b", "members": ["x", "y"], "more": 1}',
@@ -45,7 +45,7 @@ def test_what_a_line_says_is_answered_and_what_none_says_is_not_there() -> None:
     )
 
 
-def test_an_empty_file_answers_that_nothing_is_there() -> None:
+def test_in_an_empty_file_every_set_is_empty_and_no_item_has_features() -> None:
     assert read_lookups([], SURFACES)(
         LookupQuery({SetKey("seen", "u"): ["x"]}, {"trio": ["x"]})
     ) == LookupResult({SetKey("seen", "u"): frozenset()}, {"trio": {}})
@@ -113,6 +113,6 @@ def test_a_line_that_is_wrong_is_named_with_its_field(line: str, said: str) -> N
     "line",
     ['{"key": "seen:u", "members": ["a"]}', '{"key": "features:trio:x", "features": [1, 2, 3]}'],
 )
-def test_a_key_stands_once(line: str) -> None:
+def test_a_key_may_occur_only_once(line: str) -> None:
     with pytest.raises(LookupFileBroken, match=r"line 2: key: got '.*' for the second time"):
         read_lookups(lines(line, line), SURFACES)

@@ -1,4 +1,4 @@
-"""The pointer fits into an offset's metadata, and anything else there is no pointer."""
+"""The pointer fits into the metadata of an offset. Other metadata is not read as a pointer."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _OFFSETS = st.integers(0, 2**63 - 1)
 
 
 @given(_OFFSETS, st.integers(-1, 2**63 - 1), _OFFSETS)
-def test_a_pointer_comes_back_from_short_ascii(scan: int, time: int, next: int) -> None:  # noqa: A002
+def test_a_pointer_is_read_back_from_short_ascii(scan: int, time: int, next: int) -> None:  # noqa: A002
     pointer = Pointer(scan=scan, time=time, next=next)
     metadata = write_pointer(pointer)
     assert metadata.isascii()
@@ -20,7 +20,7 @@ def test_a_pointer_comes_back_from_short_ascii(scan: int, time: int, next: int) 
     assert read_pointer(metadata) == pointer
 
 
-def test_the_metadata_is_what_the_contract_says() -> None:
+def test_the_metadata_has_the_documented_form() -> None:
     assert write_pointer(Pointer(scan=3, time=-1, next=7)) == '{"v":1,"scan":3,"time":-1,"next":7}'
     judged = write_pointer(Pointer(scan=3, time=-1, next=7, rules="1a2b3c4d5e6f"))
     assert judged == '{"v":1,"scan":3,"time":-1,"next":7,"rules":"1a2b3c4d5e6f"}'
@@ -73,7 +73,7 @@ def test_as_many_spans_as_a_pointer_may_have_fit_into_the_metadata() -> None:
         '{"x":' * 100_000,
     ],
 )
-def test_metadata_that_is_not_ours_is_no_pointer(metadata: str | None) -> None:
+def test_metadata_that_is_not_ours_is_not_a_pointer(metadata: str | None) -> None:
     assert read_pointer(metadata) is None
 
 
@@ -89,7 +89,7 @@ def test_a_key_that_a_later_version_adds_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"scan": -1}, {"time": -2}, {"next": -1}, {"next": 2**63}])
-def test_a_pointer_that_cannot_be_is_not_made(wrong: dict[str, int]) -> None:
+def test_an_impossible_pointer_cannot_be_constructed(wrong: dict[str, int]) -> None:
     (field,) = wrong
     with pytest.raises(ValueError, match=f"^{field}: got "):
         Pointer(**(dict[str, Any](scan=0, time=0, next=0) | wrong))

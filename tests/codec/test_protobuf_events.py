@@ -102,7 +102,7 @@ def test_each_of_the_three_fields_decodes_as_json_does(
     assert in_protobuf == in_json
 
 
-def test_the_bytes_of_the_fast_lane_are_kept_as_they_are() -> None:
+def test_float32_bytes_are_kept_as_they_are() -> None:
     row = struct.pack("<3f", 0.1, -0.0, 1e-45)
     event = EVENTS.decode_fast(_value(Candidate(item_id="x", features_f32=row)), KEY)
     assert event is not None
@@ -130,7 +130,7 @@ def test_a_required_field_that_is_not_given_is_named(field: str) -> None:
     assert refusal.value.reason == Reason.INVALID
 
 
-def test_time_zero_is_a_time_where_it_is_given() -> None:
+def test_time_zero_is_a_time_if_it_is_given() -> None:
     value = _value(Candidate(item_id="x", features=[1, 2, 3]), requested_at=0)
     assert EVENTS.decode_checked(value, KEY).requested_at == 0
 
@@ -159,7 +159,7 @@ _WITHOUT = {
 
 
 @pytest.mark.parametrize("fields", _WITHOUT.values(), ids=_WITHOUT.keys())
-def test_without_features_both_formats_agree_where_they_are_looked_up(
+def test_without_features_both_formats_agree_if_they_are_looked_up(
     fields: dict[str, Any],
 ) -> None:
     event = {"request_id": "r-1", "surface": "shelf", "user_id": "u", "requested_at": AT}
@@ -178,7 +178,7 @@ def test_without_features_both_formats_agree_where_they_are_looked_up(
     assert (checked.missing, checked.refused) == (0, [])
 
 
-def test_without_features_a_candidate_is_refused_in_both_formats_where_they_are_not_looked_up() -> (
+def test_without_features_a_candidate_is_refused_in_both_formats_if_they_are_not_looked_up() -> (
     None
 ):
     event = {"request_id": "r-1", "surface": "home", "user_id": "u", "requested_at": AT}

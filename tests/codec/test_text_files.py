@@ -95,7 +95,7 @@ def test_events_with_line_ends_of_windows_are_read() -> None:
     assert list(read_events(BytesIO(event + b"\r\n"))) == [RawEvent(event, Format.JSON, 1)]
 
 
-def test_what_is_in_no_known_encoding_is_not_guessed_at() -> None:
+def test_the_encoding_of_a_text_in_an_unknown_encoding_is_not_guessed() -> None:
     with pytest.raises(UnicodeDecodeError):
         decode_text(b"caf\xe9")
     with pytest.raises(NotUtf8):

@@ -108,8 +108,8 @@ _SPACE = st.sampled_from(["", "", "", " ", "\n", "\t", "\u00a0"])
 
 @st.composite
 def _objects(draw: DrawFn, fields: dict[str, SearchStrategy[str]]) -> str:
-    """An object of these fields, with up to two of them replaced, dropped or given twice, and perhaps
-    an unknown one.
+    """An object of these fields. Up to two of them are replaced, dropped or given twice, and there
+    may be an unknown one.
     """
     pairs = [(name, draw(value)) for name, value in fields.items()]
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):

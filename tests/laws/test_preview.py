@@ -79,7 +79,7 @@ def test_the_same_set_changes_nothing(given_feeds: list[Feed], same: Weights) ->
 
 
 @given(feeds, coarse_mixes, coarse_mixes)
-def test_a_preview_of_one_feed_says_what_a_look_at_both_orders_says(
+def test_a_preview_of_one_feed_agrees_with_a_comparison_of_both_orders(
     feed: Feed, before: Weights, after: Weights
 ) -> None:
     result = preview([feed], before, after)
@@ -126,9 +126,7 @@ def test_tau_is_what_counting_every_pair_gives(permutation: list[int], count: in
 
 
 @given(tables(coarse), st.integers(-8, 8))
-def test_turning_every_weight_round_reverses_a_feed_without_ties(
-    table: Table, eighths: int
-) -> None:
+def test_negating_every_weight_reverses_a_feed_without_ties(table: Table, eighths: int) -> None:
     before = mix(1, eighths / 8)
     feed = feed_of(table, before)
     assume(len({item.final_score for item in feed.items}) == len(feed.items) >= 2)

@@ -172,7 +172,7 @@ def test_rules_that_change_and_offsets_that_are_lost_lose_no_event_and_double_no
     assert lost_events(logs) == []
 
 
-def test_an_event_that_was_accepted_and_is_refused_in_its_replay_is_not_silently_gone() -> None:
+def test_an_event_that_was_accepted_and_is_refused_in_its_replay_is_not_lost_silently() -> None:
     logs = Logs(
         [
             (event("a", "p", surface=HOME, expected=2), 1000),
@@ -190,7 +190,7 @@ def test_an_event_that_was_accepted_and_is_refused_in_its_replay_is_not_silently
     assert logs.letters == [(0, Reason.SURFACE)]
 
 
-def test_an_event_that_was_refused_is_not_ranked_in_a_later_replay_whose_rules_would_take_it() -> (
+def test_an_event_that_was_refused_is_not_ranked_in_a_later_replay_whose_rules_would_accept_it() -> (
     None
 ):
     requests = [

@@ -179,7 +179,7 @@ def test_removing_a_candidate_changes_nothing_for_other_sources_and_lowers_nothi
 
 
 @given(crowded, mixes, st.none() | diversities, st.integers(1, 3))
-def test_a_source_has_at_most_its_limit_and_what_is_removed_for_it_stands_behind_what_is_kept(
+def test_a_source_has_at_most_its_limit_and_keeps_its_best_items(
     crowd: Crowd, weights: Weights, diversity: Diversity | None, limit: int
 ) -> None:
     free, feed = (
@@ -249,7 +249,7 @@ def test_a_feed_that_is_cut_keeps_its_length_its_account_and_under_its_own_set_i
 
 
 @given(crowded, mixes, mixes, diversities, st.integers(0, 3))
-def test_a_preview_of_one_feed_says_what_a_look_at_both_feeds_says(
+def test_a_preview_of_one_feed_agrees_with_a_comparison_of_both_feeds(
     crowd: Crowd, before: Weights, after: Weights, diversity: Diversity, limit: int
 ) -> None:
     feeds = [

@@ -18,7 +18,7 @@ def mix(quality: float, engagement: float) -> Weights:
 
 
 def feed_of(table: Mapping[str, tuple[float, float]], weights: Weights, **changes: Any) -> Feed:
-    """The feed of one request whose items have these scores, as a worker ranks it; `sources` names
+    """The feed of one request whose items have these scores, as a worker ranks it. `sources` names
     them by item.
     """
     if "sources" in changes:

@@ -1,4 +1,4 @@
-"""What diversity takes off further items of one source."""
+"""How much further items of one source lose by diversity."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ HALF = Diversity(0.5)
 def taken(
     combined: Sequence[float], sources: Sequence[str | None], diversity: Diversity = HALF
 ) -> list[float]:
-    """What is added to each score, where the scores are given in their order."""
+    """The adjustments of scores that are given in their order."""
     adjustments = diversify(
         np.array(combined, np.float64), range(len(combined)), tuple(sources), diversity
     )
@@ -58,6 +58,6 @@ def test_the_power_is_that_of_multiplications_one_after_the_other() -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("decay", 1.01), ("decay", -0.1), ("floor", 2.0), ("floor", float("nan"))]
 )
-def test_what_is_no_share_is_refused_by_its_key(key: str, value: float) -> None:
+def test_a_number_that_is_not_a_share_is_refused_by_its_key(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{key}: got {value!r}, expected 0 to 1"):
         Diversity(**({"decay": 0.5} | {key: value}))

@@ -1,4 +1,4 @@
-"""An experiment: read whole or refused whole, and whom it draws."""
+"""An experiment: it is accepted or refused as a whole, and assigns users to arms."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def drawn(experiment: Experiment) -> dict[str, set[str]]:
         ("0.290", 29),
     ],
 )
-def test_a_percentage_is_read_in_hundredths_to_the_last(percent: str, share: int) -> None:
+def test_a_percentage_is_read_exactly_in_hundredths(percent: str, share: int) -> None:
     assert read(canary=percent).shares == {"canary": share}
 
 
@@ -60,7 +60,7 @@ def test_a_percentage_is_read_in_hundredths_to_the_last(percent: str, share: int
         "half",
     ],
 )
-def test_what_is_no_percentage_refuses_the_whole_and_is_named(percent: str) -> None:
+def test_a_text_that_is_not_a_percentage_refuses_the_whole_and_is_named(percent: str) -> None:
     with pytest.raises(ExperimentRefused) as refused:
         read(sound="1", canary=percent)
     assert (
@@ -91,7 +91,7 @@ def test_any_other_text_is_a_salt(salt: str) -> None:
 
 
 @pytest.mark.parametrize("arm", ["", "a b", "a:b", "é", "a.b", "x" * 65, "canary\n"])
-def test_a_name_that_cannot_be_an_arms_is_refused(arm: str) -> None:
+def test_a_name_that_an_arm_cannot_have_is_refused(arm: str) -> None:
     with pytest.raises(ExperimentRefused) as refused:
         Experiment.read({"salt": "s", arm: "5"})
     assert str(refused.value).startswith(
@@ -100,7 +100,7 @@ def test_a_name_that_cannot_be_an_arms_is_refused(arm: str) -> None:
 
 
 @pytest.mark.parametrize("arm", ["a", "A-1_b", "-", "x" * 64, "100"])
-def test_any_other_name_is_an_arms(arm: str) -> None:
+def test_an_arm_can_have_any_other_name(arm: str) -> None:
     assert read(**{arm: "5"}).running == (arm,)
 
 
@@ -112,7 +112,7 @@ def test_percentages_that_add_up_to_more_than_100_are_refused_whole() -> None:
     assert read(a="50", b="50").percent(CONTROL) == 0
 
 
-def test_control_is_the_rest_or_not_said_at_all() -> None:
+def test_control_is_the_rest_or_is_not_given() -> None:
     assert read(canary="12.5", control="87.5") == read(canary="12.5")
     with pytest.raises(
         ExperimentRefused, match=r"^control: got '90', expected the rest, 87\.5, or none$"
@@ -120,7 +120,7 @@ def test_control_is_the_rest_or_not_said_at_all() -> None:
         read(canary="12.5", control="90")
 
 
-def test_arms_that_are_too_much_are_named_and_not_control() -> None:
+def test_arms_that_add_up_to_too_much_are_named_without_control() -> None:
     with pytest.raises(ExperimentRefused, match=r"^a, b: add up to 120 %"):
         read(a="60", b="60", control="0")
 
@@ -133,7 +133,7 @@ def test_more_arms_than_workers_would_read_are_refused() -> None:
 
 
 @pytest.mark.parametrize("share", [-1, 10_001])
-def test_a_share_that_is_no_part_of_all_users_cannot_be_constructed(share: int) -> None:
+def test_a_share_below_0_or_above_100_percent_cannot_be_constructed(share: int) -> None:
     with pytest.raises(ExperimentRefused, match=r"^canary: got .* %, expected 0 to 100$"):
         Experiment("s", {"canary": share})
 
@@ -176,7 +176,7 @@ def test_the_share_of_users_is_near_the_percentage(percent: str) -> None:
     assert abs(found - expected) < 4 * (expected * (1 - expected) / len(USERS)) ** 0.5
 
 
-def test_two_salts_draw_independently() -> None:
+def test_two_salts_assign_independently() -> None:
     one, other = (
         drawn(Experiment("exp-" + salt, {"canary": 3000}))["canary"] for salt in ("one", "two")
     )
@@ -196,7 +196,7 @@ def test_an_arm_that_grows_keeps_its_users_and_takes_new_ones_from_control_alone
     assert after["a"] - before["a"] <= before[CONTROL]
 
 
-def test_beyond_its_stretch_an_arm_takes_what_nobody_has_taken() -> None:
+def test_beyond_its_stretch_an_arm_takes_free_buckets() -> None:
     before, after = drawn(read(a="10", b="40")), drawn(read(a="60", b="40"))
     assert before["b"] == after["b"]
     assert after["a"] == set(USERS) - after["b"]
@@ -209,7 +209,7 @@ def test_a_mix_without_an_experiment_is_the_surfaces_own_weights() -> None:
     assert Mix(GOOD, arms={"canary": BOLD}).assign("u-1") == Assignment(CONTROL, GOOD)
 
 
-def test_a_mix_draws_the_arm_with_its_own_weights_and_control_with_the_surfaces() -> None:
+def test_a_mix_assigns_an_arm_with_its_own_weights_and_control_with_the_surfaces() -> None:
     mix = Mix(GOOD, read(canary="50"), {"canary": BOLD})
     found = {drawn.arm: drawn.weights for drawn in map(mix.assign, USERS)}
     assert found == {CONTROL: GOOD, "canary": BOLD}

@@ -28,7 +28,7 @@ def test_a_missing_name_takes_its_default_and_an_unknown_one_is_ignored_and_both
     assert (missing, unknown) == (2, 2)
 
 
-def test_one_feature_alone_packs_by_name() -> None:
+def test_a_single_feature_packs_by_name() -> None:
     assert FeatureSet("one", ("a",)).pack_named({"a": 2.0}) == (struct.pack("<f", 2), 0, 0)
 
 
@@ -42,7 +42,7 @@ def test_a_wrong_count_is_refused_and_says_both_counts(values: list[float]) -> N
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, 1e39, -1e300, 3.4028235677973366e38]
 )
-def test_what_is_not_finite_in_float32_is_refused_and_named(value: float) -> None:
+def test_a_number_that_is_not_finite_in_float32_is_refused_and_named(value: float) -> None:
     with pytest.raises(CandidateRefused, match=r"features\[1\] \(age\): got") as refused:
         POSTS.pack_positional([1.0, value, 2.0])
     assert refused.value.reason is CandidateReason.FEATURE_RANGE

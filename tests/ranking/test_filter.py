@@ -1,4 +1,4 @@
-"""What is filtered before ranking, and what a source has too much of."""
+"""What is filtered before ranking, and which items exceed the limit of their source."""
 
 import numpy as np
 
@@ -24,7 +24,9 @@ def test_with_finite_scores_all_stay_as_they_are() -> None:
     assert removed == []
 
 
-def test_what_has_no_finite_score_goes_with_its_reason_and_the_others_keep_their_sources() -> None:
+def test_a_candidate_without_a_finite_score_is_removed_with_its_reason_and_the_others_keep_their_sources() -> (
+    None
+):
     scores = SCORED.scores.copy()
     scores[0, 1] = np.nan
     kept, removed = keep_finite(SCORED._replace(scores=scores))
@@ -36,9 +38,7 @@ def test_what_has_no_finite_score_goes_with_its_reason_and_the_others_keep_their
     assert removed == [Removal("a", "score-not-finite")]
 
 
-def test_what_a_model_failed_on_goes_with_another_reason_than_what_it_gave_no_finite_score() -> (
-    None
-):
+def test_a_candidate_that_a_model_failed_on_is_removed_with_another_reason() -> None:
     scores = SCORED.scores.copy()
     scores[[0, 2], 1] = np.nan
     kept, removed = keep_finite(SCORED._replace(scores=scores), np.array([False, False, True]))
@@ -46,18 +46,18 @@ def test_what_a_model_failed_on_goes_with_another_reason_than_what_it_gave_no_fi
     assert removed == [Removal("a", "score-not-finite"), Removal("c", "model-error")]
 
 
-def test_of_each_source_the_first_of_the_order_stay_and_both_parts_keep_it() -> None:
+def test_the_first_items_of_each_source_stay_and_both_parts_keep_the_order() -> None:
     sources = ("s", "t", "s", "t", "s")
     assert limit_sources([4, 3, 2, 1, 0], sources, 1) == LimitedSources([4, 3], [2, 1, 0])
     assert limit_sources([4, 3, 2, 1, 0], sources, 2) == LimitedSources([4, 3, 2, 1], [0])
 
 
-def test_no_limit_is_no_limit_and_items_without_a_source_are_not_counted() -> None:
+def test_a_limit_of_0_keeps_all_and_items_without_a_source_are_not_counted() -> None:
     assert limit_sources([1, 0, 2], ("s", "s", "s"), 0) == LimitedSources([1, 0, 2], [])
     assert limit_sources([1, 0, 2], (None, None, None), 1) == LimitedSources([1, 0, 2], [])
 
 
-def test_an_item_over_the_limit_takes_along_what_it_needs_to_come_back() -> None:
+def test_an_item_over_the_limit_keeps_what_it_takes_to_rank_it_again() -> None:
     assert source_limit_removals(SCORED, [2, 1]) == [
         Removal("c", "source-limit", "t", (0.125, 0.0)),
         Removal("b", "source-limit", None, (0.25, 0.75)),

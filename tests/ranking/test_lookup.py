@@ -35,7 +35,7 @@ def row(*numbers: float) -> bytes:
 
 
 def held(**sets: set[str]) -> LookupResult:
-    """Of the user u and the surface home."""
+    """The members of sets of the user u and of the surface home. No features."""
     return LookupResult(
         {SetKey(name, "u" if name == "seen" else "home"): items for name, items in sets.items()}, {}
     )

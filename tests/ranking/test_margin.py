@@ -17,7 +17,7 @@ EVEN = mix(0.5, 0.5)
 TABLE = {"a": (0.5, 0.75), "b": (0.75, 0.25), "c": (0.25, 0.25)}
 
 
-def test_the_first_place_changes_where_the_two_lines_meet() -> None:
+def test_the_first_place_changes_at_the_move_at_which_two_lines_meet() -> None:
     margins = feed_margins(feed_of(TABLE, EVEN), EVEN)
     quality, engagement = (
         margins.objectives["quality"].first_place,
@@ -33,7 +33,7 @@ def test_ten_items_or_fewer_are_the_first_10_under_any_weights() -> None:
     assert {objective.first_10 for objective in margins.objectives.values()} == {Margin(None, None)}
 
 
-def test_the_first_10_change_where_the_first_of_the_rest_meets_one_of_them() -> None:
+def test_the_first_10_change_at_the_move_at_which_one_of_the_rest_meets_one_of_them() -> None:
     table = {f"i{n:02}": (1 - n / 32, 0.5) for n in range(12)} | {"i11": (0.25, 1.0)}
     margins = feed_margins(feed_of(table, mix(1, 0)), mix(1, 0))
     assert margins.objectives["engagement"].first_10.up == Crossing(
@@ -45,12 +45,12 @@ def test_the_first_10_change_where_the_first_of_the_rest_meets_one_of_them() -> 
     )
 
 
-def test_a_margin_is_of_the_order_under_the_set_asked_for() -> None:
+def test_a_margin_is_of_the_order_under_the_given_set() -> None:
     under_quality = feed_margins(feed_of(TABLE, EVEN), mix(1, 0))
     assert under_quality.objectives["engagement"].first_place.up == Crossing(0.5, "a", "b", True)
 
 
-def test_whether_the_margin_lies_within_the_bounds_of_its_weight() -> None:
+def test_a_margin_says_whether_it_is_within_the_bounds_of_its_weight() -> None:
     margins = feed_margins(
         feed_of(TABLE, EVEN), EVEN, {"quality": (0.0, 1.0), "engagement": (0.3, 1.0)}
     )
@@ -66,21 +66,21 @@ def test_whether_the_margin_lies_within_the_bounds_of_its_weight() -> None:
     assert not engagement.down.within_bounds
 
 
-def test_items_that_are_level_now_part_at_no_move_at_all() -> None:
+def test_items_that_are_tied_now_change_places_at_a_move_of_0() -> None:
     margins = feed_margins(feed_of({"a": (0.5, 0.5), "b": (0.25, 0.75)}, EVEN), EVEN)
     place = margins.objectives["quality"].first_place
     assert place == Margin(None, Crossing(0.0, "b", "a", True))
     assert str(place.down and place.down.move) == "0.0"
 
 
-def test_items_with_the_same_scores_never_part() -> None:
+def test_items_with_the_same_scores_never_change_places() -> None:
     margins = feed_margins(feed_of({"a": (0.5, 0.5), "b": (0.5, 0.5)}, EVEN), EVEN)
     assert {objective.first_place for objective in margins.objectives.values()} == {
         Margin(None, None)
     }
 
 
-def test_of_items_that_meet_at_once_the_one_that_stands_first_there_by_item_id_rises() -> None:
+def test_of_items_that_meet_at_the_same_move_the_first_by_item_id_rises() -> None:
     level = {
         "b": (0.5, 0.5),
         "c": (1.0, 0.25),
@@ -92,13 +92,13 @@ def test_of_items_that_meet_at_once_the_one_that_stands_first_there_by_item_id_r
     assert behind.objectives["quality"].first_place.up == Crossing(0.125, "a", "b", True)
 
 
-def test_where_the_item_that_leads_stays_ahead_at_the_meeting_the_steepest_rises_past_it() -> None:
+def test_if_the_leader_stays_first_at_the_meeting_the_steepest_rises_past_it() -> None:
     table = {"a": (0.5, 0.5), "c": (1.0, 0.25), "b": (0.75, 0.375)}
     margins = feed_margins(feed_of(table, mix(0.125, 0.5)), mix(0.125, 0.5))
     assert margins.objectives["quality"].first_place.up == Crossing(0.125, "c", "a", True)
 
 
-def test_a_meeting_beyond_every_number_is_none() -> None:
+def test_a_meeting_beyond_the_largest_number_does_not_count() -> None:
     margins = feed_margins(
         feed_of({"a": (1.0, 1e-44), "b": (0.5, 3e-44)}, mix(1e300, 1)), mix(1e300, 1)
     )
@@ -117,7 +117,7 @@ def test_a_feed_of_other_objectives_is_refused_alone_and_skipped_among_others() 
     assert margins_of([feed, replace(feed, weights=set_of_one), feed], EVEN).skipped == 1
 
 
-def test_over_many_feeds_the_smallest_and_the_median_of_those_that_change() -> None:
+def test_over_many_feeds_the_smallest_and_the_median_move_of_those_that_change() -> None:
     narrow = feed_of({"a": (0.5, 0.5), "b": (0.75, 0.125)}, EVEN)
     never = feed_of({"a": (0.5, 0.5)}, EVEN)
     margins = margins_of(
@@ -136,7 +136,7 @@ def test_over_many_feeds_the_smallest_and_the_median_of_those_that_change() -> N
 
 
 @pytest.mark.parametrize("rule", [{"diversity": Diversity(0.5)}, {"max_per_source": 1}])
-def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_say_that_they_are_not_exact(
+def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_not_exact(
     rule: dict[str, Any],
 ) -> None:
     feed = feed_of(TABLE, EVEN, sources=dict.fromkeys(TABLE, "s"), surface=surface(**rule))
@@ -154,7 +154,7 @@ def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_say_t
     )
 
 
-def test_margins_are_exact_where_the_feed_is_whole_and_has_no_rules_on_sources() -> None:
+def test_margins_are_exact_if_the_feed_is_whole_and_has_no_rules_on_sources() -> None:
     feed = feed_of(TABLE, EVEN)
     assert feed_margins(feed, EVEN).exact
     assert not feed_margins(replace(feed, truncated=1), EVEN).exact

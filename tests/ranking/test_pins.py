@@ -17,7 +17,7 @@ AVAILABLE = AvailableModels(
 )
 
 
-def test_what_is_available_may_be_pinned_and_latest_is_no_pin() -> None:
+def test_an_available_version_may_be_pinned_and_latest_is_not_a_pin() -> None:
     pins = Pins.read({"quality": "2", "engagement": "latest", "freshness": "1"}, HOME, AVAILABLE)
     assert pins.versions == {"quality": 2, "engagement": None, "freshness": 1}
     assert pins.pinned == {"quality": 2, "freshness": 1}
@@ -63,7 +63,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_no_worker_could_score_with_is_refused_whole(
+def test_pins_that_no_worker_could_score_with_are_refused_as_a_whole(
     fields: dict[str, str], message: str
 ) -> None:
     with pytest.raises(PinsRefused) as refused:
@@ -71,7 +71,7 @@ def test_what_no_worker_could_score_with_is_refused_whole(
     assert message in str(refused.value)
 
 
-def test_where_nothing_is_known_every_version_of_a_declared_objective_passes() -> None:
+def test_if_the_models_are_unknown_every_version_of_a_declared_objective_passes() -> None:
     assert Pins.read({"quality": "7"}, HOME, ANY_VERSION).pinned == {"quality": 7}
 
 
@@ -84,12 +84,12 @@ def test_every_version_that_64_bits_hold_can_be_pinned_and_reads_back(version: i
     assert named_versions(pins.fields()) == [("quality", version)]
 
 
-def test_what_is_no_version_names_none() -> None:
+def test_a_text_that_is_not_a_version_names_none() -> None:
     odd = ["0", "01", "+1", "-1", "²", "1.0", " 1", "", str(MAX_VERSION + 1), "5" * 5000]
     assert named_versions({f"o{place}": text for place, text in enumerate(odd)}) == []
 
 
-def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_after_the_declared_ones() -> (
+def test_objectives_whose_models_read_only_the_surfaces_features_may_be_weighted_after_the_declared_ones() -> (
     None
 ):
     assert AVAILABLE.objectives(HOME) == ("quality", "engagement", "freshness")
@@ -102,7 +102,7 @@ def test_objectives_with_a_model_that_the_features_suffice_for_may_be_weighted_a
     assert list(rules.validate({"quality": "1"}).values) == ["quality", "engagement"]
 
 
-def test_the_versions_that_a_document_names_are_found_sound_or_not() -> None:
+def test_the_versions_that_a_document_names_are_found_even_if_it_is_invalid() -> None:
     assert named_versions({"quality": "3", "clicks": "1", "engagement": "latest"}) == [
         ("quality", 3),
         ("clicks", 1),

@@ -16,8 +16,8 @@ QUALITY, ENGAGEMENT = mix(1, 0), mix(0, 1)
 
 
 def reversing(count: int, prefix: str = "i") -> Feed:
-    """Items whose engagement runs against their quality; published under a set that is not in force
-    any more.
+    """A feed whose order by engagement is the reverse of that by quality. It was published under a
+    third set.
     """
     table = {f"{prefix}{n:02}": (1 - n / 64, n / 64) for n in range(count)}
     return feed_of(table, mix(0.3, 0.2))
@@ -88,7 +88,7 @@ def test_an_objectives_mean_is_over_the_items_of_all_first_10() -> None:
     }
 
 
-def test_the_same_first_10_have_the_same_mean_in_whichever_order_they_stand() -> None:
+def test_the_same_first_10_have_the_same_mean_in_any_order() -> None:
     tiny = feed_of(
         {"a": (1.0, 0.0), "b": (1e-16, 0.5), "c": (1e-16, 1.0)}, QUALITY
     )  # their sum depends on its order
@@ -133,7 +133,7 @@ def test_items_that_never_move_are_not_among_the_movers_and_there_are_ten_at_mos
     assert len(preview([reversing(30)], QUALITY, ENGAGEMENT).movers) == 10
 
 
-def test_of_two_moves_as_large_the_largest_is_the_one_up_whichever_came_first() -> None:
+def test_of_two_equally_large_moves_the_largest_is_the_one_up_whichever_came_first() -> None:
     up = feed_of({"a": (0.1, 0.9), "b": (0.9, 0.1)}, QUALITY)
     down = feed_of({"a": (0.9, 0.1), "c": (0.1, 0.9)}, QUALITY)
     for feeds in ([up, down], [down, up]):
@@ -146,7 +146,7 @@ def test_nothing_to_compare_is_a_preview_of_nothing() -> None:
     assert (result.feeds, result.skipped, result.changed, result.movers) == (0, 0, (0, 0, 0, 0), ())
 
 
-def test_feeds_are_taken_one_after_the_other_and_a_feed_of_a_thousand_items_is_no_trouble() -> None:
+def test_feeds_are_compared_one_after_the_other_and_may_have_a_thousand_items() -> None:
     result = preview((reversing_many(n) for n in range(3)), QUALITY, ENGAGEMENT)
     assert (result.feeds, result.kendall_tau, result.overlap_at_10) == (3, -1, 0)
 

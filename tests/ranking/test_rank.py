@@ -26,7 +26,7 @@ def test_the_final_score_is_the_weighted_sum_in_float64_in_the_order_of_objectiv
     assert combine(given, MIX).tolist() == expected
 
 
-def test_items_stand_by_final_score_and_carry_every_score_as_the_model_gave_it() -> None:
+def test_items_are_in_the_order_of_final_scores_and_have_every_score_as_the_model_gave_it() -> None:
     feed = rank(request(["low", "high"]), scores((0.1, 0.1), (0.9, 0.2)), MIX, MODELS, 5000)
     assert [item.item_id for item in feed.items] == ["high", "low"]
     assert feed.items[0].scores == (float(np.float32(0.9)), float(np.float32(0.2)))
@@ -117,14 +117,14 @@ def of_one_source(*item_ids: str, given: np.ndarray) -> Feed:
     )
 
 
-def test_without_rules_on_sources_a_feed_says_nothing_of_sources() -> None:
+def test_without_rules_on_sources_a_feed_does_not_name_sources() -> None:
     feed = ruled()
     assert [item.item_id for item in feed.items] == ["a", "b", "d", "c", "e", "f"]
     assert {(item.source, tuple(item.adjustments)) for item in feed.items} == {(None, ())}
     assert (feed.diversity, feed.max_per_source, feed.reads_sources) == (None, 0, False)
 
 
-def test_diversity_takes_further_items_of_a_source_down_and_says_by_how_much() -> None:
+def test_diversity_lowers_further_items_of_a_source_and_records_by_how_much() -> None:
     feed = ruled(diversity=Diversity(0.5))
     assert feed.items == [
         FeedItem("a", 1.0, (1.0, 0.0), "s"),
@@ -137,7 +137,7 @@ def test_diversity_takes_further_items_of_a_source_down_and_says_by_how_much() -
     assert (feed.diversity, feed.removed) == (Diversity(0.5), [])
 
 
-def test_what_a_source_has_too_much_of_is_removed_with_its_source_and_scores() -> None:
+def test_items_over_the_limit_of_their_source_are_removed_with_their_source_and_scores() -> None:
     feed = ruled(max_per_source=2)
     kept = [(item.item_id, item.source) for item in feed.items]
     assert kept == [("a", "s"), ("b", "s"), ("c", "t"), ("e", None), ("f", None)]
@@ -151,7 +151,7 @@ def test_the_limit_comes_before_top_k_which_counts_what_is_left() -> None:
     assert ([removal.item_id for removal in feed.removed], feed.below_top_k) == (["b", "d"], 2)
 
 
-def test_of_level_items_of_a_source_the_first_by_item_id_is_its_first() -> None:
+def test_of_tied_items_of_a_source_the_first_by_item_id_is_its_first() -> None:
     feed = of_one_source("z", "y", given=scores((1, 0), (1, 0)))
     assert feed.items == [FeedItem("y", 1.0, (1.0, 0.0), "s")]
     assert [removal.item_id for removal in feed.removed] == ["z"]

@@ -1,4 +1,4 @@
-"""Ranking a published feed anew."""
+"""Ranking a published feed again."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def test_a_record_read_back_is_ranked_as_the_worker_would_have(form: Format) -> 
     assert rerank(read, mix(-0.3, 1.7)) == feed_of(TABLE, mix(-0.3, 1.7))
 
 
-def test_what_was_removed_stays_removed() -> None:
+def test_an_item_that_was_removed_stays_removed() -> None:
     feed = rerank(feed_of(TABLE, mix(0.7, 0.3)), mix(0, 1))
     assert [item.item_id for item in feed.items] == ["a", "d", "b"]
     assert [removal.item_id for removal in feed.removed] == ["c"]
@@ -68,7 +68,7 @@ OF_S = {"a": "s", "b": "s", "c": "t", "d": "s"}
 
 
 @pytest.mark.parametrize("form", Format)
-def test_what_the_limit_of_its_source_kept_out_comes_back_in_under_other_weights(
+def test_an_item_over_the_limit_of_its_source_comes_back_under_other_weights(
     form: Format,
 ) -> None:
     ruled = {"sources": OF_S, "surface": surface(max_per_source=1, diversity=Diversity(0.5))}

@@ -1,4 +1,4 @@
-"""Sets of weights: judged whole, versioned by content."""
+"""Sets of weights: each is judged as a whole, and its version depends on its content."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_plain_decimal_numbers_are_read_and_nothing_else(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["nan", "inf", "-inf", "", "1_0", "0x1", "٣", "1,5", "1e999", "one", "0.5\n", " 0.5"]
 )
-def test_what_is_no_finite_number_refuses_the_set(text: str) -> None:
+def test_a_text_that_is_not_a_finite_number_refuses_the_set(text: str) -> None:
     with pytest.raises(WeightsRefused, match="quality: got"):
         RULES.validate({"quality": text, "engagement": "0.1"})
 
