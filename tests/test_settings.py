@@ -102,8 +102,8 @@ def test_what_is_not_given_takes_its_default(file: Path) -> None:
         1000,
         0,
     )
-    assert (search.diversity, search.max_per_source, search.reads_sources) == (None, 0, False)
-    assert (search.drop, search.lookup_features, search.looks_up) == ((), False, False)
+    assert (search.diversity, search.max_per_source, search.has_source_rules) == (None, 0, False)
+    assert (search.drop, search.lookup_features, search.has_lookups) == ((), False, False)
     file.write_text(changed("floor = 0.3\n", ""))
     assert load_surfaces(file)["home"].diversity == Diversity(0.8, 0.0)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from workers.ranking.feed import Feed, unscored
+from workers.ranking.feed import Feed, unscored_feed
 from workers.ranking.lookup import HydratedRequest, LookUp, hydrate, skip_lookups
 from workers.ranking.mix import Assignment, Mix
 from workers.ranking.rank import Mask, Scores, rank
@@ -95,7 +95,7 @@ def rank_requests(
         if isinstance(job.resolution, Loading) and not is_overdue(job.request):
             feeds.append(None)
         elif job.scores is None:
-            feeds.append(unscored(job.request, job.assignment, ranked_at(job.request)))
+            feeds.append(unscored_feed(job.request, job.assignment, ranked_at(job.request)))
             unscored_feeds += 1
         else:
             feeds.append(_rank(job, job.scores, ranked_at(job.request)))
@@ -153,10 +153,10 @@ def _look_up(ready: Sequence[Job], look_up: LookUp) -> None:
 def _score(ready: Sequence[Job]) -> ScoredBatch:
     """Score all jobs together: one call of each model for all requests that share it."""
     batch = score_requests([(job.hydrated.request, job.models) for job in ready])
-    for place, job in enumerate(ready):
-        if place not in batch.unscored:
-            job.scores = batch.scores[place]
-            job.failed = batch.failed.get(place)
+    for index, job in enumerate(ready):
+        if index not in batch.unscored:
+            job.scores = batch.scores[index]
+            job.failed = batch.failed.get(index)
     return batch
 
 

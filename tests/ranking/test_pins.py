@@ -93,7 +93,7 @@ def test_objectives_whose_models_read_only_the_surfaces_features_may_be_weighted
     None
 ):
     assert AVAILABLE.objectives(HOME) == ("quality", "engagement", "freshness")
-    rules = HOME.weight_rules.with_added(AVAILABLE.added(HOME))
+    rules = HOME.weight_rules.with_added(AVAILABLE.added_objectives(HOME))
     assert list(rules.validate({"freshness": "0.25", "quality": "1"}).values) == [
         "quality",
         "engagement",

@@ -121,7 +121,7 @@ def test_without_rules_on_sources_a_feed_does_not_name_sources() -> None:
     feed = ruled()
     assert [item.item_id for item in feed.items] == ["a", "b", "d", "c", "e", "f"]
     assert {(item.source, tuple(item.adjustments)) for item in feed.items} == {(None, ())}
-    assert (feed.diversity, feed.max_per_source, feed.reads_sources) == (None, 0, False)
+    assert (feed.diversity, feed.max_per_source, feed.has_source_rules) == (None, 0, False)
 
 
 def test_diversity_lowers_further_items_of_a_source_and_records_by_how_much() -> None:

@@ -119,7 +119,7 @@ def _notes(feed: Feed) -> Iterator[str]:
 
 def _item_table(feed: Feed, top: int) -> list[str]:
     has_adjustments = feed.diversity is not None
-    has_sources = feed.reads_sources
+    has_sources = feed.has_source_rules
 
     head = ["pos", "final"]
     if has_adjustments:

@@ -1,7 +1,7 @@
 """A ranked feed: the full record of how a request was ranked, enough to check it or to rank again.
 
 Every request that opens ends in exactly one feed. A request that no model could score ends in one
-without items: see `unscored`.
+without items: see `unscored_feed`.
 """
 
 from collections.abc import Mapping
@@ -68,12 +68,12 @@ class Feed:
     defaulted: list[str] = field(default_factory=list)
 
     @property
-    def reads_sources(self) -> bool:
+    def has_source_rules(self) -> bool:
         """Whether its order depends on the sources of items, and not on their scores alone."""
         return self.diversity is not None or self.max_per_source > 0
 
 
-def unscored(
+def unscored_feed(
     request: Request,
     assignment: Assignment,
     ranked_at: int,

@@ -71,7 +71,7 @@ class HydratedRequest:
 
     def annotate(self, feed: Feed) -> Feed:
         """The feed of this request, with what the look-ups did to it on its record."""
-        if not self.request.surface.looks_up:
+        if not self.request.surface.has_lookups:
             return feed
         return replace(
             feed,
@@ -96,7 +96,7 @@ def query_for(requests: Iterable[Request]) -> LookupQuery:
     sets: dict[SetKey, dict[str, None]] = {}
     features: dict[str, dict[str, None]] = {}
     for request in requests:
-        if not request.surface.looks_up or not request.item_ids:
+        if not request.surface.has_lookups or not request.item_ids:
             continue
 
         for key in _set_keys(request):
@@ -114,7 +114,7 @@ def query_for(requests: Iterable[Request]) -> LookupQuery:
 
 
 def _hydrate_request(request: Request, result: LookupResult) -> HydratedRequest:
-    if not request.surface.looks_up or not request.item_ids:
+    if not request.surface.has_lookups or not request.item_ids:
         return HydratedRequest(request)
 
     skipped = [key.name for key in _set_keys(request) if key not in result.members]

@@ -191,7 +191,7 @@ def feed_margins(feed: Feed, weights: Weights, bounds: Bounds = _NO_BOUNDS) -> F
         request_id=feed.request_id,
         items=len(feed.items),
         whole=is_whole(feed),
-        has_source_rules=feed.reads_sources,
+        has_source_rules=feed.has_source_rules,
         objectives=objectives,
     )
 

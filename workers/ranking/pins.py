@@ -59,14 +59,14 @@ class AvailableModels:
             self._suitable[feature_set.names] = tuple(suitable)
         return self._suitable[feature_set.names]
 
-    def added(self, surface: Surface) -> tuple[str, ...]:
+    def added_objectives(self, surface: Surface) -> tuple[str, ...]:
         """The objectives that a surface may weight although it does not declare them, sorted."""
         suitable = self.suitable_objectives(surface.feature_set)
         return tuple(objective for objective in suitable if objective not in surface.objectives)
 
     def objectives(self, surface: Surface) -> tuple[str, ...]:
         """All objectives that a surface may weight: first those that it declares."""
-        return surface.objectives + self.added(surface)
+        return surface.objectives + self.added_objectives(surface)
 
 
 ANY_VERSION = AvailableModels(any_version=True)

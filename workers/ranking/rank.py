@@ -91,7 +91,7 @@ def rank(
     removed += source_limit_removals(candidates, ranking.over_limit)
 
     kept = ranking.kept[: surface.top_k or None]
-    if surface.reads_sources:
+    if surface.has_source_rules:
         items = feed_items(candidates, ranking, kept)
     else:
         items = _items_without_sources(candidates, ranking, kept)

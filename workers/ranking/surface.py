@@ -116,12 +116,12 @@ class Surface:
             )
 
     @property
-    def reads_sources(self) -> bool:
+    def has_source_rules(self) -> bool:
         """Whether it has a rule on sources. Its feeds then name the sources of their items."""
         return self.diversity is not None or self.max_per_source > 0
 
     @property
-    def looks_up(self) -> bool:
+    def has_lookups(self) -> bool:
         """Whether its requests may have something to look up."""
         return bool(self.drop) or self.lookup_features
 

@@ -70,7 +70,7 @@ class ReadContext(NamedTuple):
     @property
     def weight_rules(self) -> WeightRules:
         """The surface's rules, with the objectives that may be weighted beside its own."""
-        return self.surface.weight_rules.with_added(self.available.added(self.surface))
+        return self.surface.weight_rules.with_added(self.available.added_objectives(self.surface))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from workers.codec.feeds import encode_feed, feed_headers
 from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.pipeline import Ranked, rank_requests
-from workers.ranking.feed import Feed, unscored
+from workers.ranking.feed import Feed, unscored_feed
 from workers.ranking.lookup import LookUp
 from workers.ranking.mix import Mix
 from workers.ranking.removal import Removal, RemovalReason
@@ -155,7 +155,7 @@ class Ranker:
                 "rank", error, request_id=request.request_id, surface=request.surface.name
             )
             assignment = self.mix(request.surface.name).assign(request.user_id)
-            return [unscored(request, assignment, ranked_at, RemovalReason.WORKER_ERROR)]
+            return [unscored_feed(request, assignment, ranked_at, RemovalReason.WORKER_ERROR)]
         self._count(ranked)
         return ranked.feeds
 
