@@ -23,6 +23,7 @@ from workers.streaming.ownership import Ownership
 from workers.streaming.partition import Partition, make_partition
 from workers.streaming.placement import Placement
 from workers.streaming.restore import Restorer
+from workers.streaming.retry import Isolated
 from workers.streaming.topics import WorkerTopics
 
 
@@ -142,3 +143,34 @@ def test_a_partition_that_fails_again_at_once_waits_longer_and_one_that_went_on_
         ownership.fail(0, "a fault")
     assert ownership.not_read[0].again_at == clock.now + 1.0
     assert [line["event"] for line in logged] == ["partition_fails", "partition_fails"]
+
+
+def test_every_assigned_partition_has_a_state_and_those_that_are_not_read_say_why(
+    clock: SimpleNamespace,
+) -> None:
+    stand_in = StandIn(dict.fromkeys(range(6), 5))
+    ownership = ownership_of(stand_in)
+    assign(stand_in, [0, 1, 2, 3, 4, 5])
+    for number in (1, 2, 3):
+        ownership.partitions[number] = Partition(number, Assembler(Mark(5, 0, NO_TIME, 5)))
+    ownership.stop_at_unreadable(ownership.partitions[2], "bad checksum")
+    ownership.fail(4, "a fault")
+    ownership.lose_offsets(5, "offset 5 is gone")
+    clock.now += 1.5
+
+    isolated = {
+        3: Isolated("too large", since=clock.now - 0.5, tries=1),
+        1: Isolated("", since=0.0),
+    }
+    states = ownership.describe_states(isolated)
+    skip = "trimtab offsets skip --partition 2 --offset 5"
+    resume = "trimtab offsets resume --partition 5"
+    stop = "stop the group's workers, then:"
+    assert states == {
+        0: {"state": "restoring", "for_ms": 1500},
+        1: {"state": "reading"},
+        2: {"state": "standing", "for_ms": 1500, "why": f"bad checksum; {stop} {skip}"},
+        3: {"state": "failing", "for_ms": 500, "why": "too large"},
+        4: {"state": "failing", "for_ms": 1500, "why": "a fault"},
+        5: {"state": "standing", "for_ms": 1500, "why": f"offset 5 is gone; {stop} {resume}"},
+    }

@@ -344,20 +344,18 @@ class TopicReader:
         self._reader = LogReader(cluster)
         self._events: deque[ReadEvent] = deque()
         try:
-            starts = self._starts(from_beginning)
+            admin = cluster.admin()
+            partitions = partitions_of(admin, topic, cluster)
+            with denials_named(cluster, reader_rights(topic)):
+                ask = ask_earliest if from_beginning else ask_stable
+                starts = ask_each(admin, topic, partitions, ask)
         except Exception:
             self._reader.close()
             raise
+
         self._before_end = set(starts)
         for partition, offset in starts.items():
             self._reader.start(topic, partition, offset)
-
-    def _starts(self, from_beginning: bool) -> dict[int, int]:
-        admin = self._cluster.admin()
-        partitions = partitions_of(admin, self._topic, self._cluster)
-        ask = ask_earliest if from_beginning else ask_stable
-        with denials_named(self._cluster, reader_rights(self._topic)):
-            return ask_each(admin, self._topic, partitions, ask)
 
     def records(self, follow: bool, timeout: float | None = None) -> Iterator[Record]:
         """Records as they become readable, without end if `follow`, else up to the end of each

@@ -102,7 +102,9 @@ class Outlet:
             return
 
         for partition, mark in marks:
-            self._count(partition.outbox)
+            feeds = sum(output.topic == self.topics.feeds for output in partition.outbox)
+            self.counts.feeds += feeds
+            self.counts.dead_letters += len(partition.outbox) - feeds
             partition.committed(mark, self.publisher.ends.get(partition.number, 0))
         self.retries.succeeded(numbers)
 
@@ -114,11 +116,6 @@ class Outlet:
             raise ProducerLost(f"a record is too large: {failure}", cause=failure.cause)
         if not isinstance(failure, TransactionAborted):
             raise failure
-
-    def _count(self, outbox: Sequence[Output]) -> None:
-        feeds = sum(output.topic == self.topics.feeds for output in outbox)
-        self.counts.feeds += feeds
-        self.counts.dead_letters += len(outbox) - feeds
 
 
 def _has_output(partitions: Collection[Partition]) -> bool:

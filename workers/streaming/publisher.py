@@ -247,8 +247,16 @@ class Publisher:
         | denies a later start     | False; the producer is given up                            |
         | refuses otherwise        | KafkaException                                             |
         """
-        session = self._starting or self._new_session()
+        session = self._starting
         self._starting = None
+        if session is None:
+            producer = self._cluster.transactional(
+                self._transactional_id,
+                batch_bytes=self._limits.batch_bytes,
+                message_bytes=self._limits.message_bytes,
+            )
+            session = _Session(producer, self._call_seconds + self._grace_seconds)
+
         try:
             session.call(lambda producer: producer.init_transactions(self._call_seconds))
         except CallOverdue as overdue:
@@ -273,14 +281,6 @@ class Publisher:
         self._was_started = True
         self._session = session
         return True
-
-    def _new_session(self) -> _Session:
-        producer = self._cluster.transactional(
-            self._transactional_id,
-            batch_bytes=self._limits.batch_bytes,
-            message_bytes=self._limits.message_bytes,
-        )
-        return _Session(producer, self._call_seconds + self._grace_seconds)
 
     def publish(
         self, outputs: Iterable[Output], offsets: Sequence[TopicPartition], consumer: Consumer

@@ -85,7 +85,8 @@ class Recent:
                 return newest
 
             newest += [record for record in self._read(windows) if wanted(record)]
-            newest = sorted(newest, key=_age)[-count:]
+            newest.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
+            newest = newest[-count:]
             for partition, window in windows.items():
                 read_from[partition] = window.start
             size *= 2
@@ -149,7 +150,3 @@ class Recent:
             f"topic {self._topic!r}: nothing came for {self._silence:g} s, expected to read on in"
             f" partition {', '.join(unread)}; is a transaction undecided there?"
         )
-
-
-def _age(record: Record) -> tuple[int, int, int]:
-    return record.timestamp, record.partition, record.offset
