@@ -149,6 +149,7 @@ class Dispatcher:
         """Whether a record or an end at `offset` counts: not one from before a seek, nor one past a
         gap after it.
         """
+        # Once for each record, so the assembler is asked without the property between.
         if offset < partition.assembler.next:
             return False
         if partition.begun:
@@ -163,7 +164,7 @@ class Dispatcher:
 
     def _pass_over_span(self, partition: Partition) -> bool:
         """Pass over a span to be skipped, if the partition has come to one."""
-        span = partition.span_at(partition.assembler.next)
+        span = partition.span_at(partition.next)
         if span is None:
             return False
 

@@ -129,7 +129,7 @@ class Silence:
         since_by_partition: dict[int, tuple[int, float]] = {}
         for partition in partitions:
             number = partition.number
-            offset = partition.assembler.next
+            offset = partition.next
             has_more = ends.get(number, 0) > offset
             is_read = not (partition.is_at_end or partition.is_paused or partition.unreadable)
             if not (is_reachable and is_read and has_more):

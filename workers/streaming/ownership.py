@@ -177,7 +177,7 @@ class Ownership:
 
     def seek_again(self, partition: Partition) -> None:
         """Go back to where the partition was to begin: its first record came from past that."""
-        where = self._at(partition.number, partition.assembler.next)
+        where = self._at(partition.number, partition.next)
         log.warning("gap", partition=partition.number, expected=where.offset, doing="looking again")
         self._seek(where)
 
@@ -203,7 +203,7 @@ class Ownership:
             partition.is_paused = is_full
 
     def _seek_and_resume(self, partition: Partition) -> None:
-        where = self._at(partition.number, partition.assembler.next)
+        where = self._at(partition.number, partition.next)
         if self._seek(where) and not partition.is_paused:
             self._consumer.resume([where])
 
@@ -225,7 +225,7 @@ class Ownership:
         skipped. What was read before goes out as usual.
         """
         number = partition.number
-        offset = partition.assembler.next
+        offset = partition.next
         now = time.monotonic()
         before = partition.unreadable
         is_known = before is not None and before.offset == offset
@@ -245,7 +245,7 @@ class Ownership:
 
     def note_readable(self, partition: Partition) -> None:
         """Note that a partition is read on from where it stood still."""
-        log.info("record_readable", partition=partition.number, offset=partition.assembler.next)
+        log.info("record_readable", partition=partition.number, offset=partition.next)
         partition.unreadable = None
 
     def _retry_unreadable(self) -> None:
@@ -316,7 +316,7 @@ class Ownership:
         for number in numbers:
             partition = self.partitions.pop(number, None)
             if partition is not None:
-                partition.assembler.abandon()
+                partition.abandon()
 
     # Rebalances, called by the client inside a poll
 

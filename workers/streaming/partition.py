@@ -93,6 +93,15 @@ class Partition:
 
     # Where it is read
 
+    @property
+    def next(self) -> int:
+        """The first input offset that is not taken yet."""
+        return self.assembler.next
+
+    def abandon(self) -> None:
+        """Drop what it holds: it is lost, or restored again."""
+        self.assembler.abandon()
+
     def begins_at(self, offset: int) -> Beginning:
         """Judge the first record or end after a seek.
 
