@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Self
 
 
-class DeafProxy:
+class PushDroppingProxy:
     """Listens on `port`; a chunk that begins as a RESP3 push does not reach the client."""
 
     def __init__(self, redis_port: int) -> None:
@@ -26,8 +26,8 @@ class DeafProxy:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
-        for one in self._sockets:
-            one.close()
+        for connection in self._sockets:
+            connection.close()
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -72,8 +72,8 @@ class Forwarder:
         self._over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for one in self._sockets:
-            one.close()
+        for connection in self._sockets:
+            connection.close()
 
     def count(self) -> int:
         """The connections since it was last asked."""
@@ -137,8 +137,8 @@ class TlsProxy:
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for one in self._sockets:
-            one.close()
+        for connection in self._sockets:
+            connection.close()
 
     def _accept(self) -> None:
         try:

@@ -206,7 +206,7 @@ def test_a_worker_steers_nothing(server: RedisServer) -> None:
     assert server.client.hgetall("weights:home") == SET
 
 
-def test_a_worker_can_overwrite_weights_only_where_redis_has_no_keys_to_be_read_alone(
+def test_a_worker_can_overwrite_weights_only_if_redis_has_no_read_only_keys(
     server: RedisServer,
 ) -> None:
     server.set("home", **SET)
@@ -232,7 +232,7 @@ def test_a_worker_cannot_write_with_the_tools_script(server: RedisServer) -> Non
     assert server.client.hexists("weights:home", "quality") == read_only(server)
 
 
-def test_the_tools_write_and_read_what_steers_and_read_what_workers_say(
+def test_the_tools_write_and_read_documents_and_read_statuses(
     server: RedisServer,
 ) -> None:
     server.client.set("workers:status:w-1", "{}", px=60_000)

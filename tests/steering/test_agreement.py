@@ -144,6 +144,6 @@ def test_model_versions_are_grouped_by_objective() -> None:
 
 
 @pytest.mark.parametrize("others", [(), (lives("w-0", surface(weights())),)])
-def test_a_worker_whose_status_does_not_read_is_in_no_group(others: tuple[LiveWorker, ...]) -> None:
+def test_a_worker_with_an_unreadable_status_is_in_no_group(others: tuple[LiveWorker, ...]) -> None:
     found = agreements([*others, LiveWorker("strange", None, unreadable="nonsense")])
     assert [one.workers for one in found] == [["w-0"] for _ in others]

@@ -20,7 +20,7 @@ READ = ("HGETALL", "weights:home")
 RUN = ("EVALSHA", Script("return 1"), 0)
 
 
-def test_a_push_between_two_replies_is_news() -> None:
+def test_a_push_between_two_replies_counts() -> None:
     with (
         Peer(HELLO, OK + PUSH + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
@@ -30,9 +30,7 @@ def test_a_push_between_two_replies_is_news() -> None:
         link.execute(READ)
 
 
-def test_a_push_before_the_first_reply_is_news_too_since_the_command_may_be_of_another_key() -> (
-    None
-):
+def test_a_push_before_the_first_reply_counts_too_since_the_command_may_be_of_another_key() -> None:
     with (
         Peer(HELLO, PUSH + PUSH + OK + OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
@@ -42,7 +40,7 @@ def test_a_push_before_the_first_reply_is_news_too_since_the_command_may_be_of_a
         link.execute(READ)
 
 
-def test_what_is_pushed_is_news_once_and_other_commands_leave_it_so() -> None:
+def test_a_pushed_key_is_given_once_also_after_other_commands() -> None:
     with (
         Peer(HELLO, OK + PUSH, OK, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
@@ -54,7 +52,7 @@ def test_what_is_pushed_is_news_once_and_other_commands_leave_it_so() -> None:
         link.execute(READ)
 
 
-def test_all_keys_are_news_when_redis_is_flushed() -> None:
+def test_all_keys_are_pushed_when_redis_is_flushed() -> None:
     with (
         Peer(HELLO, OK + PUSH + FLUSH, OK) as peer,
         RedisLink(f"redis://127.0.0.1:{peer.port}") as link,
@@ -67,7 +65,7 @@ def test_all_keys_are_news_when_redis_is_flushed() -> None:
         link.execute(READ)
 
 
-def test_a_reply_to_no_command_is_no_news_and_ends_the_connection() -> None:
+def test_a_reply_to_no_command_ends_the_connection() -> None:
     with Peer(HELLO, OK + OK) as peer, RedisLink(f"redis://127.0.0.1:{peer.port}") as link:
         link.execute(READ)
         with pytest.raises(RedisLost, match="a reply to no command"):
@@ -104,7 +102,7 @@ NO_WRITES = {
 
 
 @pytest.mark.parametrize(("answer", "message"), NO_WRITES.values(), ids=NO_WRITES)
-def test_a_server_that_takes_no_writes_is_the_reply_beside_what_was_read(
+def test_a_refused_write_is_the_reply_to_its_own_command_and_reads_beside_it_are_good(
     answer: str, message: str
 ) -> None:
     with (
@@ -150,7 +148,7 @@ def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_conn
         "OOM command not allowed when used memory > 'maxmemory'.",
     ],
 )
-def test_an_error_of_another_kind_says_nothing_of_the_server_whatever_words_are_in_it(
+def test_an_error_of_another_kind_does_not_blame_the_server_whatever_words_are_in_it(
     answer: str,
 ) -> None:
     with (

@@ -130,7 +130,7 @@ def test_an_experiment_that_is_wrong_in_one_field_changes_nothing(
     assert running.mix("home") == RUNNING
 
 
-def test_an_experiment_torn_by_losing_its_salt_changes_nothing(
+def test_an_experiment_that_lost_its_salt_changes_nothing(
     server: RedisServer, running: Follower, events: Events
 ) -> None:
     server.client.hdel("experiment:home", "salt")
@@ -138,7 +138,7 @@ def test_an_experiment_torn_by_losing_its_salt_changes_nothing(
     assert running.mix("home") == RUNNING
 
 
-def test_a_key_that_is_no_hash_is_no_experiment(
+def test_a_key_that_is_not_a_hash_is_not_an_experiment(
     server: RedisServer, running: Follower, events: Events
 ) -> None:
     server.client.set("experiment:home", "canary=5")
@@ -200,7 +200,7 @@ def test_an_arm_may_have_any_name(
     assert events.wait("experiment_applied", surface="home")["arms"] == {arm: 5.0}
 
 
-def test_as_many_arms_as_there_may_be_give_way_to_as_many_others(
+def test_the_most_arms_give_way_to_as_many_others(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     old, new = ([f"{begin}{n}" for n in range(MAX_ARMS)] for begin in "zb")

@@ -110,7 +110,7 @@ def test_while_the_address_still_leads_to_the_old_server_it_is_logged_once_and_t
     assert steering.mix("home").weights == GOOD
 
 
-def test_a_worker_at_a_replica_follows_the_weights_over_few_connections_and_says_so_once(
+def test_a_worker_at_a_replica_follows_the_weights_over_few_connections_and_logs_it_once(
     server: RedisServer, new: RedisServer, steer: Steer, events: Events
 ) -> None:
     clock = HandClock()
@@ -152,7 +152,7 @@ def test_a_change_whose_record_was_lost_in_the_fail_over_is_recorded_again(
     until(lambda: new.client.xlen("history:home") == 1)
 
 
-def test_a_replica_that_becomes_the_master_is_followed_as_one(
+def test_a_replica_that_becomes_the_master_is_followed_as_a_master(
     server: RedisServer, new: RedisServer, steer: Steer, events: Events
 ) -> None:
     server.set("home", quality=0.7, engagement=0.3)
@@ -194,7 +194,7 @@ def test_a_replica_without_its_master_changes_nothing_and_is_left(
     until(lambda: is_there(new))
 
 
-def test_a_user_who_may_write_nothing_is_not_taken_for_a_replicas(
+def test_denied_writes_are_not_taken_for_those_of_a_replica(
     server: RedisServer, address: Forwarder, steer: Steer, events: Events
 ) -> None:
     server.client.acl_setuser(
@@ -287,7 +287,7 @@ def test_what_cannot_be_read_on_a_replica_without_its_master_is_named(server: Re
             editor.read_view(HOME)
 
 
-def test_who_watches_a_history_goes_on_with_the_new_master(
+def test_following_a_history_goes_on_with_the_new_master(
     server: RedisServer, new: RedisServer, address: Forwarder
 ) -> None:
     with SteeringEditor(address.url, "") as editor, SteeringEditor(server.url, "") as before:

@@ -58,7 +58,7 @@ def test_a_worker_has_the_weights_before_start_returns_and_sees_changes_and_dele
     assert (far.count(), events.all("redis_lost")) == (1, [])
 
 
-def test_the_setting_says_how_long_is_waited_and_the_reason_names_it(
+def test_the_setting_bounds_the_wait_and_the_reason_names_it(
     far: Forwarder, steer: Steer, events: Events
 ) -> None:
     steer(redis_url=far.url, timeout_s=0.2)
@@ -109,7 +109,7 @@ def test_a_thousand_surfaces_are_read_and_reported(
     assert events.all("redis_lost") == []
 
 
-def test_look_ups_keep_their_own_budget_and_are_answered_where_it_is_long_enough(
+def test_look_ups_keep_their_own_budget_and_are_answered_if_it_is_long_enough(
     server: RedisServer, far: Forwarder, events: Events
 ) -> None:
     server.client.sadd("seen:u", "a")
@@ -122,7 +122,7 @@ def test_look_ups_keep_their_own_budget_and_are_answered_where_it_is_long_enough
         assert patient(ASKED) == KNOWN
 
 
-def test_who_watches_a_history_waits_no_longer_than_redis_may_take(server: RedisServer) -> None:
+def test_following_a_history_waits_no_longer_than_redis_may_take(server: RedisServer) -> None:
     server.set("home", quality=0.7, engagement=0.3)
     with SteeringEditor(server.url, "", timeout_s=0.05) as editor:
         entries = editor.follow_history(SURFACES["home"], 0)

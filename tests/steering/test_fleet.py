@@ -91,7 +91,7 @@ def test_without_workers_there_is_nothing_to_read(server: RedisServer) -> None:
     assert read(server) == []
 
 
-def test_the_age_is_what_redis_has_let_pass_of_the_expiry(server: RedisServer) -> None:
+def test_the_age_is_the_expiry_less_what_redis_has_left_of_it(server: RedisServer) -> None:
     write(server, "w", STATUS | {"expiry_ms": 100_000}, expires_in_ms=70_000)
     (found,) = read(server)
     assert found.age_ms is not None
@@ -105,7 +105,7 @@ def test_a_status_that_never_expires_has_no_age(server: RedisServer) -> None:
     assert (found.age_ms, found.unreadable) == (None, None)
 
 
-def test_unknown_keys_are_passed_over(server: RedisServer) -> None:
+def test_unknown_keys_are_ignored(server: RedisServer) -> None:
     write(server, "w", STATUS | {"mood": "fine"})
     (found,) = read(server)
     assert (found.worker, found.unreadable) == ("w", None)
@@ -121,7 +121,7 @@ def test_unknown_keys_are_passed_over(server: RedisServer) -> None:
         ('{"mood": ' + "[" * 100_000, "recursion"),
     ],
 )
-def test_a_status_that_cannot_be_read_is_shown_as_such_beside_the_others(
+def test_an_unreadable_status_is_shown_as_such_with_the_others(
     server: RedisServer, text: str, why: str
 ) -> None:
     write(server, "other", STATUS)
@@ -132,7 +132,7 @@ def test_a_status_that_cannot_be_read_is_shown_as_such_beside_the_others(
     assert why in str(strange.unreadable)
 
 
-def test_a_status_that_is_no_string_is_shown_as_such(server: RedisServer) -> None:
+def test_a_status_that_is_not_a_string_is_shown_as_such(server: RedisServer) -> None:
     server.client.hset("workers:status:w", "a", "b")
     server.client.zadd("workers:live", {"w": 1})
     (found,) = read(server)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events, read_once_more
-from tests.steering.peers import DeafProxy
+from tests.steering.peers import PushDroppingProxy
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Follower
@@ -108,7 +108,7 @@ def test_after_a_push_the_surfaces_that_it_names_are_read_and_no_others(
 def test_the_poll_finds_what_a_push_did_not_bring(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
-    with DeafProxy(server.port) as proxy:
+    with PushDroppingProxy(server.port) as proxy:
         steering = steer(redis_url=f"redis://127.0.0.1:{proxy.port}/0")
         server.set("home", quality=0.7, engagement=0.3)
         events.wait("weights_applied", surface="home")
@@ -212,7 +212,7 @@ def test_a_good_set_after_a_refused_one_is_applied(
     assert steering.mix("home").weights == GOOD
 
 
-def test_a_key_that_is_no_hash_is_refused_and_disturbs_no_other_surface(
+def test_a_key_that_is_not_a_hash_is_refused_and_disturbs_no_other_surface(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     server.client.set("weights:home", "quality=0.7")
@@ -287,7 +287,7 @@ def test_in_a_storm_of_writes_every_snapshot_is_one_set_written_whole(
     )
 
 
-def test_pushes_without_number_before_a_reply_are_taken_in(
+def test_thousands_of_pushes_before_a_reply_are_taken_in(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     # The client's own reading of pushes is recursive and ends at a thousand of them.
@@ -322,7 +322,7 @@ def test_the_age_counts_from_the_last_read(
     assert steering.age_seconds() == 7.5
 
 
-def test_the_age_is_infinite_where_redis_never_answered(
+def test_the_age_is_infinite_if_redis_never_answered(
     stopped_server: RedisServer, steer: Steer
 ) -> None:
     assert steer().age_seconds() == math.inf

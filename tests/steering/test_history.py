@@ -156,7 +156,7 @@ def test_content_outside_utf_8_is_recorded_as_escapes(
     assert "expected UTF-8" in (entry.refused or "")
 
 
-def test_content_without_measure_is_recorded_by_its_digest(
+def test_very_long_content_is_recorded_by_its_digest(
     server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     server.client.hset("weights:home", "x" * 100_000, "1")
@@ -198,7 +198,7 @@ def test_a_redis_that_comes_back_empty_has_no_history(
     assert server.client.exists("history:home") == 0
 
 
-def test_a_history_that_is_no_stream_is_logged_once_and_hurts_nothing(
+def test_a_history_that_is_not_a_stream_is_logged_once_and_hurts_nothing(
     server: RedisServer, steer: Steer, events: Events, link: RedisLink
 ) -> None:
     server.client.set("history:home", "x")
@@ -232,7 +232,7 @@ def test_an_entry_that_is_not_ours_is_logged_and_nothing_is_counted_again(
     assert without_time(entries(link)[-1]) == by_hand(2, SET, {})
 
 
-def test_the_script_is_loaded_once_and_again_where_redis_has_forgotten_it(
+def test_the_script_is_loaded_once_and_again_if_redis_has_forgotten_it(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     def calls() -> int:
@@ -315,7 +315,7 @@ def test_new_content_replaces_the_old_whole(server: RedisServer, link: RedisLink
     assert server.client.hgetall("weights:home") == {"quality": "0.1"}
 
 
-def test_content_that_was_written_is_no_change_by_hand(
+def test_content_that_a_tool_wrote_is_not_a_change_by_hand(
     server: RedisServer, workers_events: list[Events], link: RedisLink
 ) -> None:
     assert ask(link, put(SET, WEIGHTS, 0, GOOD.version)) == [1]
@@ -336,7 +336,7 @@ CHANGED: dict[str, tuple[Mapping[str, str], int]] = {
 
 
 @pytest.mark.parametrize(("read", "revision"), CHANGED.values(), ids=CHANGED)
-def test_nothing_is_written_where_something_has_changed_since_it_was_read(
+def test_nothing_is_written_if_something_has_changed_since_it_was_read(
     server: RedisServer, link: RedisLink, read: Mapping[str, str], revision: int
 ) -> None:
     assert ask(link, put(SET, WEIGHTS, 0)) == [1]
@@ -345,13 +345,15 @@ def test_nothing_is_written_where_something_has_changed_since_it_was_read(
     assert len(entries(link)) == 1
 
 
-def test_a_key_that_is_no_hash_is_never_overwritten(server: RedisServer, link: RedisLink) -> None:
+def test_a_key_that_is_not_a_hash_is_never_overwritten(
+    server: RedisServer, link: RedisLink
+) -> None:
     server.client.set("weights:home", "mine")
     assert ask(link, put(SET, WEIGHTS, 0), record_command("history:home", WEIGHTS)) == [None, None]
     assert server.client.get("weights:home") == "mine"
 
 
-def test_several_documents_are_written_in_one_step_or_none_of_them(
+def test_several_documents_are_written_in_one_step_or_not_at_all(
     server: RedisServer, link: RedisLink
 ) -> None:
     experiment = {"salt": "s", "canary": "5"}
@@ -380,7 +382,7 @@ def test_a_change_by_hand_is_recorded_before_the_one_that_follows_it(
     assert (second.actor, second.before, second.after) == ("ada", {"quality": "0.2"}, after)
 
 
-def test_a_document_beside_is_held_to_what_was_read_without_being_written(
+def test_a_document_that_is_only_read_must_be_unchanged_too(
     server: RedisServer, link: RedisLink
 ) -> None:
     server.experiment("home", salt="s")
@@ -404,7 +406,7 @@ def test_the_history_is_bounded_while_revisions_go_on_counting(
     assert kept[0].before == {"quality": "4"}
 
 
-def test_a_written_document_without_a_field_cannot_be_constructed() -> None:
+def test_new_content_without_a_field_cannot_be_constructed() -> None:
     with pytest.raises(ValueError, match="texts: got no field, expected at least one"):
         NewContent({})
 

@@ -77,7 +77,7 @@ def test_what_was_kept_is_read_back_exactly(tmp_path: Path) -> None:
     assert load(tmp_path / "new" / "home", KEY) == Mix(exact)
 
 
-def test_nothing_kept_is_nothing_wrong(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_an_error(tmp_path: Path) -> None:
     assert load(tmp_path, KEY) is None
 
 
@@ -137,7 +137,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("content", SPOILT.values(), ids=SPOILT)
-def test_a_spoilt_file_is_ignored_and_logged(
+def test_a_damaged_file_is_ignored_and_logged(
     content: bytes, stopped_server: RedisServer, steer: Steer, events: Events, tmp_path: Path
 ) -> None:
     path = last_good.path_of(tmp_path / "home", KEY)
@@ -148,7 +148,7 @@ def test_a_spoilt_file_is_ignored_and_logged(
     assert str(path) in event["reason"]
 
 
-def test_a_folder_in_the_files_place_is_ignored(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_file_is_ignored(tmp_path: Path) -> None:
     last_good.path_of(tmp_path, KEY).mkdir()
     with pytest.raises(LastGoodIgnored):
         load(tmp_path, KEY)
@@ -231,7 +231,8 @@ def test_in_a_storm_that_never_pauses_the_sets_are_kept_all_the_same(
 ) -> None:
     steer()
     kept: set[str] = set()
-    patience, turn = time.monotonic() + PATIENCE_S, 0
+    patience = time.monotonic() + PATIENCE_S
+    turn = 0
     while len(kept) < 4 and time.monotonic() < patience:
         turn += 1
         server.set("home", quality=turn % 1000 / 1000)
@@ -240,7 +241,7 @@ def test_in_a_storm_that_never_pauses_the_sets_are_kept_all_the_same(
     assert len(kept) == 4
 
 
-def test_pins_are_kept_and_left_out_where_a_pinned_version_is_gone(tmp_path: Path) -> None:
+def test_pins_are_kept_and_left_out_if_a_pinned_version_is_gone(tmp_path: Path) -> None:
     pinned = Mix(GOOD, pins={"quality": 2}, arm_pins={"canary": {"quality": 3}})
     save(tmp_path, KEY, pinned)
     there = AvailableModels({"quality": {2: frozenset("a"), 3: frozenset("b")}})

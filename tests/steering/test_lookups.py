@@ -54,7 +54,8 @@ def fill(server: RedisServer, prefix: str = "") -> None:
 
 def look_up_until_answered(lookups: Lookups, query: LookupQuery = ASKED) -> LookupResult:
     """Look up again until there is a result, as micro-batches do."""
-    patience, pause = time.monotonic() + 4 * PATIENCE_S, threading.Event()
+    patience = time.monotonic() + 4 * PATIENCE_S
+    pause = threading.Event()
     while (result := lookups(query)) == NO_RESULT:
         assert time.monotonic() < patience, "no answer"
         pause.wait(0.02)
@@ -115,7 +116,7 @@ def test_many_thousand_items_come_back_each_with_its_own_answer(
     assert answers == LookupResult({SEEN: frozenset(items[::7])}, {"pair": rows})
 
 
-def test_what_is_of_another_type_is_denied_alone_and_logged_once_until_it_is_mended(
+def test_a_key_of_another_type_is_denied_alone_and_logged_once_until_it_is_mended(
     server: RedisServer, look_up: Open, events: Events
 ) -> None:
     fill(server)
@@ -145,7 +146,7 @@ def test_one_users_broken_set_is_not_logged_again_for_each_batch_between(
     assert len(events.all("lookup_denied")) == 1
 
 
-def test_features_under_a_key_of_another_type_are_not_there(
+def test_features_under_a_key_of_another_type_are_missing(
     server: RedisServer, look_up: Open
 ) -> None:
     server.client.sadd("features:pair:b", "x")
@@ -199,7 +200,7 @@ def test_after_a_failure_nothing_is_asked_for_a_while(look_up: Open) -> None:
         assert 1 <= sum(peer.calls.acquire(blocking=False) for _ in range(1000)) <= 20
 
 
-def test_the_budget_is_one_of_all_reads_together(look_up: Open, events: Events) -> None:
+def test_one_budget_bounds_all_reads_together(look_up: Open, events: Events) -> None:
     with Trickler() as peer:
         lookups = look_up(SHORT_S, f"redis://127.0.0.1:{peer.port}")
         assert lookups(ASKED) == NO_RESULT
@@ -207,7 +208,7 @@ def test_the_budget_is_one_of_all_reads_together(look_up: Open, events: Events) 
     assert events.wait("lookups_lost")["error"] == "no answer within 200 ms"
 
 
-def test_a_connection_that_was_closed_while_it_stood_idle_costs_no_look_up(
+def test_a_connection_that_was_closed_while_idle_costs_no_look_up(
     server: RedisServer, look_up: Open
 ) -> None:
     fill(server)
@@ -220,7 +221,7 @@ def test_a_connection_that_was_closed_while_it_stood_idle_costs_no_look_up(
 @pytest.mark.parametrize(
     "answer", [b":x\r\n", b"-NOAUTH Authentication required.\r\n", b"%1\r\n*0\r\n:3\r\n"]
 )
-def test_a_peer_that_is_no_redis_is_lost(look_up: Open, events: Events, answer: bytes) -> None:
+def test_a_peer_that_is_not_a_redis_is_lost(look_up: Open, events: Events, answer: bytes) -> None:
     with Peer(answer) as peer:
         assert look_up(url=f"redis://127.0.0.1:{peer.port}")(ASKED) == NO_RESULT
     events.wait("lookups_lost")

@@ -29,7 +29,7 @@ def test_redis_absent_at_start_means_the_default_and_that_is_logged(
     assert events.all("redis_lost")
 
 
-def test_redis_absent_at_start_means_the_last_good_set_where_one_was_kept(
+def test_redis_absent_at_start_means_the_last_good_set_if_one_was_kept(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     server.set("home", quality=0.7, engagement=0.3)
@@ -79,7 +79,7 @@ def test_an_outage_is_logged_once_not_at_each_attempt(
         assert len(events.all("redis_lost")) == 1
 
 
-def test_a_frozen_redis_neither_holds_the_weights_nor_is_it_forgotten(
+def test_a_frozen_redis_changes_no_weights_and_is_followed_again(
     server: RedisServer, steer: Steer, events: Events
 ) -> None:
     server.set("home", quality=0.7, engagement=0.3)
@@ -113,7 +113,9 @@ def test_stop_does_not_wait_for_the_next_poll_and_ends_the_thread(
     assert threading.active_count() == threads
 
 
-def test_a_server_of_another_protocol_is_no_redis(steer: Steer, events: Events) -> None:
+def test_a_server_of_another_protocol_is_not_taken_for_a_redis(
+    steer: Steer, events: Events
+) -> None:
     with Peer(HTTP) as stranger:
         steering = steer(redis_url=f"redis://127.0.0.1:{stranger.port}")
         assert "rotocol" in events.wait("redis_lost")["reason"]

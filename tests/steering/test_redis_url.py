@@ -77,7 +77,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("url", "why"), REFUSED.items(), ids=map(repr, REFUSED))
-def test_what_could_be_read_in_another_way_is_refused_and_shown_by_its_scheme_alone(
+def test_a_url_that_could_be_read_in_another_way_is_refused_and_shown_by_its_scheme_alone(
     url: str, why: str
 ) -> None:
     with pytest.raises(ValueError, match="redis: got '") as refused:
@@ -135,7 +135,7 @@ def test_a_timeout_that_cannot_be_one_is_named(timeout_s: float) -> None:
         RedisLink("redis://host", timeout_s)
 
 
-def test_the_urls_own_timeouts_win_and_that_of_answers_is_for_connecting_too() -> None:
+def test_the_urls_own_timeouts_win_and_that_for_answers_is_for_connecting_too() -> None:
     assert RedisLink("redis://host", 0.5).timeouts == Timeouts(0.5, 0.5)
     assert RedisLink(
         "redis://host?socket_timeout=2&socket_connect_timeout=3", 0.5

@@ -136,7 +136,7 @@ def test_a_refusal_is_reported_with_its_reason_and_forgotten_with_the_hash(
     assert statuses.until("home", refused=None)["version"] == GOOD.version
 
 
-def test_a_key_that_is_no_hash_has_no_content(
+def test_a_key_that_is_not_a_hash_has_no_content(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
     server.client.set("weights:home", "x")
@@ -193,7 +193,7 @@ def test_pushes_that_are_allowed_later_are_taken_up_with_the_next_poll(
     assert any(statuses.next()["pushes"] for _ in range(20))
 
 
-def test_a_worker_that_stops_takes_its_status_back(
+def test_a_worker_that_stops_deletes_its_status(
     server: RedisServer, steer: Steer, statuses: Statuses
 ) -> None:
     steering = steer()

@@ -41,7 +41,7 @@ def held(**weights: str) -> dict[str, Replies]:
     }
 
 
-def test_other_models_are_no_news_to_a_surface_that_stays_as_it_was(
+def test_other_models_are_not_news_to_a_surface_that_stays_as_it_was(
     states: SurfaceStates, models: Models
 ) -> None:
     assert states.judge(held(quality="0.7"), None) == ["home"]

@@ -126,7 +126,7 @@ def test_a_file_of_authorities_that_is_missing_is_reported_without_the_password(
     assert steering.mix("home") == Mix(DEFAULT)
 
 
-def test_a_redis_that_speaks_no_tls_is_not_spoken_to_without(
+def test_a_redis_without_tls_is_not_used_without_it(
     server: RedisServer, authority: trustme.CA, steer: Steer, events: Events, tmp_path: Path
 ) -> None:
     trusted = trusting(authority, tmp_path)

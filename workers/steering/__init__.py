@@ -1,5 +1,5 @@
-"""Steering: the weights as Redis has them now, read by the ranking thread without ever touching
-Redis.
+"""Steering: weights, pinned models and experiments as Redis has them now. The ranking thread reads
+them without ever touching Redis.
 """
 
 from workers.steering.connection import OnEvent
