@@ -47,13 +47,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def complaint(file: Path, text: str) -> str:
-    """What is said of a file, without its name, which is always said first."""
+    """The error of a file, without the name of the file that it begins with."""
     file.write_text(text)
     with pytest.raises(ConfigurationError) as refused:
         load_surfaces(file)
-    name, said = str(refused.value).split(": ", 1)
+    name, message = str(refused.value).split(": ", 1)
     assert name == str(file)
-    return said
+    return message
 
 
 def changed(old: str, new: str) -> str:
@@ -104,6 +104,7 @@ def test_what_is_not_given_takes_its_default(file: Path) -> None:
     )
     assert (search.diversity, search.max_per_source, search.has_source_rules) == (None, 0, False)
     assert (search.drop, search.lookup_features, search.has_lookups) == ((), False, False)
+
     file.write_text(changed("floor = 0.3\n", ""))
     assert load_surfaces(file)["home"].diversity == Diversity(0.8, 0.0)
 
@@ -302,17 +303,17 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), MISTAKES.values(), ids=MISTAKES.keys())
+@pytest.mark.parametrize(("text", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_named_with_file_key_value_and_what_was_expected(
-    file: Path, text: str, said: str
+    file: Path, text: str, message: str
 ) -> None:
-    assert complaint(file, text) == said
+    assert complaint(file, text) == message
 
 
 def test_what_is_no_toml_is_named_with_its_line(file: Path) -> None:
-    said = complaint(file, GOOD + "top_k == 3\n")
-    assert f"at line {GOOD.count(chr(10)) + 1}" in said
-    assert said.endswith("expected TOML")
+    message = complaint(file, GOOD + "top_k == 3\n")
+    assert f"at line {GOOD.count(chr(10)) + 1}" in message
+    assert message.endswith("expected TOML")
 
 
 def test_a_file_that_is_not_there_or_is_no_text_is_named(file: Path) -> None:

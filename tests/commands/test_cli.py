@@ -50,7 +50,8 @@ def test_without_kafka_a_command_names_the_missing_setting(words: list[str]) -> 
 
 
 def test_without_redis_a_worker_names_the_missing_setting(tmp_path: Path) -> None:
-    home, surfaces = str(tmp_path / "home"), str(write_surfaces(tmp_path))
+    home = str(tmp_path / "home")
+    surfaces = str(write_surfaces(tmp_path))
     ended = trimtab("worker", "--kafka", "h:1", TRIMTAB_HOME=home, TRIMTAB_SURFACES=surfaces)
     assert ended.code == 2
     assert "redis: not set" in ended.err
@@ -58,7 +59,8 @@ def test_without_redis_a_worker_names_the_missing_setting(tmp_path: Path) -> Non
 
 
 def test_a_redis_url_that_cannot_be_right_is_refused_without_its_password(tmp_path: Path) -> None:
-    home, surfaces = str(tmp_path / "home"), str(write_surfaces(tmp_path))
+    home = str(tmp_path / "home")
+    surfaces = str(write_surfaces(tmp_path))
     words = ("worker", "--kafka", "h:1", "--redis", "http://user:secret@h")
     ended = trimtab(*words, TRIMTAB_HOME=home, TRIMTAB_SURFACES=surfaces)
     assert ended.code == 2
@@ -75,7 +77,7 @@ def test_a_mistake_in_surfaces_toml_ends_with_2_and_one_line(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("acks=1", "acks: set by the worker itself, expected it not to be in the file"),
         ("isolation.level=read_uncommitted", "isolation.level: set by the worker itself"),
@@ -92,14 +94,14 @@ def test_a_mistake_in_surfaces_toml_ends_with_2_and_one_line(tmp_path: Path) -> 
     ],
 )
 def test_a_mistake_in_the_properties_file_ends_with_2_and_names_file_and_key(
-    tmp_path: Path, line: str, said: str
+    tmp_path: Path, line: str, message: str
 ) -> None:
     file = tmp_path / "kafka.properties"
     file.write_text(line)
     ended = trimtab("feeds", "tail", "--kafka", "127.0.0.1:1", "--kafka-config", file)
     assert ended.code == 2
     assert str(file) in ended.err
-    assert said in ended.err
+    assert message in ended.err
 
 
 @pytest.mark.parametrize(
@@ -187,6 +189,7 @@ def test_for_a_user_without_a_home_the_error_names_the_setting(
     assert ended.code == 2
     assert ended.err.startswith("Error: home: got '~/.trimtab', expected a folder; no HOME is set")
     assert "TRIMTAB_HOME" in ended.err
+
     if words[0] == "stack":
         ended = trimtab(*words, "--home", tmp_path)
         assert "TRIMTAB_CACHE" in ended.err

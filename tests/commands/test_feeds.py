@@ -17,7 +17,7 @@ FEED = Feed("r-1", "home", "u", 1, 2, Completion.FULL, 0, "control", EVEN, {"qua
 
 
 @pytest.mark.parametrize(
-    ("refused", "below_top_k", "said"),
+    ("refused", "below_top_k", "notes"),
     [
         (0, 0, "2 items  weights "),
         (3, 0, "2 items, 3 refused  weights "),
@@ -26,11 +26,11 @@ FEED = Feed("r-1", "home", "u", 1, 2, Completion.FULL, 0, "control", EVEN, {"qua
     ],
 )
 def test_the_line_above_the_items_counts_what_is_not_among_them(
-    refused: int, below_top_k: int, said: str
+    refused: int, below_top_k: int, notes: str
 ) -> None:
     shown = feed_text(replace(FEED, refused=refused, below_top_k=below_top_k), 1)
     first, _, *items = shown.rstrip().splitlines()
-    assert said in first
+    assert notes in first
     assert [line.split()[-1] for line in items] == ["t3_b"]
 
 
@@ -55,6 +55,7 @@ def test_with_rules_on_sources_the_table_shows_sources_and_adjustments() -> None
     ]
     limited = feed_text(replace(FEED, items=items, max_per_source=3), 2).splitlines()
     assert limited[1].split() == ["pos", "final", "quality", "engagement", "source", "item"]
+
     diverse = feed_text(replace(FEED, items=items, diversity=Diversity(0.5)), 2).splitlines()
     assert diverse[1].split() == [
         "pos",

@@ -43,6 +43,7 @@ def surfaces_file(
 def test_list_shows_which_version_is_in_force(folder: Path) -> None:
     result = invoke("list", folder)
     assert result.exit_code == 0
+
     head, *rows = result.output.splitlines()
     assert head.split() == ["OBJECTIVE", "VERSION", "STATE", "FEATURES", "SHA256", "METRICS"]
     assert [row.split()[:2] for row in rows] == [
@@ -68,7 +69,7 @@ def listed(*arguments: str | Path) -> list[dict[str, Any]]:
 
 
 def test_list_as_json_has_every_field(folder: Path) -> None:
-    best, refused, *_ = listed(folder)[0], listed(folder)[1]
+    best, refused, *_ = listed(folder)
     assert best["state"] == "in-force"
     assert (best["features"], len(best["sha256"]), best["reason"], best["metrics"]) == (
         32,
@@ -117,6 +118,7 @@ def test_verify_refuses_a_model_that_takes_all_memory_and_goes_on(tmp_path: Path
     add_model(tmp_path, mlp())
     result = invoke("verify", tmp_path)
     assert result.exit_code == 1
+
     refused, ok = result.output.splitlines()
     assert refused.startswith("refused  quality/2  unreadable: ")
     assert refused.endswith("of memory that verification may take")
@@ -134,6 +136,7 @@ def test_a_version_by_time_is_in_force_and_one_past_64_bits_is_refused(tmp_path:
     )
     assert (in_force["version"], in_force["state"]) == (20261127031250, "in-force")
     assert (older["version"], older["state"]) == (20261127031249, "older")
+
     lines = invoke("verify", tmp_path).output.splitlines()
     assert lines[0].startswith("refused  quality/20261127031249123456  manifest: ")
     assert lines[1:] == ["ok       quality/20261127031250", "ok       quality/20261127031249"]

@@ -55,6 +55,7 @@ def test_a_model_becomes_a_version_that_verifies(tmp_path: Path) -> None:
     ended = new(tmp_path, built)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("added    quality/1  32 features, 32 golden rows, scores from ")
+
     verified = verify(tmp_path / "models" / "quality" / "1")
     assert verified.manifest.features == FEATURES
     assert (
@@ -91,6 +92,7 @@ def test_a_folder_past_64_bits_does_not_count_for_the_next_number(tmp_path: Path
 
 def test_after_the_last_number_there_is_no_next(tmp_path: Path) -> None:
     assert new(tmp_path, mlp(), "--version", MAX_VERSION).code == 0
+
     ended = new(tmp_path, mlp(seed=1))
     assert ended.code == 2
     assert (
@@ -134,15 +136,18 @@ def test_golden_rows_come_from_a_csv_file_by_the_names_of_its_columns(tmp_path: 
     swapped = [[f"item-{place}", *row[::-1].tolist()] for place, row in enumerate(rows)]
     file = write_csv(tmp_path / "rows.csv", ["item_id", *FEATURES[::-1]], swapped)
     assert new(tmp_path, mlp(), "--golden-from", file).code == 0
+
     golden = manifest(tmp_path)["golden"]
     assert len(golden) == 32
     assert {tuple(row["features"]) for row in golden} <= {tuple(row) for row in rows.tolist()}
+
     scores = [row["score"] for row in golden]
     assert scores == sorted(scores)
 
 
 def test_golden_rows_are_drawn_within_the_bounds_of_the_surfaces(tmp_path: Path) -> None:
     assert new(tmp_path, mlp(), "--surfaces", write_surfaces(tmp_path)).code == 0
+
     golden = np.array([row["features"] for row in manifest(tmp_path)["golden"]])
     assert np.abs(golden[:, 0]).max() <= 1 < np.abs(golden[:, 1]).max()
 
@@ -231,7 +236,9 @@ def constant() -> onnx.ModelProto:
     return model(nodes, {"w": np.zeros((32, 1), np.float32)})
 
 
-FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+FLOAT = TensorProto.FLOAT
+DOUBLE = TensorProto.DOUBLE
+INT64 = TensorProto.INT64
 REFUSED = {
     "float64": (shaped(DOUBLE, [None, 32]), "shape", "train or export in float32"),
     "fixed batch": (shaped(FLOAT, [1, 32]), "shape", "leave the first dimension free"),
@@ -431,6 +438,7 @@ def test_of_a_classifier_the_hint_names_its_classes_and_each_becomes_a_version_t
     assert refused.err.endswith(
         f"of a classifier keep one probability: --class LABEL, one of: {named}\n"
     )
+
     for version, label in enumerate(labels, 1):
         ended = new(tmp_path, forest(labels), "--class", label, features="a,b")
         assert (ended.code, ended.err) == (0, "")
@@ -497,7 +505,8 @@ def test_a_model_whose_features_nobody_names_is_refused(
 
 @pytest.mark.parametrize("objective", ["quality", "unheard-of"])
 def test_features_that_no_surface_holds_are_refused(tmp_path: Path, objective: str) -> None:
-    source, surfaces = save(tmp_path, mlp()), write_surfaces(tmp_path)
+    source = save(tmp_path, mlp())
+    surfaces = write_surfaces(tmp_path)
     words = ("--from", source, "--features", NAMES.replace("f31", "else"), "--surfaces", surfaces)
     ended = trimtab("models", "new", objective, *words, "--models", tmp_path / "models")
     assert ended.code == 1

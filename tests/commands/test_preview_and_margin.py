@@ -14,7 +14,8 @@ from workers.ranking.preview import preview
 from workers.ranking.rank import rank
 from workers.ranking.weights import Weights
 
-BEFORE, AFTER = mix(0.5, 0.5), mix(0.25, 1)
+BEFORE = mix(0.5, 0.5)
+AFTER = mix(0.25, 1)
 FEED = feed_of({"a": (0.5, 0.75), "b": (0.75, 0.25), "c": (0.25, 0.25)}, BEFORE)
 TURNED = feed_of({"a": (0.75, 0.25), "b": (0.25, 0.5)}, BEFORE)
 FOREIGN = replace(FEED, weights=Weights.of({"quality": 1, "freshness": 1}))
@@ -109,6 +110,7 @@ def test_margins_of_feeds_with_rules_on_sources_have_a_note_that_they_ignore_the
     shown = margin_lines(found, "home", "control", shown=2)
     assert "1 of them with rules on sources: the first 10 by weighted sums alone" in shown
     assert "r: 3 items, rules on sources: the first 10 by weighted sums alone" in shown
+
     document = margin_document(found, "home", "control")
     assert (document["ruled"], document["incomplete"]) == (1, 0)
 

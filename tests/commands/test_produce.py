@@ -27,7 +27,8 @@ class Topic:
     """A topic of the test's own on the shared stack."""
 
     def __init__(self, kafka: str) -> None:
-        self.kafka, self.name = kafka, f"produce-{uuid.uuid4().hex[:8]}"
+        self.kafka = kafka
+        self.name = f"produce-{uuid.uuid4().hex[:8]}"
         create_topics(kafka, [TopicPlan(self.name, 4, {"max.message.bytes": "100000"})])
 
     def produce(self, file: Path | str, *words: object, given: bytes = b"") -> Ended:
@@ -62,10 +63,12 @@ def test_every_event_goes_out_once_under_its_request_id_with_its_content_type(
     sent = events_of("a", "b", "c")
     ended = topic.produce(write_lines(tmp_path / "events.jsonl", sent), "--as-is")
     assert ended.code == 0
+
     records = topic.records()
     assert sorted(json.dumps(event) for event in sent) == sorted(
         (r.value or b"").decode() for r in records
     )
+
     for record in records:
         assert (record.key or b"").decode() == json.loads(record.value or b"")["request_id"]
         assert record.headers == [("content-type", b"application/json")]
@@ -110,8 +113,10 @@ def test_an_event_that_cannot_be_read_is_sent_as_it_is_without_a_key(
     )
     ended = topic.produce(file, "--json")
     assert ended.code == 0
+
     summary = json.loads(ended.out)
     assert (summary["events"], summary["requests"], summary["unreadable"]) == (3, 1, 2)
+
     unreadable = [record.value for record in topic.records() if record.key is None]
     assert sorted(unreadable, key=str) == [b"nonsense", b'{"request_id": 7}']
 
@@ -136,8 +141,10 @@ def in_protobuf(*request_ids: str) -> bytes:
 def test_length_delimited_protobuf_is_detected_and_restamped(topic: Topic) -> None:
     ended = topic.produce("-", given=in_protobuf("a", "b"))
     assert ended.code == 0
+
     records = topic.records()
     assert {record.key for record in records} == {b"a", b"b"}
+
     for record in records:
         event = CandidateEvent.FromString(record.value or b"")
         assert record.headers == [("content-type", b"application/x-protobuf")]

@@ -48,6 +48,7 @@ def test_each_feed_is_the_oracles_however_events_are_interleaved(
     file = write_lines(tmp_path / "events.jsonl", interleave(sent, random.Random(2)))
     ranked = feeds(trimtab("rank", file, **settings))
     assert len(ranked) == 30
+
     oracle = Oracle(models)
     for events in sent:
         first = events[0]
@@ -78,8 +79,10 @@ def test_a_candidate_that_a_model_fails_on_is_removed_and_named_once_without_a_t
     assert ended.code == 0
     assert ended.err.startswith("quality/1: model-error: ")
     assert (ended.err.count("\n"), "Traceback" in ended.err) == (1, False)
+
     first, *others = json_lines(ended.out)
     assert first == sound[0]
+
     for feed, before in zip(others, sound[1:], strict=True):
         gone = f"{feed['request_id']}-i2"
         assert feed["removed"] == [{"item_id": gone, "reason": "model-error"}]
@@ -146,7 +149,7 @@ def test_an_objective_that_is_not_given_takes_its_default(
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"),
+    ("weights", "message"),
     [
         ("quality=nan", "quality: got 'nan', expected a finite number"),
         ("quality=1.5", "quality: got 1.5, expected 0.0 to 1.0"),
@@ -160,12 +163,12 @@ def test_an_objective_that_is_not_given_takes_its_default(
     ],
 )
 def test_weights_that_no_worker_would_apply_are_wrong_use(
-    tmp_path: Path, settings: Mapping[str, str], weights: str, said: str
+    tmp_path: Path, settings: Mapping[str, str], weights: str, message: str
 ) -> None:
     file = write_lines(tmp_path / "events.jsonl", requests(1)[0])
     ended = trimtab("rank", file, "--weights", weights, **settings)
     assert (ended.code, ended.out) == (2, "")
-    assert f"--weights: {said}" in ended.err
+    assert f"--weights: {message}" in ended.err
 
 
 def of_two_surfaces() -> list[dict[str, Any]]:
@@ -224,6 +227,7 @@ def test_refused_events_are_named_on_standard_error_and_the_rest_is_ranked(
     ended = trimtab("rank", file, **settings)
     assert ended.code == 0
     assert [feed["request_id"] for feed in json_lines(ended.out)] == ["r0"]
+
     complaints = ended.err.splitlines()
     assert complaints[0].startswith(f"{file}:1: malformed: JSON: ")
     assert complaints[1].startswith(

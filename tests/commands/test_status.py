@@ -18,10 +18,8 @@ from tests.rig.redis import free_port
 from tests.rig.traffic import make_request
 from workers.ranking.weights import Weights
 
-EVEN, TURNED = (
-    Weights.of({"quality": 0.5, "engagement": 0.5}),
-    Weights.of({"quality": 0.9, "engagement": 0.1}),
-)
+EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
+TURNED = Weights.of({"quality": 0.9, "engagement": 0.1})
 Write = Callable[..., None]
 
 
@@ -51,18 +49,18 @@ def run(redis_url: str, prefix: str) -> Callable[..., Ended]:
 
 
 def weights(values: Weights, **changes: Any) -> dict[str, Any]:
-    said = {
+    document = {
         "version": values.version,
         "values": values.values,
         "source": "redis",
         "applied_at": 1,
         "push_ms": None,
     }
-    return said | {"refused": None} | changes
+    return document | {"refused": None} | changes
 
 
 def experiment(**arms: float) -> dict[str, Any]:
-    said = {
+    document = {
         "salt": "autumn",
         "arms": arms,
         "source": "redis",
@@ -70,12 +68,12 @@ def experiment(**arms: float) -> dict[str, Any]:
         "push_ms": None,
         "refused": None,
     }
-    return said if arms else dict.fromkeys(said)
+    return document if arms else dict.fromkeys(document)
 
 
 def status(home: dict[str, Any], **changes: Any) -> dict[str, Any]:
     home = {"experiment": experiment(), "arms": {}} | home
-    said = {
+    document = {
         "worker": "w",
         "at": 1,
         "expiry_ms": 60_000,
@@ -83,12 +81,12 @@ def status(home: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "surfaces": {"home": home},
         "group": "g",
     }
-    said |= {
+    document |= {
         "partitions": [0, 1, 2, 5],
         "lag": {"0": 3, "1": 40, "2": 0, "5": 0},
         "open_requests": 7,
     }
-    return said | {"models": {"home": {"quality": 3}}, "counts": {"feeds": 1234}} | changes
+    return document | {"models": {"home": {"quality": 3}}, "counts": {"feeds": 1234}} | changes
 
 
 def lines(text: str) -> list[str]:
@@ -121,6 +119,7 @@ def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(env: En
     ]
     assert [worker["group"] for worker in found["workers"]] == [env.name, env.name]
     assert all(worker["age_ms"] < 10_000 for worker in found["workers"])
+
     ids = [worker["worker"] for worker in found["workers"]]
     (home, search) = found["surfaces"]
     assert home["weights"] == [
@@ -132,9 +131,11 @@ def test_two_workers_are_shown_and_a_killed_one_is_gone_after_its_expiry(env: En
         }
     ]
     assert search["models"]["quality"] == [{"version": 1, "workers": ids}]
+
     ended = trimtab("status", **env.settings)
     assert ended.code == 0
     assert [line.split()[0] for line in ended.out.splitlines()[:3]] == ["WORKER", *ids]
+
     env.processes[0].kill()
     until(lambda: len(shown()["workers"]) == 1, shown)
     env.processes[1].terminate()
@@ -200,16 +201,15 @@ def test_refused_pins_are_shown_with_their_reason_in_the_table_and_as_json(
         unset = dict.fromkeys(("versions", "source", "applied_at", "push_ms"))
         return unset | {"refused": {"reason": reason, "at": 1, "content": None}}
 
-    own, arm = (
-        "quality: version 9 is not available, expected one of: 1",
-        "x: not an objective of this surface",
-    )
+    own = "quality: version 9 is not available, expected one of: 1"
+    arm = "x: not an objective of this surface"
     write("w-1", status(weights(EVEN) | {"pins": pins(own), "arm_pins": {"b": pins(arm)}}))
     write("w-2", status(weights(EVEN) | {"pins": pins(own)}))
     assert [line for line in lines(run().out) if line.startswith("refused")] == [
         f"refused models on 2 of 2 workers: {own}",
         f"refused models:b on 1 of 2 workers (w-1): {arm}",
     ]
+
     (home,) = json.loads(run("--json").out)["surfaces"]
     assert home["refused"] == [
         {"document": "models", "reason": own, "workers": ["w-1", "w-2"]},
@@ -243,8 +243,11 @@ def test_events_that_another_partitioner_placed_are_counted_below_the_table(
     write("w-1", status(weights(EVEN), counts={"feeds": 5, "misplaced": 0}))
     write("w-2", status(weights(EVEN), counts={"feeds": 5, "misplaced": 12}))
     shown = " ".join(lines(run().out)[3:])
-    said = "w-2: events in another partition than murmur2 gives their key: 12; do all producers use that partitioner?"
-    assert shown.startswith(said)
+    message = (
+        "w-2: events in another partition than murmur2 gives their key: 12;"
+        " do all producers use that partitioner?"
+    )
+    assert shown.startswith(message)
 
 
 def test_no_line_is_wider_than_a_hundred_columns(write: Write, run: Callable[..., Ended]) -> None:
@@ -269,12 +272,12 @@ def test_no_line_is_wider_than_a_hundred_columns(write: Write, run: Callable[...
 def test_without_a_worker_it_ends_with_1_with_json_too(
     run: Callable[..., Ended], prefix: str
 ) -> None:
-    said = (
+    message = (
         f"Error: no worker lives: Redis holds no status of a worker under '{prefix}workers:status:*'; "
         "expected `trimtab worker` to run with this Redis and prefix\n"
     )
-    assert run() == (1, "", said)
-    assert run("--json") == (1, '{"workers":[],"surfaces":[]}\n', said)
+    assert run() == (1, "", message)
+    assert run("--json") == (1, '{"workers":[],"surfaces":[]}\n', message)
 
 
 def test_a_redis_that_does_not_answer_ends_with_1_without_its_password() -> None:
@@ -285,15 +288,15 @@ def test_a_redis_that_does_not_answer_ends_with_1_without_its_password() -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [((), "redis: not set"), (("--redis", "http://u:secret@h"), "expected redis://")],
 )
 def test_a_redis_that_is_not_given_or_cannot_be_right_is_wrong_configuration(
-    words: tuple[str, ...], said: str
+    words: tuple[str, ...], message: str
 ) -> None:
     ended = trimtab("status", *words)
     assert (ended.code, ended.out) == (2, "")
-    assert said in ended.err
+    assert message in ended.err
     assert "secret" not in ended.err
 
 
@@ -322,6 +325,7 @@ def test_a_partition_that_is_not_read_has_a_line_and_one_that_is_stopped_ends_wi
         "w-1: partition 5 failing for 1 s: Broker: Message size too large",
     ]
     assert ended.err == "Error: w-1: partitions that are not read: 2,5\n"
+
     (worker,) = json.loads(run("--json").out)["workers"]
     assert worker["partition_states"] == states
 

@@ -54,20 +54,20 @@ _OF_RECORDS = ("null-value", "unknown-content-type", "key-mismatch")
 
 
 def in_a_file(entry: Entry) -> bool:
-    name, value = str(entry["file"]), value_of(entry)
-    readable = (
-        name.endswith((".json", ".pb"))
-        and bool(value and value.strip())
-        and b"\n" not in (value or b"")
-    )
-    return entry["code"] not in _OF_RECORDS and readable and not (value or b"").startswith(b"\0")
+    value = value_of(entry) or b""
+    if entry["code"] in _OF_RECORDS or not entry["file"].endswith((".json", ".pb")):
+        return False
+    return bool(value.strip()) and b"\n" not in value and not value.startswith(b"\0")
 
 
 def as_file(entry: Entry, path: Path) -> tuple[Path, str]:
     """The example as the one event of a file, and its format."""
-    value, protobuf = value_of(entry) or b"", entry["file"].endswith(".pb")
-    path.write_bytes(_VarintBytes(len(value)) + value if protobuf else value + b"\n")
-    return path, "protobuf" if protobuf else "json"
+    value = value_of(entry) or b""
+    if entry["file"].endswith(".pb"):
+        path.write_bytes(_VarintBytes(len(value)) + value)
+        return path, "protobuf"
+    path.write_bytes(value + b"\n")
+    return path, "json"
 
 
 REFUSED = list(filter(in_a_file, INDEX["refused"]))
@@ -149,6 +149,7 @@ def test_names_that_the_feature_set_lacks_and_names_that_are_missing_are_warning
         "warning: missing feature 'is_video' in 2 candidates: default",
         "1 events of 1 requests: 0 refused",
     ]
+
     found = validated(surfaces, file)
     assert found["unknown_features"] == {"titel_words": 2}
     assert found["missing_features"] == {"title_words": 2, "is_video": 2}
@@ -170,6 +171,7 @@ def test_a_request_that_does_not_close_is_a_warning(surfaces: str, tmp_path: Pat
 def test_standard_input_is_read_and_its_format_is_detected(surfaces: str) -> None:
     one = json.dumps(EVENT).encode() + b"\n"
     assert validated(surfaces, "-", given=one)["events"] == 1
+
     protobuf = next(value_of(e) for e in INDEX["accepted"] if e["file"].endswith("fast-lane.pb"))
     assert protobuf is not None
     assert validated(surfaces, "-", given=_VarintBytes(len(protobuf)) + protobuf)["events"] == 1

@@ -17,11 +17,13 @@ def test_a_model_that_is_loaded_is_no_news_to_steering_and_one_that_is_verified_
         add_model(tmp_path, mlp(seed=place), objective)
     with Registry(tmp_path, {"home": home}, 0) as registry:
         availability = ModelAvailability(registry)
-        before, revision = availability.read(), registry.catalogue.revision
+        before = availability.read()
+        revision = registry.catalogue.revision
         while not isinstance(registry.models_for(home, home.objectives), SurfaceModels):
             registry.wait_past(registry.catalogue.revision, 1.0)
         assert registry.catalogue.revision > revision
         assert availability.read() is before
+
         add_model(tmp_path, mlp(seed=9), "freshness")
         while "freshness" not in availability.read().models:
             registry.wait_past(registry.catalogue.revision, 1.0)

@@ -40,10 +40,12 @@ def test_a_canary_is_started_ramped_and_promoted_while_workers_follow(
     arm(run)
     assert run("experiment", "start", "home", "canary=5", "--salt", "s").code == 0
     assert in_redis(server, "experiment:home") == {"salt": "s", "canary": "5"}
+
     events.wait("experiment_applied", arms={"canary": 5.0})
     drawn = [steering.mix("home").assign(f"user-{number}") for number in range(2000)]
     assert 60 < sum(one[:2] == ("canary", CANARY) for one in drawn) < 140
     assert run("experiment", "ramp", "home", "canary=20.5").code == 0
+
     events.wait("experiment_applied", arms={"canary": 20.5})
     grown = [steering.mix("home").assign(f"user-{number}") for number in range(2000)]
     assert all(
@@ -51,6 +53,7 @@ def test_a_canary_is_started_ramped_and_promoted_while_workers_follow(
         for before, after in zip(drawn, grown, strict=True)
         if before.arm == "canary"
     )
+
     run("experiment", "promote", "home", "canary")
     until(lambda: steering.mix("home").weights == CANARY)
     assert all(
@@ -65,6 +68,7 @@ def test_a_promotion_is_one_step_with_two_entries(server: RedisServer, run: Run)
     run("experiment", "promote", "home", "canary", "--reason", "it won")
     assert in_redis(server, "weights:home") == {"quality": "0.1", "engagement": "0.9"}
     assert in_redis(server, "experiment:home")["canary"] == "0"
+
     made = json_lines(run("weights", "history", "home", "--json").out)
     assert [(one["document"], one["reason"]) for one in made[-2:]] == [
         ("weights", "it won"),
@@ -82,15 +86,18 @@ def test_a_stopped_experiment_leaves_everybody_in_control_and_may_be_started_aga
     run("experiment", "start", "home", "canary=100")
     until(lambda: steering.mix("home").assign("u").arm == "canary")
     assert run("experiment", "stop", "home").code == 0
+
     until(lambda: steering.mix("home").assign("u").arm == "control")
     assert shown(run)["running"] is False
     assert "no experiment runs" in run("experiment", "show", "home").out
     assert run("experiment", "start", "home", "canary=100").code == 0
+
     until(lambda: steering.mix("home").assign("u").arm == "canary")
 
 
 def test_show_prints_shares_weights_and_who_started_it(server: RedisServer, run: Run) -> None:
     assert shown(run) | {"running": False, "arms": {}, "control": 100.0} == shown(run)
+
     arm(run)
     run("experiment", "start", "home", "canary=5", "--salt", "s", "--reason", "does it help?")
     found = shown(run)
@@ -98,6 +105,7 @@ def test_show_prints_shares_weights_and_who_started_it(server: RedisServer, run:
     assert found["arms"]["canary"]["percent"] == 5.0
     assert found["arms"]["canary"]["weights"]["version"] == CANARY.version
     assert (found["actor"], found["reason"]) == ("ana", "does it help?")
+
     printed = run("experiment", "show", "home").out
     assert "  control  95 %  quality 0.5, engagement 0.5" in printed
     assert "  canary    5 %  quality 0.1, engagement 0.9" in printed
@@ -170,8 +178,10 @@ def test_weights_show_and_wait_know_the_arm(server: RedisServer, run: Run, steer
     steer(worker_id="w-1")
     arm(run)
     assert run("weights", "wait", "home", "--arm", "canary", "--timeout", "0").code == 1
+
     run("experiment", "start", "home", "canary=5")
     assert run("weights", "wait", "home", "--arm", "canary", "--timeout", "15").code == 0
+
     (found,) = json.loads(run("weights", "show", "home", "--json").out)["surfaces"]
     assert found["arms"]["canary"]["workers"] == {"w-1": CANARY.version}
     assert found["experiment"] == {"canary": 5.0}
@@ -181,5 +191,6 @@ def test_an_arm_that_is_new_starts_from_the_surface_in_force(server: RedisServer
     server.set("home", quality=0.3, engagement=0.4)
     run("weights", "set", "home", "--arm", "canary", "quality=0.9", "--reason", "x")
     assert in_redis(server, "weights:home:canary") == {"quality": "0.9", "engagement": "0.4"}
+
     run("weights", "set", "home", "--arm", "control", "quality=0.8", "--reason", "x")
     assert in_redis(server, "weights:home") == {"quality": "0.8", "engagement": "0.4"}

@@ -94,6 +94,7 @@ def test_without_a_worker_a_rollback_goes_to_what_was_pinned_before_and_a_second
     ended = run("models", "rollback", "quality", "--surface", "home")
     assert (ended.code, ended.out) == (0, "home: quality 3, revision 3\n")
     assert ended.err == f"home: {NO_WORKER}: what is pinned is not checked\n"
+
     run("models", "rollback", "quality")
     assert pinned(server) == str(BY_TIME)
 
@@ -129,6 +130,7 @@ def test_a_pin_that_is_no_version_is_refused_and_a_rollback_passes_it_over(
     pin_by_hand(server, "1", odd, "2")
     refused = events.wait("models_refused", surface="home")
     assert "expected the number of a version, or 'latest'" in refused["reason"]
+
     worker.stop()
     assert run("models", "rollback", "quality", "--surface", "home").code == 0
     assert pinned(server) == "1"
@@ -152,13 +154,16 @@ def test_a_version_by_time_is_pinned_by_command_and_by_hand(
     steering = have(steer, [1, version])
     ended = run("models", "activate", "quality", version)
     assert (ended.code, ended.out) == (0, f"home: quality {version}, revision 1\n")
+
     events.wait("models_applied", surface="home")
     assert steering.mix("home").pins == {"quality": version}
     assert run("models", "rollback", "quality").out == "home: quality 1, revision 2\n"
+
     events.wait("models_applied", 2, surface="home")
     server.client.hset("models:home", "quality", str(version))
     events.wait("models_applied", 3, surface="home")
     assert steering.mix("home").pins == {"quality": version}
+
     found = json.loads(run("models", "status", "--json").out)
     assert [one["version"] for one in found["versions"] if one["objective"] == "quality"] == [
         1,

@@ -55,10 +55,11 @@ def test_a_worker_without_a_status_is_waited_for_and_named_with_what_can_be_done
         f"home: version {HALF} is applied by the 1 workers that have a status, not by all; "
         "in workers:live without a status: w-2; crashed, or cut off from this Redis"
     ) in ended.err
+
     for way in ("give --kafka", "--workers", "redis-cli ZREM workers:live ID"):
         assert way in ended.err
-    said = found(ended)
-    assert (said["applied"], said["workers"], said["silent"], said["members"]) == (
+    result = found(ended)
+    assert (result["applied"], result["workers"], result["silent"], result["members"]) == (
         False,
         ["w-1"],
         ["w-2"],
@@ -66,8 +67,8 @@ def test_a_worker_without_a_status_is_waited_for_and_named_with_what_can_be_done
     )
 
     server.client.zrem("workers:live", "w-2")
-    said = found(run(*WAIT, "--json"))
-    assert (said["applied"], said["workers"], said["behind"], said["silent"]) == (
+    result = found(run(*WAIT, "--json"))
+    assert (result["applied"], result["workers"], result["behind"], result["silent"]) == (
         True,
         ["w-1"],
         {},
@@ -86,6 +87,7 @@ def test_as_many_workers_as_there_are_is_all_of_them(
     assert ended.out == (
         f"home: version {HALF} applied by all 2 workers (without a status and passed over: w-2)\n"
     )
+
     ended = run(*WAIT, "--workers", "3")
     assert ended.code == 1
     assert (
@@ -155,8 +157,9 @@ def test_kafka_knows_who_is_cut_off_and_who_has_crashed(
         ended = run(*WAIT, "--kafka", kafka, "--json", "--workers", "1")
         assert ended.code == 1
         assert "in the group without a status in this Redis: w-2 at 127.0.0.1" in ended.err
-        said = found(ended)
-        assert (said["silent"], said["members"], said["members_without_status"]) == (
+
+        result = found(ended)
+        assert (result["silent"], result["members"], result["members_without_status"]) == (
             ["w-2"],
             ["w-2"],
             ["w-2"],
@@ -180,6 +183,7 @@ def test_a_kafka_that_does_not_answer_leaves_it_to_what_redis_knows(
     ended = run(*WAIT, "--kafka", "127.0.0.1:1", "--json")
     assert (ended.code, found(ended)["members"]) == (0, None)
     assert "Warning: the workers' group is not known: groups trimtab: " in ended.err
+
     crash(server, "w-2")
     ended = run(*WAIT, "--kafka", "127.0.0.1:1")
     assert ended.code == 1

@@ -49,6 +49,7 @@ def test_a_set_is_written_whole_with_actor_and_reason(server: RedisServer, run: 
     ended = run("weights", "set", "home", "quality=0.6", "--reason", "calmer mornings")
     assert ended.code == 0
     assert in_redis(server) == {"quality": "0.6", "engagement": "0.5"}
+
     (entry,) = entries(run)
     assert (entry["actor"], entry["reason"], entry["revision"]) == ("ana", "calmer mornings", 1)
     assert (entry["before"], entry["after"]) == ({}, {"quality": "0.6", "engagement": "0.5"})
@@ -183,10 +184,13 @@ def test_a_rollback_goes_to_the_set_before_and_a_second_one_back(
         run("weights", "set", "home", f"quality={quality}", "--reason", "x")
     run("weights", "rollback", "home")
     assert in_redis(server)["quality"] == "0.2"
+
     run("weights", "rollback", "home")
     assert in_redis(server)["quality"] == "0.3"
+
     run("weights", "rollback", "home", "1")
     assert in_redis(server)["quality"] == "0.1"
+
     version = Weights.of({"quality": 0.2, "engagement": 0.5}).version
     run("weights", "rollback", "home", version)
     assert in_redis(server)["quality"] == "0.2"
@@ -209,6 +213,7 @@ def test_a_rollback_over_what_workers_refuse_writes_what_they_stand_on(
     server.set("home", quality="much")
     run("weights", "rollback", "home")
     assert in_redis(server)["quality"] == "0.2"
+
     server.client.set("weights:home", "no hash")
     run("weights", "rollback", "home")
     assert in_redis(server)["quality"] == "0.2"
@@ -220,6 +225,7 @@ def test_a_rollback_to_what_is_not_kept_or_was_refused_is_refused(
     server.set("home", quality="much")
     run("weights", "set", "home", "quality=0.2", "--reason", "x")
     assert "revision 1: quality: got 'much'" in run("weights", "rollback", "home", "1").err
+
     missing = run("weights", "rollback", "home", "7")
     assert missing.code == 1
     assert "got '7', expected a version, a revision (kept are 1 to 2)" in missing.err
@@ -232,6 +238,7 @@ def test_diff_compares_revisions_versions_what_is_in_force_and_the_default(
     run("weights", "set", "home", "quality=0.75", "--reason", "x")
     found = json.loads(run("weights", "diff", "home", "1", "now", "--json").out)
     assert found["difference"] == {"quality": 0.5, "engagement": 0.0}
+
     version = Weights.of({"quality": 0.25, "engagement": 0.5}).version
     found = json.loads(run("weights", "diff", "home", version, "default", "--json").out)
     assert found["difference"] == {"quality": 0.25, "engagement": 0.0}
@@ -243,6 +250,7 @@ def test_show_prints_what_is_in_force_since_when_by_whom_and_on_which_workers(
 ) -> None:
     assert shown(run)["weights"]["values"] == HALF
     assert shown(run)["source"] == "default"
+
     run("weights", "set", "home", "quality=0.6", "--reason", "calmer mornings")
     steer(worker_id="w-1")
     steer(worker_id="w-2")
@@ -252,6 +260,7 @@ def test_show_prints_what_is_in_force_since_when_by_whom_and_on_which_workers(
     assert found["weights"] == {"version": version, "values": {"quality": 0.6, "engagement": 0.5}}
     assert (found["revision"], found["actor"], found["reason"]) == (1, "ana", "calmer mornings")
     assert found["workers"] == {"w-1": version, "w-2": version}
+
     printed = run("weights", "show").out
     assert "home: quality 0.6, engagement 0.5" in printed
     assert 'by ana: "calmer mornings"' in printed
@@ -297,9 +306,11 @@ def test_wait_returns_once_every_worker_has_the_set(
 def test_wait_names_who_does_not_have_the_set(server: RedisServer, run: Run, steer: Steer) -> None:
     steer(worker_id="w-1")
     assert run("weights", "wait", "home", "--version", Weights.of(HALF).version).code == 0
+
     ended = run("weights", "wait", "home", "--version", "0" * 12, "--timeout", "0")
     assert ended.code == 1
     assert f"not applied by all 1 workers: w-1 at {Weights.of(HALF).version}" in ended.err
+
     ended = run(
         "weights", "wait", "home", "--version", "0" * 12, "--timeout", "0", "--workers", "2"
     )
@@ -333,8 +344,8 @@ def test_watch_prints_changes_as_they_come_those_by_hand_too(
         server.set("home", quality=0.2)
         until(lambda: len(entries(run)) == 2)
         run("weights", "set", "home", "quality=0.3", "--reason", "after")
-        said, _ = watching.communicate(timeout=30.0)
-    assert [entry["actor"] for entry in json_lines(said)] == ["unknown", "ana"]
+        printed, _ = watching.communicate(timeout=30.0)
+    assert [entry["actor"] for entry in json_lines(printed)] == ["unknown", "ana"]
 
 
 def test_a_redis_that_is_gone_is_an_error_without_the_password(
