@@ -49,7 +49,7 @@ def start(
     surface: str,
     arms: dict[str, str],
     salt: str | None,
-    change: ChangeBy,
+    by: ChangeBy,
     as_json: bool,
     steering: SteeringAt,
 ) -> None:
@@ -66,7 +66,7 @@ def start(
 
         salt = salt or f"{surface}-{secrets.token_hex(4)}"
         wanted = _experiment(view, {SALT: salt} | arms)
-        _write(opened, view, [Change(view.experiment, wanted)], change, as_json=as_json)
+        _write(opened, view, [Change(view.experiment, wanted)], by, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment ramp home canary=20"))
@@ -76,7 +76,7 @@ def start(
 @json_option()
 @steering_options
 def ramp(
-    surface: str, arms: dict[str, str], change: ChangeBy, as_json: bool, steering: SteeringAt
+    surface: str, arms: dict[str, str], by: ChangeBy, as_json: bool, steering: SteeringAt
 ) -> None:
     """Change the shares of arms of the running experiment.
 
@@ -88,7 +88,7 @@ def ramp(
         for arm in arms:
             _check_is_arm(running, arm)
         wanted = _experiment(view, running.fields() | arms)
-        _write(opened, view, [Change(view.experiment, wanted)], change, as_json=as_json)
+        _write(opened, view, [Change(view.experiment, wanted)], by, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment stop home"))
@@ -96,7 +96,7 @@ def ramp(
 @change_options("stop")
 @json_option()
 @steering_options
-def stop(surface: str, change: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
+def stop(surface: str, by: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
     """Put all users back into `control`.
 
     The arms keep their weights for another start.
@@ -104,7 +104,7 @@ def stop(surface: str, change: ChangeBy, as_json: bool, steering: SteeringAt) ->
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface)
         stopped = _stopped(_running(view))
-        _write(opened, view, [Change(view.experiment, stopped)], change, as_json=as_json)
+        _write(opened, view, [Change(view.experiment, stopped)], by, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment promote home canary"))
@@ -113,7 +113,7 @@ def stop(surface: str, change: ChangeBy, as_json: bool, steering: SteeringAt) ->
 @change_options("promote")
 @json_option()
 @steering_options
-def promote(surface: str, arm: str, change: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
+def promote(surface: str, arm: str, by: ChangeBy, as_json: bool, steering: SteeringAt) -> None:
     """Give SURFACE the weights of ARM and stop the experiment.
 
     Both happen in one step.
@@ -126,7 +126,7 @@ def promote(surface: str, arm: str, change: ChangeBy, as_json: bool, steering: S
             Change(view.weights, _weights_of_arm(view, arm)),
             Change(view.experiment, _stopped(running)),
         ]
-        _write(opened, view, changes, change, as_json=as_json)
+        _write(opened, view, changes, by, as_json=as_json)
 
 
 @experiment.command(epilog=example("trimtab experiment show home"))

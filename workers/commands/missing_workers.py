@@ -95,23 +95,23 @@ class MissingWorkers:
         self._next_read = float("-inf")
         self._kafka_error: str | None = None
 
-    def find(self, live: Fleet, count: int) -> Missing:
+    def find(self, fleet: Fleet, count: int) -> Missing:
         """Find the workers that have no status but should have one.
 
         Calls Kafka at most twice a second. `count` is how many of the workers that the command is
         about have a status.
         """
-        members = self._read_members(live)
+        members = self._read_members(fleet)
         if members is None:
             expected = self._expected.count
             all_have_status = expected is not None and count >= expected
-            silent = [] if all_have_status else live.silent
+            silent = [] if all_have_status else fleet.silent
             return Missing(silent, without_status=[], members=None)
 
-        without_status = members_without_status(live, members, self._groups(live))
+        without_status = members_without_status(fleet, members, self._groups(fleet))
         clients = {member.client for member in without_status}
         return Missing(
-            silent=[worker for worker in live.silent if worker in clients],
+            silent=[worker for worker in fleet.silent if worker in clients],
             without_status=without_status,
             members=[member.client for member in members],
         )
@@ -143,7 +143,7 @@ class MissingWorkers:
             reasons.append(f"Kafka was not asked: {self._kafka_error}")
         return reasons
 
-    def _read_members(self, live: Fleet) -> list[Member] | None:
+    def _read_members(self, fleet: Fleet) -> list[Member] | None:
         """The members as Kafka knew them at most half a second ago.
 
         None if Kafka is not set or has failed once.
@@ -154,7 +154,7 @@ class MissingWorkers:
             return self._members
 
         try:
-            self._members = read_members(self._cluster, self._groups(live))
+            self._members = read_members(self._cluster, self._groups(fleet))
         except MembersUnknown as unknown:
             self._kafka_error = str(unknown)
             click.echo(f"Warning: the workers' group is not known: {unknown}", err=True)
@@ -162,9 +162,9 @@ class MissingWorkers:
         self._next_read = time.monotonic() + _KAFKA_PAUSE_S
         return self._members
 
-    def _groups(self, live: Fleet) -> set[str]:
+    def _groups(self, fleet: Fleet) -> set[str]:
         groups = set()
-        for worker in live.workers:
+        for worker in fleet.workers:
             if worker.status is not None and worker.status.group:
                 groups.add(worker.status.group)
         if self._expected.group_is_given or not groups:
@@ -173,7 +173,7 @@ class MissingWorkers:
 
 
 def members_without_status(
-    live: Fleet, members: Sequence[Member], groups: Collection[str]
+    fleet: Fleet, members: Sequence[Member], groups: Collection[str]
 ) -> list[Member]:
     """The members of the groups that have no status, by the names of their clients.
 
@@ -181,9 +181,9 @@ def members_without_status(
     all of them another client.id. Such a member may be any worker whose name no member has. So as
     many of these members as there are such workers count as having a status.
     """
-    with_status = {worker.worker for worker in live.workers}
+    with_status = {worker.worker for worker in fleet.workers}
     clients = {member.client for member in members}
-    have_worker_names = not clients.isdisjoint({*with_status, *live.silent})
+    have_worker_names = not clients.isdisjoint({*with_status, *fleet.silent})
 
     named: list[Member] = []
     nameless: list[Member] = []
@@ -196,7 +196,7 @@ def members_without_status(
             named.append(member)
 
     unmatched = 0
-    for worker in live.workers:
+    for worker in fleet.workers:
         if worker.worker not in clients and _may_be_in(worker, groups):
             unmatched += 1
     return named + nameless[unmatched:]

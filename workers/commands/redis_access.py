@@ -115,7 +115,7 @@ class ChangeBy:
 
 
 def change_options(default_reason: str | None) -> Decorator:
-    """--reason and --actor, as `change`. Without a default, --reason is required."""
+    """--reason and --actor, as `by`. Without a default, --reason is required."""
 
     def decorate(command: CommandFunction) -> CommandFunction:
         reason = click.option(
@@ -125,7 +125,7 @@ def change_options(default_reason: str | None) -> Decorator:
             show_default=default_reason is not None,
             help="Reason of the change, for the history.",
         )
-        gathered = gather("change", ("actor", "reason"), ChangeBy.of)(command)
+        gathered = gather("by", ("actor", "reason"), ChangeBy.of)(command)
         return settings("actor")(reason(gathered))
 
     return decorate

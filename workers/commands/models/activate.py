@@ -88,7 +88,7 @@ def activate(
     version: str,
     surface: str | None,
     arm: str | None,
-    change: ChangeBy,
+    by: ChangeBy,
     wait_s: float | None,
     as_json: bool,
     expected: ExpectedWorkers,
@@ -104,7 +104,7 @@ def activate(
     with steering.redis.open() as editor:
         views = _views(editor, steering, target)
         wanted = {name: _pins(view, target, version) for name, view in views.items()}
-        _write(editor, views, arm, wanted, change)
+        _write(editor, views, arm, wanted, by)
         _finish(editor, views, target, wait_s, expected, as_json=as_json)
 
 
@@ -122,7 +122,7 @@ def rollback(
     objective: str,
     surface: str | None,
     arm: str | None,
-    change: ChangeBy,
+    by: ChangeBy,
     wait_s: float | None,
     as_json: bool,
     expected: ExpectedWorkers,
@@ -143,7 +143,7 @@ def rollback(
         for name, view in views.items():
             version = _version_before(view, target, Path(models))
             wanted[name] = _pins(view, target, str(version))
-        _write(editor, views, arm, wanted, change)
+        _write(editor, views, arm, wanted, by)
         _finish(editor, views, target, wait_s, expected, as_json=as_json)
 
 
@@ -308,20 +308,20 @@ def _wait(
     at_least = expected.count or 0
     deadline = time.monotonic() + wait_s
     while True:
-        live = editor.read_fleet()
-        behind = _behind(live.workers, views, target)
+        fleet = editor.read_fleet()
+        behind = _behind(fleet.workers, views, target)
         is_late = time.monotonic() > deadline
         if not behind or is_late:
-            missing = missing_workers.find(live, len(live.workers))
-            if not behind and missing.is_empty and len(live.workers) >= at_least:
+            missing = missing_workers.find(fleet, len(fleet.workers))
+            if not behind and missing.is_empty and len(fleet.workers) >= at_least:
                 return
             if is_late:
                 break
         time.sleep(_PAUSE_S)
 
-    reasons = missing_workers.explain(missing, live.silent)
-    if live.workers and len(live.workers) < at_least:
-        reasons.insert(0, f"{len(live.workers)} live workers, expected at least {at_least}")
+    reasons = missing_workers.explain(missing, fleet.silent)
+    if fleet.workers and len(fleet.workers) < at_least:
+        reasons.insert(0, f"{len(fleet.workers)} live workers, expected at least {at_least}")
     raise Failure(
         f"{target.objective}: not in force on all workers: {'; '.join([*behind, *reasons])}"
     )

@@ -65,12 +65,13 @@ def list_models(folder: Path, surfaces: Path | None, as_json: bool) -> None:
     documents: list[_Document] = []
     with Verifier() as verifier:
         for objective, versions in find_versions(folder).items():
-            highest: Version | None = None  # that passes verification
+            # Highest first. Those below the one in force are not verified.
+            is_in_force_found = False
             for version in versions:
                 verdict = None
-                if highest is None:
+                if not is_in_force_found:
                     verdict = verifier.verify(version.folder, feature_sets.get(objective, []))
-                    highest = version if isinstance(verdict, Verified) else None
+                    is_in_force_found = isinstance(verdict, Verified)
                 documents.append(_version_document(version, verdict))
 
     if as_json:

@@ -76,7 +76,7 @@ def set_weights(
     surface: str,
     weights: dict[str, str],
     arm: str | None,
-    change: ChangeBy,
+    by: ChangeBy,
     expect: str | None,
     show_preview: bool,
     limit_churn: float | None,
@@ -108,7 +108,7 @@ def set_weights(
             if show_preview and not yes:
                 click.confirm("Write it?", abort=True, err=True)
 
-        _write(opened, view, arm, wanted, change, as_json=as_json)
+        _write(opened, view, arm, wanted, by, as_json=as_json)
 
 
 @click.command(epilog=example("trimtab weights unset home"))
@@ -121,7 +121,7 @@ def set_weights(
 def unset(
     surface: str,
     arm: str | None,
-    change: ChangeBy,
+    by: ChangeBy,
     expect: str | None,
     as_json: bool,
     steering: SteeringAt,
@@ -130,7 +130,7 @@ def unset(
     with steering.open(surface) as opened:
         view = opened.editor.read_view(opened.surface, arm)
         _check_expected(view.weights_of(arm), expect)
-        _write(opened, view, arm, view.rules.default(), change, as_json=as_json)
+        _write(opened, view, arm, view.rules.default(), by, as_json=as_json)
 
 
 @click.command(epilog=example("trimtab weights rollback home", "trimtab weights rollback home 12"))
@@ -145,7 +145,7 @@ def rollback(
     surface: str,
     revision: str | None,
     arm: str | None,
-    change: ChangeBy,
+    by: ChangeBy,
     expect: str | None,
     as_json: bool,
     steering: SteeringAt,
@@ -167,7 +167,7 @@ def rollback(
                 wanted = weights_at(document, view.rules, revision)
         except NoSuchSet as missing:
             raise Failure(str(missing)) from None
-        _write(opened, view, arm, wanted, change, as_json=as_json)
+        _write(opened, view, arm, wanted, by, as_json=as_json)
 
 
 def _check_expected(document: DocumentView[Weights], expect: str | None) -> None:

@@ -50,13 +50,13 @@ def applied_versions(workers: Sequence[LiveWorker], surface: str, arm: str | Non
     Workers that do not have the surface are left out.
     """
     versions: dict[str, str | None] = {}
-    for live in workers_with(workers, surface):
-        versions[live.worker] = None
-        if live.status is not None:
-            weights: WeightsStatus | None = live.status.surfaces[surface]
+    for worker in workers_with(workers, surface):
+        versions[worker.worker] = None
+        if worker.status is not None:
+            weights: WeightsStatus | None = worker.status.surfaces[surface]
             if arm is not None:
-                weights = live.status.surfaces[surface].arms.get(arm)
-            versions[live.worker] = None if weights is None else weights.version
+                weights = worker.status.surfaces[surface].arms.get(arm)
+            versions[worker.worker] = None if weights is None else weights.version
     return versions
 
 

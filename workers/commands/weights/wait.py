@@ -63,20 +63,20 @@ def wait(
         began = time.monotonic()
 
         while True:
-            live = opened.editor.read_fleet()
-            versions = applied_versions(live.workers, surface, arm)
+            fleet = opened.editor.read_fleet()
+            versions = applied_versions(fleet.workers, surface, arm)
             behind = {worker: at for worker, at in versions.items() if at != wanted}
             seems_applied = not behind and len(versions) >= at_least
             is_late = time.monotonic() - began > timeout
 
             if seems_applied or is_late:
-                missing = missing_workers.find(live, len(versions))
+                missing = missing_workers.find(fleet, len(versions))
                 is_applied = seems_applied and missing.is_empty
                 if is_applied or is_late:
                     break
             time.sleep(_PAUSE_S)
 
-        reasons = missing_workers.explain(missing, live.silent)
+        reasons = missing_workers.explain(missing, fleet.silent)
 
     place = place_text(surface, arm)
     if as_json:
@@ -87,7 +87,7 @@ def wait(
             "applied": is_applied,
             "workers": [worker for worker in versions if worker not in behind],
             "behind": behind,
-            "silent": live.silent,
+            "silent": fleet.silent,
             "members": missing.members,
             "members_without_status": [member.client for member in missing.without_status],
             "seconds": round(time.monotonic() - began, 3),
@@ -95,8 +95,8 @@ def wait(
         click.echo(json.dumps(result))
     elif is_applied:
         passed_over = ""
-        if live.silent:
-            passed_over = f" (without a status and passed over: {', '.join(live.silent)})"
+        if fleet.silent:
+            passed_over = f" (without a status and passed over: {', '.join(fleet.silent)})"
         click.echo(f"{place}: version {wanted} applied by all {len(versions)} workers{passed_over}")
     if is_applied:
         return
