@@ -46,7 +46,8 @@ class DropSet:
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
             raise ValueError(
-                f"drop.{self.name}: expected a name without ':', which separates the parts of keys in Redis"
+                f"drop.{self.name}: expected a name without ':', "
+                "which separates the parts of keys in Redis"
             )
         if self.name in _RESERVED_NAMES:
             raise ValueError(
@@ -89,7 +90,8 @@ class Surface:
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
             raise ValueError(
-                f"name: got {self.name!r}, expected one without ':', which separates the parts of keys in Redis"
+                f"name: got {self.name!r}, expected one without ':', "
+                "which separates the parts of keys in Redis"
             )
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise ValueError(
