@@ -139,7 +139,7 @@ def test_a_server_that_has_nothing_to_be_read_is_the_wrong_one_and_the_next_conn
 @pytest.mark.parametrize(
     "answer",
     [
-        "ERR 1-1 in READONLY:history:home is no entry of a history: XDEL it",
+        "ERR 1-1 in READONLY:history:home is not an entry of a history: XDEL it",
         "ERR unknown command 'READONLY'",
         "WRONGTYPE Operation against a key: READONLY MASTERDOWN",
         "READONLYISH no such thing",

@@ -225,7 +225,7 @@ def test_an_entry_that_is_not_ours_is_logged_and_nothing_is_counted_again(
     recorded(server, events)
     mine = str(server.client.xadd("history:home", {"note": "hello"}))
     server.client.delete("weights:home")
-    assert f"{mine} in history:home is no entry" in events.wait("history_denied")["reason"]
+    assert f"{mine} in history:home is not an entry" in events.wait("history_denied")["reason"]
     assert server.client.xlen("history:home") == 2
     server.client.xdel("history:home", mine)
     recorded(server, events)

@@ -36,7 +36,7 @@ if newest then
   end
   -- Counting from 1 again would make up a history that never was.
   if not (revision and recorded) then
-    return redis.error_reply('ERR ' .. newest[1] .. ' in ' .. KEYS[1] .. ' is no entry of a history: XDEL it')
+    return redis.error_reply('ERR ' .. newest[1] .. ' in ' .. KEYS[1] .. ' is not an entry of a history: XDEL it')
   end
 end
 if known ~= '' and tonumber(known) ~= revision then return {'changed'} end

@@ -169,7 +169,7 @@ class RedisLink:
             self._connection = _connection(url, self.timeouts)
         except (ValueError, TypeError, RedisError):
             # The client's own message may quote a piece of the password.
-            raise UrlRefused(url, "with a port or an option that is not right") from None
+            raise UrlRefused(url, "with a port or an option that is not valid") from None
 
         self._pushed: set[bytes | None] = set()
         # Without a handler the client reads pushes recursively: a thousand of them before a reply

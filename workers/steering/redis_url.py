@@ -60,7 +60,7 @@ def check_url(url: str) -> None:
     """Raises UrlRefused for a URL that a client could split in another way than it was meant."""
     scheme = _SCHEME.match(url)
     if scheme is None:
-        raise UrlRefused(url, "which begins with no scheme of Redis")
+        raise UrlRefused(url, "which does not begin with a scheme of Redis")
     if _CONTROL_CHARACTER.search(url) or not _is_utf_8(url):
         raise UrlRefused(url, "which has a control character, or bytes that are not UTF-8")
     if "#" in url:
@@ -136,7 +136,7 @@ def _seconds(url: str, options: dict[str, list[str]], name: str) -> float | None
         seconds = float(options[name][0])
     except ValueError:
         # What is not a number may be anything: also a password that is not escaped.
-        raise UrlRefused(url, f"with a {name} that is no number of seconds") from None
+        raise UrlRefused(url, f"with a {name} that is not a number of seconds") from None
 
     if not 0 < seconds <= MAX_SECONDS:
         raise UrlRefused(
