@@ -89,8 +89,8 @@ class StandInOwnership:
     def note_readable(self, _partition: Partition) -> None:
         self.calls.append("note_readable")
 
-    def lose_offsets(self, _number: int, _why: str) -> None:
-        self.calls.append("lose_offsets")
+    def stop_at_lost_offset(self, _number: int, _why: str) -> None:
+        self.calls.append("stop_at_lost_offset")
 
     def stop_at_unreadable(self, _partition: Partition, _why: str) -> None:
         self.calls.append("stop_at_unreadable")
@@ -214,7 +214,7 @@ def test_unreadable_records_that_are_to_be_skipped_are_passed_over() -> None:
 
 def test_an_offset_that_is_gone_stops_the_partition(setup: Setup) -> None:
     gone = Message(START, error(KafkaError._AUTO_OFFSET_RESET))
-    assert setup.dispatch(gone) == ["lose_offsets"]
+    assert setup.dispatch(gone) == ["stop_at_lost_offset"]
 
 
 def test_an_error_of_a_broker_is_of_no_partition(setup: Setup) -> None:

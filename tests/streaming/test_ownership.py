@@ -155,7 +155,7 @@ def test_every_assigned_partition_has_a_state_and_those_that_are_not_read_say_wh
         ownership.partitions[number] = Partition(number, Assembler(Mark(5, 0, NO_TIME, 5)))
     ownership.stop_at_unreadable(ownership.partitions[2], "bad checksum")
     ownership.fail(4, "a fault")
-    ownership.lose_offsets(5, "offset 5 is gone")
+    ownership.stop_at_lost_offset(5, "offset 5 is gone")
     clock.now += 1.5
 
     isolated = {

@@ -80,7 +80,7 @@ def test_what_was_due_at_another_end_does_not_close() -> None:
 def test_the_first_record_after_a_restore_is_where_reading_was_to_begin() -> None:
     partition = Partition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
     assert partition.begins_at(500) is Beginning.RIGHT
-    assert partition.begun
+    assert partition.has_begun
 
 
 def test_a_first_record_past_the_beginning_is_looked_at_again_and_others_wait() -> None:

@@ -125,7 +125,7 @@ class Dispatcher:
 
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             if partition is not None:
-                self.ownership.lose_offsets(partition.number, error.str())
+                self.ownership.stop_at_lost_offset(partition.number, error.str())
         elif is_unreadable(error):
             if partition is not None:
                 self._unreadable.add(partition.number)
@@ -152,7 +152,7 @@ class Dispatcher:
         # Once for each record, so the assembler is asked without the property between.
         if offset < partition.assembler.next:
             return False
-        if partition.begun:
+        if partition.has_begun:
             return True
         if partition.waits_unread:
             return False

@@ -90,9 +90,7 @@ def take_slot(home: Path, group: str, wanted: int | None) -> Slot:
 
 
 class Restarts:
-    """Starts the producer, and starts everything again after a failure. `is_stopping` is asked
-    whether the worker has been asked to end: then no pause goes on.
-    """
+    """Starts the producer, and starts everything again after a failure."""
 
     def __init__(
         self,
@@ -105,12 +103,13 @@ class Restarts:
         self._ownership = ownership
         self._reachability = reachability
         self._pulse = pulse
-        # All in monotonic seconds.
+        # When, in monotonic seconds.
         self._fenced_at = float("-inf")
         self._producer_lost_at = float("-inf")
-        self._logged_at = float("-inf")
-        self._logged_cause = ""
-        self._times = 0  # that this cause came, each time within a minute of the time before
+        # The last cause, when it came last, and how often: each time within a minute of the last.
+        self._cause = ""
+        self._caused_at = float("-inf")
+        self._times = 0
 
     def start_producer(self) -> bool:
         """Start a producer, which fences the one before. False if the broker cannot be reached."""
@@ -120,14 +119,19 @@ class Restarts:
     def start_again(self, cause: ProducerLost | Fenced, is_stopping: Callable[[], bool]) -> None:
         """Start a new producer, and restore every partition from the log.
 
+        `is_stopping` is called during pauses. If it returns True, they end.
         Raises `cause` if another worker runs in our slot, or if the worker is stopped before a
         producer could be started.
         """
         if isinstance(cause, Fenced):
             self._check_slot(cause)
-            self._log_and_pause("Fenced", "Fenced", str(cause), is_stopping)
+            self._log_and_pause(
+                kind="Fenced", cause="Fenced", error=str(cause), is_stopping=is_stopping
+            )
         else:
-            self._log_and_pause("ProducerLost", cause.cause, str(cause), is_stopping)
+            self._log_and_pause(
+                kind="ProducerLost", cause=cause.cause, error=str(cause), is_stopping=is_stopping
+            )
             self._producer_lost_at = time.monotonic()
 
         numbers = self._ownership.drop_all()
@@ -148,20 +152,20 @@ class Restarts:
         self._fenced_at = now
 
     def _log_and_pause(
-        self, kind: str, cause: str, error: str, is_stopping: Callable[[], bool]
+        self, *, kind: str, cause: str, error: str, is_stopping: Callable[[], bool]
     ) -> None:
         """Log a cause once. If it comes again within a minute, do not log it, but pause, and longer
         each time.
         """
         now = time.monotonic()
-        if cause != self._logged_cause or now - self._logged_at > _LOST_AGAIN_SECONDS:
-            self._logged_cause = cause
+        if cause != self._cause or now - self._caused_at > _LOST_AGAIN_SECONDS:
+            self._cause = cause
             self._times = 0
             log.warning("starting_anew", cause=kind, error=error)
         elif self._times > 1:
             self._pulse.begin("pause")
             _pause(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**self._times), is_stopping)
-        self._logged_at = time.monotonic()
+        self._caused_at = time.monotonic()
         self._times += 1
 
 

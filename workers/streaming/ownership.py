@@ -129,7 +129,7 @@ class Ownership:
         for result in self._restorer.advance():
             if isinstance(result, OffsetsLost):
                 span = f"{result.earliest} to {result.latest}"
-                self.lose_offsets(
+                self.stop_at_lost_offset(
                     result.partition, f"offset {result.committed} is gone, the log holds {span}"
                 )
             else:
@@ -259,7 +259,7 @@ class Ownership:
 
     # Taken out
 
-    def lose_offsets(self, number: int, why: str) -> None:
+    def stop_at_lost_offset(self, number: int, why: str) -> None:
         """Take one partition out until somebody acts: retention removed what was not ranked yet.
         Nothing is skipped silently.
         """

@@ -64,7 +64,7 @@ class Partition:
     """Lives from a completed restore to the revocation. What is in `outbox` goes out with the next
     transaction.
 
-    `begun`: whether the first record or end after the last seek was where it was to be. `skip`: the
+    `has_begun`: whether the first record or end after the last seek was where it was to be. `skip`: the
     spans of offsets that are to be passed over.
     """
 
@@ -80,7 +80,7 @@ class Partition:
         self.assembler = assembler
         self.replay = replay or Replay(until=0)
         self.outbox: list[Output] = []
-        self.begun = False
+        self.has_begun = False
         self.is_paused = False
         self.unreadable: Unreadable | None = None
         self.skip = list(skip)
@@ -109,7 +109,7 @@ class Partition:
         second time.
         """
         if offset in (self.assembler.next, self._gap):
-            self.begun = True
+            self.has_begun = True
             return Beginning.RIGHT
 
         if self._gap is None:
@@ -119,7 +119,7 @@ class Partition:
 
     def begins_again(self) -> None:
         """Judge the next record or end as the first one was judged: it follows a seek."""
-        self.begun = False
+        self.has_begun = False
         self._gap = None
 
     @property
