@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import OutputLimits, RecordLimits
@@ -148,3 +148,70 @@ def publisher_of(*producers: StandInProducer, call_seconds: float = 5.0) -> Publ
         call_seconds=call_seconds,
         grace_seconds=0.0,
     )
+
+
+class ReadMessage:
+    """What a consumer returns for one offset: a record, or an error."""
+
+    def __init__(self, partition: int, offset: int, code: int | None = None) -> None:
+        self._partition = partition
+        self._offset = offset
+        self._code = code
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def error(self) -> KafkaError | None:
+        return None if self._code is None else KafkaError(self._code, "a reason")
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1000
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v"
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return []
+
+
+class StandInReader:
+    """Returns the messages that a test has put into `messages`, and notes what is assigned."""
+
+    def __init__(self) -> None:
+        self.messages: list[ReadMessage] = []
+        self.assigned: list[TopicPartition] = []
+        self.unassigned: list[int] = []
+
+    def incremental_assign(self, places: list[TopicPartition]) -> None:
+        self.assigned += places
+
+    def incremental_unassign(self, places: list[TopicPartition]) -> None:
+        self.unassigned += [place.partition for place in places]
+
+    def consume(self, _most: int, _seconds: float) -> list[ReadMessage]:
+        messages = self.messages
+        self.messages = []
+        return messages
+
+    def close(self) -> None:
+        pass
+
+
+class StandInReaderCluster(Cluster):
+    """A cluster whose readers are one stand-in."""
+
+    @property
+    def consumer(self) -> StandInReader:
+        return cast(StandInReader, self.__dict__.setdefault("_consumer", StandInReader()))
+
+    def reader(self, group: str = "") -> Consumer:
+        return cast(Consumer, self.consumer)

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.streaming.standins import ReadMessage, StandInReaderCluster
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import (
     LogReader,
@@ -26,73 +27,6 @@ from workers.streaming.log_reader import (
 )
 from workers.streaming.records import Record
 from workers.streaming.topics import TopicPlan, create_topics
-
-
-class Message:
-    """What a consumer returns for one offset: a record, or an error."""
-
-    def __init__(self, partition: int, offset: int, code: int | None = None) -> None:
-        self._partition = partition
-        self._offset = offset
-        self._code = code
-
-    def topic(self) -> str:
-        return "t"
-
-    def partition(self) -> int:
-        return self._partition
-
-    def offset(self) -> int:
-        return self._offset
-
-    def error(self) -> KafkaError | None:
-        return None if self._code is None else KafkaError(self._code, "a reason")
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, 1000
-
-    def key(self) -> bytes:
-        return b"k"
-
-    def value(self) -> bytes:
-        return b"v"
-
-    def headers(self) -> list[tuple[str, bytes | None]]:
-        return []
-
-
-class StandInConsumer:
-    """Returns the messages that a test has put into `messages`, and notes what is assigned."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.assigned: list[TopicPartition] = []
-        self.unassigned: list[int] = []
-
-    def incremental_assign(self, places: list[TopicPartition]) -> None:
-        self.assigned += places
-
-    def incremental_unassign(self, places: list[TopicPartition]) -> None:
-        self.unassigned += [place.partition for place in places]
-
-    def consume(self, _most: int, _seconds: float) -> list[Message]:
-        messages = self.messages
-        self.messages = []
-        return messages
-
-    def close(self) -> None:
-        pass
-
-
-class StandInReaderCluster(Cluster):
-    """A cluster whose readers are one stand-in."""
-
-    @property
-    def consumer(self) -> StandInConsumer:
-        return cast(StandInConsumer, self.__dict__.setdefault("_consumer", StandInConsumer()))
-
-    def reader(self, group: str = "") -> Consumer:
-        return cast(Consumer, self.consumer)
 
 
 @pytest.fixture
@@ -115,7 +49,12 @@ def test_a_partition_is_read_up_to_its_stop_and_then_leaves_the_reader(
     reader = LogReader(cluster)
     reader.start("t", 0, 5, stop=8)
     reader.start("t", 1, 0, stop=1)
-    cluster.consumer.messages = [Message(0, 5), Message(0, 6), Message(1, 0), Message(0, 9)]
+    cluster.consumer.messages = [
+        ReadMessage(0, 5),
+        ReadMessage(0, 6),
+        ReadMessage(1, 0),
+        ReadMessage(0, 9),
+    ]
     events = reader.poll()
     assert offsets(events, 0) == [5, 6]
     assert offsets(events, 1) == [0]
@@ -128,10 +67,10 @@ def test_an_end_below_the_stop_is_reported_and_the_partition_is_read_on(
 ) -> None:
     reader = LogReader(cluster)
     reader.start("t", 0, 0, stop=3)
-    cluster.consumer.messages = [Message(0, 0), Message(0, 1, END)]
+    cluster.consumer.messages = [ReadMessage(0, 0), ReadMessage(0, 1, END)]
     assert reader.poll()[-1] == ReadEnd("t", 0, 1)
     assert reader.is_reading_partition("t", 0)
-    cluster.consumer.messages = [Message(0, 3, END)]
+    cluster.consumer.messages = [ReadMessage(0, 3, END)]
     reader.poll()
     assert not reader.is_reading
 
@@ -151,20 +90,20 @@ def test_behind_an_unreadable_record_nothing_comes_until_the_partition_is_starte
     reader = LogReader(cluster)
     reader.start("t", 0, 0, stop=10)
     cluster.consumer.messages = [
-        Message(0, 0),
-        Message(0, 1, DAMAGED),
-        Message(0, 7),
-        Message(0, 1, DAMAGED),
+        ReadMessage(0, 0),
+        ReadMessage(0, 1, DAMAGED),
+        ReadMessage(0, 7),
+        ReadMessage(0, 1, DAMAGED),
     ]
     events = reader.poll()
     assert offsets(events) == [0]
     errors = [event for event in events if isinstance(event, ReadError)]
     assert [(error.offset, error.is_unreadable) for error in errors] == [(1, True)]
-    assert reader.position("t", 0) == 1
+    assert reader.is_reading_partition("t", 0)
 
     reader.drop("t", 0)
     reader.start("t", 0, 1, stop=10)
-    cluster.consumer.messages = [Message(0, 1)]
+    cluster.consumer.messages = [ReadMessage(0, 1)]
     assert offsets(reader.poll()) == [1]
 
 

@@ -10,12 +10,14 @@ from confluent_kafka.admin import AdminClient
 
 from tests.builders import HOME
 from tests.rig.process import until
-from tests.streaming.standins import never_returns
+from tests.streaming.standins import ReadMessage, StandInReaderCluster, never_returns
 from workers.assembly.assembler import NO_TIME, Mark
 from workers.codec.pointer import Pointer
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import Watermarks
+from workers.streaming.reachability import BrokerReachability
 from workers.streaming.restore import Restorer, is_usable, starting_mark
+from workers.streaming.restore_steps import RestoreSteps
 from workers.streaming.topics import WorkerTopics
 
 
@@ -112,3 +114,51 @@ def test_a_pointer_of_another_output_topic_counts_as_none() -> None:
     pointer = Pointer(scan=51, time=1000, next=40)
     assert not is_usable(pointer, OUTPUTS)
     assert starting_mark(30, pointer, INPUTS, OUTPUTS) == starting_mark(30, None, INPUTS, OUTPUTS)
+
+
+def test_an_error_that_comes_with_the_last_record_of_a_log_does_not_end_its_reading() -> None:
+    cluster = StandInReaderCluster("127.0.0.1:1")
+    steps = RestoreSteps(cluster, "g", BrokerReachability())
+    taken: list[int] = []
+    step = steps.read_log(
+        TopicPartition("t", 0), start=0, stop=2, take=lambda record: taken.append(record.offset)
+    )
+    next(step)
+    cluster.consumer.messages = [
+        ReadMessage(0, 0),
+        ReadMessage(0, -1, KafkaError._TRANSPORT),
+        ReadMessage(0, 1),
+    ]
+    steps.poll()
+    with pytest.raises(StopIteration) as stopped:
+        next(step)
+    assert stopped.value.value is None
+    assert taken == [0, 1]
+
+
+def test_a_log_is_read_on_behind_an_unreadable_record_once_another_replica_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.streaming.restore_steps._UNREADABLE_SECONDS", 0.0)
+    cluster = StandInReaderCluster("127.0.0.1:1")
+    steps = RestoreSteps(cluster, "g", BrokerReachability())
+    taken: list[int] = []
+    step = steps.read_log(
+        TopicPartition("t", 0), start=0, stop=3, take=lambda record: taken.append(record.offset)
+    )
+    next(step)
+    cluster.consumer.messages = [
+        ReadMessage(0, 0),
+        ReadMessage(0, 1, KafkaError._BAD_MSG),
+        ReadMessage(0, 2),
+    ]
+    steps.poll()
+    next(step)
+    assert [place.offset for place in cluster.consumer.assigned] == [0, 1]
+    assert "reads t from offset 1" in steps.waits_for[0]
+
+    cluster.consumer.messages = [ReadMessage(0, 1), ReadMessage(0, 2)]
+    steps.poll()
+    with pytest.raises(StopIteration):
+        next(step)
+    assert taken == [0, 1, 2]

@@ -254,10 +254,6 @@ class LogReader:
         """Whether a partition was started and is not read up to its `stop`."""
         return (topic, partition) in self._reading
 
-    def position(self, topic: str, partition: int) -> int:
-        """The first offset of a partition in reading that is not read yet."""
-        return self._reading[topic, partition].position
-
     def start(self, topic: str, partition: int, offset: int, stop: int | None = None) -> None:
         """Begin to read a partition at `offset`, up to but not including `stop`."""
         reading = _PartitionRead(offset, stop)

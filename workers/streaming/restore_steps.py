@@ -209,6 +209,7 @@ class RestoreSteps:
             return None
         partition = where.partition
         reader, inbox = self._start_reading(where, start, stop)
+        position = start
         logged_error = ""
 
         while inbox or reader.is_reading_partition(where.topic, partition):
@@ -217,9 +218,11 @@ class RestoreSteps:
                 continue
             event = inbox.popleft()
             if isinstance(event, Record):
+                position = event.offset + 1
                 take(event)
                 continue
             if not isinstance(event, ReadError):
+                position = max(position, event.offset)
                 continue
 
             is_denied = denied_resource(event.error) is not None
@@ -228,7 +231,6 @@ class RestoreSteps:
                 return event.error
 
             error = self._reachability.explain(event.error)
-            position = reader.position(where.topic, partition)
             if error != logged_error:
                 logged_error = error
                 self.waits_for[partition] = f"reads {where.topic} from offset {position}: {error}"
