@@ -157,10 +157,7 @@ def new(
     except OSError as error:
         raise Failure(f"{root}: cannot be written: {error}") from None
 
-    if as_json:
-        click.echo(json.dumps(_document(root, manifest, verified), indent=2))
-    else:
-        click.echo(_line(manifest, verified))
+    _print_version(root, manifest, verified, as_json=as_json)
 
 
 def _version_number(root: Path, objective: str, version: int | None) -> int:
@@ -220,25 +217,26 @@ def _feature_sets(
     )
 
 
-def _document(root: Path, manifest: Manifest, verified: Verified) -> dict[str, object]:
+def _print_version(root: Path, manifest: Manifest, verified: Verified, *, as_json: bool) -> None:
     scores = [row.score for row in manifest.golden]
-    return {
-        "objective": manifest.objective,
-        "version": manifest.version,
-        "folder": str(root / manifest.objective / str(manifest.version)),
-        "sha256": manifest.sha256,
-        "features": list(manifest.features),
-        "golden": len(scores),
-        "lowest_score": min(scores),
-        "highest_score": max(scores),
-        "row_by_row": verified.rows_per_call == 1,
-    }
+    is_row_by_row = verified.rows_per_call == 1
+    if as_json:
+        document = {
+            "objective": manifest.objective,
+            "version": manifest.version,
+            "folder": str(root / manifest.objective / str(manifest.version)),
+            "sha256": manifest.sha256,
+            "features": list(manifest.features),
+            "golden": len(scores),
+            "lowest_score": min(scores),
+            "highest_score": max(scores),
+            "row_by_row": is_row_by_row,
+        }
+        click.echo(json.dumps(document, indent=2))
+        return
 
-
-def _line(manifest: Manifest, verified: Verified) -> str:
-    scores = [row.score for row in manifest.golden]
-    note = ROW_BY_ROW if verified.rows_per_call == 1 else ""
-    return (
+    note = ROW_BY_ROW if is_row_by_row else ""
+    click.echo(
         f"added    {manifest.objective}/{manifest.version}  {len(manifest.features)} features,"
         f" {len(scores)} golden rows, scores from {min(scores):.6g} to {max(scores):.6g}{note}"
     )

@@ -117,7 +117,20 @@ def verify(context: click.Context, *, folder: Path, surfaces: Path | None, as_js
     if as_json:
         click.echo(json.dumps({"models": documents, "missing": missing}, indent=2))
     else:
-        _print_verdicts(folder, documents, missing)
+        for version_document in documents:
+            name = f"{version_document['objective']}/{version_document['version']}"
+            if version_document["ok"]:
+                note = ROW_BY_ROW if version_document["row_by_row"] else ""
+                click.echo(f"ok       {name}{note}")
+            else:
+                reason = f"{version_document['reason']}: {version_document['message']}"
+                click.echo(f"refused  {name}  {reason}")
+        for objective in missing:
+            click.echo(
+                f"missing  {objective}  no version passes verification, and a surface needs one"
+            )
+        if not documents:
+            click.echo(f"No model in {folder}.")
 
     all_verified = all(document["ok"] for document in documents)
     context.exit(0 if documents and all_verified and not missing else 1)
@@ -159,19 +172,6 @@ def _refusal_document(verdict: Verdict | None) -> _Document:
     if isinstance(verdict, Rejected):
         return {"reason": str(verdict.reason), "message": verdict.message}
     return {"reason": None, "message": None}
-
-
-def _print_verdicts(folder: Path, documents: list[_Document], missing: list[str]) -> None:
-    for version in documents:
-        name = f"{version['objective']}/{version['version']}"
-        if version["ok"]:
-            click.echo(f"ok       {name}{ROW_BY_ROW if version['row_by_row'] else ''}")
-        else:
-            click.echo(f"refused  {name}  {version['reason']}: {version['message']}")
-    for objective in missing:
-        click.echo(f"missing  {objective}  no version passes verification, and a surface needs one")
-    if not documents:
-        click.echo(f"No model in {folder}.")
 
 
 def _version_row(document: _Document) -> list[str]:
