@@ -23,6 +23,7 @@ from workers.steering.documents import (
 from workers.steering.keys import Keys
 from workers.steering.last_good import LastGoodFile
 from workers.steering.status import SurfaceStatus
+from workers.steering.view import surface_view
 
 CONTEXT = ReadContext(HOME, ANY_VERSION)
 VALUES: dict[str, Any] = {
@@ -87,6 +88,31 @@ def test_documents_are_judged_arm_by_arm_and_the_experiment_last() -> None:
         "models:b",
         "experiment",
     ]
+
+
+NOTES = DocumentKind[dict[str, str]](
+    name="notes",
+    has_arms=False,
+    refusal=ValueError,
+    read=lambda fields, context: dict(fields),
+    judged_by=lambda context: None,
+    fields_of=dict,
+    version_of=lambda notes: None,
+    worker=None,
+)
+
+
+def test_a_kind_that_only_tools_read_is_shown_and_no_worker_reads_it() -> None:
+    kinds = (*KINDS, NOTES)
+    replies: dict[DocumentId, object] = {one: {} for one in document_ids((), kinds)}
+    replies[DocumentId(NOTES)] = {b"by": b"ada"}
+    view = surface_view(
+        HOME, Keys(), replies=replies, entries=[], now=0, available=CONTEXT.available
+    )
+    assert view.document(NOTES).value == {"by": "ada"}
+    assert view.document(NOTES).content.key == "notes:home"
+    assert NOTES not in {document.kind for document in document_ids(())}
+    assert Keys().surface_of(b"notes:home") is None
 
 
 def test_a_document_has_its_name_in_its_key() -> None:

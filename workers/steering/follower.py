@@ -430,7 +430,12 @@ class Follower:
             for document, reply in documents.items():
                 if document.kind is not MODELS:
                     continue
-                for objective, version in _named_versions(reply):
+                try:
+                    named = named_versions(decode_fields(reply))
+                except UnreadableContent:
+                    continue
+
+                for objective, version in named:
                     if version not in available.models.get(objective, {}):
                         self._want(objective, version)
 
@@ -498,13 +503,6 @@ def _read_order(arms: tuple[str, ...]) -> tuple[DocumentId, ...]:
     experiment before the weights of its arms: what a tool writes in between is never missed.
     """
     return tuple(sorted(document_ids(arms), key=lambda document: document.arm is not None))
-
-
-def _named_versions(reply: object) -> list[tuple[str, int]]:
-    try:
-        return named_versions(decode_fields(reply))
-    except UnreadableContent:
-        return []
 
 
 def _denial(replies: Sequence[object]) -> str | None:

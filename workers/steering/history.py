@@ -214,7 +214,8 @@ class UnrecordedChanges:
             self._forget_others(surface, contents)
             seen = self._seen[surface]
 
-            for document in _in_order(contents):
+            # What is seen together is recorded in this order: first what a surface has once.
+            for document in sorted(contents, key=lambda document: document.kind.has_arms):
                 reply = contents[document]
                 is_content = isinstance(reply, dict) or is_other_type(reply)
                 if not is_content or seen.get(document.name) == reply:
@@ -279,8 +280,3 @@ class UnrecordedChanges:
         if state.applied is not None and fields:
             version = document.kind.version_of(state.applied.value)
         return ReadContent(key, document.name, fields, version=version)
-
-
-def _in_order(documents: Iterable[DocumentId]) -> list[DocumentId]:
-    """What a surface has once comes first: what is seen together is recorded in this order."""
-    return sorted(documents, key=lambda document: document.kind.has_arms)
