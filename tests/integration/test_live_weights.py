@@ -6,8 +6,6 @@ import json
 import random
 from typing import Any
 
-import redis
-
 from tests.rig.environment import Environment
 from tests.rig.judge import check_stream
 from tests.rig.oracle import Oracle
@@ -15,10 +13,6 @@ from tests.rig.process import until
 from tests.rig.traffic import RequestStream, make_request, send_json
 from workers.local import Stack
 from workers.ranking.weights import Weights
-
-
-def client(env: Environment) -> "redis.Redis":
-    return redis.Redis.from_url(env.redis, decode_responses=True)
 
 
 def status(env: Environment, connection: Any) -> dict[str, Any]:
@@ -37,7 +31,9 @@ def test_a_plain_hset_steers_the_next_feeds_and_they_name_the_set(env: Environme
         "quality": 0.5,
         "engagement": 0.5,
     }
-    client(env).hset(f"{env.name}:weights:home", mapping={"quality": "0.2", "engagement": "0.8"})
+    env.redis_client().hset(
+        f"{env.name}:weights:home", mapping={"quality": "0.2", "engagement": "0.8"}
+    )
     worker.wait_for("event=weights_applied")
     events = make_request("after", 10, draw)
     for event in events:
@@ -53,7 +49,7 @@ def test_a_plain_hset_steers_the_next_feeds_and_they_name_the_set(env: Environme
 
 
 def test_a_storm_of_writes_leaves_each_feed_under_exactly_one_whole_set(env: Environment) -> None:
-    connection = client(env)
+    connection = env.redis_client()
     written = {(0.5, 0.5)}
     with RequestStream(env.sender(), seed=6) as stream:
         env.start_worker()
@@ -74,7 +70,7 @@ def test_a_storm_of_writes_leaves_each_feed_under_exactly_one_whole_set(env: Env
 
 
 def test_an_invalid_set_is_refused_whole_and_the_last_good_one_goes_on(env: Environment) -> None:
-    connection = client(env)
+    connection = env.redis_client()
     draw = random.Random(2)
     key = f"{env.name}:weights:home"
     connection.hset(key, mapping={"quality": "0.9", "engagement": "0.1"})
@@ -99,7 +95,7 @@ def test_redis_that_freezes_or_dies_in_mid_stream_loses_nothing_and_is_found_aga
     with RequestStream(env.sender(), seed=7) as stream:
         worker = env.start_worker()
         worker.wait_for("event=restored", times=4)
-        client(env).hset(key, mapping={"quality": "0.4", "engagement": "0.6"})
+        env.redis_client().hset(key, mapping={"quality": "0.4", "engagement": "0.6"})
         worker.wait_for("event=weights_applied")
         stack.pause("redis")
         for _ in range(5):
@@ -108,7 +104,7 @@ def test_redis_that_freezes_or_dies_in_mid_stream_loses_nothing_and_is_found_aga
         stack.stop_redis()
         env.wait_for_more()
         stack.start_redis()
-        client(env).hset(key, mapping={"quality": "0.6", "engagement": "0.4"})
+        env.redis_client().hset(key, mapping={"quality": "0.6", "engagement": "0.4"})
         worker.wait_for("event=weights_applied", times=2)
         env.wait_for_more()
     check_stream(env, stream)

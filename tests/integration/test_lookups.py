@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.integration.test_steering import AFTER, WORDS, command, feeds_of, renamed
+from tests.integration.previews import AFTER, WORDS, again, again_id, read_feeds
 from tests.rig.environment import SHELF, Environment
 from tests.rig.oracle import Known, Oracle
 from tests.rig.process import until
@@ -125,16 +125,14 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(shelf: Env
     keep(Redis.from_url(shelf.redis), f"{shelf.name}:", known)
     shelf.start_worker()
     shelf.send(events_of(requests))
-    before = feeds_of(shelf, 40)
-    preview = command(shelf, "weights", "preview", "shelf", *WORDS)
-    changed = command(shelf, "weights", "set", "shelf", *WORDS, "--reason", "as previewed")
-    command(shelf, "weights", "wait", "shelf", "--version", changed["after"]["version"])
-    shelf.send(
-        event for name, events in requests.items() for event in renamed(events, f"{name}-again")
-    )
-    after = {name: feed for name, feed in feeds_of(shelf, 80).items() if name.endswith("-again")}
+    before = read_feeds(shelf, 40)
+    (preview,) = shelf.json_lines("weights", "preview", "shelf", *WORDS)
+    (changed,) = shelf.json_lines("weights", "set", "shelf", *WORDS, "--reason", "as previewed")
+    shelf.json_lines("weights", "wait", "shelf", "--version", changed["after"]["version"])
+    shelf.send(event for events in requests.values() for event in again(events))
+    after = read_feeds(shelf, 80)
 
-    pairs = [(old, after[f"{name}-again"]) for name, old in before.items()]
+    pairs = [(old, after[again_id(name)]) for name, old in before.items()]
     for old, new in pairs:
         assert rerank(old, AFTER) == replace(
             new, request_id=old.request_id, ranked_at=old.ranked_at

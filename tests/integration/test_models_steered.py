@@ -2,39 +2,14 @@
 mid-stream.
 """
 
-import json
 import random
-from typing import Any
-
-import redis
 
 from tests.rig.environment import Environment
 from tests.rig.judge import check_stream
 from tests.rig.process import until
+from tests.rig.statuses import is_available
 from tests.rig.traffic import RequestStream, make_request
 from tests.scoring.building import add_model, mlp
-
-
-def client(env: Environment) -> "redis.Redis":
-    return redis.Redis.from_url(env.redis, decode_responses=True)
-
-
-def lines(env: Environment, *words: str) -> list[dict[str, Any]]:
-    ended = env.trimtab(*words, "--json")
-    assert ended.returncode == 0, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
-
-
-def available(env: Environment, objective: str, version: int) -> bool:
-    (found,) = lines(env, "models", "status")
-    states = [
-        v["workers"]
-        for v in found["versions"]
-        if (v["objective"], v["version"]) == (objective, version)
-    ]
-    return bool(states) and all(
-        one["state"] in ("available", "loaded") for one in states[0].values()
-    )
 
 
 def test_a_pinned_version_stays_whatever_comes_and_a_rollback_goes_back(env: Environment) -> None:
@@ -42,14 +17,14 @@ def test_a_pinned_version_stays_whatever_comes_and_a_rollback_goes_back(env: Env
         for _ in range(2):
             env.start_worker().wait_for("event=restored", times=1)
         env.wait_for_more()
-        lines(env, "models", "activate", "quality", "1", "--wait", "30")
+        env.json_lines("models", "activate", "quality", "1", "--wait", "30")
         add_model(env.folder / "models", mlp(seed=7), "quality", version=2)
-        until(lambda: available(env, "quality", 2))
+        until(lambda: is_available(env, "quality", 2))
         env.wait_for_more()
         assert {feed["models"]["quality"] for feed in env.feeds_by_now()} == {1}
-        lines(env, "models", "activate", "quality", "2", "--wait", "30")
+        env.json_lines("models", "activate", "quality", "2", "--wait", "30")
         until(lambda: any(feed["models"]["quality"] == 2 for feed in env.feeds_by_now()))
-        assert lines(env, "models", "rollback", "quality", "--wait", "30")[0]["version"] == "1"
+        assert env.json_lines("models", "rollback", "quality", "--wait", "30")[0]["version"] == "1"
         env.wait_for_more()
     check_stream(env, stream)
     missing = env.trimtab("models", "activate", "quality", "3")
@@ -72,11 +47,13 @@ def test_an_objective_is_added_and_removed_by_one_weight_and_nothing_is_lost(
             "freshness: not an objective of this surface" in refused.stderr,
         ) == (2, True)
         add_model(env.folder / "models", mlp(seed=9), "freshness")
-        until(lambda: available(env, "freshness", 1))
-        client(env).hset(key, mapping={"quality": "0.4", "engagement": "0.4", "freshness": "0.2"})
+        until(lambda: is_available(env, "freshness", 1))
+        env.redis_client().hset(
+            key, mapping={"quality": "0.4", "engagement": "0.4", "freshness": "0.2"}
+        )
         until(lambda: any("freshness" in feed["models"] for feed in env.feeds_by_now()))
-        lines(env, "weights", "set", "home", "freshness=0.1", "--reason", "less of it")
-        client(env).hdel(key, "freshness")
+        env.json_lines("weights", "set", "home", "freshness=0.1", "--reason", "less of it")
+        env.redis_client().hdel(key, "freshness")
         env.wait_for_more()
     check_stream(env, stream)
     feeds = env.read_feeds(len(stream))
@@ -90,9 +67,8 @@ def test_a_version_is_tried_on_the_users_of_an_arm(env: Environment) -> None:
     draw = random.Random(23)
     add_model(env.folder / "models", mlp(seed=7), "quality", version=2)
     env.start_worker().wait_for("event=restored", times=4)
-    lines(env, "models", "activate", "quality", "1")
-    lines(
-        env,
+    env.json_lines("models", "activate", "quality", "1")
+    env.json_lines(
         "weights",
         "set",
         "home",
@@ -102,9 +78,9 @@ def test_a_version_is_tried_on_the_users_of_an_arm(env: Environment) -> None:
         "--reason",
         "the same weights",
     )
-    lines(env, "models", "activate", "quality", "2", "--arm", "canary", "--surface", "home")
-    lines(env, "experiment", "start", "home", "canary=50")
-    lines(env, "weights", "wait", "home", "--arm", "canary")
+    env.json_lines("models", "activate", "quality", "2", "--arm", "canary", "--surface", "home")
+    env.json_lines("experiment", "start", "home", "canary=50")
+    env.json_lines("weights", "wait", "home", "--arm", "canary")
     env.send(
         event for number in range(40) for event in make_request(f"r{number}", 4, draw, batch=4)
     )

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tests.commands.running import trimtab
-from tests.integration.test_models_steered import client
 from tests.rig.environment import Environment
 from tests.rig.process import until
 from tests.rig.traffic import make_request
@@ -55,7 +54,7 @@ def test_one_candidate_that_a_model_fails_on_costs_its_feed_that_candidate(
 
     worker = env.start_worker()
     worker.wait_for("event=restored")
-    client(env).hset(f"{env.name}:models:home", "quality", str(FIRST))
+    env.redis_client().hset(f"{env.name}:models:home", "quality", str(FIRST))
     worker.wait_for("event=models_applied")
     env.send([sent[name][0] for name in ("r0", "r1", "s0", "r2")])
     feeds = {feed["request_id"]: feed for feed in env.read_feeds(4)}

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.integration.test_models_steered import available, client, lines
 from tests.rig.environment import Environment
 from tests.rig.oracle import Oracle
 from tests.rig.process import until
+from tests.rig.statuses import is_available
 from tests.rig.traffic import make_request, now_ms
 from tests.scoring.building import add_model, mlp, trees
 
@@ -28,11 +28,11 @@ def start_with_a_model_that_is_not_loaded(env: Environment, kind: str) -> None:
     env.variables["TRIMTAB_MODELS_MB"] = "1"
     add_model(env.folder / "models", LARGE[kind](), "freshness")
     env.start_worker().wait_for("event=restored", times=env.partitions)
-    until(lambda: available(env, "freshness", 1))
-    client(env).hset(
+    until(lambda: is_available(env, "freshness", 1))
+    env.redis_client().hset(
         f"{env.name}:weights:home", mapping={"quality": 0.4, "engagement": 0.4, "freshness": 0.2}
     )
-    lines(env, "weights", "wait", "home", "--timeout", "60")
+    env.json_lines("weights", "wait", "home", "--timeout", "60")
 
 
 def check_is_not_scored(feed: Mapping[str, Any], items: int) -> None:

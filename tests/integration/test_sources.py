@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_steering import AFTER, WORDS, command, feeds_of, renamed
+from tests.integration.previews import AFTER, WORDS, again, again_id, read_feeds
 from tests.rig.environment import CROWD, Environment
 from tests.rig.oracle import Oracle
 from tests.rig.traffic import make_request
@@ -67,18 +67,16 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: Env
     requests = asked(40, seed=22)
     crowd.start_worker()
     crowd.send(events_of(requests))
-    before = feeds_of(crowd, 40)
-    preview = command(crowd, "weights", "preview", "crowd", *WORDS)
-    margin = command(crowd, "weights", "margin", "crowd")
+    before = read_feeds(crowd, 40)
+    (preview,) = crowd.json_lines("weights", "preview", "crowd", *WORDS)
+    (margin,) = crowd.json_lines("weights", "margin", "crowd")
 
-    changed = command(crowd, "weights", "set", "crowd", *WORDS, "--reason", "as previewed")
-    command(crowd, "weights", "wait", "crowd", "--version", changed["after"]["version"])
-    crowd.send(
-        event for name, events in requests.items() for event in renamed(events, f"{name}-again")
-    )
-    after = {name: feed for name, feed in feeds_of(crowd, 80).items() if name.endswith("-again")}
+    (changed,) = crowd.json_lines("weights", "set", "crowd", *WORDS, "--reason", "as previewed")
+    crowd.json_lines("weights", "wait", "crowd", "--version", changed["after"]["version"])
+    crowd.send(event for events in requests.values() for event in again(events))
+    after = read_feeds(crowd, 80)
 
-    pairs = [(old, after[f"{name}-again"]) for name, old in before.items()]
+    pairs = [(old, after[again_id(name)]) for name, old in before.items()]
     for old, new in pairs:
         published = replace(
             new, request_id=old.request_id, user_id=old.user_id, ranked_at=old.ranked_at

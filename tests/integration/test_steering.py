@@ -1,46 +1,23 @@
 """What a preview says is what workers then publish; and arms, on the real stack."""
 
-import json
 import random
 from typing import Any
 
 import pytest
 
+from tests.integration.previews import AFTER, WORDS, again, again_id, read_feeds
 from tests.rig.environment import Environment
 from tests.rig.oracle import Oracle
 from tests.rig.traffic import make_request
-from workers.codec.feeds import decode_feed
 from workers.ranking.experiment import Experiment
-from workers.ranking.feed import Feed
 from workers.ranking.rerank import rerank
-from workers.ranking.weights import Weights
-
-AFTER = Weights.of({"quality": 0.1, "engagement": 0.9})
-WORDS = ("quality=0.1", "engagement=0.9")
-
-
-def command(env: Environment, *words: str) -> dict[str, Any]:
-    ended = env.trimtab(*words, "--json")
-    assert ended.returncode == 0, ended.stderr
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
-
-
-def feeds_of(env: Environment, count: int) -> dict[str, Feed]:
-    found = [decode_feed(r.value, r.headers) for r in env.records(env.feeds, count, 0.5)]
-    assert len(found) == count
-    return {feed.request_id: feed for feed in found}
 
 
 def asked(
     name: str, draw: random.Random, *, surface: str = "home", items: int = 25
 ) -> list[dict[str, Any]]:
-    """A request; by its name alone the same candidates each time."""
+    """The events of a request."""
     return make_request(name, items, draw, batch=5, surface=surface)
-
-
-def renamed(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    return [event | {"request_id": name} for event in events]
 
 
 def test_a_preview_says_exactly_what_workers_publish_after_the_change(env: Environment) -> None:
@@ -48,17 +25,15 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(env: Envir
     requests = {f"r{number}": asked(f"r{number}", draw) for number in range(40)}
     env.start_worker()
     env.send(event for events in requests.values() for event in events)
-    before = feeds_of(env, 40)
-    preview = command(env, "weights", "preview", "home", *WORDS)
+    before = read_feeds(env, 40)
+    (preview,) = env.json_lines("weights", "preview", "home", *WORDS)
 
-    changed = command(env, "weights", "set", "home", *WORDS, "--reason", "as previewed")
-    command(env, "weights", "wait", "home", "--version", changed["after"]["version"])
-    env.send(
-        event for name, events in requests.items() for event in renamed(events, f"{name}-again")
-    )
-    after = {name: feed for name, feed in feeds_of(env, 80).items() if name.endswith("-again")}
+    (changed,) = env.json_lines("weights", "set", "home", *WORDS, "--reason", "as previewed")
+    env.json_lines("weights", "wait", "home", "--version", changed["after"]["version"])
+    env.send(event for events in requests.values() for event in again(events))
+    after = read_feeds(env, 80)
 
-    pairs = [(before[name], after[f"{name}-again"]) for name in requests]
+    pairs = [(before[name], after[again_id(name)]) for name in requests]
     for old, new in pairs:
         assert rerank(old, AFTER).items == new.items
         assert new.weights == AFTER
@@ -83,8 +58,9 @@ def test_a_change_that_would_alter_too_much_is_not_written_and_one_that_is_previ
     nothing = env.trimtab(*change, "--limit-churn", "1")
     assert (nothing.returncode, "no feed to judge by" in nothing.stderr) == (1, True)
     env.send(event for number in range(20) for event in asked(f"r{number}", draw))
-    feeds_of(env, 20)
-    churn = command(env, "weights", "preview", "home", *WORDS)["churn"]
+    read_feeds(env, 20)
+    (preview,) = env.json_lines("weights", "preview", "home", *WORDS)
+    churn = preview["churn"]
     assert 0 < churn < 1
 
     refused = env.trimtab(*change, "--limit-churn", str(churn / 2))
@@ -96,10 +72,8 @@ def test_a_change_that_would_alter_too_much_is_not_written_and_one_that_is_previ
 
     yes = env.trimtab(*change, "--preview", "--limit-churn", str(churn), input="y\n")
     assert yes.returncode == 0, yes.stderr
-    assert (
-        command(env, "weights", "show", "home")["surfaces"][0]["weights"]["version"]
-        == AFTER.version
-    )
+    (shown,) = env.json_lines("weights", "show", "home")
+    assert shown["surfaces"][0]["weights"]["version"] == AFTER.version
 
 
 def test_a_preview_counts_the_feeds_that_are_not_whole_and_takes_the_newest_of_the_surface(
@@ -110,13 +84,13 @@ def test_a_preview_counts_the_feeds_that_are_not_whole_and_takes_the_newest_of_t
     for number in range(12):
         env.send(asked(f"h{number}", draw, items=5))
         env.send(asked(f"s{number}", draw, surface="search", items=10))
-    feeds_of(env, 24)
+    read_feeds(env, 24)
     words = ("weights", "preview", "search", "quality=0.9")
-    assert command(env, *words)["incomplete"] == 12
-    newest = command(env, "weights", "margin", "search", "--last", "3")
+    assert env.json_lines(*words)[0]["incomplete"] == 12
+    (newest,) = env.json_lines("weights", "margin", "search", "--last", "3")
     assert [request["request_id"] for request in newest["requests"]] == ["s11", "s10", "s9"]
-    assert command(env, *words, "--since", "1h")["feeds"] == 12
-    assert command(env, *words, "--since", "2100-01-01T00:00Z")["feeds"] == 0
+    assert env.json_lines(*words, "--since", "1h")[0]["feeds"] == 12
+    assert env.json_lines(*words, "--since", "2100-01-01T00:00Z")[0]["feeds"] == 0
     both = env.trimtab(*words, "--since", "1h", "--last", "1")
     assert (both.returncode, "--last: given with --since" in both.stderr) == (2, True)
 
@@ -125,8 +99,8 @@ def test_each_feed_names_its_users_arm_and_is_ranked_under_that_arms_weights(
     env: Environment,
 ) -> None:
     draw = random.Random(14)
-    command(env, "weights", "set", "home", "--arm", "canary", *WORDS, "--reason", "try")
-    command(env, "experiment", "start", "home", "canary=30", "--salt", "s")
+    env.json_lines("weights", "set", "home", "--arm", "canary", *WORDS, "--reason", "try")
+    env.json_lines("experiment", "start", "home", "canary=30", "--salt", "s")
     env.start_worker()
     requests = {f"r{number}": asked(f"r{number}", draw, items=6) for number in range(60)}
     env.send(event for events in requests.values() for event in events)

@@ -191,6 +191,12 @@ class Environment:
             **more,
         )
 
+    def json_lines(self, *words: str) -> list[dict[str, Any]]:
+        """The documents that a command prints with `--json`, one a line. Fails if the command does."""
+        ended = self.trimtab(*words, "--json")
+        assert ended.returncode == 0, ended.stderr
+        return [json.loads(line) for line in ended.stdout.splitlines()]
+
     def start_worker(self, *words: str) -> Process:
         """Start `trimtab worker`."""
         return self.start(["-m", "workers.cli", "worker", *words])

@@ -134,6 +134,16 @@ def wait_for_status(
     return last
 
 
+def is_available(env: Environment, objective: str, version: int) -> bool:
+    """Whether all workers can score by a version of a model, as `trimtab models status` says."""
+    (status,) = env.json_lines("models", "status")
+    for entry in status["versions"]:
+        if (entry["objective"], entry["version"]) == (objective, version):
+            states = {worker["state"] for worker in entry["workers"].values()}
+            return states <= {"available", "loaded"}
+    return False
+
+
 class StatusReader:
     """The status of the environment's one worker, as it is in Redis."""
 
