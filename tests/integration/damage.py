@@ -26,8 +26,8 @@ class Damage(Enum):
 def damage(
     stack: Stack, topic: str, partition: int, offset: int, how: Damage = Damage.PAYLOAD
 ) -> range:
-    """Damage the batch around an offset; who reads it from now on gets it so. Return the offsets of
-    the batch.
+    """Damage the batch around an offset, for whoever reads it from now on. Return the offsets of the
+    batch.
     """
     (log,) = (stack._folder / "kafka" / "data" / f"{topic}-{partition}").glob("*.log")
     return _damage(log, offset, how)

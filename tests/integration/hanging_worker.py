@@ -1,8 +1,8 @@
-"""`trimtab worker`, but the consumer's `poll` never returns once, when the file named first is
-there.
+"""`trimtab worker` whose consumer hangs in one `poll`, as soon as the file exists that the first
+argument names.
 
-It stands in for a client that ignores its own limit, which a real one cannot be made to do at will.
-Like that, it hangs outside of Python: a handler of a signal does not run meanwhile.
+A real client ignores its own limit now and then, but cannot be made to. As in a real one, the hang is
+outside of Python: no signal handler runs meanwhile.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from workers.streaming import clients
 
 
 def hang() -> None:
-    """Lock a mutex twice: no signal ends that."""
+    """Lock a mutex twice. No signal ends that."""
     mutex = ctypes.create_string_buffer(256)
     for _ in range(2):
         ctypes.CDLL(None).pthread_mutex_lock(mutex)

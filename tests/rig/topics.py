@@ -65,16 +65,16 @@ class RecordReader:
         return None
 
     def ends(self) -> dict[int, int]:
-        """The offset behind the last record that the broker has now, by partition."""
+        """The offset behind the last record that can be read now, by partition.
+
+        The records of an open transaction are behind it, and so is all that follows them.
+        """
         return {
             partition.partition: self._watermarks(partition)[1] for partition in self._partitions
         }
 
     def has_reached(self, ends: Mapping[int, int]) -> bool:
-        """Whether all records below these offsets were read.
-
-        False while one of their transactions is open: what follows cannot be read yet.
-        """
+        """Whether all records below these offsets were read."""
         return all(self._next[partition] >= end for partition, end in ends.items())
 
     def _watermarks(self, partition: TopicPartition) -> tuple[int, int]:
@@ -83,7 +83,7 @@ class RecordReader:
 
 
 def read_to_end(kafka: str, topic: str) -> list[Fetched]:
-    """Every record that the topic has by now, however many more are coming."""
+    """Every record that can be read by now, however many more are coming."""
     records: list[Fetched] = []
     with RecordReader(kafka, topic) as reader:
         ends = reader.ends()
