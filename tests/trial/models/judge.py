@@ -40,13 +40,13 @@ class Period(NamedTuple):
         return has_begun and not has_ended
 
 
-def periods_of(objective: str, made: Sequence[Made]) -> list[Period]:
+def periods_of(objective: str, swaps_made: Sequence[Made]) -> list[Period]:
     """The periods of an objective: a new one with each swap but the bad ones."""
     periods = [Period(0 if objective == ADDED else 1, 0)]
-    for one in made:
-        if one.swap.objective == objective and one.swap.kind not in REASONS:
-            periods[-1] = periods[-1]._replace(ended=one.known)
-            periods.append(Period(one.swap.version, one.began))
+    for made in swaps_made:
+        if made.swap.objective == objective and made.swap.kind not in REASONS:
+            periods[-1] = periods[-1]._replace(ended=made.known)
+            periods.append(Period(made.swap.version, made.began))
     return periods
 
 
@@ -147,9 +147,9 @@ def machine_paused(wakeups: Iterable[Wakeup], gap: Gap) -> float:
     """How late (ms) a sleeping process woke at most that should have woken within a gap."""
     return max(
         (
-            one.late_ms
-            for one in wakeups
-            if gap.start < one.at and one.at - one.late_ms * MS < gap.end
+            wakeup.late_ms
+            for wakeup in wakeups
+            if gap.start < wakeup.at and wakeup.at - wakeup.late_ms * MS < gap.end
         ),
         default=0,
     )
@@ -177,15 +177,17 @@ def count_misscored(feeds: Iterable[FeedScored], load: Load, model: Model) -> in
 
 
 def unrefused(
-    made: Iterable[Made], refusals: Mapping[tuple[str, int], Sequence[str | None]], workers: int
+    swaps_made: Iterable[Made],
+    refusals: Mapping[tuple[str, int], Sequence[str | None]],
+    workers: int,
 ) -> int:
     """How often a bad version was not refused by a worker for what is wrong with it.
 
     `refusals`: by objective and version, the reason of each worker.
     """
     missing = 0
-    for one in made:
-        if one.swap.kind in REASONS:
-            reasons = list(refusals.get((one.swap.objective, one.swap.version), ()))
-            missing += workers - reasons.count(REASONS[one.swap.kind])
+    for made in swaps_made:
+        if made.swap.kind in REASONS:
+            reasons = list(refusals.get((made.swap.objective, made.swap.version), ()))
+            missing += workers - reasons.count(REASONS[made.swap.kind])
     return missing

@@ -119,7 +119,7 @@ class Report:
     def explained_by_swaps(self) -> int:
         """Swaps around which no feed came for so long that only the swap can be why."""
         elsewhere = max(self.calm.longest, self.apart.longest)
-        return sum(one.silence.is_explained_by_a_swap(elsewhere) for one in self.swaps)
+        return sum(swap.silence.is_explained_by_a_swap(elsewhere) for swap in self.swaps)
 
     def as_json(self) -> dict[str, Any]:
         """The same figures, for `--json`."""
@@ -141,39 +141,39 @@ class Report:
             yield "moved    partitions went from one worker to another: times are of partitions, not of workers"
 
     def _swaps(self) -> Iterator[str]:
-        bad = sum(one.is_bad for one in self.swaps)
-        added = sum(one.kind in {Kind.ADDED, Kind.REMOVED} for one in self.swaps)
+        bad = sum(swap.is_bad for swap in self.swaps)
+        added = sum(swap.kind in {Kind.ADDED, Kind.REMOVED} for swap in self.swaps)
         yield (
             f"\nSwaps: {len(self.swaps) - added} in {self.swapping_seconds:.0f} s, {bad} of them of bad models; "
             "an objective added and removed"
         )
         yield "  ms from complete to: last feed by the old, first by the new on the last worker; then both at work,"
         yield "  longest gap in the stream, longest wait of a worker's feeds, and a sleeper's lateness in these"
-        for one in self.swaps:
-            yield f"  {one.objective:<10} {one.version:>2}  {one.kind:<21} {_came_of(one)}  {_text(one.silence)}"
+        for swap in self.swaps:
+            yield f"  {swap.objective:<10} {swap.version:>2}  {swap.kind:<21} {_came_of(swap)}  {_text(swap.silence)}"
 
     def _times(self) -> Iterator[str]:
-        good = [one for one in self.swaps if not one.is_bad]
-        copied = [one for one in good if one.kind is Kind.COPIED]
-        turned = [one for one in good if one.kind is not Kind.COPIED]
-        together = Times.of(_ns(max(one.scored) for one in good if one.scored))
-        both = Times.of(_ns(one.both for one in good))
+        good = [swap for swap in self.swaps if not swap.is_bad]
+        copied = [swap for swap in good if swap.kind is Kind.COPIED]
+        turned = [swap for swap in good if swap.kind is not Kind.COPIED]
+        together = Times.of(_ns(max(swap.scored) for swap in good if swap.scored))
+        both = Times.of(_ns(swap.both for swap in good))
         yield "\nFrom complete to the first feed by the new version, over swaps x workers"
-        yield f"  folders copied       {figures(_over(one.scored for one in copied))}"
-        yield f"  pins and weights     {figures(_over(one.scored for one in turned))}"
-        yield f"  last by the old      {figures(_over(one.old for one in good))}"
+        yield f"  folders copied       {figures(_over(swap.scored for swap in copied))}"
+        yield f"  pins and weights     {figures(_over(swap.scored for swap in turned))}"
+        yield f"  last by the old      {figures(_over(swap.old for swap in good))}"
         yield f"  all on the new       {figures(together)}"
         yield f"    {goal('max', together.max_ms, TOGETHER_MS)}"
         yield f"  both at work         {figures(both)}"
         yield f"    {goal('max', both.max_ms, TOGETHER_MS)}"
-        yield f"  bad, refused by all  {figures(Times.of(_ns(one.known for one in self.swaps if one.is_bad)))}"
+        yield f"  bad, refused by all  {figures(Times.of(_ns(swap.known for swap in self.swaps if swap.is_bad)))}"
 
     def _silences(self) -> Iterator[str]:
         yield "\nThe longest time without a feed: of the stream, of one worker with requests, a sleeper's lateness"
         yield f"  calm before          {_text(self.calm)}"
         yield f"  between swaps        {_text(self.apart)}"
-        yield f"  around good swaps    {_text(_worst(one.silence for one in self.swaps if not one.is_bad))}"
-        yield f"  around bad models    {_text(_worst(one.silence for one in self.swaps if one.is_bad))}"
+        yield f"  around good swaps    {_text(_worst(swap.silence for swap in self.swaps if not swap.is_bad))}"
+        yield f"  around bad models    {_text(_worst(swap.silence for swap in self.swaps if swap.is_bad))}"
         verdict = "met" if not self.explained_by_swaps else "NOT MET"
         yield (
             f"    over {GAP_MS:g} ms beyond the machine's own pause, and longer than without a swap: around "
@@ -181,10 +181,12 @@ class Report:
         )
 
 
-def _came_of(one: SwapSeen) -> str:
-    if one.is_bad:
-        return f"refused by all at {one.known:5.0f}    "
-    return f"{max(one.old, default=0):5.0f} {max(one.scored, default=0):5.0f}  both {one.both:4.0f}"
+def _came_of(swap: SwapSeen) -> str:
+    if swap.is_bad:
+        return f"refused by all at {swap.known:5.0f}    "
+    return (
+        f"{max(swap.old, default=0):5.0f} {max(swap.scored, default=0):5.0f}  both {swap.both:4.0f}"
+    )
 
 
 def _text(silence: Silence) -> str:

@@ -26,7 +26,7 @@ class Followed(NamedTuple):
     turns: Mapping[Made, Sequence[Turn]]
 
 
-def follow(feeds: Feeds, made: Sequence[Made]) -> Followed:
+def follow(feeds: Feeds, swaps_made: Sequence[Made]) -> Followed:
     """Hold every feed against the periods of every objective. A feed that is out of turn in several
     counts once.
     """
@@ -34,9 +34,11 @@ def follow(feeds: Feeds, made: Sequence[Made]) -> Followed:
     turns_to: dict[Made, list[Turn]] = {}
     for objective in _ALL:
         swaps = [
-            one for one in made if one.swap.objective == objective and one.swap.kind not in REASONS
+            made
+            for made in swaps_made
+            if made.swap.objective == objective and made.swap.kind not in REASONS
         ]
-        periods = judge.periods_of(objective, made)
+        periods = judge.periods_of(objective, swaps_made)
         for own in feeds.values():
             places = judge.periods_in_order(own, objective, periods)
             for feed, place in zip(own, places, strict=True):
@@ -44,8 +46,8 @@ def follow(feeds: Feeds, made: Sequence[Made]) -> Followed:
                     out_of_turn.add(feed.request)
 
             turns = judge.turns(own, places)
-            for period, one in enumerate(swaps, start=1):
-                found = turns_to.setdefault(one, [])
+            for period, made in enumerate(swaps, start=1):
+                found = turns_to.setdefault(made, [])
                 if period in turns:
                     found.append(turns[period])
     return Followed(len(out_of_turn), turns_to)
@@ -80,35 +82,37 @@ class Silences(NamedTuple):
         return Silence(round(gap.ms, 1), round(wait.ms, 1), round(paused, 1))
 
 
-def spans_of(made: Sequence[Made], followed: Followed) -> list[Span]:
+def spans_of(swaps_made: Sequence[Made], followed: Followed) -> list[Span]:
     """From before each swap to the first feed under it on the last partition; of a bad one, until
     all refused it.
     """
-    return [_span(one, followed.turns.get(one, ())) for one in made]
+    return [_span(made, followed.turns.get(made, ())) for made in swaps_made]
 
 
-def _span(one: Made, turns: Sequence[Turn]) -> Span:
-    return Span(one.began, max(((turn.first + 1) * MS for turn in turns), default=one.known))
+def _span(made: Made, turns: Sequence[Turn]) -> Span:
+    return Span(made.began, max(((turn.first + 1) * MS for turn in turns), default=made.known))
 
 
-def swaps_seen(made: Sequence[Made], followed: Followed, silences: Silences) -> Iterator[SwapSeen]:
+def swaps_seen(
+    swaps_made: Sequence[Made], followed: Followed, silences: Silences
+) -> Iterator[SwapSeen]:
     """What came of each swap."""
-    for one in made:
-        turns = followed.turns.get(one, ())
+    for made in swaps_made:
+        turns = followed.turns.get(made, ())
         yield SwapSeen(
-            kind=one.swap.kind,
-            objective=one.swap.objective,
-            version=one.swap.version,
-            scored=tuple(_since(one, turn.first) for turn in turns),
-            old=tuple(_since(one, turn.last) for turn in turns),
+            kind=made.swap.kind,
+            objective=made.swap.objective,
+            version=made.swap.version,
+            scored=tuple(_since(made, turn.first) for turn in turns),
+            old=tuple(_since(made, turn.last) for turn in turns),
             both=_both(turns),
-            known=round((one.known - one.complete) / MS, 1),
-            silence=silences.within(_span(one, turns)),
+            known=round((made.known - made.complete) / MS, 1),
+            silence=silences.within(_span(made, turns)),
         )
 
 
-def _since(one: Made, ms: int) -> float:
-    return round(max(0, (ms + 1) * MS - one.complete) / MS, 1)
+def _since(made: Made, ms: int) -> float:
+    return round(max(0, (ms + 1) * MS - made.complete) / MS, 1)
 
 
 def _both(turns: Sequence[Turn]) -> float:

@@ -31,7 +31,7 @@ _LAST_SECONDS = 1.0
 class Acts(NamedTuple):
     """What was done: the calm, then the swaps. And why the workers refuse bad versions at the end."""
 
-    made: list[Made]
+    swaps_made: list[Made]
     calm: Span
     swapping: Span
     refusals: dict[tuple[str, int], list[str | None]]
@@ -62,7 +62,7 @@ def run_models_trial(base: Environment, limits: Limits, say: Say) -> Report:
     acts = recording.acts
     counted = count(range(len(recording.sent)), (feed.request for feed in recording.feeds))
     feeds = judge.by_partition(recording.feeds)
-    followed = follow(feeds, acts.made)
+    followed = follow(feeds, acts.swaps_made)
     silences = Silences.of(feeds, recording.sent, recording.wakeups)
     oracle = Oracle(env.folder / "models")
     return Report(
@@ -78,12 +78,12 @@ def run_models_trial(base: Environment, limits: Limits, say: Say) -> Report:
         not_whole=sum(not feed.whole for feed in recording.feeds),
         out_of_turn=followed.out_of_turn,
         misscored=judge.count_misscored(_by_good_versions(recording), limits.load, oracle.model),
-        unrefused=judge.unrefused(acts.made, acts.refusals, limits.workers),
-        misnamed=sum(one.named != one.swap.version for one in acts.made),
+        unrefused=judge.unrefused(acts.swaps_made, acts.refusals, limits.workers),
+        misnamed=sum(made.named != made.swap.version for made in acts.swaps_made),
         partitions_moved=acts.partitions_moved,
-        swaps=tuple(swaps_seen(acts.made, followed, silences)),
+        swaps=tuple(swaps_seen(acts.swaps_made, followed, silences)),
         calm=silences.within(acts.calm),
-        apart=silences.within(acts.swapping, apart_from=spans_of(acts.made, followed)),
+        apart=silences.within(acts.swapping, apart_from=spans_of(acts.swaps_made, followed)),
     )
 
 
@@ -107,11 +107,11 @@ def _act(owner: Owner, limits: Limits, say: Say) -> Acts:
     calm = Span.of(lambda: pause(limits.calm_seconds))
 
     say(f"{len(swaps)} swaps")
-    made = [owner.make(swap) for swap in swaps]
+    swaps_made = [owner.make(swap) for swap in swaps]
     swapping = Span(calm.end, time.time_ns())
     pause(_LAST_SECONDS)
     return Acts(
-        made=made,
+        swaps_made=swaps_made,
         calm=calm,
         swapping=swapping,
         refusals=owner.refusals(),
@@ -122,8 +122,8 @@ def _act(owner: Owner, limits: Limits, say: Say) -> Acts:
 def _by_good_versions(recording: Recording[FeedScored, Acts]) -> Iterator[FeedScored]:
     """The feeds by no bad version. One by a bad version is out of turn, and its file has no score."""
     bad = {
-        (one.swap.objective, one.swap.version)
-        for one in recording.acts.made
-        if one.swap.kind in REASONS
+        (made.swap.objective, made.swap.version)
+        for made in recording.acts.swaps_made
+        if made.swap.kind in REASONS
     }
     return (feed for feed in recording.feeds if not bad & feed.models.items())
