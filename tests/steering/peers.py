@@ -118,8 +118,8 @@ class Forwarder:
 
 
 class TlsProxy:
-    """Listens on `port` with TLS and passes on what it hears; `refusals` counts handshakes that the
-    client ended.
+    """Listens on `port` with TLS and passes on what it receives; `refusals` counts handshakes that
+    the client ended.
     """
 
     def __init__(self, redis_port: int, context: ssl.SSLContext) -> None:
@@ -175,8 +175,8 @@ class TlsProxy:
 
 
 class Peer:
-    """Gives each connection on `port` the same answers, one to each thing it hears; `calls` counts
-    connections.
+    """Gives each connection on `port` the same answers, one to each message that it receives;
+    `calls` counts connections.
     """
 
     def __init__(self, *answers: bytes, port: int = 0) -> None:

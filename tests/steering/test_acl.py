@@ -42,7 +42,7 @@ HSET, DEL = (
 
 
 def _redis_7() -> str:
-    """A redis-server of version 7 or later, where there is one."""
+    """A redis-server of version 7 or later, if there is one."""
     found = shutil.which("redis-server")
     text = (
         subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout

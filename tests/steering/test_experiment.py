@@ -26,7 +26,7 @@ RUNNING = Mix(DEFAULT, CANARY, {"canary": BOLD})
 
 @pytest.fixture
 def running(server: RedisServer, steer: Steer) -> Follower:
-    """A steering that knows of an experiment, and hears of changes by push alone."""
+    """A follower with an experiment in force, to which changes come by push alone."""
     server.set("home:canary", quality=0.1, engagement=0.9)
     server.experiment("home", salt="s", canary="5")
     steering = steer(poll_seconds=NEVER)

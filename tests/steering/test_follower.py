@@ -1,4 +1,4 @@
-"""Weights from a real Redis: applied by push and by poll, refused whole, left alone where nothing
+"""Weights from a real Redis: applied by push and by poll, refused whole, left alone if nothing
 is logged.
 """
 

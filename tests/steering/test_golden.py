@@ -1,5 +1,5 @@
-"""What steering writes and logs, byte for byte: the golden files show every kind of document, applied
-and refused, on a surface and on its arms.
+"""What steering writes and logs, byte for byte: the golden files show every kind of document,
+applied and refused, on a surface and on its arms.
 """
 
 import json

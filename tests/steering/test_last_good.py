@@ -1,4 +1,4 @@
-"""The last good set on disk: kept for each surface, ignored where it cannot be trusted."""
+"""The last good set on disk: kept for each surface, ignored if it cannot be trusted."""
 
 import json
 import threading

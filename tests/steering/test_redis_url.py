@@ -146,7 +146,7 @@ def test_the_urls_own_timeouts_win_and_that_for_answers_is_for_connecting_too() 
     )
 
 
-# A password of any letters, in each place where one may stand, as somebody writes it who has never
+# A password of any letters, in each place that takes one, as somebody writes it who has never
 # escaped anything.
 
 PLACES = (

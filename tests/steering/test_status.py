@@ -285,7 +285,7 @@ def test_a_push_between_two_reads_in_a_row_is_timed_too(
         times.append(
             statuses.until("home", values={"quality": n / 10 + 0.05, "engagement": 0.5})["push_ms"]
         )
-    # A read may be quicker than the push where Redis is paused between its reply to a change and
+    # A read may be quicker than the push if Redis is paused between its reply to a change and
     # its push.
     assert any(push_ms is not None for push_ms in times)
 

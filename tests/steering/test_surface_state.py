@@ -16,7 +16,7 @@ def ignore(event: str, /, **fields: object) -> None:
 
 
 class Models:
-    """What models there are, by now."""
+    """The models that are available now."""
 
     there = ANY_VERSION
 

@@ -120,8 +120,8 @@ class ErrorReply:
 
 
 class UnwritableReply(ErrorReply):
-    """The server takes no writes: it is a replica by now, or a master that is cut off. The master
-    may be found by resolving the address again.
+    """The server takes no writes: it has become a replica, or is a master that is cut off. The
+    master may be found by resolving the address again.
 
     The message begins with the code, such as READONLY, also if a script met it.
     """
