@@ -64,8 +64,8 @@ class Partition:
     """Lives from a completed restore to the revocation. What is in `outbox` goes out with the next
     transaction.
 
-    `has_begun`: whether the first record or end after the last seek was where it was to be. `skip`: the
-    spans of offsets that are to be passed over.
+    `has_begun`: whether the first record or end after the last seek was where it was to be. `skip`:
+    the spans of offsets that are to be passed over.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Kafka messages as plain values, for everything that is not the hot path."""
+"""Kafka messages: typed as what a consumer returns, and as plain values off the hot path.
+
+Rule: everything that reads headers calls `read_headers`, and only once for each message.
+"""
 
 from collections.abc import Iterable
 from operator import methodcaller
@@ -10,8 +13,8 @@ Headers = list[tuple[str, bytes | None]]
 
 
 class Fetched(Protocol):
-    """A message as a consumer gets it: all of its places are known. Its methods are the client's
-    own.
+    """A message as a consumer returns it: topic, partition and offset are never None. Its methods
+    are the client's own.
     """
 
     def topic(self) -> str: ...
@@ -25,7 +28,7 @@ class Fetched(Protocol):
 
 
 def fetched(messages: Iterable[Message]) -> list[Fetched]:
-    """What a consumer returned, typed as what it is."""
+    """Type what a consumer returned. Nothing is copied."""
     return cast(list[Fetched], messages)
 
 
@@ -33,15 +36,14 @@ _headers = methodcaller("headers")
 
 
 def read_headers(message: Fetched) -> Headers | None:
-    """The headers of a message, empty if it has none. None: they cannot be read, since a name is
-    not UTF-8.
+    """The headers of a message, empty if it has none. None if they cannot be read, because a name
+    is not UTF-8.
 
-    Everything that reads headers calls this, and once a message. The client (2.16) returns a list
-    for such headers and leaves an exception behind. A call from Python bytecode does not check for
-    that, so the exception would surface in a later, unrelated call. `methodcaller` calls from C,
-    which checks and raises SystemError here. The list is damaged all the same, and the client keeps
-    it: to read the headers of such a message a second time may crash the process. (A client that is
-    mended would raise UnicodeDecodeError.)
+    The client (2.16) returns a list for such headers and leaves an exception behind. A call from
+    Python bytecode does not check for that, so the exception would surface in a later, unrelated
+    call. `methodcaller` calls from C, which checks, and raises SystemError here. The list is
+    damaged all the same, and the client keeps it: to read the headers of such a message a second
+    time may crash the process. (A mended client would raise UnicodeDecodeError.)
     """
     try:
         return _headers(message) or []
@@ -50,7 +52,7 @@ def read_headers(message: Fetched) -> Headers | None:
 
 
 class Record(NamedTuple):
-    """One record of a topic; `timestamp` in ms since the epoch. `headers` is None if they cannot be
+    """One record of a topic. `timestamp` in ms since the epoch; `headers` None if they cannot be
     read.
     """
 
@@ -99,6 +101,6 @@ def is_unreadable(error: KafkaError) -> bool:
 
 
 def is_end(message: Fetched) -> bool:
-    """Whether this says that the partition is read to its end."""
+    """Whether a message is not a record but the notice that its partition was read to its end."""
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF
