@@ -12,7 +12,8 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
-from workers.commands import worker as command
+from workers.commands import process
+from workers.commands.worker import worker
 from workers.streaming import clients
 
 
@@ -37,5 +38,5 @@ class HangingConsumer(Consumer):
 
 if __name__ == "__main__":
     vars(clients)["Consumer"] = HangingConsumer
-    command.STUCK_SECONDS = 2.0
-    command.worker(args=sys.argv[2:])
+    process.STUCK_SECONDS = 2.0
+    worker(args=sys.argv[2:])

@@ -26,9 +26,10 @@ from workers.streaming.log_reader import TopicMissing, TopicReader
 from workers.streaming.members import MembersUnknown, read_members
 from workers.streaming.offsets import resume_from_earliest
 from workers.streaming.preflight import check_topics
+from workers.streaming.ranking_restore import Restored, ranking_restorer
 from workers.streaming.reachability import BrokerReachability, Denials
 from workers.streaming.recent import Recent
-from workers.streaming.restore import OffsetsLost, Restored, Restorer
+from workers.streaming.restore import OffsetsLost
 from workers.streaming.rights import (
     Resource,
     Right,
@@ -277,7 +278,7 @@ def test_a_restore_that_may_not_read_the_feeds_says_so(
     rights = listed_rights(env, "worker")
     cluster = guarded.cluster("worker")
     topics = WorkerTopics(env.candidates, env.feeds, env.letters)
-    restorer = Restorer(
+    restorer = ranking_restorer(
         cluster,
         env.name,
         topics,

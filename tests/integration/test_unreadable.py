@@ -19,8 +19,8 @@ from tests.rig.traffic import make_request
 from workers.local import Stack
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import RecordUnreadable
+from workers.streaming.ranking_restore import ranking_restorer
 from workers.streaming.recent import Recent
-from workers.streaming.restore import Restorer
 from workers.streaming.topics import WorkerTopics
 
 DRAW = random.Random(1)
@@ -134,7 +134,7 @@ def test_whoever_reads_a_damaged_topic_says_so_in_place_of_waiting(
 
     # What is published must be known, so a restore waits; what was refused need not.
     topics = WorkerTopics(env.candidates, env.feeds, env.letters)
-    restorer = Restorer(cluster, env.name, topics, {"home": HOME}, "rules")
+    restorer = ranking_restorer(cluster, env.name, topics, {"home": HOME}, "rules")
     restorer.begin([0])
     logged = ""
 
@@ -150,7 +150,7 @@ def test_whoever_reads_a_damaged_topic_says_so_in_place_of_waiting(
     restorer.close()
 
     topics = WorkerTopics(env.letters, env.candidates, env.letters)
-    restorer = Restorer(cluster, env.name, topics, {"home": HOME}, "rules")
+    restorer = ranking_restorer(cluster, env.name, topics, {"home": HOME}, "rules")
     restorer.begin([0])
     until(lambda: restorer.advance() != [])
     assert "dead_letters_unread" in capsys.readouterr().out

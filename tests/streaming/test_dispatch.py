@@ -13,15 +13,15 @@ from confluent_kafka import (
 )
 
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.assembly.held import Budget
 from workers.codec.pointer import Span
 from workers.counts import Counts
 from workers.streaming.dispatch import Dispatcher
-from workers.streaming.intake import Intake
 from workers.streaming.ownership import Ownership
-from workers.streaming.partition import Partition
+from workers.streaming.ranking_partition import RankingPartition
+from workers.streaming.ranking_restore import Restored
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched
+from workers.streaming.stage import Intake
 from workers.worker_errors import WorkerErrors
 
 START = 500
@@ -75,24 +75,24 @@ def damage(offset: int) -> Message:
 class StandInOwnership:
     """Owns one partition, and notes what it is asked to do."""
 
-    def __init__(self, partition: Partition) -> None:
+    def __init__(self, partition: RankingPartition) -> None:
         self.partitions = {partition.number: partition}
         self.joins = 1
         self.calls: list[str] = []
 
-    def seek_again(self, _partition: Partition) -> None:
+    def seek_again(self, _partition: RankingPartition) -> None:
         self.calls.append("seek_again")
 
-    def read_from_next(self, _partition: Partition) -> None:
+    def read_from_next(self, _partition: RankingPartition) -> None:
         self.calls.append("read_from_next")
 
-    def note_readable(self, _partition: Partition) -> None:
+    def note_readable(self, _partition: RankingPartition) -> None:
         self.calls.append("note_readable")
 
     def stop_at_lost_offset(self, _number: int, _why: str) -> None:
         self.calls.append("stop_at_lost_offset")
 
-    def stop_at_unreadable(self, _partition: Partition, _why: str) -> None:
+    def stop_at_unreadable(self, _partition: RankingPartition, _why: str) -> None:
         self.calls.append("stop_at_unreadable")
 
     def fail(self, number: int, _why: str) -> None:
@@ -104,20 +104,22 @@ class StandInIntake:
     """Takes records and passes over spans as an intake does, and fails at `fails_at`."""
 
     def __init__(self) -> None:
-        self.budget = Budget()
         self.taken: list[int] = []
         self.timestamps: list[int] = []
         self.passed: list[Span] = []
         self.fails_at: int | None = None
 
-    def take(self, partition: Partition, message: Message, timestamp: int) -> None:
+    def take(self, partition: RankingPartition, message: Message, timestamp: int) -> None:
         if message.offset() == self.fails_at:
             raise OverflowError("what nobody thought of")
         partition.assembler.observe(message.offset(), 1000)
         self.taken.append(message.offset())
         self.timestamps.append(timestamp)
 
-    def pass_over(self, partition: Partition, span: Span) -> None:
+    def keep_limits(self, _partitions: object) -> None:
+        pass
+
+    def pass_over(self, partition: RankingPartition, span: Span) -> None:
         partition.pass_over(span)
         self.passed.append(span)
 
@@ -126,14 +128,14 @@ class Setup:
     """A dispatcher, and what is around it."""
 
     def __init__(self, *skip: Span) -> None:
-        self.partition = Partition(3, Assembler(Mark(START, 0, NO_TIME, START)), skip=skip)
+        self.partition = RankingPartition(3, Assembler(Mark(START, 0, NO_TIME, START)), skip=skip)
         self.ownership = StandInOwnership(self.partition)
         self.intake = StandInIntake()
         self.counts = Counts()
         self.dispatcher = Dispatcher(
             "candidates",
-            cast(Ownership, self.ownership),
-            cast(Intake, self.intake),
+            cast("Ownership[RankingPartition, Restored]", self.ownership),
+            cast("Intake[RankingPartition]", self.intake),
             BrokerReachability(),
             WorkerErrors(self.counts),
         )

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo  # type: ig
 from tests.builders import HOME, event
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.streaming.end_check import EndCheck
-from workers.streaming.partition import Partition
+from workers.streaming.ranking_partition import RankingPartition
 
 DEADLINE: int = HOME.deadline_ms
 
@@ -57,7 +57,7 @@ class Idle:
     """One partition with an open request, read to its end at offset 1."""
 
     def __init__(self, number: int = 0) -> None:
-        self.partition = Partition(number, Assembler(Mark(0, 0, NO_TIME, 0)))
+        self.partition = RankingPartition(number, Assembler(Mark(0, 0, NO_TIME, 0)))
         self.take(0, 1000, "first")
         self.partition.reached_end(1)
 

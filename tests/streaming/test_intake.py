@@ -12,9 +12,10 @@ from workers.codec.dead_letters import read_dead_letter
 from workers.codec.decoder import Decoder
 from workers.counts import Counts
 from workers.ranking.request import Event
-from workers.streaming.intake import Intake
+from workers.streaming.dead_letters import DeadLetters
 from workers.streaming.limits import OutputLimits
-from workers.streaming.partition import Partition
+from workers.streaming.ranking_intake import RankingIntake
+from workers.streaming.ranking_partition import RankingPartition
 from workers.streaming.records import Fetched
 from workers.worker_errors import WorkerErrors
 
@@ -58,14 +59,17 @@ class FailingDecoder(Decoder):
         raise self._error
 
 
-def intake_of(error: Exception) -> Intake:
+def intake_of(error: Exception) -> RankingIntake:
     limits = OutputLimits(StandInCluster("127.0.0.1:1"), TOPICS, LIMITS)
     counts = Counts()
-    return Intake(FailingDecoder(error), Budget(), counts, TOPICS, limits, WorkerErrors(counts))
+    dead_letters = DeadLetters(TOPICS.candidates, TOPICS.dead_letters, limits)
+    return RankingIntake(
+        FailingDecoder(error), Budget(), counts, dead_letters, WorkerErrors(counts)
+    )
 
 
 def test_a_record_that_the_decoder_fails_on_is_a_dead_letter_with_its_bytes() -> None:
-    partition = Partition(0, Assembler(Mark(7, 0, NO_TIME, 7)))
+    partition = RankingPartition(0, Assembler(Mark(7, 0, NO_TIME, 7)))
     intake = intake_of(SystemError("returned a result with an exception set"))
     intake.take(partition, cast(Fetched, Message()), 1000)
     (output,) = partition.outbox
@@ -83,7 +87,7 @@ def test_a_record_that_the_decoder_fails_on_is_a_dead_letter_with_its_bytes() ->
 
 
 def test_a_lack_of_memory_is_not_held_against_a_record() -> None:
-    partition = Partition(0, Assembler(Mark(7, 0, NO_TIME, 7)))
+    partition = RankingPartition(0, Assembler(Mark(7, 0, NO_TIME, 7)))
     with pytest.raises(MemoryError):
         intake_of(MemoryError()).take(partition, cast(Fetched, Message()), 1000)
     assert partition.outbox == []

@@ -10,7 +10,8 @@ from confluent_kafka.admin import AdminClient
 
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.streaming.lag import SILENT_SECONDS, Lag, Silence
-from workers.streaming.partition import Partition, Unreadable
+from workers.streaming.partition import Unreadable
+from workers.streaming.ranking_partition import RankingPartition
 
 NOT_KNOWN = -1001
 
@@ -31,8 +32,8 @@ class StandIn:
         return 0, self.ends[where.partition]
 
 
-def partition(number: int, next_offset: int) -> Partition:
-    return Partition(number, Assembler(Mark(next_offset, 0, NO_TIME, next_offset)))
+def partition(number: int, next_offset: int) -> RankingPartition:
+    return RankingPartition(number, Assembler(Mark(next_offset, 0, NO_TIME, next_offset)))
 
 
 def lag_of(stand_in: StandIn) -> Lag:
@@ -118,12 +119,16 @@ MORE = {3: 10}
 
 
 @pytest.fixture
-def idle() -> Partition:
-    return Partition(3, Assembler(Mark(5, 0, NO_TIME, 5)))
+def idle() -> RankingPartition:
+    return RankingPartition(3, Assembler(Mark(5, 0, NO_TIME, 5)))
 
 
 def silent_after(
-    idle: Partition, seconds: float, ends: dict[int, int] = MORE, *, is_reachable: bool = True
+    idle: RankingPartition,
+    seconds: float,
+    ends: dict[int, int] = MORE,
+    *,
+    is_reachable: bool = True,
 ) -> bool:
     """Whether the partition counts as silent after some seconds, looked at each second."""
     silence = Silence()
@@ -135,13 +140,13 @@ def silent_after(
 
 
 def test_a_partition_that_brings_nothing_for_long_though_there_is_more_is_found(
-    idle: Partition,
+    idle: RankingPartition,
 ) -> None:
     assert not silent_after(idle, SILENT_SECONDS - 1)
     assert silent_after(idle, SILENT_SECONDS)
 
 
-def test_a_partition_at_its_end_is_only_quiet(idle: Partition) -> None:
+def test_a_partition_at_its_end_is_only_quiet(idle: RankingPartition) -> None:
     """An upstream transaction is not decided, for one: the log goes on, and the client is at its
     end.
     """
@@ -152,7 +157,7 @@ def test_a_partition_at_its_end_is_only_quiet(idle: Partition) -> None:
     assert not silent_after(idle, 10 * SILENT_SECONDS, ends={})
 
 
-def test_what_is_not_read_is_not_silent(idle: Partition) -> None:
+def test_what_is_not_read_is_not_silent(idle: RankingPartition) -> None:
     idle.is_paused = True
     assert not silent_after(idle, 10 * SILENT_SECONDS)
     idle.is_paused = False
@@ -160,14 +165,14 @@ def test_what_is_not_read_is_not_silent(idle: Partition) -> None:
     assert not silent_after(idle, 10 * SILENT_SECONDS)
 
 
-def test_a_broker_that_does_not_answer_makes_no_partition_silent(idle: Partition) -> None:
+def test_a_broker_that_does_not_answer_makes_no_partition_silent(idle: RankingPartition) -> None:
     assert not silent_after(idle, 10 * SILENT_SECONDS, is_reachable=False)
     silence = Silence()
     for now in range(100):
         assert silence.look([idle], MORE, now, is_reachable=now % 20 > 0) == []
 
 
-def test_each_record_begins_the_silence_anew(idle: Partition) -> None:
+def test_each_record_begins_the_silence_anew(idle: RankingPartition) -> None:
     silence = Silence()
     for now in range(100):
         if now % 20 == 0:

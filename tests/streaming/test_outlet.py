@@ -35,9 +35,9 @@ from workers.scoring.registry import Registry, RegistryFailed
 from workers.streaming import ranker as ranker_module
 from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
-from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output, Publisher
 from workers.streaming.ranker import Ranker
+from workers.streaming.ranking_partition import RankingPartition
 from workers.worker_errors import WorkerErrors
 
 EVEN = Weights.of({"quality": 0.5, "engagement": 0.5})
@@ -50,7 +50,7 @@ class SteadyMix:
         return Assignment("control", EVEN, {})
 
 
-def outlet_of(publisher: Publisher) -> Outlet:
+def outlet_of(publisher: Publisher) -> Outlet[RankingPartition]:
     limits = OutputLimits(StandInCluster("127.0.0.1:1"), TOPICS, LIMITS)
     counts = Counts()
     ranker = Ranker(
@@ -64,22 +64,26 @@ def outlet_of(publisher: Publisher) -> Outlet:
         errors=WorkerErrors(counts),
     )
     return Outlet(
-        ranker=ranker,
+        emitter=ranker,
         publisher=publisher,
         consumer=CONSUMER,
-        topics=TOPICS,
+        source=TOPICS.candidates,
         limits=limits,
-        counts=counts,
     )
 
 
-def partition_of(number: int, *request_ids: str) -> Partition:
+def counts_of(outlet: Outlet[RankingPartition]) -> Counts:
+    """What the ranker of an outlet counts."""
+    return cast(Ranker, outlet.emitter).counts
+
+
+def partition_of(number: int, *request_ids: str) -> RankingPartition:
     """A partition with closed requests of two items each."""
     assembler = Assembler(Mark(0, 0, NO_TIME, 0))
     for offset, request_id in enumerate(request_ids):
         assembler.observe(offset, 1000)
         assembler.take(event(request_id, "a", "b", expected=2), offset, 1000)
-    return Partition(number, assembler)
+    return RankingPartition(number, assembler)
 
 
 def ranked_of(requests: Sequence[Request]) -> Ranked:
@@ -117,7 +121,7 @@ class Recorder(StandInProducer):
         super().produce(topic, value, key, partition, on_delivery, headers)
 
 
-def started(producer: StandInProducer) -> Outlet:
+def started(producer: StandInProducer) -> Outlet[RankingPartition]:
     publisher = publisher_of(producer)
     assert publisher.start()
     return outlet_of(publisher)
@@ -130,7 +134,7 @@ def test_everything_goes_out_in_one_transaction_and_is_counted_once_it_is_out() 
     partitions[1].outbox.append(Output("letters", 1, b"k", b"x", []))
     outlet.publish(partitions)
     assert producer.calls.count("commit") == 1
-    assert (outlet.counts.feeds, outlet.counts.dead_letters) == (3, 1)
+    assert (counts_of(outlet).feeds, counts_of(outlet).dead_letters) == (3, 1)
     assert [partition.unpublished for partition in partitions] == [0, 0]
 
 
@@ -140,9 +144,9 @@ def test_what_a_transaction_left_undone_is_not_counted_and_goes_out_with_the_nex
     outlet = started(producer)
     partition = partition_of(0, "r")
     outlet.publish([partition])
-    assert (outlet.counts.feeds, partition.unpublished) == (0, 1)
+    assert (counts_of(outlet).feeds, partition.unpublished) == (0, 1)
     outlet.publish([partition])
-    assert (outlet.counts.feeds, partition.unpublished) == (1, 0)
+    assert (counts_of(outlet).feeds, partition.unpublished) == (1, 0)
 
 
 def test_a_partition_whose_records_are_refused_for_good_is_isolated_and_the_others_go_on() -> None:
@@ -161,7 +165,7 @@ def test_a_partition_whose_records_are_refused_for_good_is_isolated_and_the_othe
         outlet.publish([sound, refused, empty])
     assert producer.committed == [("feeds", 0)] * 4
     assert outlet.retries.is_failing(1)
-    assert outlet.counts.feeds == 4
+    assert counts_of(outlet).feeds == 4
 
 
 def test_a_request_on_which_ranking_fails_gets_a_feed_without_items_and_its_neighbours_are_ranked(
@@ -181,7 +185,7 @@ def test_a_request_on_which_ranking_fails_gets_a_feed_without_items_and_its_neig
         ("a", "worker-error"),
         ("b", "worker-error"),
     ]
-    assert outlet.counts.worker_errors == 2, "once for the micro-batch, once for the request"
+    assert counts_of(outlet).worker_errors == 2, "once for the micro-batch, once for the request"
 
 
 def test_a_feed_that_cannot_be_encoded_goes_out_without_items(
@@ -218,7 +222,7 @@ def test_a_partition_of_which_no_feed_can_be_made_is_named_and_the_others_go_out
     producer = Recorder()
     outlet = started(producer)
     outlet.publish([partition_of(0, "r"), partition_of(1, "s"), partition_of(2, "t")])
-    assert list(outlet.ranker.broken) == [1]
+    assert list(outlet.emitter.broken) == [1]
     assert sorted(producer.values) == [b"r", b"t"]
 
 

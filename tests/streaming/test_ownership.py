@@ -20,9 +20,9 @@ from workers.assembly.held import Budget
 from workers.counts import Counts
 from workers.streaming.clients import Cluster
 from workers.streaming.ownership import Ownership
-from workers.streaming.partition import Partition, make_partition
 from workers.streaming.placement import Placement
-from workers.streaming.restore import Restorer
+from workers.streaming.ranking_partition import RankingPartition, make_partition
+from workers.streaming.ranking_restore import Restored, ranking_restorer
 from workers.streaming.retry import Isolated
 from workers.streaming.topics import WorkerTopics
 
@@ -52,9 +52,9 @@ class StandIn:
         self.paused += places
 
 
-def ownership_of(stand_in: StandIn) -> Ownership:
+def ownership_of(stand_in: StandIn) -> Ownership[RankingPartition, Restored]:
     consumer = cast(Consumer, stand_in)
-    restorer = Restorer(
+    restorer = ranking_restorer(
         Cluster("127.0.0.1:1"),
         "g",
         WorkerTopics("candidates", "feeds", "letters"),
@@ -122,7 +122,7 @@ def test_a_restore_that_begins_again_counts_from_then(clock: SimpleNamespace) ->
     ownership = ownership_of(stand_in)
     assign(stand_in, [0])
     assert ownership.assigned == {0: 1000.0}
-    ownership.partitions[0] = Partition(0, Assembler(Mark(0, 0, NO_TIME, 0)))
+    ownership.partitions[0] = RankingPartition(0, Assembler(Mark(0, 0, NO_TIME, 0)))
     clock.now = 5000.0
     assert ownership.drop_all() == [0]
     assert ownership.assigned == {0: 5000.0}
@@ -152,7 +152,7 @@ def test_every_assigned_partition_has_a_state_and_those_that_are_not_read_say_wh
     ownership = ownership_of(stand_in)
     assign(stand_in, [0, 1, 2, 3, 4, 5])
     for number in (1, 2, 3):
-        ownership.partitions[number] = Partition(number, Assembler(Mark(5, 0, NO_TIME, 5)))
+        ownership.partitions[number] = RankingPartition(number, Assembler(Mark(5, 0, NO_TIME, 5)))
     ownership.stop_at_unreadable(ownership.partitions[2], "bad checksum")
     ownership.fail(4, "a fault")
     ownership.stop_at_lost_offset(5, "offset 5 is gone")

@@ -3,20 +3,21 @@
 from tests.builders import HOME, event
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.replay import Replay
-from workers.codec.pointer import Span, read_pointer
+from workers.codec.pointer import Span, write_pointer
 from workers.ranking.request import Completion
-from workers.streaming.partition import Beginning, Partition
+from workers.streaming.partition import Beginning
 from workers.streaming.publisher import Output
+from workers.streaming.ranking_partition import RankingPartition
 
 
-def one_open_request() -> Partition:
+def one_open_request() -> RankingPartition:
     assembler = Assembler(Mark(0, 0, NO_TIME, 0))
     assembler.observe(0, 1000)
     assembler.take(event("r", "a"), 0, 1000)
-    return Partition(3, assembler)
+    return RankingPartition(3, assembler)
 
 
-def idle(partition: Partition, milliseconds: int) -> None:
+def idle(partition: RankingPartition, milliseconds: int) -> None:
     for _ in range(milliseconds // 50):
         partition.pass_idle(50.0)
 
@@ -78,56 +79,50 @@ def test_what_was_due_at_another_end_does_not_close() -> None:
 
 
 def test_the_first_record_after_a_restore_is_where_reading_was_to_begin() -> None:
-    partition = Partition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
+    partition = RankingPartition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
     assert partition.begins_at(500) is Beginning.RIGHT
     assert partition.has_begun
 
 
 def test_a_first_record_past_the_beginning_is_looked_at_again_and_others_wait() -> None:
-    partition = Partition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
+    partition = RankingPartition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
     answers = [partition.begins_at(offset) for offset in (1000, 1001, 1002, 500)]
     assert answers == [Beginning.GAP, Beginning.WAITING, Beginning.WAITING, Beginning.RIGHT]
 
 
 def test_a_gap_that_is_there_a_second_time_is_real() -> None:
-    partition = Partition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
+    partition = RankingPartition(0, Assembler(Mark(500, 0, NO_TIME, 500)))
     answers = [partition.begins_at(offset) for offset in (502, 503, 502)]
     assert answers == [Beginning.GAP, Beginning.WAITING, Beginning.RIGHT]
 
 
 def test_a_position_is_committed_once_and_again_only_when_it_changes() -> None:
     partition = one_open_request()
-    where, mark = partition.commit_position("candidates") or (None, None)
-    assert where is not None
-    assert mark is not None
-    assert (where.topic, where.partition, where.offset) == ("candidates", 3, 0)
-    pointer = read_pointer(where.metadata)
-    assert pointer is not None
+    position = partition.commit_position()
+    assert position is not None
+    pointer = position.pointer
+    assert position.low_water == 0
     assert (pointer.scan, pointer.time, pointer.next) == (0, -1, 1)
-    partition.committed(mark)
-    assert partition.commit_position("candidates") is None
+    partition.committed(position)
+    assert partition.commit_position() is None
     partition.outbox.append(Output("feeds", 3, b"r", b"{}", []))
-    assert partition.commit_position("candidates") is not None, (
-        "what goes out must be cleared by its commit"
-    )
-    partition.committed(mark)
+    assert partition.commit_position() is not None, "what goes out must be cleared by its commit"
+    partition.committed(position)
     assert partition.outbox == []
     partition.assembler.observe(1, 1001)
-    assert partition.commit_position("candidates") is not None
+    assert partition.commit_position() is not None
 
 
-def skipping(*spans: Span) -> Partition:
+def skipping(*spans: Span) -> RankingPartition:
     assembler = Assembler(Mark(0, 0, NO_TIME, 0))
-    return Partition(3, assembler, skip=spans)
+    return RankingPartition(3, assembler, skip=spans)
 
 
-def skip_committed(partition: Partition) -> tuple[Span, ...]:
+def skip_committed(partition: RankingPartition) -> tuple[Span, ...]:
     """The spans in the pointer that is to be committed."""
-    position = partition.commit_position("candidates")
+    position = partition.commit_position()
     assert position is not None
-    pointer = read_pointer(position[0].metadata)
-    assert pointer is not None
-    return pointer.skip
+    return position.pointer.skip
 
 
 def test_a_span_stays_in_the_pointer_until_the_low_water_mark_is_behind_it() -> None:
@@ -157,25 +152,22 @@ def test_the_first_place_behind_a_span_is_where_a_partition_goes_on() -> None:
 
 
 def test_without_spans_a_pointer_is_as_it_always_was() -> None:
-    position = one_open_request().commit_position("candidates")
+    position = one_open_request().commit_position()
     assert position is not None
-    assert position[0].metadata == '{"v":1,"scan":0,"time":-1,"next":1}'
+    assert write_pointer(position.pointer) == '{"v":1,"scan":0,"time":-1,"next":1}'
 
 
 def test_the_pointer_names_no_rules_as_long_as_it_stands_below_the_end_of_a_replay_under_other_rules() -> (
     None
 ):
     def rules_by_now() -> str:
-        position = partition.commit_position("candidates")
+        position = partition.commit_position()
         assert position is not None
-        where, mark = position
-        partition.committed(mark)
-        pointer = read_pointer(where.metadata)
-        assert pointer is not None
-        return pointer.rules
+        partition.committed(position)
+        return position.pointer.rules
 
     assembler = Assembler(Mark(0, 0, NO_TIME, 2))
-    partition = Partition(3, assembler, Replay(2, {}), "today")
+    partition = RankingPartition(3, assembler, Replay(2, {}), "today")
     assembler.observe(0, 1000)
     assembler.take(event("open", "a", expected=2), 0, 1000)
     assert rules_by_now() == ""

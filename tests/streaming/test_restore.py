@@ -15,8 +15,8 @@ from workers.assembly.assembler import NO_TIME, Mark
 from workers.codec.pointer import Pointer
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import Watermarks
+from workers.streaming.ranking_restore import is_usable, ranking_restorer, starting_mark
 from workers.streaming.reachability import BrokerReachability
-from workers.streaming.restore import Restorer, is_usable, starting_mark
 from workers.streaming.restore_steps import RestoreSteps
 from workers.streaming.topics import WorkerTopics
 
@@ -59,7 +59,7 @@ def test_a_broker_that_is_away_is_waited_for_once_a_turn_however_many_partitions
     None
 ):
     cluster = AwayCluster("127.0.0.1:1")
-    restorer = Restorer(
+    restorer = ranking_restorer(
         cluster, "g", WorkerTopics("candidates", "feeds", "letters"), {"home": HOME}, "rules"
     )
     restorer.begin(range(100))
@@ -84,7 +84,7 @@ def test_a_question_for_committed_offsets_that_never_returns_is_given_up_and_ask
     cluster = AwayCluster("127.0.0.1:1")
     monkeypatch.setattr(AwayCluster, "reader", lambda _self, _group: readers.pop(0))
     topics = WorkerTopics("candidates", "feeds", "letters")
-    restorer = Restorer(cluster, "g", topics, {"home": HOME}, "rules")
+    restorer = ranking_restorer(cluster, "g", topics, {"home": HOME}, "rules")
     restorer.begin([0])
     until(lambda: restorer.advance() == [] and bool(cluster.asked))
     assert readers == []

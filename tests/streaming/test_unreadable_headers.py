@@ -20,9 +20,10 @@ from workers.codec.formats import Format, Headers
 from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
 from workers.counts import Counts
 from workers.streaming.clients import Cluster
-from workers.streaming.intake import Intake
+from workers.streaming.dead_letters import DeadLetters
 from workers.streaming.limits import OutputLimits
-from workers.streaming.partition import Partition
+from workers.streaming.ranking_intake import RankingIntake
+from workers.streaming.ranking_partition import RankingPartition
 from workers.worker_errors import WorkerErrors
 
 AT: int = valid_event()["requested_at"]
@@ -93,14 +94,13 @@ class Taken:
     ) -> None:
         self.counts = Counts()
         until = 0 if replay is None else replay.until
-        self.partition = Partition(3, Assembler(Mark(0, 0, NO_TIME, until)), replay)
+        self.partition = RankingPartition(3, Assembler(Mark(0, 0, NO_TIME, until)), replay)
         limits = OutputLimits(Cluster("127.0.0.1:1"), TOPICS, LIMITS)
-        intake = Intake(
+        intake = RankingIntake(
             Decoder(SURFACES, default),
             Budget(),
             self.counts,
-            TOPICS,
-            limits,
+            DeadLetters(TOPICS.candidates, TOPICS.dead_letters, limits),
             WorkerErrors(self.counts),
         )
         for message in messages:

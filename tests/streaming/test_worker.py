@@ -6,7 +6,6 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import Consumer
 
-from workers.counts import Counts
 from workers.streaming.dispatch import Dispatcher
 from workers.streaming.hanging_calls import Pulse
 from workers.streaming.lifecycle import Restarts, drain
@@ -47,20 +46,21 @@ def test_a_backlog_of_large_events_is_no_hanging_loop_every_batch_of_it_is_a_tur
         ownership=ownership,
         dispatcher=Dispatcher("candidates", ownership, unused, reachability, unused),
         end_check=unused,
-        ranker=cast(Any, SimpleNamespace(has_room=lambda _: True)),
+        emitter=cast(Any, SimpleNamespace(has_room=lambda _: True)),
         outlet=unused,
         restarts=unused,
         reachability=reachability,
         lag=unused,
-        budget=unused,
-        counts=Counts(),
         pulse=pulse,
+        describe_stage=dict,
     )
     worker._consume()
     assert turns == list(range(1, 11))
 
 
-def restarts_with(reachability: BrokerReachability, starts: list[int] | None = None) -> Restarts:
+def restarts_with(
+    reachability: BrokerReachability, starts: list[int] | None = None
+) -> Restarts[Any, Any]:
     """Restarts of a worker without partitions, whose producer starts at once. Each restart is noted
     in `starts`.
     """
@@ -69,7 +69,9 @@ def restarts_with(reachability: BrokerReachability, starts: list[int] | None = N
     ownership = SimpleNamespace(
         drop_all=list, restore_again=lambda numbers: noted.append(len(numbers))
     )
-    return Restarts(cast(Publisher, publisher), cast(Ownership, ownership), reachability, Pulse())
+    return Restarts(
+        cast(Publisher, publisher), cast("Ownership[Any, Any]", ownership), reachability, Pulse()
+    )
 
 
 def never() -> bool:
@@ -107,7 +109,10 @@ def test_a_worker_that_is_stopped_while_no_producer_can_be_started_ends_with_the
     publisher = SimpleNamespace(start=lambda: False)
     ownership = SimpleNamespace(drop_all=list)
     restarts = Restarts(
-        cast(Publisher, publisher), cast(Ownership, ownership), BrokerReachability(), Pulse()
+        cast(Publisher, publisher),
+        cast("Ownership[Any, Any]", ownership),
+        BrokerReachability(),
+        Pulse(),
     )
     with pytest.raises(ProducerLost, match="no return"):
         restarts.start_again(ProducerLost("no return within 7 s"), lambda: True)
@@ -122,7 +127,7 @@ def test_a_drain_is_no_clean_one_if_a_partition_was_taken_out_with_what_was_clos
     with pytest.raises(ProducerLost, match=r"partitions \[3\] fail"):
         drain(
             cast(Consumer, consumer),
-            cast(Ownership, ownership),
-            cast(Outlet, outlet),
+            cast("Ownership[Any, Any]", ownership),
+            cast("Outlet[Any]", outlet),
             "candidates",
         )

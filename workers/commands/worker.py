@@ -1,32 +1,25 @@
-"""`trimtab worker`: one worker, or several processes of it, from signal handlers to the exit code.
+"""`trimtab worker`: one worker, or several processes of it.
 
-* The parts of a worker are put together in `worker_parts.py`. Here they are started and ended.
-* Before there is something to drain, SIGTERM and Ctrl-C just end the process. Afterwards they drain.
-* A drain that does not end within DRAIN_SECONDS is given up: the process exits with 1.
-* A loop that hangs for STUCK_SECONDS restarts the process, because nothing else ends such a call.
-  What the process held is in the log and is replayed.
-* With `--processes N`, the parent starts N children and restarts those that fail. A child drains
-  when its parent has ended, in whatever way.
+The parts of a worker are put together in `worker_parts.py`. How a process starts and ends is in
+`process.py`.
 """
 
-import gc
-import os
-import signal
 import socket
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import NoReturn
 
 import click
 
 from workers.commands.options import BrokersAt, example, gather_settings
+from workers.commands.process import (
+    RateLine,
+    drain_when_parent_ends,
+    end_at_signals,
+    run_loop,
+    run_processes,
+    take_process_slot,
+)
 from workers.commands.worker_parts import (
     StatusReport,
     build_lookups,
@@ -34,29 +27,10 @@ from workers.commands.worker_parts import (
     build_steering,
     build_worker,
 )
-from workers.counts import Counts
-from workers.log import LINE_START, configure_logs, log
-from workers.settings import ConfigurationError, WorkerSettings, how_to_set
+from workers.log import configure_logs
+from workers.settings import ConfigurationError, WorkerSettings
 from workers.streaming.clients import worker_clients
-from workers.streaming.hanging_calls import Watchdog
-from workers.streaming.lifecycle import Slot, SlotTaken, take_slot
-from workers.streaming.publisher import Fenced, ProducerLost
-from workers.streaming.worker import Worker
 from workers.surfaces import load_surfaces
-
-STUCK_SECONDS = 15.0
-"""How long the loop may hang in one call of a client library. By its own limit none takes 8 s."""
-
-DRAIN_SECONDS = 8.0
-"""How long the process may live after SIGTERM, whatever the loop does then."""
-
-_END_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
-
-_RATE_SECONDS = 1.0
-
-_CHILD_END_SECONDS = 15.0
-_QUICK_END_SECONDS = 5.0
-_MAX_QUICK_ENDS = 3
 
 _SETTINGS = tuple(field.name for field in fields(WorkerSettings))
 
@@ -81,29 +55,18 @@ def worker(processes: int, with_parent: bool, worker_settings: WorkerSettings) -
     group and exits with 0. Each process takes the lowest free slot of this host.
     """
     configure_logs()
-    with _end_at_signals():
+    with end_at_signals():
         if processes > 1:
             slot = worker_settings.slot
             if slot is not None:
                 raise ConfigurationError(
                     f"slot: got {slot} with {processes} processes, expected none"
                 )
-            sys.exit(_run_processes(processes))
+            sys.exit(run_processes(processes))
 
         if with_parent:
-            _drain_when_parent_ends()
+            drain_when_parent_ends()
         sys.exit(_run_worker(worker_settings))
-
-
-@contextmanager
-def _end_at_signals() -> Iterator[None]:
-    """End the process at a signal, until there is something to drain. Then restore the handlers."""
-    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in _END_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # One worker
@@ -114,7 +77,7 @@ def _run_worker(settings: WorkerSettings) -> int:
     surfaces = load_surfaces(Path(settings.surfaces))
     clients = worker_clients(settings.group, settings.group_protocol)
     cluster = BrokersAt.of(settings.kafka, settings.kafka_config).cluster(*clients)
-    slot = _take_slot(settings)
+    slot = take_process_slot(settings.home_folder, settings.group, settings.slot)
     name = f"{socket.gethostname()}-{slot.number}"
 
     report = StatusReport()
@@ -134,247 +97,14 @@ def _run_worker(settings: WorkerSettings) -> int:
             registry=registry,
             look_up=lookups,
         )
-        report.worker = built
-        return _run_loop(built)
-
-
-def _take_slot(settings: WorkerSettings) -> Slot:
-    """A slot of this host. Raises ConfigurationError if it is taken or cannot be written."""
-    home = settings.home_folder
-    try:
-        return take_slot(home, settings.group, settings.slot)
-    except SlotTaken as taken:
-        raise ConfigurationError(f"slot: {taken}") from None
-    except OSError as error:
-        expected = f"expected a folder to write to: {error.strerror}. {how_to_set('home')}"
-        raise ConfigurationError(f"home: got {str(home)!r}, {expected}") from None
-
-
-def _run_loop(running: Worker) -> int:
-    """Run the loop until it is drained or fails. Returns the exit code."""
-
-    def drain(number: int, _frame: FrameType | None) -> None:
-        log.info("draining", signal=signal.Signals(number).name)
-        running.stop()
-
-    deadline = _DrainDeadline(DRAIN_SECONDS)
-    for number in _END_SIGNALS:
-        signal.signal(number, drain)
-
-    # The loop makes no cycles: collecting would only walk the open requests, again and again.
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-
-    try:
-        with RateLine(running.counts), Watchdog(running.pulse, deadline.restart, STUCK_SECONDS):
-            running.run()
-    except Fenced as fenced:
-        log.error(
-            "fenced",
-            error=str(fenced),
-            hint="two workers share a slot: give each host its own name",
+        report.worker = built.worker
+        counts = built.counts
+        rate_line = RateLine(
+            rates={
+                "events": lambda: counts.events,
+                "candidates": lambda: counts.candidates,
+                "feeds": lambda: counts.feeds,
+            },
+            totals={"feeds": lambda: counts.feeds, "dead letters": lambda: counts.dead_letters},
         )
-        return 1
-    except ProducerLost as lost:
-        log.error(
-            "not_drained",
-            error=str(lost),
-            hint="nothing is lost: a restart replays what is not out",
-        )
-        return 1
-    return 0
-
-
-class _DrainDeadline:
-    """Ends the process if a drain does not end, for instance because the broker is gone.
-
-    A loop that hangs in a call into C runs no signal handler. So a thread is woken by each signal.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._is_draining = False
-        read_end, write_end = os.pipe()
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        threading.Thread(
-            target=self._watch, args=(read_end,), name="drain-deadline", daemon=True
-        ).start()
-
-    def restart(self, doing: str, seconds: float) -> None:
-        """Start this process again, under its own id and with its own arguments.
-
-        Whoever watches the process does not see it end. If it is draining it just ends.
-        """
-        if self._is_draining:
-            self._give_up(f"the loop hangs: {doing}")
-        log.error(
-            "loop_stuck", doing=doing, seconds=round(seconds), then="the process starts again"
-        )
-        sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-    def _watch(self, signals: int) -> None:
-        while not _END_SIGNALS & set(os.read(signals, 64)):
-            pass
-        self._is_draining = True
-        time.sleep(self._seconds)
-        self._give_up(f"the broker did not answer within {self._seconds:g} s")
-
-    def _give_up(self, why: str) -> NoReturn:
-        log.error("not_drained", error=why)
-        os._exit(1)
-
-
-class RateLine:
-    """While its block runs: a line with the current rates on standard error, rewritten each second.
-
-    Shows nothing unless standard error is a terminal.
-    """
-
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rate-line", daemon=True)
-
-    def __enter__(self) -> "RateLine":
-        if sys.stderr.isatty():
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        if self._thread.is_alive():
-            self._thread.join()
-            sys.stderr.write("\n")
-
-    def _run(self) -> None:
-        counts = self._counts
-        events = counts.events
-        candidates = counts.candidates
-        feeds = counts.feeds
-        while not self._done.wait(_RATE_SECONDS):
-            line = (
-                f"{counts.events - events:,} events/s"
-                f"  {counts.candidates - candidates:,} candidates/s"
-                f"  {counts.feeds - feeds:,} feeds/s"
-                f"  {counts.feeds:,} feeds  {counts.dead_letters:,} dead letters"
-            )
-            events = counts.events
-            candidates = counts.candidates
-            feeds = counts.feeds
-            sys.stderr.write(f"{LINE_START}{line}")
-            sys.stderr.flush()
-
-
-# Several processes
-
-
-def _run_processes(count: int) -> int:
-    """Run that many workers until a signal. Returns the worst exit code.
-
-    A worker that fails is started again. All are stopped if one is wrongly configured, or ends
-    within 5 s of its start three times in a row.
-    """
-    children = [_Child() for _ in range(count)]
-    stopping = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in _END_SIGNALS:
-        signal.signal(number, stop)
-    while not stopping.wait(0.1):
-        if not all(child.keep_running() for child in children):
-            log.error("worker_fails", hint="its own last lines say why")
-            break
-
-    for child in children:
-        child.stop()
-    return max(child.wait() for child in children)
-
-
-class _Child:
-    """One worker process.
-
-    The parent holds the other end of its standard input. When the parent ends, that is closed, and
-    the child drains.
-    """
-
-    def __init__(self) -> None:
-        self._quick_ends = 0
-        self._failed_code = 0
-        self._start()
-
-    def _start(self) -> None:
-        arguments = _without_processes(sys.argv[1:])
-        self._started = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", *arguments, "--with-parent"],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def keep_running(self) -> bool:
-        """Start the worker again if it has ended. False if that does not help."""
-        code = self._process.poll()
-        if code is None:
-            return True
-
-        log.warning("worker_ended", pid=self._process.pid, code=code)
-        self._failed_code = code or 1
-        if time.monotonic() - self._started < _QUICK_END_SECONDS:
-            self._quick_ends += 1
-        else:
-            self._quick_ends = 0
-        if code == 2 or self._quick_ends >= _MAX_QUICK_ENDS:
-            return False
-
-        self._start()
-        self._failed_code = 0
-        return True
-
-    def stop(self) -> None:
-        """Let the worker drain, if it runs."""
-        if self._process.poll() is None:
-            self._process.terminate()
-
-    def wait(self) -> int:
-        """Wait for the end of the worker, at most 15 s. Returns its exit code, positive."""
-        try:
-            code = self._process.wait(_CHILD_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        return self._failed_code or abs(code)
-
-
-def _without_processes(arguments: list[str]) -> list[str]:
-    """The arguments without `--processes N` and `--processes=N`."""
-    kept = []
-    is_value = False
-    for argument in arguments:
-        if is_value:
-            is_value = False
-        elif argument == "--processes":
-            is_value = True
-        elif not argument.startswith("--processes="):
-            kept.append(argument)
-    return kept
-
-
-def _drain_when_parent_ends() -> None:
-    """Send this process SIGTERM when its standard input ends, because the parent has ended then."""
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="with-parent", daemon=True).start()
+        return run_loop(built.worker, rate_line)

@@ -1,8 +1,10 @@
 """The parts of a worker, put together from its settings."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from workers.assembly.held import Budget
 from workers.assembly.rules import rules_digest
@@ -19,26 +21,36 @@ from workers.settings import ConfigurationError, WorkerSettings, need
 from workers.steering.follower import Follower
 from workers.steering.lookups import Lookups
 from workers.streaming.clients import Cluster, KafkaConfigError
+from workers.streaming.dead_letters import DeadLetters
 from workers.streaming.dispatch import Dispatcher
 from workers.streaming.end_check import EndCheck
 from workers.streaming.hanging_calls import Pulse
-from workers.streaming.intake import Intake
 from workers.streaming.lag import Lag
 from workers.streaming.lifecycle import Restarts
 from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
-from workers.streaming.partition import make_partition
 from workers.streaming.placement import Placement, ask_count
 from workers.streaming.preflight import check_topics
 from workers.streaming.publisher import Publisher
 from workers.streaming.ranker import Ranker
+from workers.streaming.ranking_intake import RankingIntake
+from workers.streaming.ranking_partition import RankingPartition, make_partition
+from workers.streaming.ranking_restore import Restored, ranking_restorer
 from workers.streaming.reachability import BrokerReachability, Denials
-from workers.streaming.restore import Restorer
 from workers.streaming.rights import worker_rights
 from workers.streaming.topics import WorkerTopics
 from workers.streaming.worker import Worker
 from workers.worker_errors import WorkerErrors
+
+RankingWorker = Worker[RankingPartition, Restored]
+
+
+class BuiltWorker(NamedTuple):
+    """A worker, and what it counts."""
+
+    worker: RankingWorker
+    counts: Counts
 
 
 class StatusReport:
@@ -47,7 +59,7 @@ class StatusReport:
     It is empty until the worker is put together.
     """
 
-    worker: Worker | None = None
+    worker: RankingWorker | None = None
 
     def read(self) -> Mapping[str, object]:
         """The report as it is now."""
@@ -143,7 +155,7 @@ def build_worker(
     steering: Follower,
     registry: Registry,
     look_up: LookUp,
-) -> Worker:
+) -> BuiltWorker:
     """Check the topics and the rights, and put the loop together. Raises ConfigurationError."""
     group = settings.group
     protocol = settings.group_protocol
@@ -200,17 +212,16 @@ def build_worker(
     )
     ownership = Ownership(
         consumer,
-        Restorer(cluster, group, topics, surfaces, rules, reachability),
+        ranking_restorer(cluster, group, topics, surfaces, rules, reachability),
         topics.candidates,
         partial(make_partition, budget=budget, placement=placement, rules=rules),
         cooperative=protocol != "range",
     )
-    intake = Intake(
+    intake = RankingIntake(
         decoder=Decoder(surfaces, Format(settings.candidates_format)),
         budget=budget,
         counts=counts,
-        topics=topics,
-        limits=limits,
+        dead_letters=DeadLetters(topics.candidates, topics.dead_letters, limits),
         errors=errors,
     )
     ranker = Ranker(
@@ -223,30 +234,39 @@ def build_worker(
         counts=counts,
         errors=errors,
     )
+
+    def describe_stage() -> Mapping[str, object]:
+        return {
+            "open_requests": budget.requests,
+            "models": registry.in_force,
+            "library": registry.states(),
+            "tally": registry.counts._asdict(),
+            "counts": asdict(counts),
+        }
+
     publisher = Publisher(cluster, transactional_id, topics.feeds, limits, reachability)
-    return Worker(
+    worker = Worker(
         group=group,
         topic=topics.candidates,
         consumer=consumer,
         ownership=ownership,
         dispatcher=Dispatcher(topics.candidates, ownership, intake, reachability, errors),
         end_check=EndCheck(cluster.admin, topics.candidates),
-        ranker=ranker,
+        emitter=ranker,
         outlet=Outlet(
-            ranker=ranker,
+            emitter=ranker,
             publisher=publisher,
             consumer=consumer,
-            topics=topics,
+            source=topics.candidates,
             limits=limits,
-            counts=counts,
         ),
         restarts=Restarts(publisher, ownership, reachability, pulse),
         reachability=reachability,
         lag=Lag(consumer, topics.candidates, cluster.admin),
-        budget=budget,
-        counts=counts,
         pulse=pulse,
+        describe_stage=describe_stage,
     )
+    return BuiltWorker(worker, counts)
 
 
 def _log_event(event: str, /, **fields: object) -> None:

@@ -25,26 +25,28 @@ is not to be trusted. The other partitions go on.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Generic
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, KafkaException
 
 from workers.errors import Failure
-from workers.streaming.intake import Intake
 from workers.streaming.ownership import Ownership
-from workers.streaming.partition import Beginning, Partition
+from workers.streaming.partition import Beginning
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Fetched, is_end, is_unreadable
+from workers.streaming.restore import R
+from workers.streaming.stage import Intake, P
 from workers.worker_errors import WorkerErrors
 
 
 @dataclass
-class Dispatcher:
+class Dispatcher(Generic[P, R]):
     """Hands the records of `topic` to `intake`, and everything else to where it belongs, by the
     table at the head."""
 
     topic: str
-    ownership: Ownership
-    intake: Intake
+    ownership: Ownership[P, R]
+    intake: Intake[P]
     reachability: BrokerReachability
     errors: WorkerErrors
     _unreadable: set[int] = field(default_factory=set)
@@ -100,9 +102,7 @@ class Dispatcher:
             # A producer's clock that is ahead must not move stream time past ours.
             timestamp = min(timestamp, time.time_ns() // 1_000_000)
         self.intake.take(partition, message, timestamp)
-
-        if self.intake.budget.exceeded:
-            self.intake.evict(self.ownership.partitions.values())
+        self.intake.keep_limits(self.ownership.partitions.values())
 
     def _take_end(self, message: Fetched) -> None:
         partition = self._partition_of(message)
@@ -139,18 +139,18 @@ class Dispatcher:
                 self.reachability.refuse(error)
             self.reachability.error(error)
 
-    def _partition_of(self, message: Fetched) -> Partition | None:
+    def _partition_of(self, message: Fetched) -> P | None:
         """The partition of an end or an error. An error of the group or of a broker has none."""
         if message.topic() != self.topic:
             return None
         return self.ownership.partitions.get(message.partition())
 
-    def _is_wanted(self, partition: Partition, offset: int) -> bool:
+    def _is_wanted(self, partition: P, offset: int) -> bool:
         """Whether a record or an end at `offset` counts: not one from before a seek, nor one past a
         gap after it.
         """
-        # Once for each record, so the assembler is asked without the property between.
-        if offset < partition.assembler.next:
+        # Once for each record, so the content is asked without the property between.
+        if offset < partition.content.next:
             return False
         if partition.has_begun:
             return True
@@ -162,7 +162,7 @@ class Dispatcher:
             self.ownership.seek_again(partition)
         return beginning is Beginning.RIGHT
 
-    def _pass_over_span(self, partition: Partition) -> bool:
+    def _pass_over_span(self, partition: P) -> bool:
         """Pass over a span to be skipped, if the partition has come to one."""
         span = partition.span_at(partition.next)
         if span is None:

@@ -19,7 +19,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Generic
 
 from confluent_kafka import Consumer, KafkaException
 
@@ -29,6 +29,8 @@ from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership, PartitionState
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reachability import BrokerReachability
+from workers.streaming.restore import R
+from workers.streaming.stage import P
 
 _MAX_SLOTS = 1024
 _FENCED_AGAIN_SECONDS = 60.0
@@ -89,13 +91,13 @@ def take_slot(home: Path, group: str, wanted: int | None) -> Slot:
 # Starting
 
 
-class Restarts:
+class Restarts(Generic[P, R]):
     """Starts the producer, and starts everything again after a failure."""
 
     def __init__(
         self,
         publisher: Publisher,
-        ownership: Ownership,
+        ownership: Ownership[P, R],
         reachability: BrokerReachability,
         pulse: Pulse,
     ) -> None:
@@ -178,7 +180,7 @@ def _pause(seconds: float, is_stopping: Callable[[], bool]) -> None:
 # Draining
 
 
-def drain(consumer: Consumer, ownership: Ownership, outlet: Outlet, topic: str) -> None:
+def drain(consumer: Consumer, ownership: Ownership[P, R], outlet: Outlet[P], topic: str) -> None:
     """Publish what is closed, and commit. `topic` is the one that the consumer reads.
 
     Raises ProducerLost if the drain is not clean: the broker cannot be reached, something that is

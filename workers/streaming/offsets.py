@@ -38,7 +38,7 @@ from workers.streaming.log_reader import (
     ask_stable,
     raise_if_final,
 )
-from workers.streaming.restore import starting_mark
+from workers.streaming.ranking_restore import starting_mark
 from workers.streaming.rights import (
     denials_named,
     denied_resource,

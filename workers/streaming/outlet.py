@@ -15,12 +15,13 @@ retry.py. What a failure means is decided in publisher.py. Here that is applied:
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Generic
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
 
-from workers.counts import Counts
+from workers.codec.pointer import write_pointer
 from workers.streaming.limits import OutputLimits
-from workers.streaming.partition import Partition
+from workers.streaming.partition import Partition, Position
 from workers.streaming.publisher import (
     Output,
     ProducerLost,
@@ -28,70 +29,70 @@ from workers.streaming.publisher import (
     TransactionAborted,
     TransactionFailed,
 )
-from workers.streaming.ranker import Ranker
 from workers.streaming.retry import Retries
-from workers.streaming.topics import WorkerTopics
+from workers.streaming.stage import Emitter, P
 
 _COMMIT_SECONDS = 1.0
 
 
 @dataclass
-class Outlet:
-    """Ranks and publishes; what went out is counted."""
+class Outlet(Generic[P]):
+    """Publishes what the emitter makes. `source` is the topic whose offsets are committed."""
 
-    ranker: Ranker
+    emitter: Emitter[P]
     publisher: Publisher
     consumer: Consumer
-    topics: WorkerTopics
+    source: str
     limits: OutputLimits
-    counts: Counts
     retries: Retries = field(default_factory=Retries)
     _published_at: float = field(default_factory=time.monotonic)
 
-    def publish(self, partitions: Collection[Partition]) -> None:
-        """Rank what is closed and publish all that is ready, until nothing is left or a transaction
+    def publish(self, partitions: Collection[P]) -> None:
+        """Emit what is closed and publish all that is ready, until nothing is left or a transaction
         has failed. If there is nothing to publish, commit offsets once a second.
 
         Raises ProducerLost and Fenced.
         """
-        self.ranker.release_held(partitions)
+        self.emitter.begin(partitions)
         while True:
-            has_ranked = self.ranker.rank_closed(partitions, self.retries.is_failing)
+            has_emitted = self.emitter.emit(partitions, self.retries.is_failing)
             self._transact(partitions)
-            if not has_ranked or _has_output(partitions):
+            if not has_emitted or _has_output(partitions):
                 return
 
-    def drain(self, partitions: Collection[Partition]) -> None:
+    def drain(self, partitions: Collection[P]) -> None:
         """Publish, and commit offsets also if that is not due yet."""
         self._published_at = float("-inf")
         self.publish(partitions)
 
-    def _transact(self, partitions: Collection[Partition]) -> None:
+    def _transact(self, partitions: Collection[P]) -> None:
         """Publish every outbox with the marks of its partitions."""
         now = time.monotonic()
         if not _has_output(partitions) and now - self._published_at < _COMMIT_SECONDS:
             return
         self._published_at = now
 
-        ready: dict[int, Partition] = {}
+        ready: dict[int, P] = {}
         for partition in partitions:
-            if partition.commit_position(self.topics.candidates) is not None:
+            if partition.commit_position() is not None:
                 ready[partition.number] = partition
         for group in self.retries.groups(ready, now):
             self._transact_together([ready[number] for number in group])
 
-    def _transact_together(self, group: Sequence[Partition]) -> None:
+    def _transact_together(self, group: Sequence[P]) -> None:
         """Publish some partitions in one transaction. Raises ProducerLost and Fenced."""
         outputs: list[Output] = []
-        offsets = []
-        marks = []
+        offsets: list[TopicPartition] = []
+        positions: list[tuple[P, Position]] = []
         for partition in group:
-            position = partition.commit_position(self.topics.candidates)
+            position = partition.commit_position()
             if position is None:
                 continue
-            where, mark = position
-            offsets.append(where)
-            marks.append((partition, mark))
+            metadata = write_pointer(position.pointer)
+            offsets.append(
+                TopicPartition(self.source, partition.number, position.low_water, metadata)
+            )
+            positions.append((partition, position))
             outputs += partition.outbox
 
         numbers = [partition.number for partition in group]
@@ -101,11 +102,9 @@ class Outlet:
             self._note_failure(numbers, failure)
             return
 
-        for partition, mark in marks:
-            feeds = sum(output.topic == self.topics.feeds for output in partition.outbox)
-            self.counts.feeds += feeds
-            self.counts.dead_letters += len(partition.outbox) - feeds
-            partition.committed(mark, self.publisher.ends.get(partition.number, 0))
+        for partition, position in positions:
+            self.emitter.count(partition.outbox)
+            partition.committed(position, self.publisher.ends.get(partition.number, 0))
         self.retries.succeeded(numbers)
 
     def _note_failure(self, numbers: Sequence[int], failure: TransactionFailed) -> None:

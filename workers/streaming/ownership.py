@@ -27,14 +27,16 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Generic
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from workers.log import log
 from workers.streaming.offsets import skip_command
 from workers.streaming.partition import Partition, Unreadable
-from workers.streaming.restore import OffsetsLost, Restored, Restorer
+from workers.streaming.restore import OffsetsLost, R, Restorer
 from workers.streaming.retry import Isolated
+from workers.streaming.stage import P
 
 _ENDS_SECONDS = 2.0
 _UNREADABLE_SECONDS = 10.0
@@ -68,7 +70,7 @@ class NotRead:
     again_at: float = float("inf")
 
 
-class Ownership:
+class Ownership(Generic[P, R]):
     """The partitions of one topic that this worker owns.
 
     `partitions`: by number, those that are restored. `not_read`: those that stand still or fail.
@@ -81,13 +83,13 @@ class Ownership:
     def __init__(
         self,
         consumer: Consumer,
-        restorer: Restorer,
+        restorer: Restorer[R],
         topic: str,
-        make_partition: Callable[[Restored], Partition],
+        make_partition: Callable[[R], P],
         *,
         cooperative: bool,
     ) -> None:
-        self.partitions: dict[int, Partition] = {}
+        self.partitions: dict[int, P] = {}
         self.not_read: dict[int, NotRead] = {}
         self.assigned: dict[int, float] = {}
         self.joins = 0
@@ -155,11 +157,10 @@ class Ownership:
         self.assigned |= dict.fromkeys(numbers, time.monotonic())
         self._restorer.begin(numbers)
 
-    def _begin(self, restored: Restored) -> None:
+    def _begin(self, restored: R) -> None:
         """Read a restored partition from its low-water mark on."""
         number = restored.partition
-        mark = restored.mark
-        where = self._at(number, mark.low_water)
+        where = self._at(number, restored.low_water)
         if not self._seek(where):
             return
 
@@ -168,9 +169,9 @@ class Ownership:
         log.info(
             "restored",
             partition=number,
-            low_water=mark.low_water,
-            next=mark.next,
-            published=len(restored.published),
+            low_water=restored.low_water,
+            next=restored.next,
+            published=restored.records_read,
         )
 
     # Reading

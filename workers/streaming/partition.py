@@ -1,4 +1,6 @@
-"""One partition that this worker owns: its assembler, and what is ready to go out.
+"""One partition that this process owns: where it is read, and what is ready to go out.
+
+What is collected from its records is particular to a stage: `ranking_partition.py`.
 
 The rules of the idle clock, which closes requests on a partition that is read to its end:
 - Deadlines run on: stream time, plus the time for which this worker has polled in vain since the
@@ -9,22 +11,16 @@ The rules of the idle clock, which closes requests on a partition that is read t
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from confluent_kafka import TopicPartition
 from msgspec.structs import replace
 
-from workers.assembly.assembler import Assembler, Mark
-from workers.assembly.held import Budget
-from workers.assembly.replay import Replay
-from workers.codec.pointer import Pointer, Span, write_pointer
-from workers.streaming.placement import Placement
+from workers.codec.pointer import Pointer, Span
 from workers.streaming.publisher import Output
-from workers.streaming.restore import Restored
 
 _MAX_IDLE_MS = 100.0
 
@@ -60,33 +56,49 @@ class Due(NamedTuple):
     now: int
 
 
-class Partition:
+class Position(NamedTuple):
+    """What a commit writes: the offset from which a restore replays, and the pointer beside it."""
+
+    low_water: int
+    pointer: Pointer
+
+
+class Content(Protocol):
+    """What a partition collects from its records: an assembler, for instance.
+
+    `next` is the first offset not yet taken. `stream_time` is the greatest timestamp of the records
+    that were taken, in ms.
+    """
+
+    next: int
+    stream_time: int
+
+    def next_due(self) -> int | None:
+        """The earliest deadline, in ms of stream time. None if nothing is open."""
+
+    def abandon(self) -> None:
+        """Give back what is held: the partition is lost, and its next owner replays it."""
+
+
+class Partition(ABC):
     """Lives from a completed restore to the revocation. What is in `outbox` goes out with the next
     transaction.
 
-    `has_begun`: whether the first record or end after the last seek was where it was to be. `skip`:
-    the spans of offsets that are to be passed over.
+    A subclass says what closes and what is committed. `has_begun`: whether the first record or end
+    after the last seek was where it was to be. `skip`: the spans of offsets that are to be passed
+    over.
     """
 
-    def __init__(
-        self,
-        number: int,
-        assembler: Assembler,
-        replay: Replay | None = None,
-        rules: str = "",
-        skip: Sequence[Span] = (),
-    ) -> None:
+    def __init__(self, number: int, content: Content, skip: Sequence[Span] = ()) -> None:
         self.number = number
-        self.assembler = assembler
-        self.replay = replay or Replay(until=0)
+        self.content = content
         self.outbox: list[Output] = []
         self.has_begun = False
         self.is_paused = False
         self.unreadable: Unreadable | None = None
         self.skip = list(skip)
-        self._rules = rules
-        self._start = assembler.next
-        self._committed: Mark | None = None
+        self._start = content.next
+        self._committed: Position | None = None
         self._end: int | None = None  # None: not read to its end
         self._idle_ms = 0.0
         self._gap: int | None = None
@@ -96,11 +108,11 @@ class Partition:
     @property
     def next(self) -> int:
         """The first input offset that is not taken yet."""
-        return self.assembler.next
+        return self.content.next
 
     def abandon(self) -> None:
         """Drop what it holds: it is lost, or restored again."""
-        self.assembler.abandon()
+        self.content.abandon()
 
     def begins_at(self, offset: int) -> Beginning:
         """Judge the first record or end after a seek.
@@ -108,7 +120,7 @@ class Partition:
         A gap may be real: compaction, or the markers of a producer's transactions. Then it comes a
         second time.
         """
-        if offset in (self.assembler.next, self._gap):
+        if offset in (self.content.next, self._gap):
             self.has_begun = True
             return Beginning.RIGHT
 
@@ -134,10 +146,14 @@ class Partition:
                 return span
         return None
 
+    def skip_from(self, offset: int) -> tuple[Span, ...]:
+        """The spans that a restore from an offset on must know."""
+        return tuple(span for span in self.skip if span.end > offset)
+
     def pass_over(self, span: Span) -> None:
         """Go on behind a span. Its dead letter is out or in the outbox."""
         self.skip[self.skip.index(span)] = replace(span, is_reported=True)
-        self.assembler.next = max(self.assembler.next, span.end)
+        self.content.next = max(self.content.next, span.end)
         self.read_on()
 
     @property
@@ -145,7 +161,7 @@ class Partition:
         """The offset below which everything is read. At the end it may be past the last record:
         markers and aborted records follow it.
         """
-        return max(self.assembler.next, self._end or 0)
+        return max(self.content.next, self._end or 0)
 
     # The idle clock
 
@@ -178,8 +194,8 @@ class Partition:
         if self._end is None:
             return None
 
-        deadline = self.assembler.next_due()
-        now = int(self.assembler.stream_time + self._idle_ms)
+        deadline = self.content.next_due()
+        now = int(self.content.stream_time + self._idle_ms)
         if deadline is None or deadline >= now:
             return None
         return Due(self._end, now)
@@ -187,23 +203,9 @@ class Partition:
     def close_idle(self, due: Due) -> None:
         """Close what was due then, unless more was read since."""
         if self._end == due.end:
-            self.assembler.close_due(due.now)
+            self.close_due(due.now)
 
     # What goes out
-
-    @property
-    def waiting(self) -> int:
-        """How much waits to go out: closed candidates that are not ranked yet, and records that are
-        ready.
-        """
-        return self.assembler.closed_candidates + len(self.outbox)
-
-    @property
-    def unpublished(self) -> int:
-        """Closed requests and dead letters that are not out. Requests that wait for their models
-        count.
-        """
-        return self.assembler.unpublished + len(self.outbox)
 
     @property
     def out_below(self) -> int:
@@ -212,45 +214,48 @@ class Partition:
         """
         if not self.waiting:
             return self.read_below
-        return self._committed.next if self._committed is not None else self._start
+        return self._committed.pointer.next if self._committed is not None else self._start
 
-    def commit_position(self, topic: str) -> tuple[TopicPartition, Mark] | None:
-        """The offset and the pointer to commit. None if nothing has changed since the last commit.
+    def commit_position(self) -> Position | None:
+        """What to commit. None if nothing has changed since the last commit.
 
-        What goes out always goes out with its partition's mark, also if that is the same as before:
-        while the oldest request is unpublished, feeds of younger ones do not change it.
+        What goes out always goes out with its partition's position, also if that is the same as
+        before: while the oldest request is unpublished, feeds of younger ones do not change it.
         """
-        mark = self.assembler.mark()
-        if mark == self._committed and not self.outbox:
+        position = self.position()
+        if position == self._committed and not self.outbox:
             return None
+        return position
 
-        pointer = Pointer(
-            scan=mark.scan,
-            time=mark.time,
-            next=mark.next,
-            rules="" if self.replay.is_mixed_from(mark.low_water) else self._rules,
-            skip=tuple(span for span in self.skip if span.end > mark.low_water),
-        )
-        return TopicPartition(topic, self.number, mark.low_water, write_pointer(pointer)), mark
+    def committed(self, position: Position, ledger_end: int = 0) -> None:
+        """Note that a transaction went through: the outbox is out and the position is written.
 
-    def committed(self, mark: Mark, ledger_end: int = 0) -> None:
-        """Note that a transaction went through: the outbox is out and the mark is written. All
-        feeds are in the output below `ledger_end`.
+        The records of this partition that a restore reads are in the output below `ledger_end`.
         """
         self.outbox.clear()
-        self._committed = mark
+        self._committed = position
+        self.note_committed(position, ledger_end)
 
-        if mark.low_water >= self.replay.until:
-            self.replay = Replay(until=0)
-        self.assembler.ledger_end = max(self.assembler.ledger_end, ledger_end)
+    # What is particular to a stage
 
+    @abstractmethod
+    def close_due(self, now: int) -> None:
+        """Close everything whose deadline (ms) is before `now`."""
 
-def make_partition(
-    restored: Restored, *, budget: Budget, placement: Placement, rules: str
-) -> Partition:
-    """A partition of what was restored. `rules`: the digest of the rules of today."""
-    assembler = Assembler(restored.mark, budget, admit=partial(placement.check, restored.partition))
-    for request_id, expires, ledger in restored.published:
-        assembler.remember(request_id, expires, ledger)
-    assembler.ledger_end = restored.end
-    return Partition(restored.partition, assembler, restored.replay, rules, restored.skip)
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """How much waits to go out: what is closed, and records that are ready."""
+
+    @property
+    @abstractmethod
+    def unpublished(self) -> int:
+        """How much is closed and not out, and how many dead letters are not out."""
+
+    @abstractmethod
+    def position(self) -> Position:
+        """What to commit together with what is in the outbox."""
+
+    @abstractmethod
+    def note_committed(self, position: Position, ledger_end: int) -> None:
+        """Note what `committed` has been told."""

@@ -26,8 +26,8 @@ from workers.ranking.request import Request
 from workers.scoring.catalogue import Catalogue
 from workers.scoring.registry import Registry, RegistryFailed
 from workers.streaming.limits import OutputLimits
-from workers.streaming.partition import Partition
 from workers.streaming.publisher import Output
+from workers.streaming.ranking_partition import RankingPartition
 from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
@@ -41,7 +41,7 @@ _NOT_OF_A_REQUEST = (MemoryError, RegistryFailed)
 class Closed(NamedTuple):
     """Closed requests of one partition, to be ranked in one micro-batch with those of others."""
 
-    partition: Partition
+    partition: RankingPartition
     requests: list[Request]
 
 
@@ -64,7 +64,7 @@ class Ranker:
     _catalogue: Catalogue | None = None
     _released_at: float = float("-inf")
 
-    def has_room(self, partitions: Collection[Partition]) -> bool:
+    def has_room(self, partitions: Collection[RankingPartition]) -> bool:
         """Whether one micro-batch can take more than what is closed by now."""
         closed = 0
         for partition in partitions:
@@ -72,7 +72,7 @@ class Ranker:
                 closed += partition.assembler.closed_candidates
         return closed < _MAX_CANDIDATES
 
-    def release_held(self, partitions: Collection[Partition]) -> None:
+    def begin(self, partitions: Collection[RankingPartition]) -> None:
         """Let requests that wait for their models be ranked again, if the catalogue has changed or
         a while has passed.
         """
@@ -88,8 +88,8 @@ class Ranker:
         for partition in waiting:
             partition.assembler.release_held()
 
-    def rank_closed(
-        self, partitions: Collection[Partition], is_failing: Callable[[int], bool]
+    def emit(
+        self, partitions: Collection[RankingPartition], is_failing: Callable[[int], bool]
     ) -> bool:
         """Rank one micro-batch into the outboxes. Return whether there was anything to rank.
 
@@ -159,6 +159,13 @@ class Ranker:
         self._count(ranked)
         return ranked.feeds
 
+    def count(self, published: Sequence[Output]) -> None:
+        """Count the feeds and dead letters that went out."""
+        feeds = sum(output.topic == self.topics.feeds for output in published)
+        letters = sum(output.topic == self.topics.dead_letters for output in published)
+        self.counts.feeds += feeds
+        self.counts.dead_letters += letters
+
     def _count(self, ranked: Ranked) -> None:
         self.counts.clipped_features += ranked.clipped
         self.counts.unscored += ranked.unscored
@@ -168,7 +175,7 @@ class Ranker:
         self.counts.model_errors += ranked.model_errors
 
     def _put_out(
-        self, partition: Partition, ranked: Sequence[tuple[Request, Feed | None]], now: float
+        self, partition: RankingPartition, ranked: Sequence[tuple[Request, Feed | None]], now: float
     ) -> None:
         """Encode a partition's feeds into its outbox. Hold the requests that have none yet."""
         headers = feed_headers(self.feeds_format)
@@ -212,7 +219,7 @@ class Ranker:
 
 
 def _take_closed(
-    partitions: Collection[Partition], is_failing: Callable[[int], bool]
+    partitions: Collection[RankingPartition], is_failing: Callable[[int], bool]
 ) -> list[Closed]:
     """Closed requests of every partition, up to the bound of one micro-batch."""
     batch: list[Closed] = []

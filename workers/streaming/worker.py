@@ -1,4 +1,4 @@
-"""The worker's loop: consume, restore, close, rank, publish. One thread owns the consumer.
+"""The loop: consume, restore, close, emit, publish. One thread owns the consumer.
 
 - A step never spans a poll of the consumer with a transaction. Partitions come and go in a poll, so
   none leaves us inside a transaction.
@@ -6,17 +6,16 @@
   and the next owner replays that from the log.
 
 What the parts of the loop do is in the files of their names: dispatch.py, ownership.py, restore.py,
-end_check.py, ranker.py, outlet.py, publisher.py, lifecycle.py.
+end_check.py, stage.py, outlet.py, publisher.py, lifecycle.py.
 """
 
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Generic
 
 from confluent_kafka import Consumer
 
-from workers.assembly.held import Budget
-from workers.counts import Counts
 from workers.streaming.dispatch import Dispatcher
 from workers.streaming.end_check import EndCheck
 from workers.streaming.hanging_calls import Pulse
@@ -24,12 +23,12 @@ from workers.streaming.lag import SILENT_SECONDS, Lag, Silence
 from workers.streaming.lifecycle import Restarts, drain
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
-from workers.streaming.partition import Partition
 from workers.streaming.publisher import Fenced, ProducerLost
-from workers.streaming.ranker import Ranker
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import fetched
+from workers.streaming.restore import R
 from workers.streaming.rights import Resource
+from workers.streaming.stage import Emitter, P
 
 _POLL_SECONDS = 0.05
 _RESTORING_POLL_SECONDS = 0.001
@@ -42,26 +41,27 @@ _MAX_WAITING = 8192
 
 
 @dataclass
-class Worker:
+class Worker(Generic[P, R]):
     """Runs until `stop` is called. ARCHITECTURE.md says why a step has this order.
 
-    `topic` is the one that the group reads. `pulse` tells a watchdog what the loop is doing.
+    What it does with the records is in the parts of a stage (stage.py). `topic` is the one that the
+    group reads. `pulse` tells a watchdog what the loop is doing. `describe_stage` says what the stage
+    adds to the report; it is called from another thread.
     """
 
     group: str
     topic: str
     consumer: Consumer
-    ownership: Ownership
-    dispatcher: Dispatcher
+    ownership: Ownership[P, R]
+    dispatcher: Dispatcher[P, R]
     end_check: EndCheck
-    ranker: Ranker
-    outlet: Outlet
-    restarts: Restarts
+    emitter: Emitter[P]
+    outlet: Outlet[P]
+    restarts: Restarts[P, R]
     reachability: BrokerReachability
     lag: Lag
-    budget: Budget
-    counts: Counts
     pulse: Pulse
+    describe_stage: Callable[[], Mapping[str, object]]
     _is_stopping: bool = False
     _polled_at: float = field(default_factory=time.monotonic)
     _silence: Silence = field(default_factory=Silence)
@@ -94,7 +94,7 @@ class Worker:
         self._consume()
         self._restore()
         self._close_idle()
-        self._rank_and_publish()
+        self._emit_and_publish()
         self._look_after_partitions()
 
     def _consume(self) -> None:
@@ -109,7 +109,7 @@ class Worker:
         while messages:
             self.dispatcher.dispatch(messages)
             count += len(messages)
-            if count >= _MAX_MESSAGES or not self.ranker.has_room(self._partitions):
+            if count >= _MAX_MESSAGES or not self.emitter.has_room(self._partitions):
                 return
             # Each batch by itself: together they may take as long as large events take to decode.
             self.pulse.begin("consume")
@@ -133,7 +133,7 @@ class Worker:
         self.pulse.begin("close idle requests")
         self.end_check.close_idle(self._partitions, self._polled_at)
 
-    def _rank_and_publish(self) -> None:
+    def _emit_and_publish(self) -> None:
         self.pulse.begin("publish", is_bounded=False)
         self.outlet.retries.keep(self.ownership.assigned)
         try:
@@ -143,7 +143,7 @@ class Worker:
 
     def _look_after_partitions(self) -> None:
         """Take out what failed, pause what is full, and note what is missing or behind."""
-        broken = self.ranker.broken
+        broken = self.emitter.broken
         while broken:
             number, why = broken.popitem()
             if number in self.ownership.partitions:
@@ -175,7 +175,6 @@ class Worker:
         """
         partitions = sorted(self.ownership.partitions)
         lag = self.lag.records
-        registry = self.ranker.registry
         return {
             "group": self.group,
             "partitions": partitions,
@@ -183,13 +182,9 @@ class Worker:
             "turned_ms": round(self.pulse.seconds() * 1000),
             "doing": self.pulse.doing,
             "lag": {number: lag[number] for number in partitions if number in lag},
-            "open_requests": self.budget.requests,
-            "models": registry.in_force,
-            "library": registry.states(),
-            "tally": registry.counts._asdict(),
-            "counts": asdict(self.counts),
+            **self.describe_stage(),
         }
 
     @property
-    def _partitions(self) -> Collection[Partition]:
+    def _partitions(self) -> Collection[P]:
         return self.ownership.partitions.values()

@@ -13,33 +13,29 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from workers.assembly.held import Budget
-from workers.codec.dead_letters import dead_letter_headers, fit_dead_letter
 from workers.codec.decoder import Decoder
 from workers.codec.pointer import Span
 from workers.counts import Counts
 from workers.log import log
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
 from workers.ranking.request import Event
-from workers.streaming.limits import OutputLimits
-from workers.streaming.partition import Partition
-from workers.streaming.publisher import Output
+from workers.streaming.dead_letters import DeadLetters, explain_without_headers
+from workers.streaming.ranking_partition import RankingPartition
 from workers.streaming.records import Fetched, Headers, read_headers
-from workers.streaming.topics import WorkerTopics
 from workers.worker_errors import WorkerErrors
 
 
 @dataclass(frozen=True)
-class Intake:
+class RankingIntake:
     """Decodes and assembles."""
 
     decoder: Decoder
     budget: Budget
     counts: Counts
-    topics: WorkerTopics
-    limits: OutputLimits
+    dead_letters: DeadLetters
     errors: WorkerErrors
 
-    def take(self, partition: Partition, message: Fetched, timestamp: int) -> None:
+    def take(self, partition: RankingPartition, message: Fetched, timestamp: int) -> None:
         """Take one record of a partition; `timestamp` in ms. What it closes waits in the
         partition's assembler.
         """
@@ -90,28 +86,16 @@ class Intake:
                 partition, message, headers, Reason.CANDIDATES, candidates_message(refused)
             )
 
-    def pass_over(self, partition: Partition, span: Span) -> None:
-        """Go on behind records that cannot be read, and that `trimtab offsets skip` let be skipped.
-        They get one dead letter together.
-        """
-        first = span.first
-        last = span.end - 1
-        if not span.is_reported:
-            where = f"offset {first}" if first == last else f"offsets {first} to {last}"
-            why = (
-                f"{where}: cannot be read, and skipped by `trimtab offsets skip`;"
-                " what they held is not known"
-            )
-            headers = dead_letter_headers(
-                None, Reason.UNREADABLE, why, self.topics.candidates, partition.number, first
-            )
-            partition.outbox.append(
-                Output(self.topics.dead_letters, partition.number, None, None, headers)
-            )
-        partition.pass_over(span)
-        log.warning("skipped", partition=partition.number, first=first, last=last)
+    def pass_over(self, partition: RankingPartition, span: Span) -> None:
+        """Go on behind records that cannot be read, and that an operator has skipped."""
+        self.dead_letters.pass_over(partition, span)
 
-    def evict(self, partitions: Collection[Partition]) -> None:
+    def keep_limits(self, partitions: Collection[RankingPartition]) -> None:
+        """Close the oldest requests while more is held than the worker may hold."""
+        if self.budget.exceeded:
+            self.evict(partitions)
+
+    def evict(self, partitions: Collection[RankingPartition]) -> None:
         """Close the oldest requests of all partitions until what is held is within its bounds.
 
         Those that wait for models go first: closing another surface's requests would not make them
@@ -144,27 +128,25 @@ class Intake:
         return self.decoder.decode_as_seen(message.value(), message.key())
 
     def _dead_letter(
-        self, partition: Partition, message: Fetched, own: Headers | None, reason: Reason, why: str
+        self,
+        partition: RankingPartition,
+        message: Fetched,
+        headers: Headers | None,
+        reason: Reason,
+        why: str,
     ) -> None:
-        """Put a dead letter into the outbox, unless it is out already. `own`: the event's headers;
+        """Put a dead letter into the outbox, unless it is out already. `headers`: the event's own,
         None if they cannot be read.
         """
-        if own is None:
-            why = f"headers: a name is not UTF-8, so this letter has none of the event's own; {why}"
+        if headers is None:
+            why = explain_without_headers(why)
         offset = message.offset()
-        key = message.key()
-        value = message.value()
-        if offset < partition.replay.until:
-            is_partial = reason is Reason.CANDIDATES
-            if partition.replay.is_out(offset, key, value, is_partial=is_partial, message=why):
-                return
-
-        headers = dead_letter_headers(
-            own, reason, why, message.topic(), message.partition(), offset
-        )
-        letter = fit_dead_letter(key, value, headers, self.limits.letter_bytes)
-        partition.outbox.append(
-            Output(
-                self.topics.dead_letters, partition.number, letter.key, letter.value, letter.headers
-            )
-        )
+        if offset < partition.replay.until and partition.replay.is_out(
+            offset,
+            message.key(),
+            message.value(),
+            is_partial=reason is Reason.CANDIDATES,
+            message=why,
+        ):
+            return
+        self.dead_letters.put(partition, message, headers, reason, why)
