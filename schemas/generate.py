@@ -12,7 +12,7 @@ from grpc_tools import protoc
 
 SCHEMAS = Path(__file__).resolve().parent
 GENERATED = SCHEMAS.parent / "workers" / "codec" / "generated"
-NAMES = ("candidate", "feed")
+NAMES = ("candidate", "feed", "feed_record", "interaction")
 
 
 def generate(target: Path) -> None:

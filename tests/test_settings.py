@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from workers.ranking.diversify import Diversity
+from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
 from workers.ranking.surface import DropSet, SetOwner
 from workers.settings import SETTINGS, ConfigurationError, folder_of, need, read_properties
 from workers.surfaces import load_surfaces
@@ -33,6 +34,12 @@ lookup_features = true
 [surfaces.home.diversity]
 decay = 0.8
 floor = 0.3
+
+[surfaces.home.outcomes]
+window_s = 1800
+seen = { kind = "view" }
+take = { kind = "dwell", at_least = 30 }
+others = { hide = { kind = "hide" } }
 
 [surfaces.search]
 feature_set = "posts"
@@ -81,6 +88,19 @@ def test_every_key_of_the_file_is_in_the_frozen_values(file: Path) -> None:
     assert (home.diversity, home.max_per_source) == (Diversity(0.8, 0.3), 3)
     assert home.drop == (DropSet("seen", SetOwner.USER), DropSet("blocked", SetOwner.SURFACE))
     assert home.lookup_features
+    assert home.outcomes == OutcomeRules(
+        window_s=1800,
+        seen=OutcomeRule("view"),
+        take=OutcomeRule("dwell", at_least=30.0),
+        others={"hide": OutcomeRule("hide")},
+    )
+
+
+def test_every_item_above_may_count_as_seen(file: Path) -> None:
+    file.write_text(changed('seen = { kind = "view" }', 'seen = "above"'))
+    outcomes = load_surfaces(file)["home"].outcomes
+    assert outcomes is not None
+    assert outcomes.seen is None
 
 
 def test_default_weights_stand_in_the_order_of_the_objectives_whatever_order_they_are_given_in(
@@ -104,6 +124,7 @@ def test_what_is_not_given_takes_its_default(file: Path) -> None:
     )
     assert (search.diversity, search.max_per_source, search.has_source_rules) == (None, 0, False)
     assert (search.drop, search.lookup_features, search.has_lookups) == ((), False, False)
+    assert search.outcomes is None
 
     file.write_text(changed("floor = 0.3\n", ""))
     assert load_surfaces(file)["home"].diversity == Diversity(0.8, 0.0)
@@ -191,6 +212,50 @@ MISTAKES = {
         changed("floor = 0.3", "floor = true"),
         "surfaces.home.diversity.floor: got True, expected a number",
     ),
+    "outcomes without a window": (
+        changed("window_s = 1800\n", ""),
+        "surfaces.home.outcomes.window_s: got nothing, expected a whole number of seconds",
+    ),
+    "an outcome window of no time": (
+        changed("window_s = 1800", "window_s = 0"),
+        "surfaces.home.outcomes.window_s: got 0, expected 1 to 604800 seconds",
+    ),
+    "a word that says nothing about what was seen": (
+        changed('seen = { kind = "view" }', 'seen = "below"'),
+        "surfaces.home.outcomes.seen: got 'below', expected a table or 'above'",
+    ),
+    "outcomes that do not say what was seen": (
+        changed('seen = { kind = "view" }\n', ""),
+        "surfaces.home.outcomes.seen: got nothing, expected a table or 'above'",
+    ),
+    "outcomes without a take": (
+        changed('take = { kind = "dwell", at_least = 30 }\n', ""),
+        "surfaces.home.outcomes.take: got nothing, expected a table",
+    ),
+    "an outcome without a kind": (
+        changed('hide = { kind = "hide" }', "hide = {}"),
+        "surfaces.home.outcomes.others.hide.kind: got nothing, expected a string",
+    ),
+    "an outcome with an empty kind": (
+        changed('hide = { kind = "hide" }', 'hide = { kind = "" }'),
+        "surfaces.home.outcomes.others.hide.kind: got '', expected 1 to 64 characters",
+    ),
+    "an outcome with a threshold that no value has": (
+        changed("at_least = 30", "at_least = inf"),
+        "surfaces.home.outcomes.take.at_least: got inf, expected a finite number",
+    ),
+    "an outcome under a name that is given already": (
+        changed('hide = { kind = "hide" }', 'take = { kind = "hide" }'),
+        "surfaces.home.outcomes.others.take: expected a name of 1 to 64 of A-Z, a-z, 0-9, _ and -, "
+        "other than 'seen' and 'take'",
+    ),
+    "more outcomes than an item can have": (
+        changed(
+            'others = { hide = { kind = "hide" } }',
+            "others = { " + ", ".join(f'o{n} = {{ kind = "k{n}" }}' for n in range(7)) + " }",
+        ),
+        "surfaces.home.outcomes.others: got 7 outcomes, expected at most 6",
+    ),
     "a key of diversity that is misspelt": (
         changed("floor = 0.3", "flor = 0.3"),
         "surfaces.home.diversity.flor: got 0.3, expected one of the keys: decay, floor",
@@ -198,7 +263,8 @@ MISTAKES = {
     "a key that is misspelt": (
         changed("deadline_ms = 1500", "dead_line = 1500"),
         "surfaces.home.dead_line: got 1500, expected one of the keys: deadline_ms, diversity, drop, feature_set, "
-        "horizon_ms, lookup_features, max_candidates, max_per_source, objectives, top_k, weight_bounds, weights",
+        "horizon_ms, lookup_features, max_candidates, max_per_source, objectives, outcomes, top_k, "
+        "weight_bounds, weights",
     ),
     "a key of a feature set that is misspelt": (
         changed("defaults = {", "default = {"),

@@ -20,6 +20,7 @@ _COMMANDS = (
     "status",
     "produce",
     "feeds",
+    "outcomes",
     "weights",
     "experiment",
     "rank",

@@ -47,3 +47,31 @@ class Counts:
     """Errors in the worker's own code that cost a single record (`worker_errors.py`)."""
     model_errors: int = 0
     """Candidates that a model failed on."""
+
+
+@dataclass
+class JoinCounts:
+    """Counters of one process that joins outcomes. The loop increments them."""
+
+    records: int = 0
+    """Records read from the input topic."""
+    feeds: int = 0
+    """Feed records that opened a request."""
+    duplicate_feeds: int = 0
+    """Feed records of a request that was open, or whose outcomes are out."""
+    joined: int = 0
+    """Interactions that were joined with their feed, also if they are no outcome."""
+    ignored: int = 0
+    """Interactions of a kind that their surface does not name."""
+    skipped: int = 0
+    """Interactions of a surface without outcomes."""
+    closed: int = 0
+    """Feeds whose outcomes were published."""
+    dead_letters: int = 0
+    """Refused records that were published."""
+    misplaced: int = 0
+    """Interactions without a feed, in another partition than murmur2 gives their key."""
+    unreadable_headers: int = 0
+    """Records with a header name that is not UTF-8."""
+    worker_errors: int = 0
+    """Records on which our own code failed."""

@@ -169,6 +169,7 @@ def _rank(job: Job, scores: Scores, ranked_at: int) -> Feed:
         models=job.models.versions,
         ranked_at=ranked_at,
         arm=job.assignment.arm,
+        experiment=job.assignment.experiment,
         failed=job.failed,
     )
     return job.hydrated.annotate(feed)

@@ -138,6 +138,30 @@ _ALL_SETTINGS = (
         help="Topic of refused events.",
     ),
     Setting(
+        "topic_interactions",
+        default="interactions",
+        value_name="TOPIC",
+        help="Topic of feed records and interactions.",
+    ),
+    Setting(
+        "topic_interaction_letters",
+        default="interactions.dead-letters",
+        value_name="TOPIC",
+        help="Topic of refused interactions.",
+    ),
+    Setting(
+        "topic_request_outcomes",
+        default="request-outcomes",
+        value_name="TOPIC",
+        help="Topic of the outcomes of each feed.",
+    ),
+    Setting(
+        "topic_feed_outcomes",
+        default="feed-outcomes",
+        value_name="TOPIC",
+        help="Topic of sums of outcomes.",
+    ),
+    Setting(
         "candidates_format",
         default="json",
         choices=FORMATS,
@@ -155,12 +179,24 @@ _ALL_SETTINGS = (
         choices=FORMATS,
         help="Format in which feeds are published.",
     ),
-    # The group, and this worker in it
+    Setting(
+        "interactions_format",
+        default="json",
+        choices=FORMATS,
+        help="Format of interactions without a content-type header.",
+    ),
+    # The groups, and this process in its group
     Setting(
         "group",
         default="trimtab",
         value_name="NAME",
         help="Consumer group of the workers.",
+    ),
+    Setting(
+        "outcomes_group",
+        default="trimtab-outcomes",
+        value_name="NAME",
+        help="Consumer group of the join.",
     ),
     Setting(
         "group_protocol",
@@ -172,7 +208,7 @@ _ALL_SETTINGS = (
         "slot",
         default=None,
         least=0,
-        help="Number of this worker's slot on its host. Without it: the lowest free one.",
+        help="Number of this process's slot on its host. Without it: the lowest free one.",
     ),
     Setting(
         "home",
@@ -186,7 +222,7 @@ _ALL_SETTINGS = (
         value_name="DIR",
         help="Folder of downloads: the local stack's Kafka.",
     ),
-    # Limits of a worker
+    # Limits of a process
     Setting(
         "lookup_ms",
         default=20,
@@ -201,6 +237,11 @@ _ALL_SETTINGS = (
         "max_open_mb",
         default=1024,
         help="Mebibytes of open requests that a worker holds. Above it, the oldest is evicted.",
+    ),
+    Setting(
+        "max_outcomes_mb",
+        default=1024,
+        help="Mebibytes of open feeds that the join holds. Above it, the join stops with an error.",
     ),
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL_SETTINGS}
@@ -222,6 +263,7 @@ class WorkerSettings:
     topic_candidates: str
     topic_feeds: str
     topic_dead_letters: str
+    topic_interactions: str
     candidates_format: str
     candidates_partitioner: str
     feeds_format: str
@@ -232,6 +274,30 @@ class WorkerSettings:
     lookup_ms: int
     max_open_requests: int
     max_open_mb: int
+
+    @property
+    def home_folder(self) -> Path:
+        """The folder of local state. Raises ConfigurationError."""
+        return folder_of("home", self.home)
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """The settings of a process that joins outcomes, by the names of SETTINGS."""
+
+    kafka: str | None
+    kafka_config: str | None
+    surfaces: str
+    topic_interactions: str
+    topic_interaction_letters: str
+    topic_request_outcomes: str
+    topic_feed_outcomes: str
+    interactions_format: str
+    outcomes_group: str
+    group_protocol: str
+    slot: int | None
+    home: str
+    max_outcomes_mb: int
 
     @property
     def home_folder(self) -> Path:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from workers.ranking.diversify import Diversity
 from workers.ranking.features import FeatureSet
+from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
 from workers.ranking.surface import DropSet, SetOwner, Surface, Surfaces, check_drop_sets
 from workers.ranking.weights import WeightRules
 from workers.settings import ConfigurationError, read_text
@@ -59,6 +60,7 @@ def _surface(name: str, table: "_Table", feature_sets: Mapping[str, FeatureSet])
     diversity = table.optional_table("diversity", _diversity)
     set_owners = table.set_owners("drop")
     lookup_features = table.flag("lookup_features")
+    outcomes = table.optional_table("outcomes", _outcomes)
 
     def construct() -> Surface:
         return Surface(
@@ -69,6 +71,7 @@ def _surface(name: str, table: "_Table", feature_sets: Mapping[str, FeatureSet])
             diversity=diversity,
             drop=tuple(DropSet(set_name, owner) for set_name, owner in set_owners.items()),
             lookup_features=lookup_features,
+            outcomes=outcomes,
             **whole_numbers,
         )
 
@@ -95,6 +98,24 @@ def _diversity(table: "_Table") -> Diversity:
     decay = table.number("decay")
     floor = table.number("floor", 0.0)
     return table.build(lambda: Diversity(decay, floor))
+
+
+def _outcomes(table: "_Table") -> OutcomeRules:
+    window_s = table.integer("window_s")
+    if window_s is None:
+        raise table.wrong("window_s", None, "a whole number of seconds")
+    seen = None
+    if not table.is_word("seen", "above"):
+        seen = _outcome("seen", table.table("seen"))
+    take = _outcome("take", table.table("take"))
+    others = table.optional_table("others", lambda others: others.each(_outcome)) or {}
+    return table.build(lambda: OutcomeRules(window_s, seen, take, others))
+
+
+def _outcome(_name: str, table: "_Table") -> OutcomeRule:
+    kind = table.string("kind")
+    at_least = table.optional_number("at_least")
+    return table.build(lambda: OutcomeRule(kind, at_least))
 
 
 class _Table:
@@ -173,6 +194,16 @@ class _Table:
         if number is None:
             raise self.wrong(key, value, "a number")
         return number
+
+    def optional_number(self, key: str) -> float | None:
+        return None if self._get(key) is None else self.number(key)
+
+    def is_word(self, key: str, word: str) -> bool:
+        """Whether the value is this word, where a table may be given instead."""
+        value = self._get(key)
+        if value is None or (isinstance(value, str) and value != word):
+            raise self.wrong(key, value, f"a table or {word!r}")
+        return value == word
 
     def flag(self, key: str) -> bool:
         value = self._get(key)

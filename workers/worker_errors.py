@@ -5,15 +5,21 @@ counted, and the first of each kind is logged with its traceback.
 """
 
 import traceback
+from typing import Protocol
 
-from workers.counts import Counts
 from workers.log import log
+
+
+class CountsErrors(Protocol):
+    """Counters that have one for these errors."""
+
+    worker_errors: int
 
 
 class WorkerErrors:
     """Counts and logs these errors. Two are of one kind if the step and the type are the same."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: CountsErrors) -> None:
         self._counts = counts
         self._logged: set[tuple[str, str]] = set()
 

@@ -58,6 +58,7 @@ def feeds(draw: st.DrawFn) -> Feed:
         diversity=draw(st.none() | st.builds(Diversity, st.floats(0, 1), st.floats(0, 1))),
         max_per_source=draw(st.integers(0, 3)),
         skipped=draw(st.lists(_TEXTS, max_size=2)),
+        experiment=draw(st.none() | st.just("0123456789ab")),
         defaulted=draw(st.lists(_TEXTS, max_size=2)),
     )
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
 
-from tests.commands.running import trimtab, write_lines
-from tests.contract.golden import INDEX, Entry, value_of
+from tests.commands.running import trimtab, write_lines, write_surfaces
+from tests.contract.golden import INDEX, SCHEMAS, Entry, value_of
+from workers.codec.generated.interaction_pb2 import Interaction as WireInteraction
 
 EVENT: dict[str, Any] = {
     "request_id": "r-1",
@@ -175,3 +176,108 @@ def test_standard_input_is_read_and_its_format_is_detected(surfaces: str) -> Non
     protobuf = next(value_of(e) for e in INDEX["accepted"] if e["file"].endswith("fast-lane.pb"))
     assert protobuf is not None
     assert validated(surfaces, "-", given=_VarintBytes(len(protobuf)) + protobuf)["events"] == 1
+
+
+# Interactions
+
+INTERACTIONS: dict[str, Any] = json.loads(
+    (SCHEMAS / "golden" / "interactions.json").read_text(encoding="utf-8")
+)
+CLICK: dict[str, Any] = {
+    "request_id": "r-1",
+    "surface": "home",
+    "user_id": "u",
+    "item_id": "t3_a",
+    "kind": "click",
+    "at": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def outcome_surfaces(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Surfaces of which `home` has the outcomes of the golden examples, and `search` has none."""
+    path = write_surfaces(tmp_path_factory.mktemp("validate-interactions"), search=True)
+    rules = INTERACTIONS["outcomes"]["home"]
+    lines = ["[surfaces.home.outcomes]", f"window_s = {rules['window_s']}"]
+    lines += [f'seen = {{ kind = "{rules["seen"]["kind"]}" }}']
+    take = rules["take"]
+    lines += [f'take = {{ kind = "{take["kind"]}", at_least = {take["at_least"]} }}']
+    lines += [f'others = {{ hide = {{ kind = "{rules["others"]["hide"]["kind"]}" }} }}']
+    with path.open("a") as file:
+        file.write("\n".join(["", *lines, ""]))
+    return str(path)
+
+
+def interaction_in_a_file(entry: Entry) -> bool:
+    value = value_of(entry) or b"\0"
+    is_framed = value[:1] == b"\0"
+    is_line = not entry["file"] or entry["file"].endswith(".pb") or b"\n" not in value
+    return entry.get("code") not in _OF_RECORDS and is_line and not is_framed
+
+
+GOLDEN_INTERACTIONS = [
+    entry
+    for entry in [*INTERACTIONS["accepted"], *INTERACTIONS["refused"]]
+    if interaction_in_a_file(entry)
+]
+
+
+@pytest.mark.parametrize("entry", GOLDEN_INTERACTIONS, ids=lambda entry: entry["file"])
+def test_an_interaction_is_judged_as_the_join_does(
+    outcome_surfaces: str, tmp_path: Path, entry: Entry
+) -> None:
+    file, form = as_file(entry, tmp_path / "interactions")
+    found = validated(outcome_surfaces, file, "--interactions", "--format", form)
+    assert found["interactions"] == 1
+    if "code" not in entry:
+        assert found["refused"] == []
+        return
+    (refusal,) = found["refused"]
+    assert refusal["reason"] == entry["code"]
+    assert entry["message"] in refusal["message"]
+
+
+def test_golden_interactions_are_accepted_in_both_formats_and_refused() -> None:
+    accepted = {entry["file"][-3:] for entry in GOLDEN_INTERACTIONS if "code" not in entry}
+    refused = {entry["code"] for entry in GOLDEN_INTERACTIONS if "code" in entry}
+    assert accepted == {".pb", "son"}
+    assert refused == {"malformed", "invalid-event", "unknown-surface"}
+
+
+def test_kinds_and_surfaces_that_count_for_nothing_are_warnings(
+    outcome_surfaces: str, tmp_path: Path
+) -> None:
+    lines = [
+        CLICK,
+        CLICK | {"kind": "view"},
+        CLICK | {"kind": "dwell", "value": 1},
+        CLICK | {"surface": "search"},
+        CLICK | {"at": None},
+    ]
+    file = write_lines(tmp_path / "interactions.jsonl", lines)
+    ended = trimtab("validate", "--interactions", file, TRIMTAB_SURFACES=outcome_surfaces)
+    assert ended.code == 1
+    assert ended.out.splitlines() == [
+        f"{file}:5: invalid-event: at: got None, expected an integer of milliseconds since the"
+        " epoch, 0 to 253402300799999",
+        "warning: kind 'click' in 1 interactions: not named by surface 'home', counts for nothing",
+        "warning: surface 'search' in 1 interactions: has no outcomes, they count for nothing",
+        "5 interactions: 1 refused",
+    ]
+    found = validated(outcome_surfaces, file, "--interactions")
+    assert found["unnamed_kinds"] == {"home": {"click": 1}}
+    assert found["without_outcomes"] == {"search": 1}
+
+
+def test_what_only_the_stream_shows_is_not_judged(outcome_surfaces: str, tmp_path: Path) -> None:
+    lines = [CLICK | {"kind": "view", "request_id": "no-feed", "at": 253402300799999}]
+    file = write_lines(tmp_path / "interactions.jsonl", lines)
+    ended = trimtab("validate", "--interactions", file, TRIMTAB_SURFACES=outcome_surfaces)
+    assert ended == (0, "1 interactions: 0 refused\n", "")
+
+
+def test_the_format_of_interactions_is_detected(outcome_surfaces: str) -> None:
+    value = WireInteraction(**CLICK).SerializeToString()
+    given = _VarintBytes(len(value)) + value
+    found = validated(outcome_surfaces, "-", "--interactions", given=given)
+    assert (found["interactions"], found["refused"]) == (1, [])

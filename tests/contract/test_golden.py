@@ -122,15 +122,17 @@ def test_every_code_has_an_example() -> None:
     shown = {entry["code"] for entry in INDEX["refused"] + INDEX["sequences"]}
     # An event with refused candidates is itself refused with this code, once it is taken. No event
     # is known on which the worker fails.
-    assert shown | {Reason.CANDIDATES, Reason.WORKER_ERROR, Reason.UNREADABLE} == {
-        *Reason,
-        *CandidateReason,
-    }
+    of_interactions = {Reason.AT_FUTURE, Reason.NO_FEED, Reason.NO_ITEM}
+    without_example = {Reason.CANDIDATES, Reason.WORKER_ERROR, Reason.UNREADABLE}
+    assert shown | of_interactions | without_example == {*Reason, *CandidateReason}
 
 
 def test_every_file_is_listed_and_every_listed_file_is_there() -> None:
     listed = {e["file"] for e in INDEX["accepted"] + INDEX["refused"] if e["file"]}
     listed |= {e[form] for e in INDEX["feeds"] for form in ("json", "protobuf")}
+    interactions = json.loads((GOLDEN / "interactions.json").read_text(encoding="utf-8"))
+    for kind in ("accepted", "refused", "feed_records"):
+        listed |= {e["file"] for e in interactions[kind] if e["file"]}
     there = {p.relative_to(GOLDEN).as_posix() for p in GOLDEN.glob("*/*")}
     assert there == listed
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from redis import Redis
 from referencing import Registry, Resource
 
+from tests.commands.outcomes.building import FEED, KEY
 from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
 from tests.docs.documents import ROOT
 from tests.ranking.building import feed_of, mix
@@ -18,14 +20,25 @@ from tests.rig.environment import Environment
 from tests.rig.process import until
 from tests.rig.traffic import make_request, now_ms
 from tests.scoring.building import add_model, mlp
+from workers.codec.outcomes import decode_request_outcomes, encode_request_outcomes
+from workers.commands.outcomes.counts import counts_document
 from workers.commands.weights.margin import margin_document
 from workers.commands.weights.preview import preview_document
 from workers.local import Stack
+from workers.outcomes.counts import GroupBy, count_by
+from workers.outcomes.records import SumsKey
+from workers.outcomes.sums import Sums
 from workers.ranking.feed import Feed
 from workers.ranking.margin import margins_of
 from workers.ranking.preview import preview
 
 SCHEMAS = ROOT / "schemas"
+OUTCOMES = """
+[surfaces.search.outcomes]
+window_s = 1800
+seen = { kind = "view" }
+take = { kind = "click" }
+"""
 CLI = sorted((SCHEMAS / "cli").glob("*.schema.json"))
 
 
@@ -49,7 +62,8 @@ def closed(schema: Any) -> Any:
 def validator(name: str) -> Draft202012Validator:
     """A validator for one command's output."""
     registry: Registry[Any] = Registry()
-    for path in [*CLI, SCHEMAS / "feed.schema.json"]:
+    published = [SCHEMAS / f"{name}.schema.json" for name in ("feed", "request-outcomes")]
+    for path in [*CLI, *published]:
         schema = closed(read(path))
         registry = registry.with_resource(schema["$id"], Resource.from_contents(schema))
     return Draft202012Validator({"$ref": f"cli/{name}.schema.json"}, registry=registry)
@@ -66,11 +80,13 @@ def check(name: str, *printed: Mapping[str, Any]) -> None:
 
 
 def command_of(path: Path) -> str:
-    """The command whose output a schema describes; a group and its command are joined in the file's
-    name.
+    """The command whose output a schema describes; a group and its command, or a command and its
+    option, are joined in the file's name.
     """
     name = path.name.removesuffix(".schema.json")
-    for group in ("dead-letters", "experiment", "feeds", "models", "weights"):
+    if name == "validate-interactions":
+        return "validate --interactions"
+    for group in ("dead-letters", "experiment", "feeds", "models", "outcomes", "weights"):
         if name.startswith(f"{group}-"):
             return f"{group} {name.removeprefix(f'{group}-')}"
     return name
@@ -141,6 +157,39 @@ def test_validate(tmp_path: Path, settings: dict[str, str]) -> None:
     assert all(
         printed[key] for key in ("refused", "unknown_features", "missing_features", "unfinished")
     )
+
+
+def test_validate_interactions(tmp_path: Path) -> None:
+    surfaces = write_surfaces(tmp_path, search=True)
+    with surfaces.open("a") as file:
+        file.write(OUTCOMES)
+    sound: dict[str, Any] = {"request_id": "r", "item_id": "i", "user_id": "u", "at": 1}
+    sound["surface"] = "search"
+    elsewhere = sound | {"kind": "click", "surface": "home"}
+    lines: list[dict[str, Any] | str] = [sound | {"kind": "scroll"}, elsewhere, "nonsense"]
+    file_of_lines = write_lines(tmp_path / "interactions.jsonl", lines)
+    ended = trimtab(
+        "validate", "--interactions", file_of_lines, "--json", TRIMTAB_SURFACES=str(surfaces)
+    )
+    found = json.loads(ended.out)
+    check("validate-interactions", found)
+    assert all(found[key] for key in ("refused", "unnamed_kinds", "without_outcomes"))
+
+
+@pytest.mark.parametrize("group_by", GroupBy)
+def test_outcomes_counts(group_by: GroupBy) -> None:
+    sums = Sums()
+    sums.add(FEED)
+    rows = count_by(group_by, [(KEY, sums)])
+    found = counts_document("home", group_by, None, rows, {0: 1_763_899_200_000, 1: None})
+    assert rows
+    check("outcomes-counts", json.loads(json.dumps(found, allow_nan=False)))
+
+
+@pytest.mark.parametrize("key", [KEY, KEY._replace(experiment="0123456789ab")], ids=str)
+def test_outcomes_tail(key: SumsKey) -> None:
+    outcomes = decode_request_outcomes(encode_request_outcomes(FEED._replace(key=key)))
+    check("outcomes-tail", json.loads(msgspec.json.encode(outcomes)))
 
 
 def test_models_list_and_verify(settings: dict[str, str]) -> None:

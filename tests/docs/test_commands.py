@@ -172,11 +172,12 @@ def environment(stack: Stack, kafka: str, redis_url: str, cache: Path) -> dict[s
     name = f"docs-{uuid.uuid4().hex[:8]}"
     plans = {plan.name: plan for plan in stack_topics(4)}
 
-    settings = {"group": name, "cache": str(cache)}
+    settings = {"group": name, "outcomes_group": f"{name}-outcomes", "cache": str(cache)}
     settings["home"] = str(Path(stack.status().kafka.folder).parents[1])
-    for key in ("topic_candidates", "topic_feeds", "topic_dead_letters"):
-        settings[key] = f"{name}.{key}"
-        create_topics(kafka, [replace(plans[str(SETTINGS[key].default)], name=settings[key])])
+    for key, setting in SETTINGS.items():
+        if key.startswith("topic_"):
+            settings[key] = f"{name}.{key}"
+            create_topics(kafka, [replace(plans[str(setting.default)], name=settings[key])])
 
     environment = dict(os.environ)
     for setting in SETTINGS.values():

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.docs.documents import ROOT, Block, blocks, table
+from workers.ranking.outcome_rules import OutcomeRules
 from workers.ranking.surface import Surface
 from workers.settings import SETTINGS, Setting
 from workers.surfaces import load_surfaces
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+OUTCOMES = ROOT / "docs" / "outcomes.md"
 
 KEYS_WITHOUT_A_FIELD_DEFAULT = {
     "feature_set": "required",
@@ -55,7 +57,17 @@ def test_the_table_of_a_surfaces_keys_has_every_key_with_its_default() -> None:
     assert shown == expected
 
 
-@pytest.mark.parametrize("block", blocks(CONFIGURATION, "toml"), ids=lambda block: block.name)
+def test_the_table_of_outcomes_has_every_key() -> None:
+    public = {field.name for field in fields(OutcomeRules) if not field.name.startswith("_")}
+    shown = {key.strip("`") for key, _, _ in table(OUTCOMES, "Key of `outcomes`")}
+    assert shown == public
+
+
+@pytest.mark.parametrize(
+    "block",
+    [*blocks(CONFIGURATION, "toml"), *blocks(OUTCOMES, "toml")],
+    ids=lambda block: block.name,
+)
 def test_the_surfaces_shown_are_valid(tmp_path: Path, block: Block) -> None:
     path = tmp_path / "surfaces.toml"
     path.write_text(block.text)

@@ -40,7 +40,8 @@ def test_the_image_installs_every_package_that_a_worker_needs() -> None:
 
 def test_the_topics_are_those_of_the_local_stack() -> None:
     created = {}
-    for name, rest in re.findall(r"^ +create (\S+)(.*)$", COMPOSE, re.MULTILINE):
+    script = COMPOSE.replace("\\\n", " ")
+    for name, rest in re.findall(r"^ +create (\S+)(.*)$", script, re.MULTILINE):
         created[name] = dict(option.split("=") for option in re.findall(r"--config (\S+)", rest))
     assert created == {plan.name: dict(plan.config) for plan in stack_topics(DEFAULT_PARTITIONS)}
     assert f"--partitions {DEFAULT_PARTITIONS} " in COMPOSE

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,20 +26,28 @@ from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import TopicMissing, TopicReader
 from workers.streaming.members import MembersUnknown, read_members
 from workers.streaming.offsets import resume_from_earliest
-from workers.streaming.preflight import check_topics
+from workers.streaming.preflight import check_join_topics, check_topics
 from workers.streaming.ranking_restore import Restored, ranking_restorer
 from workers.streaming.reachability import BrokerReachability, Denials
-from workers.streaming.recent import Recent
-from workers.streaming.restore import OffsetsLost
+from workers.streaming.recent_records import Recent
+from workers.streaming.restore import CannotRestore, OffsetsLost
 from workers.streaming.rights import (
     Resource,
     Right,
     RightMissing,
+    join_rights,
     require_rights,
     worker_rights,
 )
 from workers.streaming.send import Sender, SendFailed
-from workers.streaming.topics import WorkerTopics
+from workers.streaming.topics import (
+    FEED_OUTCOMES_CONFIG,
+    INTERACTIONS_CONFIG,
+    JoinTopics,
+    TopicPlan,
+    WorkerTopics,
+    create_topics,
+)
 
 SCRIPT = ROOT / "deploy" / "acl-kafka.sh"
 LISTED = (
@@ -96,12 +105,40 @@ def listed_rights(env: Environment, command: str) -> list[Right]:
     return rights
 
 
+def join_topics(env: Environment) -> JoinTopics:
+    """Topics of outcomes of this env. They are not created with it."""
+    return JoinTopics(
+        interactions=f"{env.name}.interactions",
+        dead_letters=f"{env.name}.interactions.dead-letters",
+        request_outcomes=f"{env.name}.request-outcomes",
+        feed_outcomes=f"{env.name}.feed-outcomes",
+    )
+
+
+def create_join_topics(env: Environment) -> JoinTopics:
+    topics = join_topics(env)
+    plans = [
+        TopicPlan(topics.interactions, env.partitions, INTERACTIONS_CONFIG),
+        TopicPlan(topics.dead_letters, env.partitions),
+        TopicPlan(topics.request_outcomes, 1),
+        TopicPlan(topics.feed_outcomes, env.partitions, FEED_OUTCOMES_CONFIG),
+    ]
+    create_topics(env.kafka, plans)
+    return topics
+
+
 def right_on(env: Environment, operation: str, resource: str, name: str) -> Right:
+    outcomes = join_topics(env)
     names = {
         "candidates": env.candidates,
         "ranked-feeds": env.feeds,
         "candidates.dead-letters": env.letters,
+        "interactions": outcomes.interactions,
+        "interactions.dead-letters": outcomes.dead_letters,
+        "request-outcomes": outcomes.request_outcomes,
+        "feed-outcomes": outcomes.feed_outcomes,
         GROUP: env.name,
+        f"{GROUP}-outcomes": f"{env.name}-outcomes",
     }
     if resource.startswith("transactional"):
         prefix = name.replace(GROUP, env.name)
@@ -135,7 +172,12 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
         "TRIMTAB_TOPIC_CANDIDATES": env.candidates,
         "TRIMTAB_TOPIC_FEEDS": env.feeds,
         "TRIMTAB_TOPIC_DEAD_LETTERS": env.letters,
+        "TRIMTAB_TOPIC_INTERACTIONS": join_topics(env).interactions,
+        "TRIMTAB_TOPIC_INTERACTION_LETTERS": join_topics(env).dead_letters,
+        "TRIMTAB_TOPIC_REQUEST_OUTCOMES": join_topics(env).request_outcomes,
+        "TRIMTAB_TOPIC_FEED_OUTCOMES": join_topics(env).feed_outcomes,
         "TRIMTAB_GROUP": env.name,
+        "TRIMTAB_OUTCOMES_GROUP": f"{env.name}-outcomes",
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }
     access = ["--bootstrap-server", "kafka:9092", "--command-config", "admin.properties"]
@@ -145,8 +187,21 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
         words = shlex.split(line)
         assert words[:6] == [*access, "--add", "--allow-principal"]
         granted.setdefault(words[6], set()).update(_granted(words[7:]))
-    tools = ("feeds tail", "weights preview", "dead-letters list", "offsets resume", "offsets skip")
+    tools = (
+        "feeds tail",
+        "weights preview",
+        "dead-letters list",
+        "offsets resume",
+        "offsets skip",
+        "outcomes counts",
+        "outcomes tail",
+    )
     assert granted["User:trimtab-worker"] == set(listed_rights(env, "worker"))
+    assert granted["User:trimtab-outcomes"] == set(listed_rights(env, "outcomes join"))
+    assert granted["User:interaction-producer"] == {
+        Right(operation, Resource.TOPIC, join_topics(env).interactions)
+        for operation in ("Describe", "Write")
+    }
     assert granted["User:producer"] == set(listed_rights(env, "produce"))
     assert granted["User:trimtab-ops"] == {
         right for tool in tools for right in listed_rights(env, tool)
@@ -198,6 +253,60 @@ def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
         RightMissing, match=f"Describe on topic '{env.feeds}', DescribeConfigs on topic"
     ):
         check()
+
+
+def test_a_worker_needs_rights_on_interactions_only_if_a_surface_has_outcomes(
+    env: Environment, guarded: GuardedKafka
+) -> None:
+    topics = WorkerTopics(env.candidates, env.feeds, env.letters)
+    cluster = guarded.cluster("worker")
+    interactions = create_join_topics(env).interactions
+    with_outcomes = replace(topics, interactions=interactions)
+    rights = listed_rights(env, "worker")
+    every = worker_rights(
+        candidates=env.candidates,
+        feeds=env.feeds,
+        dead_letters=env.letters,
+        group=env.name,
+        transactional_id=f"{env.name}-host-0",
+        interactions=interactions,
+    )
+    assert {right for right in every if right.name == interactions} <= set(rights)
+
+    guarded.allow("worker", rights)
+    assert interactions in check_topics(cluster, with_outcomes, every).limits.record_bytes
+
+    guarded.allow("worker", without(rights, "Write", interactions))
+    check_topics(cluster, topics, needed(env))
+    with pytest.raises(RightMissing) as refused:
+        check_topics(cluster, with_outcomes, every)
+    assert refused.value.missing == (Right("Write", Resource.TOPIC, interactions),)
+
+
+def test_each_right_that_a_join_lacks_is_named(env: Environment, guarded: GuardedKafka) -> None:
+    topics = create_join_topics(env)
+    cluster = guarded.cluster("worker")
+    group = f"{env.name}-outcomes"
+    rights = listed_rights(env, "outcomes join")
+    every = join_rights(
+        interactions=topics.interactions,
+        dead_letters=topics.dead_letters,
+        request_outcomes=topics.request_outcomes,
+        feed_outcomes=topics.feed_outcomes,
+        group=group,
+        transactional_id=f"{group}-host-0",
+    )
+
+    guarded.allow("worker", rights)
+    facts = check_join_topics(cluster, topics, {"home": HOME}, every)
+    assert (facts.partitions, facts.request_partitions) == (env.partitions, 1)
+    for right in every:
+        if right.operation == "Describe" or right.resource is not Resource.TOPIC:
+            continue
+        guarded.allow("worker", without(rights, right.operation, right.name))
+        with pytest.raises(RightMissing) as refused:
+            check_join_topics(cluster, topics, {"home": HOME}, every)
+        assert refused.value.missing == (right,)
 
 
 def test_a_topic_that_is_really_not_there_is_told_from_one_that_may_not_be_described(
@@ -297,7 +406,7 @@ def test_a_restore_that_may_not_read_the_feeds_says_so(
         logged += capsys.readouterr().out
         return text in logged
 
-    restored: list[Restored | OffsetsLost] = []
+    restored: list[Restored | OffsetsLost | CannotRestore] = []
     guarded.allow("worker", without(rights, "Read", env.feeds))
     restorer.begin([0])
     until(lambda: has_logged("right_missing"), lambda: logged)
@@ -341,11 +450,20 @@ def test_a_denial_is_logged_once_and_again_only_after_the_right_was_back(
     assert f"Read on topic '{env.candidates}'" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["feeds tail", "dead-letters list", "weights preview"])
+@pytest.mark.parametrize(
+    "command",
+    ["feeds tail", "dead-letters list", "weights preview", "outcomes counts", "outcomes tail"],
+)
 def test_a_tool_that_reads_needs_the_listed_rights_and_names_what_it_lacks(
     env: Environment, guarded: GuardedKafka, command: str
 ) -> None:
-    topic = env.letters if command == "dead-letters list" else env.feeds
+    outcomes = create_join_topics(env)
+    topics = {
+        "dead-letters list": env.letters,
+        "outcomes counts": outcomes.feed_outcomes,
+        "outcomes tail": outcomes.request_outcomes,
+    }
+    topic = topics.get(command, env.feeds)
     rights = listed_rights(env, command)
     cluster = guarded.cluster("tool")
 
@@ -377,9 +495,10 @@ def test_the_tools_end_with_one_and_the_right(
     env: Environment, guarded: GuardedKafka, tmp_path: Path
 ) -> None:
     log_in(env, guarded, "tool")
-    guarded.allow(
-        "tool", [Right("Describe", Resource.TOPIC, topic) for topic in (env.feeds, env.letters)]
-    )
+    outcomes = create_join_topics(env)
+    env.variables["TRIMTAB_TOPIC_FEED_OUTCOMES"] = outcomes.feed_outcomes
+    described = (env.feeds, env.letters, outcomes.feed_outcomes)
+    guarded.allow("tool", [Right("Describe", Resource.TOPIC, topic) for topic in described])
     sender = Sender.to(env.cluster, env.letters)
     sender.send(b"k", b"v", [])
     sender.finish()
@@ -389,6 +508,7 @@ def test_the_tools_end_with_one_and_the_right(
         ("dead-letters", "list"): f"Read on topic '{env.letters}'",
         ("produce", str(events)): f"Describe on topic '{env.candidates}', Write on topic",
         ("offsets", "resume", "--partition", "0"): f"Read on topic '{env.candidates}'",
+        ("outcomes", "counts", "home"): f"Read on topic '{outcomes.feed_outcomes}'",
     }
     for words, named in commands.items():
         refused = env.trimtab(*words)

@@ -20,7 +20,7 @@ from workers.local import Stack
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import RecordUnreadable
 from workers.streaming.ranking_restore import ranking_restorer
-from workers.streaming.recent import Recent
+from workers.streaming.recent_records import Recent
 from workers.streaming.topics import WorkerTopics
 
 DRAW = random.Random(1)

@@ -59,6 +59,8 @@ def test_up_starts_both_servers_and_creates_every_topic_with_four_partitions(own
         "ranked-feeds",
         "candidates.dead-letters",
         "interactions",
+        "interactions.dead-letters",
+        "request-outcomes",
         "feed-outcomes",
     )
     assert describe_topics(kafka, names) == dict.fromkeys(names, 4)
@@ -71,6 +73,18 @@ def test_candidates_carry_the_brokers_clock_and_dead_letters_may_be_larger(own: 
     assert topic_config(kafka, "ranked-feeds")["message.timestamp.type"] == "CreateTime"
     assert topic_config(kafka, "candidates")["max.message.bytes"] == "1048588"
     assert topic_config(kafka, "candidates.dead-letters")["max.message.bytes"] == "2097152"
+
+
+def test_interactions_carry_the_brokers_clock_and_sums_of_outcomes_are_compacted(
+    own: Stack,
+) -> None:
+    kafka = own.up().kafka
+    assert topic_config(kafka, "interactions")["message.timestamp.type"] == "LogAppendTime"
+    assert topic_config(kafka, "interactions.dead-letters")["max.message.bytes"] == "2097152"
+    sums = topic_config(kafka, "feed-outcomes")
+    assert set(sums["cleanup.policy"].split(",")) == {"compact", "delete"}
+    assert sums["retention.ms"] == str(14 * 24 * 3600 * 1000)
+    assert topic_config(kafka, "request-outcomes")["cleanup.policy"] == "delete"
 
 
 def test_a_topic_that_nobody_created_does_not_appear(own: Stack) -> None:

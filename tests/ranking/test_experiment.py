@@ -85,6 +85,11 @@ def test_a_salt_that_is_empty_or_long_or_no_text_is_refused(salt: str) -> None:
         Experiment.read({"salt": salt})
 
 
+def test_the_salt_by_which_users_are_grouped_for_outcomes_is_refused() -> None:
+    with pytest.raises(ExperimentRefused, match=r"^salt: got 'cluster', expected another one"):
+        Experiment.read({"salt": "cluster", "canary": "5"})
+
+
 @pytest.mark.parametrize("salt", ["x", " ", "a:b", "é" * 128, "x" * 256])
 def test_any_other_text_is_a_salt(salt: str) -> None:
     assert Experiment.read({"salt": salt, "canary": "100"}).assign("日本") == "canary"

@@ -30,9 +30,16 @@ from workers.codec.dead_letters import DeadLetter, read_dead_letter
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Record
 from workers.streaming.send import Sender
-from workers.streaming.topics import TopicPlan, create_topics
+from workers.streaming.topics import (
+    FEED_OUTCOMES_CONFIG,
+    INTERACTIONS_CONFIG,
+    TopicPlan,
+    create_topics,
+)
 
 PARTITIONS = 4
+REQUEST_PARTITIONS = 3
+"""Of request-outcomes: a count of its own."""
 OBJECTIVES = ("quality", "engagement")
 LOG_APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
@@ -121,6 +128,11 @@ class Environment:
         self.candidates = self.candidates or f"{self.name}.candidates"
         self.feeds = f"{self.name}.feeds"
         self.letters = f"{self.name}.letters"
+        self.interactions = f"{self.name}.interactions"
+        self.interaction_letters = f"{self.name}.interaction-letters"
+        self.request_outcomes = f"{self.name}.request-outcomes"
+        self.feed_outcomes = f"{self.name}.feed-outcomes"
+        self.outcomes_group = f"{self.name}-outcomes"
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -138,6 +150,16 @@ class Environment:
             TopicPlan(self.candidates, self.partitions, LOG_APPEND_TIME),
             TopicPlan(self.feeds, self.partitions, self.feeds_config),
             TopicPlan(self.letters, self.partitions, {"max.message.bytes": "2097152"}),
+        ]
+        create_topics(self.kafka, plans)
+
+    def create_outcome_topics(self) -> None:
+        """Create the topics of outcomes as well, for surfaces that count some."""
+        plans = [
+            TopicPlan(self.interactions, self.partitions, INTERACTIONS_CONFIG),
+            TopicPlan(self.interaction_letters, self.partitions, {"max.message.bytes": "2097152"}),
+            TopicPlan(self.request_outcomes, REQUEST_PARTITIONS),
+            TopicPlan(self.feed_outcomes, self.partitions, FEED_OUTCOMES_CONFIG),
         ]
         create_topics(self.kafka, plans)
 
@@ -169,7 +191,12 @@ class Environment:
             "TRIMTAB_TOPIC_CANDIDATES": self.candidates,
             "TRIMTAB_TOPIC_FEEDS": self.feeds,
             "TRIMTAB_TOPIC_DEAD_LETTERS": self.letters,
+            "TRIMTAB_TOPIC_INTERACTIONS": self.interactions,
+            "TRIMTAB_TOPIC_INTERACTION_LETTERS": self.interaction_letters,
+            "TRIMTAB_TOPIC_REQUEST_OUTCOMES": self.request_outcomes,
+            "TRIMTAB_TOPIC_FEED_OUTCOMES": self.feed_outcomes,
             "TRIMTAB_GROUP": self.name,
+            "TRIMTAB_OUTCOMES_GROUP": self.outcomes_group,
             "TRIMTAB_GROUP_PROTOCOL": self.protocol,
             "TRIMTAB_HOME": str(self.home),
         }
@@ -201,6 +228,10 @@ class Environment:
         """Start `trimtab worker`."""
         return self.start(["-m", "workers.cli", "worker", *words])
 
+    def start_join(self, *words: str) -> Process:
+        """Start `trimtab outcomes join`."""
+        return self.start(["-m", "workers.cli", "outcomes", "join", *words])
+
     def start(self, arguments: Sequence[str], python: str = sys.executable) -> Process:
         """Start a Python process under this environment's settings."""
         log = self.folder / f"{self.name}-{len(self.processes)}.log"
@@ -226,9 +257,13 @@ class Environment:
 
     def published(self) -> int:
         """The sum of the high watermarks of the feeds. -1 while a partition has no leader."""
+        return self.written(self.feeds, self.partitions)
+
+    def written(self, topic: str, partitions: int) -> int:
+        """The sum of the high watermarks of a topic. -1 while a partition has no leader."""
         latest = {
-            TopicPartition(self.feeds, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            for partition in range(self.partitions)
+            TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            for partition in range(partitions)
         }
         try:
             ends = [future.result() for future in self.admin.list_offsets(latest).values()]
@@ -240,10 +275,19 @@ class Environment:
 
     def wait_for_more(self) -> None:
         """Wait until something is published that was not there at the call."""
-        until(lambda: self.published() >= 0)
-        before = self.published()
+        self._wait_for_more(self.feeds, self.partitions)
+
+    def wait_for_more_outcomes(self) -> None:
+        """Wait until the join has written the outcomes of a request that were not there at the
+        call.
+        """
+        self._wait_for_more(self.request_outcomes, REQUEST_PARTITIONS)
+
+    def _wait_for_more(self, topic: str, partitions: int) -> None:
+        until(lambda: self.written(topic, partitions) >= 0)
+        before = self.written(topic, partitions)
         until(
-            lambda: self.published() > before,
+            lambda: self.written(topic, partitions) > before,
             lambda: [process.logged() for process in self.processes],
         )
 

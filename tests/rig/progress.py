@@ -1,6 +1,6 @@
 """How far a group has come, by the offsets that it has committed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -20,28 +20,44 @@ _NO_COORDINATOR_YET = {
 
 def wait_until_taken(env: Environment, process: Process, events: int) -> None:
     """Wait until `events` events are read and that is committed. Requests may still be open."""
-    with _consumer(env) as consumer:
+    with _consumer(env.kafka, env.name) as consumer:
         process.wait_until(lambda: _taken(env, consumer) >= events, _PATIENCE_S)
 
 
 def wait_until_published(env: Environment, process: Process, events: int) -> None:
     """Wait until `events` events are below the committed offsets. So no request is open."""
-    with _consumer(env) as consumer:
+    with _consumer(env.kafka, env.name) as consumer:
         process.wait_until(lambda: _published(env, consumer) >= events, _PATIENCE_S)
 
 
+def wait_until_all_is_out(env: Environment, process: Process, ends: Mapping[int, int]) -> None:
+    """Wait until the join has committed these offsets of interactions. So no feed below them is
+    open.
+    """
+    with _consumer(env.kafka, env.outcomes_group) as consumer:
+
+        def is_out() -> bool:
+            places = _committed(consumer, env.interactions, env.partitions)
+            committed = {place.partition: place.offset for place in places}
+            return all(committed.get(partition, -1) >= end for partition, end in ends.items())
+
+        process.wait_until(is_out)
+
+
 def _taken(env: Environment, consumer: Consumer) -> int:
-    pointers = [read_pointer(place.metadata) for place in _committed(env, consumer)]
+    places = _committed(consumer, env.candidates, env.partitions)
+    pointers = [read_pointer(place.metadata) for place in places]
     return sum(pointer.next for pointer in pointers if pointer is not None)
 
 
 def _published(env: Environment, consumer: Consumer) -> int:
-    return sum(max(0, place.offset) for place in _committed(env, consumer))
+    places = _committed(consumer, env.candidates, env.partitions)
+    return sum(max(0, place.offset) for place in places)
 
 
-def _committed(env: Environment, consumer: Consumer) -> list[TopicPartition]:
+def _committed(consumer: Consumer, topic: str, partitions: int) -> list[TopicPartition]:
     """What the group has committed. Empty while the broker still looks for its coordinator."""
-    places = [TopicPartition(env.candidates, partition) for partition in range(env.partitions)]
+    places = [TopicPartition(topic, partition) for partition in range(partitions)]
     try:
         return list(consumer.committed(places, _ANSWER_SECONDS))
     except KafkaException as error:
@@ -51,12 +67,12 @@ def _committed(env: Environment, consumer: Consumer) -> list[TopicPartition]:
 
 
 @contextmanager
-def _consumer(env: Environment) -> Iterator[Consumer]:
+def _consumer(kafka: str, group: str) -> Iterator[Consumer]:
     """A client that may ask what the group has committed. It never joins."""
     consumer = Consumer(
         {
-            "bootstrap.servers": env.kafka,
-            "group.id": env.name,
+            "bootstrap.servers": kafka,
+            "group.id": group,
             "enable.auto.commit": False,
             "log_level": 3,
         }

@@ -37,7 +37,7 @@ class RecordReader:
                 "enable.partition.eof": True,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
-                "log_level": 3,
+                "log_level": 2,  # a broker that is killed is nothing to report
             }
         )
         metadata = self._consumer.list_topics(topic, timeout=_ANSWER_SECONDS)

@@ -16,7 +16,7 @@ from workers.streaming.topics import WorkerTopics
 
 TOPICS = WorkerTopics("candidates", "feeds", "letters")
 LIMITS = RecordLimits(
-    feed_bytes=100_000, letter_bytes=200_000, batch_bytes=50_000, message_bytes=250_000
+    {TOPICS.feeds: 100_000, TOPICS.dead_letters: 200_000}, batch_bytes=50_000, message_bytes=250_000
 )
 
 

@@ -109,12 +109,13 @@ class StandInIntake:
         self.passed: list[Span] = []
         self.fails_at: int | None = None
 
-    def take(self, partition: RankingPartition, message: Message, timestamp: int) -> None:
+    def take(self, partition: RankingPartition, message: Message, timestamp: int) -> bool:
         if message.offset() == self.fails_at:
             raise OverflowError("what nobody thought of")
         partition.assembler.observe(message.offset(), 1000)
         self.taken.append(message.offset())
         self.timestamps.append(timestamp)
+        return False
 
     def keep_limits(self, _partitions: object) -> None:
         pass

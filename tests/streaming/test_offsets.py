@@ -1,14 +1,21 @@
-"""Requests for offsets that are not answered, and the search for the end of a batch."""
+"""Requests for offsets that are not answered, the search for the end of a batch, and what stays of a
+pointer if a partition goes on at the earliest offset.
+"""
 
+import uuid
 from concurrent.futures import Future
+from contextlib import closing
 
 import pytest
+from confluent_kafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.codec.pointer import Pointer, read_pointer, write_pointer
+from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import answer_of
-from workers.streaming.offsets import first_other
-from workers.streaming.topics import BrokerUnreachable
+from workers.streaming.offsets import Moved, first_other, resume_from_earliest
+from workers.streaming.topics import BrokerUnreachable, TopicPlan, create_topics
 
 
 def test_an_answer_that_never_comes_ends_a_tool() -> None:
@@ -46,3 +53,25 @@ def test_the_end_of_a_batch_is_found_in_few_steps(
 
     assert first_other(is_of_it, offset, latest) == end
     assert len(tried) <= 2 * size.bit_length() + 2
+
+
+RANKING = Pointer(scan=4, time=1000, next=9, rules="0123456789ab")
+JOIN = Pointer(scan=4, time=1000, next=9, out=(2000, 7))
+
+
+@pytest.mark.parametrize(("pointer", "kept"), [(None, None), (RANKING, None), (JOIN, JOIN)])
+def test_going_on_at_the_earliest_offset_keeps_the_pointer_of_the_join_and_no_other(
+    kafka: str, pointer: Pointer | None, kept: Pointer | None
+) -> None:
+    name = f"resume-{uuid.uuid4().hex[:8]}"
+    cluster = Cluster(kafka)
+    create_topics(kafka, [TopicPlan(name, 1)])
+    with closing(cluster.reader(name)) as consumer:
+        before = TopicPartition(name, 0, 5)
+        if pointer is not None:
+            before = TopicPartition(name, 0, 5, write_pointer(pointer))
+        consumer.commit(offsets=[before], asynchronous=False)
+        moved = resume_from_earliest(cluster, group=name, topic=name, partition=0)
+        (after,) = consumer.committed([TopicPartition(name, 0)], 30)
+    assert moved == Moved(before=5, after=0)
+    assert (after.offset, read_pointer(after.metadata)) == (0, kept)

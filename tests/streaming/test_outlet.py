@@ -22,7 +22,7 @@ from tests.streaming.standins import (
     publisher_of,
 )
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
-from workers.codec.feeds import decode_feed, encode_feed
+from workers.codec.feeds import EncodedFeed, decode_feed, fit_feed
 from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.pipeline import Ranked
@@ -191,14 +191,14 @@ def test_a_request_on_which_ranking_fails_gets_a_feed_without_items_and_its_neig
 def test_a_feed_that_cannot_be_encoded_goes_out_without_items(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encode = encode_feed
+    encode = fit_feed
 
-    def failing(feed: Any, *rest: Any) -> bytes:
+    def failing(feed: Any, *rest: Any) -> EncodedFeed:
         if feed.request_id == "s" and feed.items:
             raise ValueError("Value out of range: 20261127031249123456")
         return encode(feed, *rest)
 
-    monkeypatch.setattr(ranker_module, "encode_feed", failing)
+    monkeypatch.setattr(ranker_module, "fit_feed", failing)
     producer = Recorder()
     outlet = started(producer)
     outlet.publish([partition_of(0, "r", "s")])
@@ -211,14 +211,14 @@ def test_a_feed_that_cannot_be_encoded_goes_out_without_items(
 def test_a_partition_of_which_no_feed_can_be_made_is_named_and_the_others_go_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encode = encode_feed
+    encode = fit_feed
 
-    def failing(feed: Any, *rest: Any) -> bytes:
+    def failing(feed: Any, *rest: Any) -> EncodedFeed:
         if feed.request_id == "s":
             raise ValueError("limit_bytes: got 3, expected room for a feed without items")
         return encode(feed, *rest)
 
-    monkeypatch.setattr(ranker_module, "encode_feed", failing)
+    monkeypatch.setattr(ranker_module, "fit_feed", failing)
     producer = Recorder()
     outlet = started(producer)
     outlet.publish([partition_of(0, "r"), partition_of(1, "s"), partition_of(2, "t")])

@@ -289,6 +289,28 @@ def test_a_delivery_that_the_broker_refuses_names_the_partition_and_the_cause() 
     assert failure.too_large
 
 
+OUTCOME = Output("request-outcomes", 0, b"u", b"x", [], input_partition=3)
+
+
+def test_a_refused_record_that_comes_from_another_partition_blames_the_one_it_comes_from() -> None:
+    def refuses(topic: str, _partition: int) -> int | None:
+        return KafkaError.MSG_SIZE_TOO_LARGE if topic == "request-outcomes" else None
+
+    failure = failure_of(StandInProducer(refuses), FEED, OUTCOME, LETTER)
+    assert isinstance(failure, TransactionAborted)
+    assert (set(failure.partitions), failure.blames_records) == ({3}, True)
+
+
+def test_a_record_that_the_client_does_not_take_blames_the_partition_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer = StandInProducer()
+    monkeypatch.setattr(
+        producer, "produce", lambda *_, **__: fails_with(KafkaError.MSG_SIZE_TOO_LARGE)()
+    )
+    assert failure_of(producer, OUTCOME).partitions == {3}
+
+
 def test_records_that_were_purged_with_a_transaction_are_not_taken_for_its_cause() -> None:
     def purged(_topic: str, _partition: int) -> int:
         return KafkaError._PURGE_QUEUE

@@ -4,12 +4,14 @@ import pytest
 
 from workers.streaming.topics import (
     BrokerUnreachable,
+    ConfigChange,
     TopicError,
     TopicPlan,
     TopicsReady,
     create_topics,
     describe_topics,
     topic_config,
+    update_topic_config,
     wait_until_answers,
 )
 
@@ -34,6 +36,26 @@ def test_what_kafka_refuses_is_said_with_the_name_of_the_topic(kafka: str) -> No
         create_topics(kafka, [TopicPlan("strange", 1, {"max.message.bytes": "many"})])
     with pytest.raises(TopicError, match="topic 'missing'"):
         topic_config(kafka, "missing")
+
+
+def test_what_differs_from_a_plan_is_set_once_and_the_rest_of_a_topic_stays(kafka: str) -> None:
+    create_topics(kafka, [TopicPlan("changed", 1, {"max.message.bytes": "2000"})])
+    plan = TopicPlan("changed", 1, {"cleanup.policy": "compact,delete", "segment.ms": "3600000"})
+    assert update_topic_config(kafka, plan) == (
+        ConfigChange("changed", "cleanup.policy", before="delete", after="compact,delete"),
+        ConfigChange("changed", "segment.ms", before="604800000", after="3600000"),
+    )
+    assert update_topic_config(kafka, plan) == ()
+    config = topic_config(kafka, "changed")
+    assert (config["cleanup.policy"], config["max.message.bytes"]) == ("compact,delete", "2000")
+
+
+def test_a_configuration_that_kafka_refuses_changes_nothing_and_names_the_topic(kafka: str) -> None:
+    create_topics(kafka, [TopicPlan("kept-as-it-is", 1)])
+    plan = TopicPlan("kept-as-it-is", 1, {"segment.ms": "3600000", "retention.ms": "long"})
+    with pytest.raises(TopicError, match="topic 'kept-as-it-is': its configuration cannot be"):
+        update_topic_config(kafka, plan)
+    assert topic_config(kafka, "kept-as-it-is")["segment.ms"] == "604800000"
 
 
 @pytest.mark.parametrize(("name", "partitions"), [("", 1), ("topic", 0)])

@@ -20,10 +20,11 @@ from tests.rig.servers import Servers, started_servers
 from tests.trial.kills import KillsReport, run_kills
 from tests.trial.models import report as models_report
 from tests.trial.models.trial import run_models_trial
+from tests.trial.outcomes import run_outcomes_trial
 from tests.trial.steering.report import Limits
 from tests.trial.steering.trial import run_trial
 
-TRIALS = ("steering", "models", "kills")
+TRIALS = ("steering", "models", "kills", "outcomes")
 
 
 class Report(Protocol):
@@ -41,6 +42,13 @@ class Report(Protocol):
 @click.argument("name", type=click.Choice(TRIALS), required=False)
 @click.option("--changes", type=click.IntRange(min=50), default=Limits.changes, show_default=True)
 @click.option("--kills", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--protocol",
+    type=click.Choice(["cooperative-sticky", "range", "consumer"]),
+    default="cooperative-sticky",
+    show_default=True,
+    help="Group protocol, in the trial of outcomes.",
+)
 @click.option("--seed", type=int, default=Limits.seed, show_default=True)
 @click.option(
     "--json",
@@ -48,12 +56,20 @@ class Report(Protocol):
     type=click.Path(path_type=Path),
     help="Write the report of each trial to this file as JSON, too.",
 )
-def trial(name: str | None, changes: int, kills: int, seed: int, json_file: Path | None) -> None:
-    """Turn weights, swap models and kill a worker and a broker in mid-stream, on a real Kafka and a
-    real Redis, and judge every feed.
+def trial(
+    name: str | None,
+    changes: int,
+    kills: int,
+    protocol: str,
+    seed: int,
+    json_file: Path | None,
+) -> None:
+    """Turn weights, swap models and kill a worker, the join and a broker in mid-stream, on a real
+    Kafka and a real Redis, and judge every feed and every outcome.
 
-    `steering`, `models` or `kills` runs one of the three alone. Ends with 1 if anything is lost,
-    doubled, torn, scored by a wrong version, or acknowledged falsely. Times do not decide.
+    `steering`, `models`, `kills` or `outcomes` runs one of the four alone. Ends with 1 if anything
+    is lost, doubled, torn, scored by a wrong version, acknowledged falsely, or counted wrongly.
+    Times do not decide.
     """
     # SIGTERM leaves by an exception, so that everything is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -61,6 +77,7 @@ def trial(name: str | None, changes: int, kills: int, seed: int, json_file: Path
         "steering": lambda servers: _steering(servers, Limits(changes=changes, seed=seed)),
         "models": lambda servers: _models(servers, models_report.Limits(seed=seed)),
         "kills": lambda servers: _kills(servers, kills),
+        "outcomes": lambda servers: run_outcomes_trial(servers, kills, seed, protocol, _say),
     }
     reports: dict[str, Report] = {}
     with started_servers() as servers:

@@ -4,6 +4,9 @@ was refused and where it was.
 - A letter that was refused again has these headers twice. The last of each counts.
 - A letter that is too large for its topic is cut, and says what it lacks. If it could not be
   written, it would block its partition for ever.
+
+The reason is chosen where an event is judged: judge.py for its bytes and fields, the assembler for
+its time and request.
 """
 
 from typing import NamedTuple

@@ -26,7 +26,19 @@ class FeedIdentity(NamedTuple):
     request_id: str
 
 
+class EncodedFeed(NamedTuple):
+    """A feed as it is published, and its bytes."""
+
+    feed: Feed
+    value: bytes
+
+
 def encode_feed(feed: Feed, form: Format, limit_bytes: int) -> bytes:
+    """Encode a feed into at most `limit_bytes`, as `fit_feed` does. Raises ValueError."""
+    return fit_feed(feed, form, limit_bytes).value
+
+
+def fit_feed(feed: Feed, form: Format, limit_bytes: int) -> EncodedFeed:
     """Encode a feed into at most `limit_bytes`. The first of these that fits:
 
     1. The whole feed.
@@ -40,7 +52,7 @@ def encode_feed(feed: Feed, form: Format, limit_bytes: int) -> bytes:
     """
     value = _encode(feed, form)
     if len(value) <= limit_bytes:
-        return value
+        return EncodedFeed(feed, value)
 
     without_lists = replace(
         feed, removed=[], defaulted=[], unlisted=feed.unlisted + len(feed.removed)
@@ -55,16 +67,19 @@ def _encode(feed: Feed, form: Format) -> bytes:
     return json_feeds.encode(feed) if form is Format.JSON else protobuf_feeds.encode(feed)
 
 
-def _cut_items(feed: Feed, form: Format, limit_bytes: int) -> bytes | None:
+def _cut_items(feed: Feed, form: Format, limit_bytes: int) -> EncodedFeed | None:
     """The feed with as many items as fit. None if it does not even fit without items."""
 
-    def encode_first(count: int) -> bytes:
+    def first(count: int) -> Feed:
         truncated = feed.truncated + len(feed.items) - count
-        return _encode(replace(feed, items=feed.items[:count], truncated=truncated), form)
+        return replace(feed, items=feed.items[:count], truncated=truncated)
 
     counts = range(len(feed.items) + 1)
-    fitting = bisect_right(counts, limit_bytes, key=lambda count: len(encode_first(count)))
-    return encode_first(fitting - 1) if fitting else None
+    fitting = bisect_right(counts, limit_bytes, key=lambda count: len(_encode(first(count), form)))
+    if not fitting:
+        return None
+    cut = first(fitting - 1)
+    return EncodedFeed(cut, _encode(cut, form))
 
 
 def feed_headers(form: Format) -> Headers:

@@ -61,6 +61,7 @@ class _Feed(Struct, gc=False, omit_defaults=True):
     max_per_source: int = 0
     skipped: list[str] = []
     defaulted: list[str] = []
+    experiment: str | None = None
 
 
 class _Identity(Struct, gc=False):
@@ -112,6 +113,7 @@ def encode(feed: Feed) -> bytes:
     wire.max_per_source = feed.max_per_source
     wire.skipped = feed.skipped
     wire.defaulted = feed.defaulted
+    wire.experiment = feed.experiment
     return _encode(wire)
 
 
@@ -173,6 +175,7 @@ def decode(value: bytes) -> Feed:
         max_per_source=wire.max_per_source,
         skipped=wire.skipped,
         defaulted=wire.defaulted,
+        experiment=wire.experiment,
     )
 
 

@@ -1,7 +1,7 @@
 """The pointer: where a restore must read. It is the metadata of a committed offset.
 
 ASCII JSON `{"v":1,"scan":...,"time":...,"next":...,"rules":"...","skip":[[17,19,false]]}`, about a
-hundred bytes of the broker's 4 KiB. `rules` and `skip` are left out if they are empty.
+hundred bytes of the broker's 4 KiB. `rules`, `skip` and `out` are left out if they are empty.
 
 Metadata that is not ours, of another version or damaged is not a pointer. A restore then reads the
 whole output, which is slow and never wrong.
@@ -14,6 +14,9 @@ from msgspec import Struct
 
 MAX_SPANS = 32
 """How many spans a pointer may have: 1.5 KiB at most."""
+
+NOTHING_OUT = (-1, -1)
+"""`out` of a pointer before anything is out, and of every pointer of a worker."""
 
 _LARGEST = 2**63 - 1
 
@@ -45,6 +48,7 @@ class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     - `rules` is the digest of the rules by which all events from the committed offset to `next`
       were judged. Empty if they were judged by several, or by unknown ones.
     - `skip` are the spans at or after the committed offset that are passed over, in order.
+    - `out` is (due, offset) of the last feed whose outcomes are out. Only the join has it.
 
     Raises ValueError if an offset is out of range, or if spans overlap or are too many.
     """
@@ -54,12 +58,15 @@ class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     next: int
     rules: str = ""
     skip: tuple[Span, ...] = ()
+    out: tuple[int, int] = NOTHING_OUT
 
     def __post_init__(self) -> None:
         for field, value, least in (
             ("scan", self.scan, 0),
             ("time", self.time, -1),
             ("next", self.next, 0),
+            ("out", self.out[0], -1),
+            ("out", self.out[1], -1),
         ):
             if not least <= value <= _LARGEST:
                 raise ValueError(f"{field}: got {value}, expected {least} to {_LARGEST}")

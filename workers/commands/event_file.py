@@ -1,4 +1,6 @@
-"""A file of events, assembled into requests without Kafka: for `trimtab rank` and `trimtab validate`."""
+"""Files of events and of interactions, judged without Kafka: for `trimtab rank` and `trimtab
+validate`.
+"""
 
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -7,6 +9,8 @@ from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.decoder import Decoder
 from workers.codec.event_files import RawEvent, read_events, request_id_of
 from workers.codec.formats import Format, Headers
+from workers.codec.interactions import InteractionDecoder
+from workers.outcomes.records import Interaction
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
 from workers.ranking.request import Event, Request
 from workers.ranking.surface import Surfaces
@@ -26,6 +30,17 @@ class AssembledEvent(NamedTuple):
     closed: tuple[Request, ...] = ()
 
 
+class JudgedInteraction(NamedTuple):
+    """One interaction of the file. `reason` and `message` say why it was refused, and
+    `interaction` is None then.
+    """
+
+    raw: RawEvent
+    interaction: Interaction | None
+    reason: Reason | None = None
+    message: str = ""
+
+
 class FileAssembly:
     """Assembles the events of a file, of one surface or of all.
 
@@ -42,11 +57,8 @@ class FileAssembly:
     def events(self, file: BinaryIO, file_format: Format | None) -> Iterator[AssembledEvent]:
         """Assemble every event of the file in order. Events of other surfaces are left out."""
         for offset, raw in enumerate(read_events(file, file_format)):
-            request_id = request_id_of(raw.value, raw.format)
-            key = None if request_id is None else request_id.encode("utf-8", "surrogatepass")
-            headers: Headers = [("content-type", raw.format.content_type)]
             try:
-                event = self._decoder.decode(raw.value, key, headers)
+                event = self._decoder.decode(raw.value, _key_of(raw), _headers_of(raw))
             except EventRefused as refusal:
                 assembled = AssembledEvent(raw, None, refusal.reason, refusal.message)
             else:
@@ -77,6 +89,32 @@ class FileAssembly:
         return AssembledEvent(raw, event, closed=closed)
 
 
-def refusal_text(file_name: str, assembled: AssembledEvent) -> str:
-    """One refused event for people: file, line, reason and message."""
-    return f"{file_name}:{assembled.raw.line}: {assembled.reason}: {assembled.message}"
+def judge_interactions(
+    surfaces: Surfaces, file: BinaryIO, file_format: Format | None
+) -> Iterator[JudgedInteraction]:
+    """Judge every interaction of the file by itself. What only the stream shows is not judged:
+    whether there is such a feed, and whether the interaction comes in time.
+    """
+    decoder = InteractionDecoder(surfaces)
+    for raw in read_events(file, file_format):
+        try:
+            interaction = decoder.decode(raw.value, _key_of(raw), _headers_of(raw))
+        except EventRefused as refusal:
+            yield JudgedInteraction(raw, None, refusal.reason, refusal.message)
+        else:
+            yield JudgedInteraction(raw, interaction)
+
+
+def _key_of(raw: RawEvent) -> bytes | None:
+    """The key that a producer would give the record."""
+    request_id = request_id_of(raw.value, raw.format)
+    return None if request_id is None else request_id.encode("utf-8", "surrogatepass")
+
+
+def _headers_of(raw: RawEvent) -> Headers:
+    return [("content-type", raw.format.content_type)]
+
+
+def refusal_text(file_name: str, judged: AssembledEvent | JudgedInteraction) -> str:
+    """What was refused, for people: file, line, reason and message."""
+    return f"{file_name}:{judged.raw.line}: {judged.reason}: {judged.message}"

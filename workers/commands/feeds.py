@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import click
 
-from workers.codec.feeds import FeedUnreadable, decode_feed, encode_feed
+from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.commands.options import BrokersAt, brokers_options, example, json_option, settings
+from workers.commands.tail import TailRange, print_tail, tail_options
 from workers.commands.text import NOTHING, printable, table, weights_text
 from workers.ranking.feed import Feed
-from workers.streaming.log_reader import TopicReader
+from workers.streaming.records import Record
 
 _OBJECTIVE_WIDTH = 10
 _SOURCE_WIDTH = 16
@@ -25,14 +26,7 @@ def feeds() -> None:
 @feeds.command(epilog=example("trimtab feeds tail --from-beginning --count 10 --json"))
 @brokers_options
 @settings("topic_feeds")
-@click.option("--from-beginning", is_flag=True, help="Show earlier feeds too.")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N feeds.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="Stop after this time without a feed.",
-)
+@tail_options("feed")
 @json_option("Print JSON, one feed a line.")
 @click.option(
     "--top",
@@ -42,46 +36,20 @@ def feeds() -> None:
     show_default=True,
     help="Show the first N items of each feed.",
 )
-def tail(
-    brokers: BrokersAt,
-    topic_feeds: str,
-    from_beginning: bool,
-    count: int | None,
-    timeout: float | None,
-    as_json: bool,
-    top: int,
-) -> None:
+def tail(brokers: BrokersAt, topic_feeds: str, shown: TailRange, as_json: bool, top: int) -> None:
     """Print feeds as soon as they are published.
 
     Feeds are read under read_committed. Exit code 1 if --timeout ends it before --count feeds were
     printed.
     """
-    reader = TopicReader(brokers.cluster(), topic_feeds, from_beginning)
-    printed = 0
-    try:
-        for record in reader.records(follow=True, timeout=timeout):
-            try:
-                feed = decode_feed(record.value, record.headers)
-            except FeedUnreadable as unreadable:
-                place = f"{record.topic}/{record.partition}@{record.offset}"
-                click.echo(f"{place}: {unreadable}", err=True)
-                continue
 
-            if as_json:
-                click.echo(encode_feed(feed, Format.JSON, sys.maxsize))
-            else:
-                click.echo(feed_text(feed, top))
-            printed += 1
-            if printed == count:
-                return
-    except KeyboardInterrupt:
-        return
-    finally:
-        reader.close()
+    def render(record: Record) -> str | bytes:
+        feed = decode_feed(record.value, record.headers)
+        if as_json:
+            return encode_feed(feed, Format.JSON, sys.maxsize)
+        return feed_text(feed, top)
 
-    if count is not None:
-        click.echo(f"{printed} of {count} feeds within {timeout:g} s of silence", err=True)
-        sys.exit(1)
+    print_tail(brokers, topic_feeds, shown, "feed", render)
 
 
 def feed_text(feed: Feed, top: int) -> str:

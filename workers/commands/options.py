@@ -7,8 +7,11 @@
 """
 
 import functools
+import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ CommandFunction = Callable[..., Any]
 Decorator = Callable[[CommandFunction], CommandFunction]
 
 KAFKA = ("kafka", "kafka_config")
+
+_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 # From settings and options to values
@@ -182,6 +187,34 @@ def _parse_arm(_context: click.Context, _option: click.Parameter, arm: str | Non
 
 surface_argument = click.argument("surface")
 events_argument = click.argument("file", type=click.File("rb"))
+
+
+class PastTime(click.ParamType[int]):
+    """A time in ms since the epoch, given as a length of time before now or in ISO 8601.
+
+    UTC if ISO 8601 names no offset.
+    """
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+
+        length = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
+        if length:
+            return time.time_ns() // 1_000_000 - int(length[1]) * _UNITS_MS[length[2]]
+
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(
+                f"got {value!r}, expected a length of time such as 10m,"
+                " or a time such as 2026-01-31T18:30Z"
+            )
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1000)
 
 
 def _parse_format(

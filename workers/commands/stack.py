@@ -67,7 +67,8 @@ def up(
 ) -> None:
     """Start Kafka and Redis and create the topics.
 
-    It returns when both answer. What runs already is left alone. The first time, Maven downloads
+    It returns when both answer. What runs already is left alone. Topics of an older version get the
+    configuration that outcomes need, and each change is printed. The first time, Maven downloads
     Kafka (about 45 MB).
     """
     if export and as_json:

@@ -159,10 +159,12 @@ def build_worker(
     """Check the topics and the rights, and put the loop together. Raises ConfigurationError."""
     group = settings.group
     protocol = settings.group_protocol
+    has_outcomes = any(surface.outcomes is not None for surface in surfaces.values())
     topics = WorkerTopics(
         candidates=settings.topic_candidates,
         feeds=settings.topic_feeds,
         dead_letters=settings.topic_dead_letters,
+        interactions=settings.topic_interactions if has_outcomes else None,
     )
 
     # What the broker must allow, and what the topics are like
@@ -170,6 +172,7 @@ def build_worker(
         candidates=topics.candidates,
         feeds=topics.feeds,
         dead_letters=topics.dead_letters,
+        interactions=topics.interactions,
         group=group,
         transactional_id=transactional_id,
     )

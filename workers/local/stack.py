@@ -118,8 +118,8 @@ class Stack:
         kafka_port: int | None = None,
         redis_port: int | None = None,
     ) -> StackAddresses:
-        """Start the servers that are not up, create the topics that are missing, and return once
-        everything answers.
+        """Start the servers that are not up, create the topics that are missing, bring those of
+        outcomes up to date, and return once everything answers.
 
         A port that is not given is the last one if it is free, or else any free one. `partitions`
         is as in `create_stack_topics`.
@@ -311,7 +311,8 @@ class Stack:
 
     def _create_topics(self, partitions: int | None) -> None:
         try:
-            create_stack_topics(kafka_address(self._state()["kafka"].port), partitions)
+            bootstrap = kafka_address(self._state()["kafka"].port)
+            create_stack_topics(bootstrap, partitions, self._report)
         except TopicError as error:
             raise StackError(
                 f"{error} (to start again without its records: trimtab stack down --wipe)"

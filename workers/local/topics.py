@@ -1,45 +1,116 @@
-"""The topics of the local stack, under their default names."""
+"""The topics of the local stack, under their default names.
 
+An existing stack is brought up to date: topics that are missing are created, and the configuration
+of the topics of outcomes is set if it differs. Earlier versions created two of them otherwise.
+No partition count is changed.
+"""
+
+from dataclasses import replace
+
+from workers.local.state import Report
 from workers.settings import SETTINGS
-from workers.streaming.topics import TopicPlan, create_topics, describe_topics
+from workers.streaming.topics import (
+    FEED_OUTCOMES_CONFIG,
+    INTERACTIONS_CONFIG,
+    TopicPlan,
+    create_topics,
+    describe_topics,
+    update_topic_config,
+)
 
 DEFAULT_PARTITIONS = 4
 
 # Kafka's own default. It is set on each topic, because the broker's limit is the larger one of the
 # dead letters.
-_LARGEST_RECORD = "1048588"
-# A dead letter holds a whole candidate event, and headers that say what is wrong with it.
-_LARGEST_DEAD_LETTER = "2097152"
+_RECORD_SIZE = {"max.message.bytes": "1048588"}
+# A dead letter holds a whole record, and headers that say what is wrong with it.
+_DEAD_LETTER_SIZE = {"max.message.bytes": "2097152"}
+# With the broker's clock, no producer can move stream time ahead.
+_BROKER_CLOCK = {"message.timestamp.type": "LogAppendTime"}
 
 _CANDIDATES = str(SETTINGS["topic_candidates"].default)
 _FEEDS = str(SETTINGS["topic_feeds"].default)
 _DEAD_LETTERS = str(SETTINGS["topic_dead_letters"].default)
+_INTERACTIONS = str(SETTINGS["topic_interactions"].default)
+_INTERACTION_LETTERS = str(SETTINGS["topic_interaction_letters"].default)
+_REQUEST_OUTCOMES = str(SETTINGS["topic_request_outcomes"].default)
+_FEED_OUTCOMES = str(SETTINGS["topic_feed_outcomes"].default)
 
 
 def stack_topics(partitions: int) -> tuple[TopicPlan, ...]:
-    """The plan of every topic. All have the same number of partitions, because feeds and dead
-    letters go to the partition number of their event.
-    """
-    record_size = {"max.message.bytes": _LARGEST_RECORD}
-    # With the broker's clock, no producer can move stream time ahead.
-    broker_clock = {"message.timestamp.type": "LogAppendTime"}
-    dead_letter_size = {"max.message.bytes": _LARGEST_DEAD_LETTER}
+    """The plan of every topic. `partitions` is the number that candidates have."""
+    return (*_ranking_topics(partitions), *_outcome_topics(partitions))
+
+
+def _ranking_topics(partitions: int) -> tuple[TopicPlan, ...]:
+    """Feeds and dead letters go to the partition number of their event."""
     return (
-        TopicPlan(_CANDIDATES, partitions, record_size | broker_clock),
-        TopicPlan(_FEEDS, partitions, record_size),
-        TopicPlan(_DEAD_LETTERS, partitions, dead_letter_size),
-        TopicPlan("interactions", partitions, record_size),
-        TopicPlan("feed-outcomes", partitions, record_size),
+        TopicPlan(_CANDIDATES, partitions, _RECORD_SIZE | _BROKER_CLOCK),
+        TopicPlan(_FEEDS, partitions, _RECORD_SIZE),
+        TopicPlan(_DEAD_LETTERS, partitions, _DEAD_LETTER_SIZE),
     )
 
 
-def create_stack_topics(bootstrap: str, partitions: int | None) -> int:
-    """Create the topics that are missing, and return their number of partitions.
-
-    If `partitions` is None, they get as many as the topic of candidates has, or else
-    DEFAULT_PARTITIONS. Raises TopicError and BrokerUnreachable.
+def _outcome_topics(partitions: int) -> tuple[TopicPlan, ...]:
+    """Feed records go to the partition number of their event, and what the join writes to that of
+    its interactions. Outcomes of requests go to a partition of their user, so their number is one
+    of its own.
     """
-    existing = describe_topics(bootstrap, [_CANDIDATES])
+    return (
+        TopicPlan(_INTERACTIONS, partitions, {**_RECORD_SIZE, **INTERACTIONS_CONFIG}),
+        TopicPlan(_INTERACTION_LETTERS, partitions, _DEAD_LETTER_SIZE),
+        TopicPlan(_REQUEST_OUTCOMES, DEFAULT_PARTITIONS, _RECORD_SIZE),
+        TopicPlan(_FEED_OUTCOMES, partitions, {**_RECORD_SIZE, **FEED_OUTCOMES_CONFIG}),
+    )
+
+
+def create_stack_topics(bootstrap: str, partitions: int | None, report: Report) -> int:
+    """Create the topics that are missing, bring those of outcomes up to date, and return the number
+    of partitions that candidates have.
+
+    If `partitions` is None, new topics get as many as the topic of candidates has, or else
+    DEFAULT_PARTITIONS. `report` takes a line about each change of what existed, and one about each
+    topic of outcomes whose partition count does not fit. Raises TopicError and BrokerUnreachable.
+    """
+    names = [plan.name for plan in stack_topics(DEFAULT_PARTITIONS)]
+    existing = describe_topics(bootstrap, names)
     count = partitions or existing.get(_CANDIDATES, DEFAULT_PARTITIONS)
-    create_topics(bootstrap, stack_topics(count))
+
+    # Ranking does not need the topics of outcomes. So if one has a count that does not fit, it keeps
+    # it, and the stack comes up: the command that raises a count needs a broker.
+    outcome_plans = _outcome_topics(count)
+    kept_plans: list[TopicPlan] = []
+    for plan in outcome_plans:
+        kept_plans.append(replace(plan, partitions=existing.get(plan.name, plan.partitions)))
+
+    created = create_topics(bootstrap, (*_ranking_topics(count), *kept_plans)).created
+    if existing and created:
+        report(f"created topics that were missing: {', '.join(created)}")
+
+    for plan in kept_plans:
+        if plan.name not in existing:
+            continue
+        for change in update_topic_config(bootstrap, plan):
+            report(
+                f"topic {change.topic!r}: set {change.key} to {change.after}, was {change.before}"
+            )
+
+    for plan in outcome_plans:
+        has_own_count = plan.name == _REQUEST_OUTCOMES
+        if not has_own_count and existing.get(plan.name, plan.partitions) != plan.partitions:
+            report(_describe_mismatch(bootstrap, plan, existing[plan.name]))
     return count
+
+
+def _describe_mismatch(bootstrap: str, plan: TopicPlan, count: int) -> str:
+    """What does not fit about a topic's partition count, and what helps."""
+    remedy = "no count can be lowered: trimtab stack down --wipe deletes all records, then up"
+    if count < plan.partitions:
+        remedy = (
+            f"raise it: kafka-topics.sh --bootstrap-server {bootstrap} --alter"
+            f" --topic {plan.name} --partitions {plan.partitions}"
+        )
+    return (
+        f"topic {plan.name!r} has {count} partitions, expected {plan.partitions} as"
+        f" {_CANDIDATES!r} has, so outcomes cannot be counted; {remedy}"
+    )

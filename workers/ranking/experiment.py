@@ -30,6 +30,8 @@ MAX_ARMS = 100
 BUCKETS = 10_000
 _ARM = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PERCENT = re.compile(r"(100|[0-9]{1,2})(\.[0-9]{1,2}0*)?")
+CLUSTER_SALT = "cluster"
+"""The salt of the hash that groups users when outcomes are counted."""
 _MAX_SALT_BYTES = 256
 
 
@@ -55,6 +57,11 @@ class Experiment:
         if not _is_salt(self.salt):
             raise ExperimentRefused(
                 f"{SALT}: got {self.salt[:80]!r}, expected 1 to {_MAX_SALT_BYTES} bytes of UTF-8"
+            )
+        if self.salt == CLUSTER_SALT:
+            raise ExperimentRefused(
+                f"{SALT}: got {self.salt!r}, expected another one: users are grouped by it when"
+                " outcomes are counted, and such an arm would have some groups only"
             )
         if len(self.shares) > MAX_ARMS:
             raise ExperimentRefused(

@@ -44,7 +44,8 @@ class Feed:
 
     `diversity` and `max_per_source` are the surface's rules as they were applied. None and 0: no
     rule. `skipped` names the look-ups that the request was ranked without. `defaulted` are the
-    items that were scored with default features.
+    items that were scored with default features. `experiment` names the phase of the experiment.
+    None: no user of the surface was in an arm.
     """
 
     request_id: str
@@ -66,6 +67,7 @@ class Feed:
     max_per_source: int = 0
     skipped: list[str] = field(default_factory=list)
     defaulted: list[str] = field(default_factory=list)
+    experiment: str | None = None
 
     @property
     def has_source_rules(self) -> bool:
@@ -92,6 +94,7 @@ def unscored_feed(
         completion=request.completion,
         refused=request.refused,
         arm=assignment.arm,
+        experiment=assignment.experiment,
         weights=assignment.weights,
         models={},
         items=[],

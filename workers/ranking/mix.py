@@ -1,7 +1,10 @@
 """The mix of a surface: its weights and pinned models, and those of the arms of its experiment."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from workers.ranking.experiment import CONTROL, Experiment
@@ -18,11 +21,12 @@ _NO_ARM_PINS: Mapping[str, Pinned] = {}
 
 
 class Assignment(NamedTuple):
-    """What one feed is ranked under. `arm` is written on the feed."""
+    """What one feed is ranked under. `arm` and `experiment`, its phase, are written on the feed."""
 
     arm: str
     weights: Weights
     pins: Pinned = NO_PINS
+    experiment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,33 @@ class Mix:
         """
         arm = CONTROL if self.experiment is None else self.experiment.assign(user_id)
         if arm == CONTROL:
-            return Assignment(arm, self.weights, self.pins)
+            return Assignment(arm, self.weights, self.pins, self.phase)
+        return Assignment(arm, self.arms[arm], self._pins_of(arm), self.phase)
 
-        pins = self.pins
-        if arm in self.arm_pins:
-            pins = {**pins, **self.arm_pins[arm]}
-        return Assignment(arm, self.arms[arm], pins)
+    @cached_property
+    def phase(self) -> str | None:
+        """Names a stretch of an experiment in which nothing about it changed: 12 hex digits. None
+        if no user is in an arm.
+
+        They are the first of SHA-256 over the JSON of [salt, arms] in ASCII, without spaces and
+        with keys in order. For `control` and each arm, `arms` has [hundredths of a percent, weights version,
+        pins].
+        """
+        experiment = self.experiment
+        if experiment is None or not experiment.running:
+            return None
+
+        arms: dict[str, list[object]] = {
+            CONTROL: [experiment.control_share, self.weights.version, dict(self.pins)]
+        }
+        for arm, share in experiment.shares.items():
+            # An arm without users has no weights, but its name decides which users others have.
+            weights = self.arms.get(arm)
+            version = None if weights is None else weights.version
+            arms[arm] = [share, version, dict(self._pins_of(arm))]
+        text = json.dumps([experiment.salt, arms], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _pins_of(self, arm: str) -> Pinned:
+        own = self.arm_pins.get(arm)
+        return {**self.pins, **own} if own else self.pins

@@ -72,6 +72,7 @@ def rank(
     models: Mapping[str, int],
     ranked_at: int,
     arm: str = CONTROL,
+    experiment: str | None = None,
     failed: Mask | None = None,
 ) -> Feed:
     """Rank one closed request under exactly one set of weights. `ranked_at` is in ms.
@@ -105,6 +106,7 @@ def rank(
         completion=request.completion,
         refused=request.refused,
         arm=arm,
+        experiment=experiment,
         weights=weights,
         models=models,
         items=items,

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from workers.ranking.diversify import Diversity
 from workers.ranking.features import FeatureSet
+from workers.ranking.outcome_rules import OutcomeRules
 from workers.ranking.removal import RemovalReason
 from workers.ranking.weights import WeightRules
 
@@ -72,6 +73,7 @@ class Surface:
     - `diversity` and `max_per_source` (0: no limit) are its rules on sources.
     - `drop`: items that one of these sets holds are dropped.
     - `lookup_features`: a candidate may come without features, which are then looked up.
+    - `outcomes`: what counts as an outcome. None: outcomes are not counted.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Surface:
     max_per_source: int = 0
     drop: tuple[DropSet, ...] = ()
     lookup_features: bool = False
+    outcomes: OutcomeRules | None = None
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:

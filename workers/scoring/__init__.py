@@ -3,7 +3,7 @@
 - Which versions there are: `folder` scans, `catalogue` holds what is known, `registry` keeps it up
   to date, `session_cache` holds what is loaded.
 - Which version scores: `resolver`.
-- Scoring: `scorer` groups requests, `isolate` finds rows that make a model fail, `model` runs.
+- Scoring: `scorer` groups requests, `failing_rows` finds rows that make a model fail, `model` runs.
 - Verification: `verifier` starts `verifier_process`, which runs the steps of `verify`. `files`,
   `manifest` and `graph` read and check a version's files. `refusal` has the reasons.
 - Models that were trained elsewhere: `new_version`, and `classifier` for one of several classes.

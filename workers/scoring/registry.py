@@ -38,8 +38,8 @@ from workers.scoring.catalogue import (
     Verdict,
     VersionState,
 )
+from workers.scoring.failing_rows import ModelError
 from workers.scoring.folder import Folder, changes_of, stamp
-from workers.scoring.isolate import ModelError
 from workers.scoring.refusal import ModelRefused, Version
 from workers.scoring.resolver import LoadRequest, ModelQuery, Resolution, Resolver
 from workers.scoring.session_cache import SessionCache, session_bytes

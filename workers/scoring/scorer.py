@@ -5,7 +5,7 @@
 - Requests with the same models are grouped, and their candidates joined to one matrix: one
   onnxruntime call for each objective.
 - The grouping does not change the scores (model.py), nor which candidates a model fails on
-  (isolate.py).
+  (failing_rows.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from workers.ranking.features import FeatureSet
 from workers.ranking.rank import Mask, Scores
 from workers.ranking.request import Request
-from workers.scoring.isolate import ModelError, ModelFailed, score_isolated
+from workers.scoring.failing_rows import ModelError, ModelFailed, score_isolated
 from workers.scoring.model import ROWS_PER_CALL, Matrix, Model
 
 

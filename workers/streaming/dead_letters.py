@@ -33,7 +33,7 @@ class DeadLetters:
             headers, reason, why, message.topic(), message.partition(), message.offset()
         )
         letter = fit_dead_letter(
-            message.key(), message.value(), letter_headers, self.limits.letter_bytes
+            message.key(), message.value(), letter_headers, self.limits.record_bytes(self.topic)
         )
         partition.outbox.append(
             Output(self.topic, partition.number, letter.key, letter.value, letter.headers)

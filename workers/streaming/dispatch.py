@@ -101,8 +101,9 @@ class Dispatcher(Generic[P, R]):
         if kind == TIMESTAMP_CREATE_TIME:
             # A producer's clock that is ahead must not move stream time past ours.
             timestamp = min(timestamp, time.time_ns() // 1_000_000)
-        self.intake.take(partition, message, timestamp)
-        self.intake.keep_limits(self.ownership.partitions.values())
+        exceeds_limits = self.intake.take(partition, message, timestamp)
+        if exceeds_limits:
+            self.intake.keep_limits(self.ownership.partitions.values())
 
     def _take_end(self, message: Fetched) -> None:
         partition = self._partition_of(message)

@@ -1,20 +1,27 @@
 """How large a record may be: the smallest of what its topic, the broker and our own producer allow.
 
 Rules:
-- Feeds and dead letters are made so small that their topics take them.
+- Every record that a stage writes is made so small that its topic takes it.
 - Kafka's `max.message.bytes` bounds a batch of records, which the client does not split. One batch
-  that is too large would abort its transaction for ever. So batches stay below the limits as well.
+  that is too large would abort its transaction for ever. So batches stay below the limits of all
+  topics that the stage writes.
 - If a record is refused for its size all the same, the limits are read again. If the broker still
   names the same ones, they are halved.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from workers.errors import Failure
 from workers.log import log
 from workers.streaming.clients import Cluster
-from workers.streaming.topics import BrokerUnreachable, TopicError, WorkerTopics, topic_config
+from workers.streaming.topics import (
+    BrokerUnreachable,
+    JoinTopics,
+    TopicError,
+    WorkerTopics,
+    topic_config,
+)
 
 RECORD_OVERHEAD = 1024
 """Bytes that a record takes beside its value: batch and record headers, the key (256 bytes at most)
@@ -29,39 +36,38 @@ _READ_SECONDS = 3.0
 
 
 class LimitTooSmall(Failure):
-    """A topic or the producer takes only records too small for any feed or dead letter."""
+    """A topic or the producer takes only records that are too small for what a stage writes."""
 
 
 @dataclass(frozen=True)
 class RecordLimits:
-    """In bytes: a feed's value, a whole dead letter, a batch of the producer, and
-    `message.max.bytes` of it.
+    """In bytes: a record for each topic, a batch of the producer, and `message.max.bytes` of it.
 
-    Raises LimitTooSmall.
+    `record_bytes` bounds the value of a record. Of a dead letter it bounds key, value and headers
+    together. Raises LimitTooSmall.
     """
 
-    feed_bytes: int
-    letter_bytes: int
+    record_bytes: Mapping[str, int]
     batch_bytes: int
     message_bytes: int
 
     def __post_init__(self) -> None:
-        for name, limit in (("a feed", self.feed_bytes), ("a dead letter", self.letter_bytes)):
-            record_bytes = limit + RECORD_OVERHEAD
-            if record_bytes < LEAST_BYTES:
+        for topic, limit in self.record_bytes.items():
+            taken = limit + RECORD_OVERHEAD
+            if taken < LEAST_BYTES:
                 raise LimitTooSmall(
-                    f"{name}: its topic and the producer take {record_bytes} bytes, expected at"
-                    f" least {LEAST_BYTES}: raise max.message.bytes of the topic, or"
-                    " message.max.bytes of the properties"
+                    f"topic {topic!r}: it and the producer take {taken} bytes, expected at least"
+                    f" {LEAST_BYTES}: raise max.message.bytes of the topic, or message.max.bytes"
+                    " of the properties"
                 )
 
 
-def limits_of(feeds_bytes: int, letters_bytes: int, properties: Mapping[str, str]) -> RecordLimits:
-    """The limits that follow from `max.message.bytes` of both topics and the producer's properties.
+def limits_of(topic_bytes: Mapping[str, int], properties: Mapping[str, str]) -> RecordLimits:
+    """The limits that follow from `max.message.bytes` of each topic and the producer's properties.
 
     Raises LimitTooSmall.
     """
-    largest = min(max(feeds_bytes, letters_bytes), _MAX_MESSAGE_BYTES)
+    largest = min(max(topic_bytes.values()), _MAX_MESSAGE_BYTES)
     message_bytes = int(properties.get("message.max.bytes", largest))
 
     # A record larger than the whole queue would wait for ever for its place in it.
@@ -70,12 +76,15 @@ def limits_of(feeds_bytes: int, letters_bytes: int, properties: Mapping[str, str
     )
     producer_bytes = min(message_bytes, queue_bytes)
 
+    record_bytes: dict[str, int] = {}
+    for topic, limit in topic_bytes.items():
+        record_bytes[topic] = min(limit, producer_bytes) - RECORD_OVERHEAD
+
     batch_bytes = min(
-        int(properties.get("batch.size", _BATCH_BYTES)), feeds_bytes, letters_bytes, message_bytes
+        int(properties.get("batch.size", _BATCH_BYTES)), message_bytes, *topic_bytes.values()
     )
     return RecordLimits(
-        feed_bytes=min(feeds_bytes, producer_bytes) - RECORD_OVERHEAD,
-        letter_bytes=min(letters_bytes, producer_bytes) - RECORD_OVERHEAD,
+        record_bytes=record_bytes,
         batch_bytes=max(1, batch_bytes - RECORD_OVERHEAD),
         message_bytes=message_bytes,
     )
@@ -86,21 +95,19 @@ class OutputLimits:
     ones.
     """
 
-    def __init__(self, cluster: Cluster, topics: WorkerTopics, first: RecordLimits) -> None:
+    def __init__(
+        self, cluster: Cluster, topics: WorkerTopics | JoinTopics, first: RecordLimits
+    ) -> None:
         self._cluster = cluster
         self._topics = topics
         self._current = first
         self._logged_error = ""  # why the limits could not be read the last time
 
-    @property
-    def feed_bytes(self) -> int:
-        """How many bytes the value of a feed may have."""
-        return self._current.feed_bytes
-
-    @property
-    def letter_bytes(self) -> int:
-        """How many bytes a whole dead letter may have: key, value and headers."""
-        return self._current.letter_bytes
+    def record_bytes(self, topic: str) -> int:
+        """How many bytes the value of a record for this topic may have. Of a dead letter: key,
+        value and headers together.
+        """
+        return self._current.record_bytes[topic]
 
     @property
     def batch_bytes(self) -> int:
@@ -130,31 +137,45 @@ class OutputLimits:
             return False
         self._logged_error = ""
 
-        if limits.feed_bytes >= before.feed_bytes and limits.letter_bytes >= before.letter_bytes:
+        if not _is_smaller(limits, before):
             try:
-                limits = replace(
-                    before,
-                    feed_bytes=min(limits.feed_bytes, before.feed_bytes // 2),
-                    letter_bytes=min(limits.letter_bytes, before.letter_bytes // 2),
-                    batch_bytes=max(1, before.batch_bytes // 2),
-                )
+                limits = _halved(before, limits)
             except LimitTooSmall:
                 return False
 
         self._current = limits
-        log.warning(
-            "limits_changed", feed_bytes=limits.feed_bytes, dead_letter_bytes=limits.letter_bytes
-        )
+        fields: dict[str, int] = {}
+        for kind, topic in self._topics.outputs.items():
+            fields[f"{kind}_bytes"] = limits.record_bytes[topic]
+        log.warning("limits_changed", **fields)
         return True
 
 
-def read_limits(cluster: Cluster, topics: WorkerTopics, timeout: float = 15.0) -> RecordLimits:
-    """Ask the broker for the limits of both output topics. Raises TopicError, BrokerUnreachable and
-    LimitTooSmall.
+def _is_smaller(limits: RecordLimits, before: RecordLimits) -> bool:
+    """Whether some topic takes less than before."""
+    return any(limits.record_bytes[topic] < kept for topic, kept in before.record_bytes.items())
+
+
+def _halved(before: RecordLimits, limits: RecordLimits) -> RecordLimits:
+    """Half of the limits before, or less if the broker names less. Raises LimitTooSmall."""
+    record_bytes: dict[str, int] = {}
+    for topic, kept in before.record_bytes.items():
+        record_bytes[topic] = min(limits.record_bytes[topic], kept // 2)
+    return RecordLimits(
+        record_bytes=record_bytes,
+        batch_bytes=max(1, before.batch_bytes // 2),
+        message_bytes=before.message_bytes,
+    )
+
+
+def read_limits(
+    cluster: Cluster, topics: WorkerTopics | JoinTopics, timeout: float = 15.0
+) -> RecordLimits:
+    """Ask the broker for the limits of every topic that the stage writes. Raises TopicError,
+    BrokerUnreachable and LimitTooSmall.
     """
-
-    def limit_of(topic: str) -> int:
+    topic_bytes: dict[str, int] = {}
+    for topic in topics.outputs.values():
         config = topic_config(cluster.bootstrap, topic, cluster.properties, timeout)
-        return int(config["max.message.bytes"])
-
-    return limits_of(limit_of(topics.feeds), limit_of(topics.dead_letters), cluster.properties)
+        topic_bytes[topic] = int(config["max.message.bytes"])
+    return limits_of(topic_bytes, cluster.properties)

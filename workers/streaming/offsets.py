@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from msgspec.structs import replace
 
-from workers.codec.pointer import MAX_SPANS, Pointer, Span, read_pointer, write_pointer
+from workers.codec.pointer import MAX_SPANS, NOTHING_OUT, Pointer, Span, read_pointer, write_pointer
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import (
@@ -83,7 +84,7 @@ class Skipped(NamedTuple):
 
 def resume_from_earliest(cluster: Cluster, *, group: str, topic: str, partition: int) -> Moved:
     """Commit the earliest offset that is left, without a pointer: the next restore reads the whole
-    output.
+    output. Only the pointer of the join stays: nothing else knows which feeds are out.
 
     Raises OffsetNotMoved if the group still has members, RightMissing, and BrokerUnreachable or
     KafkaException if the broker does not answer.
@@ -93,10 +94,13 @@ def resume_from_earliest(cluster: Cluster, *, group: str, topic: str, partition:
     admin = cluster.admin()
     where = TopicPartition(topic, partition)
     with denials_named(cluster, needed):
-        before = _committed(cluster, group, where).offset
+        before = _committed(cluster, group, where)
         earliest = answer_of(ask_earliest(admin, where)).offset
-        _commit(admin, group, TopicPartition(topic, partition, earliest))
-    return Moved(before, earliest)
+        pointer = read_pointer(before.metadata)
+        is_of_join = pointer is not None and pointer.out != NOTHING_OUT
+        metadata = before.metadata if is_of_join else ""
+        _commit(admin, group, TopicPartition(topic, partition, earliest, metadata))
+    return Moved(before.offset, earliest)
 
 
 def _committed(cluster: Cluster, group: str, where: TopicPartition) -> TopicPartition:
@@ -128,9 +132,9 @@ def _commit(admin: AdminClient, group: str, to: TopicPartition) -> None:
 # Skipping what cannot be read
 
 
-def skip_command(partition: int, offset: int) -> str:
+def skip_command(partition: int, offset: int, options: str = "") -> str:
     """The command that lets a partition go on behind a record that cannot be read, for people."""
-    command = f"trimtab offsets skip --partition {partition} --offset {offset}"
+    command = f"trimtab offsets skip --partition {partition} --offset {offset}{options}"
     return f"stop the group's workers, then: {command}"
 
 
@@ -225,13 +229,7 @@ def _with_span(pointer: Pointer, span: Span, committed: int) -> Pointer:
         )
     spans.append(span)
     spans.sort(key=lambda kept: kept.first)
-    return Pointer(
-        scan=pointer.scan,
-        time=pointer.time,
-        next=pointer.next,
-        rules=pointer.rules,
-        skip=tuple(spans),
-    )
+    return replace(pointer, skip=tuple(spans))
 
 
 # Finding the batch that cannot be read

@@ -47,13 +47,14 @@ class Outlet(Generic[P]):
     retries: Retries = field(default_factory=Retries)
     _published_at: float = field(default_factory=time.monotonic)
 
-    def publish(self, partitions: Collection[P]) -> None:
+    def publish(self, partitions: Collection[P], *, is_drain: bool = False) -> None:
         """Emit what is closed and publish all that is ready, until nothing is left or a transaction
         has failed. If there is nothing to publish, commit offsets once a second.
 
         Raises ProducerLost and Fenced.
         """
-        self.emitter.begin(partitions)
+        if not self.emitter.begin(partitions, is_drain=is_drain):
+            return
         while True:
             has_emitted = self.emitter.emit(partitions, self.retries.is_failing)
             self._transact(partitions)
@@ -63,7 +64,7 @@ class Outlet(Generic[P]):
     def drain(self, partitions: Collection[P]) -> None:
         """Publish, and commit offsets also if that is not due yet."""
         self._published_at = float("-inf")
-        self.publish(partitions)
+        self.publish(partitions, is_drain=True)
 
     def _transact(self, partitions: Collection[P]) -> None:
         """Publish every outbox with the marks of its partitions."""

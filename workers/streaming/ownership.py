@@ -34,7 +34,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from workers.log import log
 from workers.streaming.offsets import skip_command
 from workers.streaming.partition import Partition, Unreadable
-from workers.streaming.restore import OffsetsLost, R, Restorer
+from workers.streaming.restore import CannotRestore, OffsetsLost, R, Restorer
 from workers.streaming.retry import Isolated
 from workers.streaming.stage import P
 
@@ -77,7 +77,9 @@ class Ownership(Generic[P, R]):
     `assigned`: all of them, and since when, in monotonic seconds; those that are in neither of the
     others are being restored. `joins`: how often partitions were assigned.
 
-    `make_partition` makes a partition of what was restored.
+    `make_partition` makes a partition of what was restored. `command_options` are what `trimtab
+    offsets` needs to know of a group and its topic, if they are not the usual ones, and
+    `skip_options` what `trimtab offsets skip` needs to know besides.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Ownership(Generic[P, R]):
         make_partition: Callable[[R], P],
         *,
         cooperative: bool,
+        command_options: str = "",
+        skip_options: str = "",
     ) -> None:
         self.partitions: dict[int, P] = {}
         self.not_read: dict[int, NotRead] = {}
@@ -98,6 +102,8 @@ class Ownership(Generic[P, R]):
         self._topic = topic
         self._make_partition = make_partition
         self._cooperative = cooperative
+        self._command_options = command_options
+        self._skip_options = skip_options
         self._failures: dict[int, NotRead] = {}  # the last of each partition, also once it is over
 
     def subscribe(self) -> None:
@@ -134,6 +140,10 @@ class Ownership(Generic[P, R]):
                 self.stop_at_lost_offset(
                     result.partition, f"offset {result.committed} is gone, the log holds {span}"
                 )
+            elif isinstance(result, CannotRestore):
+                not_read = NotRead(PartitionState.STANDING, result.why, time.monotonic())
+                self._take_out(result.partition, not_read)
+                log.error("restore_refused", partition=result.partition, error=result.why)
             else:
                 self._begin(result)
 
@@ -230,7 +240,7 @@ class Ownership(Generic[P, R]):
         now = time.monotonic()
         before = partition.unreadable
         is_known = before is not None and before.offset == offset
-        command = skip_command(number, offset)
+        command = skip_command(number, offset, self._command_options + self._skip_options)
 
         self._consumer.pause([self._at(number)])
         partition.begins_again()
@@ -264,7 +274,10 @@ class Ownership(Generic[P, R]):
         """Take one partition out until somebody acts: retention removed what was not ranked yet.
         Nothing is skipped silently.
         """
-        command = f"stop the group's workers, then: trimtab offsets resume --partition {number}"
+        command = (
+            "stop the group's workers, then:"
+            f" trimtab offsets resume --partition {number}{self._command_options}"
+        )
         self._take_out(
             number, NotRead(PartitionState.STANDING, f"{why}; {command}", time.monotonic())
         )

@@ -1,6 +1,6 @@
 """One partition that this process owns: where it is read, and what is ready to go out.
 
-What is collected from its records is particular to a stage: `ranking_partition.py`.
+What is collected from its records is in `ranking_partition.py` and `join_partition.py`.
 
 The rules of the idle clock, which closes requests on a partition that is read to its end:
 - Deadlines run on: stream time, plus the time for which this worker has polled in vain since the
@@ -64,7 +64,7 @@ class Position(NamedTuple):
 
 
 class Content(Protocol):
-    """What a partition collects from its records: an assembler, for instance.
+    """What a partition collects from its records: an assembler or a join.
 
     `next` is the first offset not yet taken. `stream_time` is the greatest timestamp of the records
     that were taken, in ms.

@@ -15,17 +15,23 @@ Rules:
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException
 
 from workers.codec.judge import shown
 from workers.codec.partitioner import partition_of
-from workers.counts import Counts
 from workers.log import log
 from workers.ranking.refusal import EventRefused, Reason
 
 _ASK_SECONDS = 1.0
 _AGAIN_SECONDS = 5.0
+
+
+class CountsMisplaced(Protocol):
+    """Counters that have one for records in another partition."""
+
+    misplaced: int
 
 
 class Placement:
@@ -37,7 +43,7 @@ class Placement:
         self,
         count: int,
         is_required: bool,
-        counts: Counts,
+        counts: CountsMisplaced,
         ask_count: Callable[[], int | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

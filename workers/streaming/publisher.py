@@ -23,6 +23,7 @@ old one: whatever the lost call does later, the broker refuses it.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -103,13 +104,22 @@ class Fenced(Exception):
 
 
 class Output(NamedTuple):
-    """One record to publish, encoded once: a retry sends the same bytes."""
+    """One record to publish, encoded once: a retry sends the same bytes.
+
+    `input_partition` is the partition that it comes from, if its own number is another one.
+    """
 
     topic: str
     partition: int
     key: bytes | None
     value: bytes | None
     headers: Headers
+    input_partition: int | None = None
+
+    @property
+    def source(self) -> int:
+        """The partition that the record comes from. It is blamed if the record is refused."""
+        return self.partition if self.input_partition is None else self.input_partition
 
 
 class RecordRefused(Exception):
@@ -155,6 +165,10 @@ class _Session:
 
         Raises RecordRefused, and KafkaException if the transaction has failed already.
         """
+        source = output.source
+        deliver = self._delivered
+        if source != output.partition:
+            deliver = partial(self._delivered, source=source)
         waited = 0.0
         while True:
             try:
@@ -163,7 +177,7 @@ class _Session:
                     output.value,
                     output.key,
                     output.partition,
-                    on_delivery=self._delivered,
+                    on_delivery=deliver,
                     headers=list(output.headers),
                 )
             except BufferError as full:
@@ -195,13 +209,13 @@ class _Session:
 
         self._calls.end(destroy)
 
-    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+    def _delivered(self, error: KafkaError | None, message: Any, source: int | None = None) -> None:
         if error is None:
             self.ends[message.topic(), message.partition()] = message.offset() + 1
         elif error.code() not in _PURGED:
             self.delivery_failure = self.delivery_failure or error
             if error.code() not in _NOT_OF_A_RECORD:
-                self.refused_partitions.add(message.partition())
+                self.refused_partitions.add(message.partition() if source is None else source)
 
 
 class Publisher:
@@ -327,7 +341,7 @@ class Publisher:
         failure = TransactionAborted(
             f"{refused.output.topic}: a record is not taken: {refused}",
             cause=refused.error.name() if refused.error is not None else "produce",
-            partitions=[refused.output.partition],
+            partitions=[refused.output.source],
             blames_records=True,
             too_large=code in _TOO_LARGE,
         )

@@ -14,9 +14,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from workers.codec.feeds import encode_feed, feed_headers
+from workers.codec.feed_records import encode_feed_record, feed_record_headers
+from workers.codec.feeds import EncodedFeed, feed_headers, fit_feed
 from workers.codec.formats import Format
 from workers.counts import Counts
+from workers.outcomes.records import feed_record
 from workers.pipeline import Ranked, rank_requests
 from workers.ranking.feed import Feed, unscored_feed
 from workers.ranking.lookup import LookUp
@@ -72,21 +74,22 @@ class Ranker:
                 closed += partition.assembler.closed_candidates
         return closed < _MAX_CANDIDATES
 
-    def begin(self, partitions: Collection[RankingPartition]) -> None:
+    def begin(self, partitions: Collection[RankingPartition], *, is_drain: bool) -> bool:
         """Let requests that wait for their models be ranked again, if the catalogue has changed or
         a while has passed.
         """
         waiting = [partition for partition in partitions if partition.assembler.held_requests]
         if not waiting:
-            return
+            return True
         now = time.monotonic()
         catalogue = self.registry.catalogue
         if catalogue is self._catalogue and now - self._released_at < _HELD_AGAIN_SECONDS:
-            return
+            return True
         self._catalogue = catalogue
         self._released_at = now
         for partition in waiting:
             partition.assembler.release_held()
+        return True
 
     def emit(
         self, partitions: Collection[RankingPartition], is_failing: Callable[[int], bool]
@@ -177,8 +180,11 @@ class Ranker:
     def _put_out(
         self, partition: RankingPartition, ranked: Sequence[tuple[Request, Feed | None]], now: float
     ) -> None:
-        """Encode a partition's feeds into its outbox. Hold the requests that have none yet."""
+        """Encode a partition's feeds into its outbox, and the feed records of surfaces that count
+        outcomes. Hold the requests that have none yet.
+        """
         headers = feed_headers(self.feeds_format)
+        record_headers = feed_record_headers(self.feeds_format)
         done: list[Request] = []
         held: list[Request] = []
         for request, feed in ranked:
@@ -187,21 +193,28 @@ class Ranker:
                 continue
             done.append(request)
             key = request.request_id.encode()
-            value = self._encode(request, feed)
+            encoded = self._encode(request, feed)
             partition.outbox.append(
-                Output(self.topics.feeds, partition.number, key, value, headers)
+                Output(self.topics.feeds, partition.number, key, encoded.value, headers)
             )
+            outcomes = request.surface.outcomes
+            if outcomes is not None and self.topics.interactions is not None:
+                record = feed_record(encoded.feed, outcomes.window_s)
+                value = encode_feed_record(record, self.feeds_format)
+                partition.outbox.append(
+                    Output(self.topics.interactions, partition.number, key, value, record_headers)
+                )
 
         partition.assembler.publish(done)
         if held:
             partition.assembler.hold(held, now)
             self.counts.held += len(held)
 
-    def _encode(self, request: Request, feed: Feed) -> bytes:
+    def _encode(self, request: Request, feed: Feed) -> EncodedFeed:
         """Encode a feed; without items, which are all removed, if it cannot be encoded."""
-        limit = self.limits.feed_bytes
+        limit = self.limits.record_bytes(self.topics.feeds)
         try:
-            return encode_feed(feed, self.feeds_format, limit)
+            return fit_feed(feed, self.feeds_format, limit)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours: it must cost one feed, not all
@@ -215,7 +228,7 @@ class Ranker:
         without_items = replace(
             feed, models={}, items=[], removed=removed, truncated=0, below_top_k=0, defaulted=[]
         )
-        return encode_feed(without_items, self.feeds_format, limit)
+        return fit_feed(without_items, self.feeds_format, limit)
 
 
 def _take_closed(

@@ -35,9 +35,9 @@ class RankingIntake:
     dead_letters: DeadLetters
     errors: WorkerErrors
 
-    def take(self, partition: RankingPartition, message: Fetched, timestamp: int) -> None:
+    def take(self, partition: RankingPartition, message: Fetched, timestamp: int) -> bool:
         """Take one record of a partition; `timestamp` in ms. What it closes waits in the
-        partition's assembler.
+        partition's assembler. Return whether more is held than the worker may hold.
         """
         assembler = partition.assembler
         offset = message.offset()
@@ -50,7 +50,7 @@ class RankingIntake:
             offset, message.key(), message.value()
         ):
             counts.settled += 1
-            return
+            return False
 
         headers = read_headers(message)
         event: Event | None = None
@@ -62,7 +62,7 @@ class RankingIntake:
             refused = assembler.take(event, offset, timestamp)
         except EventRefused as refusal:
             self._dead_letter(partition, message, headers, refusal.reason, refusal.message)
-            return
+            return False
         except MemoryError:
             raise  # no record's fault
         except Exception as error:
@@ -75,7 +75,7 @@ class RankingIntake:
                 " please report it with this event"
             )
             self._dead_letter(partition, message, headers, Reason.WORKER_ERROR, why)
-            return
+            return False
 
         counts.candidates += len(event.candidates)
         if event.missing or event.unknown:
@@ -85,17 +85,13 @@ class RankingIntake:
             self._dead_letter(
                 partition, message, headers, Reason.CANDIDATES, candidates_message(refused)
             )
+        return self.budget.exceeded
 
     def pass_over(self, partition: RankingPartition, span: Span) -> None:
         """Go on behind records that cannot be read, and that an operator has skipped."""
         self.dead_letters.pass_over(partition, span)
 
     def keep_limits(self, partitions: Collection[RankingPartition]) -> None:
-        """Close the oldest requests while more is held than the worker may hold."""
-        if self.budget.exceeded:
-            self.evict(partitions)
-
-    def evict(self, partitions: Collection[RankingPartition]) -> None:
         """Close the oldest requests of all partitions until what is held is within its bounds.
 
         Those that wait for models go first: closing another surface's requests would not make them

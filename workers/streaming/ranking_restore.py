@@ -27,7 +27,7 @@ from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import Watermarks
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import Record
-from workers.streaming.restore import OffsetsLost, Restorer, find_positions
+from workers.streaming.restore import CannotRestore, OffsetsLost, Restorer, find_positions
 from workers.streaming.restore_steps import RestoreSteps, Step
 from workers.streaming.rights import Resource, Right, denied_resource, grant_commands
 from workers.streaming.topics import WorkerTopics
@@ -100,7 +100,7 @@ class RankingRestore:
         self._horizons = {surface.name: surface.horizon_ms for surface in surfaces.values()}
         self._longest_horizon = max(self._horizons.values())
 
-    def restore(self, partition: int) -> Step[Restored | OffsetsLost]:
+    def restore(self, partition: int) -> Step[Restored | OffsetsLost | CannotRestore]:
         """Restore the partition of this number."""
         source = TopicPartition(self._topics.candidates, partition)
         target = TopicPartition(self._topics.feeds, partition)

@@ -2,7 +2,7 @@
 others.
 
 Restores run side by side: each is a generator that yields while it waits (restore_steps.py). What is
-read is a recipe of the stage: ranking_restore.py.
+read is a recipe of the stage: ranking_restore.py and join_restore.py.
 """
 
 from collections.abc import Callable, Iterable
@@ -48,6 +48,13 @@ class OffsetsLost(NamedTuple):
     latest: int
 
 
+class CannotRestore(NamedTuple):
+    """What the logs say does not fit together. The partition stands still until somebody acts."""
+
+    partition: int
+    why: str
+
+
 class LogPositions(NamedTuple):
     """Where a restore begins: the committed offset with its metadata, and the ends of both logs."""
 
@@ -57,7 +64,7 @@ class LogPositions(NamedTuple):
     outputs: Watermarks
 
 
-Recipe = Callable[[int], Step[R | OffsetsLost]]
+Recipe = Callable[[int], Step[R | OffsetsLost | CannotRestore]]
 """Restores the partition of this number."""
 
 
@@ -67,7 +74,7 @@ class Restorer(Generic[R]):
     def __init__(self, steps: RestoreSteps, recipe: Recipe[R]) -> None:
         self._steps = steps
         self._recipe = recipe
-        self._running: dict[int, Step[R | OffsetsLost]] = {}
+        self._running: dict[int, Step[R | OffsetsLost | CannotRestore]] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -96,7 +103,7 @@ class Restorer(Generic[R]):
             if self._running.pop(partition, None) is not None:
                 self._steps.forget(partition)
 
-    def advance(self) -> list[R | OffsetsLost]:
+    def advance(self) -> list[R | OffsetsLost | CannotRestore]:
         """Take every restore as far as it goes without waiting. Return the results of those that
         are complete.
         """

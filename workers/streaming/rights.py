@@ -14,7 +14,7 @@ Rules:
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from enum import Enum
@@ -84,26 +84,67 @@ class RightMissing(Failure):
 # What is needed
 
 
+_INPUT_OPERATIONS = ("Describe", "DescribeConfigs", "Read")
+_OUTPUT_OPERATIONS = ("Describe", "DescribeConfigs", "Write")
+_RESTORED_OPERATIONS = ("Describe", "DescribeConfigs", "Read", "Write")
+"""On a topic that is written, and read again by a restore."""
+
+
 def worker_rights(
-    *, candidates: str, feeds: str, dead_letters: str, group: str, transactional_id: str
+    *,
+    candidates: str,
+    feeds: str,
+    dead_letters: str,
+    group: str,
+    transactional_id: str,
+    interactions: str | None = None,
 ) -> tuple[Right, ...]:
-    """What a worker cannot do without.
+    """What a worker cannot do without. `interactions` is None if no surface has outcomes.
 
     After a change of rules it also reads the dead letters. Without the right to do that it goes on,
     and logs it.
     """
     operations_on = {
-        candidates: ("Describe", "DescribeConfigs", "Read"),
-        feeds: ("Describe", "DescribeConfigs", "Read", "Write"),
-        dead_letters: ("Describe", "DescribeConfigs", "Write"),
+        candidates: _INPUT_OPERATIONS,
+        feeds: _RESTORED_OPERATIONS,
+        dead_letters: _OUTPUT_OPERATIONS,
     }
-    rights: list[Right] = []
+    if interactions is not None:
+        operations_on[interactions] = _OUTPUT_OPERATIONS
+    return (*_topic_rights(operations_on), *_member_rights(group, transactional_id))
+
+
+def join_rights(
+    *,
+    interactions: str,
+    dead_letters: str,
+    request_outcomes: str,
+    feed_outcomes: str,
+    group: str,
+    transactional_id: str,
+) -> tuple[Right, ...]:
+    """What the join of outcomes cannot do without. A restore reads the sums."""
+    operations_on = {
+        interactions: _INPUT_OPERATIONS,
+        dead_letters: _OUTPUT_OPERATIONS,
+        request_outcomes: _OUTPUT_OPERATIONS,
+        feed_outcomes: _RESTORED_OPERATIONS,
+    }
+    return (*_topic_rights(operations_on), *_member_rights(group, transactional_id))
+
+
+def _topic_rights(operations_on: Mapping[str, Sequence[str]]) -> Iterator[Right]:
     for topic, operations in operations_on.items():
         for operation in operations:
-            rights.append(Right(operation, Resource.TOPIC, topic))
-    rights.append(Right("Read", Resource.GROUP, group))
-    rights.append(Right("Write", Resource.TRANSACTIONAL_ID, transactional_id, prefix=f"{group}-"))
-    return tuple(rights)
+            yield Right(operation, Resource.TOPIC, topic)
+
+
+def _member_rights(group: str, transactional_id: str) -> tuple[Right, ...]:
+    """What a member of a group needs that commits in transactions."""
+    return (
+        Right("Read", Resource.GROUP, group),
+        Right("Write", Resource.TRANSACTIONAL_ID, transactional_id, prefix=f"{group}-"),
+    )
 
 
 def reader_rights(topic: str) -> tuple[Right, ...]:

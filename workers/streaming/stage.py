@@ -1,14 +1,15 @@
 """A stage: what is done with the records of a topic, apart from the loop.
 
-Ranking turns candidates into feeds. The loop, restores, transactions and failures know nothing of
-it. A stage brings four parts:
+There are two. Ranking turns candidates into feeds (ranking_*.py, ranker.py), and the join turns
+interactions into outcomes (join_*.py). The loop, restores, transactions and failures are the same
+for both. A stage brings four parts:
 
-| part                | ranking               |
-|---------------------|-----------------------|
-| its partition       | ranking_partition.py  |
-| `Intake`            | ranking_intake.py     |
-| `Emitter`           | ranker.py             |
-| recipe of a restore | ranking_restore.py    |
+| part                | ranking               | join               |
+|---------------------|-----------------------|--------------------|
+| its partition       | ranking_partition.py  | join_partition.py  |
+| `Intake`            | ranking_intake.py     | join_intake.py     |
+| `Emitter`           | ranker.py             | join_emitter.py    |
+| recipe of a restore | ranking_restore.py    | join_restore.py    |
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -26,14 +27,16 @@ P_contra = TypeVar("P_contra", bound=Partition, contravariant=True)
 class Intake(Protocol[P_contra]):
     """Takes the records of partitions. What is wrong with a record becomes a dead letter."""
 
-    def take(self, partition: P_contra, message: Fetched, timestamp: int) -> None:
-        """Take one record. `timestamp` is in ms."""
+    def take(self, partition: P_contra, message: Fetched, timestamp: int) -> bool:
+        """Take one record. `timestamp` is in ms. Return whether more is held than the limits allow:
+        then `keep_limits` is called.
+        """
 
     def pass_over(self, partition: P_contra, span: Span) -> None:
         """Go on behind records that cannot be read, and that an operator has skipped."""
 
     def keep_limits(self, partitions: Collection[P_contra]) -> None:
-        """Called after each record: do what the limits of what is held demand."""
+        """Do what the limits of what is held demand."""
 
 
 class Emitter(Protocol[P_contra]):
@@ -48,8 +51,8 @@ class Emitter(Protocol[P_contra]):
     def has_room(self, partitions: Collection[P_contra]) -> bool:
         """Whether one transaction can take more than what is closed by now."""
 
-    def begin(self, partitions: Collection[P_contra]) -> None:
-        """Called before the first `emit` of a turn."""
+    def begin(self, partitions: Collection[P_contra], *, is_drain: bool) -> bool:
+        """Called once a turn, before `emit`. Return whether this turn may emit and publish."""
 
     def emit(self, partitions: Collection[P_contra], is_failing: Callable[[int], bool]) -> bool:
         """Put what is closed into the outboxes, as much as one transaction takes. Return whether

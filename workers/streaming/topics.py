@@ -1,4 +1,4 @@
-"""Topics: their names in a worker, and how they are created, described and waited for.
+"""Topics: their names in a stage, and how they are created, described, configured and waited for.
 
 Rules of creating:
 - It is idempotent: a topic that exists with the partitions of its plan is fine.
@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 # The package exports these for use, only not in the form that strict typing asks for.
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
+    AlterConfigOpType,
     ClusterMetadata,
     ConfigEntry,
     ConfigResource,
@@ -24,6 +25,21 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
+
+INTERACTIONS_CONFIG: Mapping[str, str] = {"message.timestamp.type": "LogAppendTime"}
+"""What the topic of interactions needs: what counts depends on the time of its records, so no
+producer may set it.
+"""
+FEED_OUTCOMES_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": str(14 * 24 * 3600 * 1000),
+    # The newest segment is never compacted, so it is kept small.
+    "segment.bytes": str(16 * 1024 * 1024),
+    "segment.ms": str(3600 * 1000),
+}
+"""What the topic of sums needs: the latest sums of a key count, and they outlive the longest outcome
+window.
+"""
 
 _NO_CONFIG: Mapping[str, str] = {}
 
@@ -41,11 +57,45 @@ class BrokerUnreachable(Failure):
 
 @dataclass(frozen=True)
 class WorkerTopics:
-    """The names of the topics that a worker reads and writes."""
+    """The names of the topics that a worker reads and writes.
+
+    `interactions` is None if no surface has outcomes. Then the worker writes no feed records.
+    """
 
     candidates: str
     feeds: str
     dead_letters: str
+    interactions: str | None = None
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """The topics that a worker writes, by the kind of record."""
+        outputs = {"feed": self.feeds, "dead_letter": self.dead_letters}
+        if self.interactions is not None:
+            outputs["feed_record"] = self.interactions
+        return outputs
+
+
+@dataclass(frozen=True)
+class JoinTopics:
+    """The names of the topics that the join of outcomes reads and writes.
+
+    `dead_letters` is the topic of refused interactions.
+    """
+
+    interactions: str
+    dead_letters: str
+    request_outcomes: str
+    feed_outcomes: str
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """The topics that the join writes, by the kind of record."""
+        return {
+            "dead_letter": self.dead_letters,
+            "request_outcome": self.request_outcomes,
+            "feed_outcome": self.feed_outcomes,
+        }
 
 
 @dataclass(frozen=True)
@@ -71,6 +121,16 @@ class TopicsReady:
 
     created: tuple[str, ...]
     existing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConfigChange:
+    """One value of a topic's configuration, as it was and as it is now."""
+
+    topic: str
+    key: str
+    before: str | None
+    after: str
 
 
 def wait_until_answers(
@@ -149,6 +209,40 @@ def topic_config(
     except KafkaException as refused:
         raise TopicError(f"topic {name!r}: {_reason(refused)}") from None
     return {key: entry.value for key, entry in entries.items() if entry.value is not None}
+
+
+def update_topic_config(
+    bootstrap: str,
+    plan: TopicPlan,
+    config: Mapping[str, str] = _NO_CONFIG,
+    timeout: float = 15.0,
+) -> tuple[ConfigChange, ...]:
+    """Set what the plan says of a topic's configuration and is another value, and leave the rest as
+    it is. Return what was changed. Raises TopicError and BrokerUnreachable.
+    """
+    current = topic_config(bootstrap, plan.name, config, timeout)
+    changes: list[ConfigChange] = []
+    entries: list[ConfigEntry] = []
+    for key, value in plan.config.items():
+        if current.get(key) == value:
+            continue
+        changes.append(ConfigChange(plan.name, key, before=current.get(key), after=value))
+        entries.append(
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)  # others stay
+        )
+    if not changes:
+        return ()
+
+    resource = ConfigResource(ConfigResource.Type.TOPIC, plan.name, incremental_configs=entries)
+    admin = _admin(bootstrap, config)  # held: a client that is collected answers nothing any more
+    futures = admin.incremental_alter_configs([resource], request_timeout=timeout)
+    try:
+        futures[resource].result()
+    except KafkaException as refused:
+        raise TopicError(
+            f"topic {plan.name!r}: its configuration cannot be changed: {_reason(refused)}"
+        ) from None
+    return tuple(changes)
 
 
 def _admin(bootstrap: str, config: Mapping[str, str]) -> AdminClient:

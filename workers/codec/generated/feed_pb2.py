@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trimtab/v1/feed.proto\x12\ntrimtab.v1\"\x88\x07\n\nRankedFeed\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x14\n\x0crequested_at\x18\x04 \x01(\x03\x12\x11\n\tranked_at\x18\x05 \x01(\x03\x12\x12\n\ncompletion\x18\x06 \x01(\t\x12\x0f\n\x07refused\x18\x07 \x01(\x03\x12\x0b\n\x03\x61rm\x18\x08 \x01(\t\x12\x17\n\x0fweights_version\x18\t \x01(\t\x12\x34\n\nobjectives\x18\n \x03(\x0b\x32 .trimtab.v1.RankedFeed.Objective\x12*\n\x05items\x18\x0b \x03(\x0b\x32\x1b.trimtab.v1.RankedFeed.Item\x12/\n\x07removed\x18\x0c \x03(\x0b\x32\x1e.trimtab.v1.RankedFeed.Removal\x12\x11\n\ttruncated\x18\r \x01(\x03\x12\x13\n\x0b\x62\x65low_top_k\x18\x0e \x01(\x03\x12\x33\n\tdiversity\x18\x0f \x01(\x0b\x32 .trimtab.v1.RankedFeed.Diversity\x12\x16\n\x0emax_per_source\x18\x10 \x01(\x03\x12\x0f\n\x07skipped\x18\x11 \x03(\t\x12\x11\n\tdefaulted\x18\x12 \x03(\t\x12\x10\n\x08unlisted\x18\x13 \x01(\x03\x1aW\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x1a\n\rmodel_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_model_version\x1a\x96\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x13\n\x0b\x66inal_score\x18\x03 \x01(\x01\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x36\n\x0b\x61\x64justments\x18\x06 \x03(\x0b\x32!.trimtab.v1.RankedFeed.Adjustment\x1a)\n\nAdjustment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x1a)\n\tDiversity\x12\r\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01\x12\r\n\x05\x66loor\x18\x02 \x01(\x01\x1aJ\n\x07Removal\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15trimtab/v1/feed.proto\x12\ntrimtab.v1\"\x9c\x07\n\nRankedFeed\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07surface\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x14\n\x0crequested_at\x18\x04 \x01(\x03\x12\x11\n\tranked_at\x18\x05 \x01(\x03\x12\x12\n\ncompletion\x18\x06 \x01(\t\x12\x0f\n\x07refused\x18\x07 \x01(\x03\x12\x0b\n\x03\x61rm\x18\x08 \x01(\t\x12\x17\n\x0fweights_version\x18\t \x01(\t\x12\x34\n\nobjectives\x18\n \x03(\x0b\x32 .trimtab.v1.RankedFeed.Objective\x12*\n\x05items\x18\x0b \x03(\x0b\x32\x1b.trimtab.v1.RankedFeed.Item\x12/\n\x07removed\x18\x0c \x03(\x0b\x32\x1e.trimtab.v1.RankedFeed.Removal\x12\x11\n\ttruncated\x18\r \x01(\x03\x12\x13\n\x0b\x62\x65low_top_k\x18\x0e \x01(\x03\x12\x33\n\tdiversity\x18\x0f \x01(\x0b\x32 .trimtab.v1.RankedFeed.Diversity\x12\x16\n\x0emax_per_source\x18\x10 \x01(\x03\x12\x0f\n\x07skipped\x18\x11 \x03(\t\x12\x11\n\tdefaulted\x18\x12 \x03(\t\x12\x10\n\x08unlisted\x18\x13 \x01(\x03\x12\x12\n\nexperiment\x18\x14 \x01(\t\x1aW\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x1a\n\rmodel_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_model_version\x1a\x96\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x13\n\x0b\x66inal_score\x18\x03 \x01(\x01\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x36\n\x0b\x61\x64justments\x18\x06 \x03(\x0b\x32!.trimtab.v1.RankedFeed.Adjustment\x1a)\n\nAdjustment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x1a)\n\tDiversity\x12\r\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01\x12\r\n\x05\x66loor\x18\x02 \x01(\x01\x1aJ\n\x07Removal\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trimtab.v1.feed_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RANKEDFEED']._serialized_start=38
-  _globals['_RANKEDFEED']._serialized_end=942
-  _globals['_RANKEDFEED_OBJECTIVE']._serialized_start=540
-  _globals['_RANKEDFEED_OBJECTIVE']._serialized_end=627
-  _globals['_RANKEDFEED_ITEM']._serialized_start=630
-  _globals['_RANKEDFEED_ITEM']._serialized_end=780
-  _globals['_RANKEDFEED_ADJUSTMENT']._serialized_start=782
-  _globals['_RANKEDFEED_ADJUSTMENT']._serialized_end=823
-  _globals['_RANKEDFEED_DIVERSITY']._serialized_start=825
-  _globals['_RANKEDFEED_DIVERSITY']._serialized_end=866
-  _globals['_RANKEDFEED_REMOVAL']._serialized_start=868
-  _globals['_RANKEDFEED_REMOVAL']._serialized_end=942
+  _globals['_RANKEDFEED']._serialized_end=962
+  _globals['_RANKEDFEED_OBJECTIVE']._serialized_start=560
+  _globals['_RANKEDFEED_OBJECTIVE']._serialized_end=647
+  _globals['_RANKEDFEED_ITEM']._serialized_start=650
+  _globals['_RANKEDFEED_ITEM']._serialized_end=800
+  _globals['_RANKEDFEED_ADJUSTMENT']._serialized_start=802
+  _globals['_RANKEDFEED_ADJUSTMENT']._serialized_end=843
+  _globals['_RANKEDFEED_DIVERSITY']._serialized_start=845
+  _globals['_RANKEDFEED_DIVERSITY']._serialized_end=886
+  _globals['_RANKEDFEED_REMOVAL']._serialized_start=888
+  _globals['_RANKEDFEED_REMOVAL']._serialized_end=962
 # @@protoc_insertion_point(module_scope)

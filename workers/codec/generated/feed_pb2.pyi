@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RankedFeed(_message.Message):
-    __slots__ = ("request_id", "surface", "user_id", "requested_at", "ranked_at", "completion", "refused", "arm", "weights_version", "objectives", "items", "removed", "truncated", "below_top_k", "diversity", "max_per_source", "skipped", "defaulted", "unlisted")
+    __slots__ = ("request_id", "surface", "user_id", "requested_at", "ranked_at", "completion", "refused", "arm", "weights_version", "objectives", "items", "removed", "truncated", "below_top_k", "diversity", "max_per_source", "skipped", "defaulted", "unlisted", "experiment")
     class Objective(_message.Message):
         __slots__ = ("name", "weight", "model_version")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class RankedFeed(_message.Message):
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     DEFAULTED_FIELD_NUMBER: _ClassVar[int]
     UNLISTED_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     surface: str
     user_id: str
@@ -95,4 +96,5 @@ class RankedFeed(_message.Message):
     skipped: _containers.RepeatedScalarFieldContainer[str]
     defaulted: _containers.RepeatedScalarFieldContainer[str]
     unlisted: int
-    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user_id: _Optional[str] = ..., requested_at: _Optional[int] = ..., ranked_at: _Optional[int] = ..., completion: _Optional[str] = ..., refused: _Optional[int] = ..., arm: _Optional[str] = ..., weights_version: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[RankedFeed.Objective, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[RankedFeed.Item, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[RankedFeed.Removal, _Mapping]]] = ..., truncated: _Optional[int] = ..., below_top_k: _Optional[int] = ..., diversity: _Optional[_Union[RankedFeed.Diversity, _Mapping]] = ..., max_per_source: _Optional[int] = ..., skipped: _Optional[_Iterable[str]] = ..., defaulted: _Optional[_Iterable[str]] = ..., unlisted: _Optional[int] = ...) -> None: ...
+    experiment: str
+    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user_id: _Optional[str] = ..., requested_at: _Optional[int] = ..., ranked_at: _Optional[int] = ..., completion: _Optional[str] = ..., refused: _Optional[int] = ..., arm: _Optional[str] = ..., weights_version: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[RankedFeed.Objective, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[RankedFeed.Item, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[RankedFeed.Removal, _Mapping]]] = ..., truncated: _Optional[int] = ..., below_top_k: _Optional[int] = ..., diversity: _Optional[_Union[RankedFeed.Diversity, _Mapping]] = ..., max_per_source: _Optional[int] = ..., skipped: _Optional[_Iterable[str]] = ..., defaulted: _Optional[_Iterable[str]] = ..., unlisted: _Optional[int] = ..., experiment: _Optional[str] = ...) -> None: ...

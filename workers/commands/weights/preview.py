@@ -4,13 +4,9 @@ Feeds carry the scores of every objective. So a preview ranks them again and run
 """
 
 import json
-import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -19,6 +15,7 @@ from workers.commands.options import (
     KAFKA,
     BrokersAt,
     CommandFunction,
+    PastTime,
     arm_option,
     example,
     fields_argument,
@@ -43,11 +40,10 @@ from workers.ranking.weights import Weights, WeightsRefused
 from workers.settings import ConfigurationError
 from workers.steering.documents import WEIGHTS
 from workers.steering.view import SurfaceView
-from workers.streaming.recent import Recent
+from workers.streaming.recent_records import Recent
 from workers.streaming.records import Record
 
 _DEFAULT_LAST = 1000
-_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _CHANGES = (
     "anywhere",
     "in the first place",
@@ -106,34 +102,6 @@ class FeedsSample:
                     yield decode_feed(record.value, record.headers)
 
 
-class _Time(click.ParamType[int]):
-    """A time in ms since the epoch, given as a length of time before now or in ISO 8601.
-
-    UTC if ISO 8601 names no offset.
-    """
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-
-        length = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
-        if length:
-            return time.time_ns() // 1_000_000 - int(length[1]) * _UNITS_MS[length[2]]
-
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(
-                f"got {value!r}, expected a length of time such as 10m,"
-                " or a time such as 2026-01-31T18:30Z"
-            )
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
-
-
 def sample_options(command: CommandFunction) -> CommandFunction:
     """--last, --since and where the feeds are, as `sample`."""
     last = click.option(
@@ -144,7 +112,7 @@ def sample_options(command: CommandFunction) -> CommandFunction:
     )
     since = click.option(
         "--since",
-        type=_Time(),
+        type=PastTime(),
         help="Use all feeds since this time: 10m, 2h or 1d ago, or 2026-01-31T18:30Z.",
     )
     gathered = gather("sample", _SAMPLE, FeedsSample.of)(command)

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import TopicMissing
-from workers.streaming.recent import Recent, TopicSilent
+from workers.streaming.recent_records import Recent, TopicSilent
 from workers.streaming.records import Record
 from workers.streaming.topics import TopicPlan, create_topics
 

@@ -22,7 +22,7 @@ from tests.scoring.building import (
     linear_then,
     random_rows,
 )
-from workers.scoring.isolate import ModelFailed, score_isolated
+from workers.scoring.failing_rows import ModelFailed, score_isolated
 from workers.scoring.model import Model
 from workers.scoring.verify import verify
 
@@ -234,8 +234,8 @@ def test_a_failing_row_is_not_printed_beside_the_log(
 def test_a_row_over_which_the_model_never_ends_costs_that_row_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.scoring.isolate._CALL_SECONDS", 0.1)
-    monkeypatch.setattr("workers.scoring.isolate._SEARCH_SECONDS", 0.1)
+    monkeypatch.setattr("workers.scoring.failing_rows._CALL_SECONDS", 0.1)
+    monkeypatch.setattr("workers.scoring.failing_rows._SEARCH_SECONDS", 0.1)
     model = verify(add_model(tmp_path, endless_past(1000.0)))
     rows = random_rows(20)
     rows[7, 0] = 5000.0

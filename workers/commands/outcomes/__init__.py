@@ -1,0 +1,21 @@
+"""`trimtab outcomes`: what readers did with the feeds.
+
+Each command is in the module of its name.
+"""
+
+import click
+
+from workers.commands.options import example
+from workers.commands.outcomes.counts import counts
+from workers.commands.outcomes.join import join
+from workers.commands.outcomes.replay import replay
+from workers.commands.outcomes.tail import tail
+
+
+@click.group(epilog=example("trimtab outcomes join", "trimtab outcomes counts home --by arm"))
+def outcomes() -> None:
+    """Count what readers did with the feeds."""
+
+
+for command in (join, counts, tail, replay):
+    outcomes.add_command(command)

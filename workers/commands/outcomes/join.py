@@ -1,0 +1,87 @@
+"""`trimtab outcomes join`: join interactions with feeds, in one process or several.
+
+The parts are put together in `join_parts.py`. How a process starts and ends is in `process.py`.
+"""
+
+import socket
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import click
+
+from workers.commands.join_parts import build_join
+from workers.commands.options import BrokersAt, example, gather_settings
+from workers.commands.process import (
+    RateLine,
+    drain_when_parent_ends,
+    end_at_signals,
+    run_loop,
+    run_processes,
+    take_process_slot,
+)
+from workers.log import configure_logs
+from workers.settings import ConfigurationError, JoinSettings
+from workers.streaming.clients import worker_clients
+from workers.surfaces import load_surfaces
+
+_SETTINGS = tuple(field.name for field in fields(JoinSettings))
+
+
+@click.command(epilog=example("trimtab outcomes join --processes 2"))
+@gather_settings("join_settings", _SETTINGS, JoinSettings)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Run N processes.",
+)
+@click.option("--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends.")
+def join(processes: int, with_parent: bool, join_settings: JoinSettings) -> None:
+    """Join interactions with the feeds that caused them, exactly once.
+
+    It runs until SIGTERM or Ctrl-C. Then it publishes the feeds that are closed, leaves the group
+    and exits with 0. Each process takes the lowest free slot of this host.
+    """
+    configure_logs()
+    with end_at_signals():
+        if processes > 1:
+            slot = join_settings.slot
+            if slot is not None:
+                raise ConfigurationError(
+                    f"slot: got {slot} with {processes} processes, expected none"
+                )
+            sys.exit(run_processes(processes))
+
+        if with_parent:
+            drain_when_parent_ends()
+        sys.exit(_run_join(join_settings))
+
+
+def _run_join(settings: JoinSettings) -> int:
+    """Put a process together and run it to its end. Returns the exit code."""
+    surfaces = load_surfaces(Path(settings.surfaces))
+    if all(surface.outcomes is None for surface in surfaces.values()):
+        raise ConfigurationError(
+            f"{settings.surfaces}: no surface has outcomes, expected a table"
+            " [surfaces.NAME.outcomes] of at least one"
+        )
+    group = settings.outcomes_group
+    clients = worker_clients(group, settings.group_protocol)
+    cluster = BrokersAt.of(settings.kafka, settings.kafka_config).cluster(*clients)
+    slot = take_process_slot(settings.home_folder, group, settings.slot)
+    built = build_join(
+        settings,
+        surfaces,
+        cluster,
+        name=f"{socket.gethostname()}-{slot.number}",
+        transactional_id=slot.transactional_id(group),
+    )
+    counts = built.counts
+    rate_line = RateLine(
+        rates={"records": lambda: counts.records, "joined": lambda: counts.joined},
+        totals={"feeds closed": lambda: counts.closed, "dead letters": lambda: counts.dead_letters},
+    )
+    return run_loop(built.worker, rate_line)
