@@ -1,4 +1,4 @@
-"""What is measured: the worker, and the peers that rank the same events."""
+"""What is measured: the worker and the join, and the peers that read the same records."""
 
 import sys
 from collections.abc import Callable
@@ -14,10 +14,10 @@ _PEERS_LACK = "no deadlines, validation, dead letters or live weights"
 
 @dataclass(frozen=True)
 class Program:
-    """A Python program that ranks. It ends on SIGTERM.
+    """A Python program that ranks, or that counts outcomes. It ends on SIGTERM.
 
     `lacks` names what it does not do that the worker does. It logs `ready` once for each partition
-    that it has. `python` is the interpreter.
+    that it has. `python` is the interpreter. `counts`: whether it counts outcomes.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Program:
     arguments: Callable[[Environment], list[str]]
     ready: str
     python: str = sys.executable
+    counts: bool = False
 
     def start(self, env: Environment) -> Process:
         """Start it on the topics and models of an environment."""
@@ -68,4 +69,40 @@ def quix(python: Path) -> Program:
         lacks="loses open requests in a crash",
         module="quix_app",
         python=str(python),
+    )
+
+
+def _count_peer(
+    name: str, lacks: str, module: str, python: str = sys.executable, *, counts: bool
+) -> Program:
+    def arguments(env: Environment) -> list[str]:
+        return [str(_PEERS / f"{module}.py"), env.kafka, env.name, env.candidates]
+
+    return Program(name, "at-least-once", lacks, arguments, "event=ready", python, counts)
+
+
+JOIN = Program(
+    name="trimtab outcomes join",
+    delivery="exactly-once",
+    lacks="",
+    arguments=lambda _: ["-m", "workers.cli", "outcomes", "join"],
+    ready="event=restored",
+    counts=True,
+)
+PLAIN_COUNT = _count_peer(
+    name="consume and decode",
+    lacks="joins and counts nothing",
+    module="plain_count",
+    counts=False,
+)
+
+
+def faust(python: Path) -> Program:
+    """The agent in Faust, run by the interpreter that has it."""
+    return _count_peer(
+        name="Faust, agent with Table",
+        lacks="counts twice in a crash; no window, validation, dead letters or sums",
+        module="faust_app",
+        python=str(python),
+        counts=True,
     )

@@ -12,7 +12,10 @@ import pytest
 from tests.bench.cost import cost_of
 from tests.bench.many import waits_of
 from tests.bench.measure import measure
-from tests.bench.programs import PLAIN_LOOP
+from tests.bench.outcome_load import ITEMS, OutcomeLoad
+from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
+from tests.bench.outcomes import measure_outcomes
+from tests.bench.programs import PLAIN_COUNT, PLAIN_LOOP
 from tests.bench.report import Limits, Report
 from tests.bench.steady import Delivered
 from tests.bench.tenants import Tenants
@@ -36,11 +39,29 @@ TINY = Limits(
     models_requests=300,
 )
 
+TINY_OUTCOMES = OutcomeLimits(
+    seed=3,
+    interactions=20,
+    backlog_feeds=300,
+    turns=1,
+    open_feeds=2000,
+    restart_feeds=200,
+    restart_interactions=3,
+    worker_requests=2000,
+    worker_pairs=1,
+)
+
 
 @pytest.fixture(scope="module")
 def report(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Report:
     env = measured_environment(kafka, redis_url, tmp_path_factory.mktemp("bench"))
     return measure(env, TINY, [PLAIN_LOOP], lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def outcomes(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> OutcomeReport:
+    env = measured_environment(kafka, redis_url, tmp_path_factory.mktemp("outcomes"))
+    return measure_outcomes(env, TINY_OUTCOMES, lambda _: None, peers=[PLAIN_COUNT])
 
 
 def figures(value: object, path: str = "") -> Iterator[tuple[str, float]]:
@@ -54,13 +75,48 @@ def figures(value: object, path: str = "") -> Iterator[tuple[str, float]]:
         yield path, value
 
 
-def test_every_figure_of_a_report_is_finite_and_above_zero(report: Report) -> None:
-    wrong = {
-        path: figure
+def wrong_figures(report: Report | OutcomeReport) -> set[str]:
+    return {
+        path
         for path, figure in figures(report.as_json())
-        if not (math.isfinite(figure) and figure > 0)
+        if not (math.isfinite(figure) and figure > 0) and not path.startswith(".load")
     }
-    assert not {path for path in wrong if not path.startswith(".load")}
+
+
+def test_every_figure_of_a_report_is_finite_and_above_zero(report: Report) -> None:
+    assert wrong_figures(report) == set()
+
+
+def test_every_figure_about_outcomes_is_finite_and_above_zero(outcomes: OutcomeReport) -> None:
+    assert wrong_figures(outcomes) == set()
+
+
+def test_a_report_about_outcomes_covers_join_and_peer_with_the_counts_that_were_asked_for(
+    outcomes: OutcomeReport,
+) -> None:
+    assert [cost.name for cost in outcomes.costs] == ["trimtab outcomes join", "consume and decode"]
+    assert {cost.interactions for cost in outcomes.costs} == {6000}
+    assert outcomes.memory.feeds == 2000
+    assert (outcomes.restart.feeds, outcomes.restart.records) == (200, 800)
+    assert outcomes.worker.candidates == 100_000
+
+    page = "\n".join(outcomes.lines())
+    assert outcomes.machine.cpu in page
+    assert "seed 3" in page
+    assert page.count("wins:") == 1
+
+
+def test_the_load_of_outcomes_says_what_must_be_counted() -> None:
+    load = OutcomeLoad(seed=1, window_s=5)
+    log = list(load.log(feeds=100, interactions=30))
+    assert len(log) == 100 + 100 * 30
+    assert len({key for key, _, _ in log}) == 100
+    assert load.taken < load.seen
+    assert all(request < 100 and place < ITEMS for request, place in load.seen)
+
+    again = OutcomeLoad(seed=1, window_s=5)
+    assert [key for key, _, _ in again.log(100, 30)] == [key for key, _, _ in log]
+    assert (again.seen, again.taken) == (load.seen, load.taken)
 
 
 def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(
