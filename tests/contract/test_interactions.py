@@ -15,8 +15,14 @@ from workers.codec.feed_records import (
 )
 from workers.codec.formats import Format, stated_format
 from workers.codec.interactions import InteractionDecoder
+from workers.codec.outcomes import (
+    encode_feed_outcomes,
+    encode_request_outcomes,
+    encode_sums_key,
+)
 from workers.outcomes.join import NO_TIME, Join, JoinMark
 from workers.outcomes.records import Interaction
+from workers.outcomes.sums import SumsLedger
 from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
 from workers.ranking.refusal import EventRefused, Reason
 
@@ -90,10 +96,7 @@ def test_what_only_the_join_can_judge_is_refused_with_its_code(sequence: Entry) 
     for offset, record in enumerate(before):
         join.observe(offset, record["at"])
         if "feed" in record:
-            value = json.dumps(record["feed"]).encode()
-            key = record["feed"]["request_id"].encode()
-            headers = feed_record_headers(Format.JSON)
-            assert join.take_feed(decode_feed_record(value, key, headers), offset)
+            _take_feed(join, record["feed"], offset)
         else:
             join.take_interaction(_interaction(record), record["at"])
 
@@ -116,3 +119,37 @@ def test_every_code_of_an_interaction_has_an_example() -> None:
         *(Reason.SURFACE, Reason.KEY, Reason.AT_FUTURE, Reason.NO_FEED),
         *(Reason.CONFLICT, Reason.NO_ITEM),
     }
+
+
+def test_a_partition_is_joined_to_the_records_that_are_written() -> None:
+    example = INDEX["joined"]
+    rules = _rules("home")
+    join = Join(JoinMark(0, 0, NO_TIME, 0), {"home": rules})
+    for offset, record in enumerate(example["records"]):
+        join.observe(offset, record["at"])
+        if "feed" in record:
+            _take_feed(join, record["feed"], offset)
+        elif rules.names_kind(record["value"]["kind"]):
+            join.take_interaction(_interaction(record), record["at"])
+    join.close_due(example["records"][-1]["at"] + 10_000)
+
+    closed = join.take_due(10)
+    outcomes = [json.loads(encode_request_outcomes(feed)) for feed in closed]
+    assert outcomes == example["request_outcomes"]
+
+    sums = []
+    for key, of_key in SumsLedger().add(closed).items():
+        value = encode_feed_outcomes(key, 2, example["closed_until"], of_key)
+        sums.append({"key": encode_sums_key(key).decode(), "value": json.loads(value)})
+    assert sums == example["feed_outcomes"]
+
+    for record in outcomes:
+        _schema("request-outcomes").validate(record)
+    for record in sums:
+        _schema("feed-outcomes").validate(record["value"])
+
+
+def _take_feed(join: Join, feed: Entry, offset: int) -> None:
+    value = json.dumps(feed).encode()
+    headers = feed_record_headers(Format.JSON)
+    assert join.take_feed(decode_feed_record(value, feed["request_id"].encode(), headers), offset)
