@@ -35,7 +35,7 @@ models: $(READY) ## train both objectives again from the data in onnx_models
 bench: $(READY) ## CPU, latency and memory of one worker, of a thousand models in it, and of outcomes, on a real Kafka (ARGS=outcomes: that alone)
 	$(BIN)/python -m tests.bench $(ARGS)
 
-trial: $(READY) ## weights changed, models swapped, Redis, worker and broker killed in mid-stream: every feed judged (ARGS=kills: that alone)
+trial: $(READY) ## weights changed, models swapped, Redis, worker, join and broker killed in mid-stream: every feed and outcome judged (ARGS=kills: that alone)
 	$(BIN)/python -m tests.trial $(ARGS)
 
 proto: $(READY) ## the generated Protobuf code, from schemas/*.proto
