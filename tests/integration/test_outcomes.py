@@ -16,7 +16,7 @@ from workers.streaming.records import read_headers
 def test_processes_that_are_killed_and_stopped_in_mid_stream_change_no_outcome(
     kafka: str, redis_url: str, tmp_path: Path, stack: Stack
 ) -> None:
-    plan = Plan(seed=1)
+    plan = Plan(seed=1, window_s=2)
     with outcomes_environment(kafka, redis_url, tmp_path, plan) as env:
         result = run_outcomes(env, stack, plan)
         assert result.verdict.wrong == []
