@@ -3,7 +3,7 @@
 import pytest
 
 from tests.streaming.join_building import SENT_AT, feed_record, join_partition
-from workers.codec.pointer import NOTHING_OUT, Pointer, Span, read_pointer, write_pointer
+from workers.codec.pointer import Pointer, Span, read_pointer, write_pointer
 from workers.outcomes.join import Due, JoinMark
 from workers.outcomes.sums import SumsLedger
 from workers.streaming.join_partition import JoinPartition
@@ -30,6 +30,7 @@ def mark_of(position: Position) -> JoinMark:
     """The mark with which a restore starts, from the metadata of the offset."""
     pointer = read_pointer(write_pointer(position.pointer))
     assert pointer is not None
+    assert pointer.out is not None
     return JoinMark(
         low_water=position.low_water,
         scan=pointer.scan,
@@ -39,10 +40,10 @@ def mark_of(position: Position) -> JoinMark:
     )
 
 
-def test_before_anything_is_out_the_pointer_has_no_pair() -> None:
+def test_before_anything_is_out_the_pointer_says_so() -> None:
     position = with_feeds(0, 1).position()
     assert (position.low_water, position.pointer.next) == (0, 2)
-    assert position.pointer.out == NOTHING_OUT
+    assert position.pointer.out == (-1, -1)
 
 
 def test_the_position_is_what_a_restore_starts_from() -> None:
@@ -98,10 +99,13 @@ def test_closed_feeds_wait_to_go_out_and_open_ones_do_not() -> None:
     assert partition.waiting == 0
 
 
-def test_an_idle_partition_closes_by_the_time_for_which_it_was_polled_in_vain() -> None:
+def test_an_idle_partition_closes_two_seconds_after_its_windows_by_the_time_polled_in_vain() -> (
+    None
+):
     partition = with_feeds(0)
     partition.reached_end(1)
-    for _ in range(WINDOW_MS // 100):
+    margin_ms = 2000
+    for _ in range((WINDOW_MS + margin_ms) // 100):
         partition.pass_idle(100)
     assert partition.due_at_end() is None, "the last moment of the window is part of it"
     partition.pass_idle(1)

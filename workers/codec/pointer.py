@@ -15,9 +15,6 @@ from msgspec import Struct
 MAX_SPANS = 32
 """How many spans a pointer may have: 1.5 KiB at most."""
 
-NOTHING_OUT = (-1, -1)
-"""`out` of a pointer before anything is out, and of every pointer of a worker."""
-
 _LARGEST = 2**63 - 1
 
 
@@ -48,7 +45,8 @@ class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     - `rules` is the digest of the rules by which all events from the committed offset to `next`
       were judged. Empty if they were judged by several, or by unknown ones.
     - `skip` are the spans at or after the committed offset that are passed over, in order.
-    - `out` is (due, offset) of the last feed whose outcomes are out. Only the join has it.
+    - `out` is (due, offset) of the last feed whose outcomes are out, (-1, -1) before the first. Only
+      the pointers of the join have it.
 
     Raises ValueError if an offset is out of range, or if spans overlap or are too many.
     """
@@ -58,18 +56,19 @@ class Pointer(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     next: int
     rules: str = ""
     skip: tuple[Span, ...] = ()
-    out: tuple[int, int] = NOTHING_OUT
+    out: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for field, value, least in (
             ("scan", self.scan, 0),
             ("time", self.time, -1),
             ("next", self.next, 0),
-            ("out", self.out[0], -1),
-            ("out", self.out[1], -1),
         ):
             if not least <= value <= _LARGEST:
                 raise ValueError(f"{field}: got {value}, expected {least} to {_LARGEST}")
+
+        if self.out is not None and min(self.out) < -1:
+            raise ValueError(f"out: got {self.out}, expected two numbers from -1 on")
 
         if len(self.skip) > MAX_SPANS:
             raise ValueError(f"skip: got {len(self.skip)} spans, expected at most {MAX_SPANS}")

@@ -7,6 +7,11 @@ from workers.outcomes.join import Join
 from workers.outcomes.sums import SumsLedger
 from workers.streaming.partition import Partition, Position
 
+_IDLE_MARGIN_MS = 2000
+"""An interaction that came just before the end of a window must count, also if it is not replicated
+yet when the broker is asked for the end.
+"""
+
 
 class JoinPartition(Partition):
     """Feed records and interactions in, closed feeds out."""
@@ -16,7 +21,7 @@ class JoinPartition(Partition):
     ) -> None:
         self.join = join
         self.ledger = ledger
-        super().__init__(number, join, skip)
+        super().__init__(number, join, skip, idle_margin_ms=_IDLE_MARGIN_MS)
 
     def close_due(self, now: int) -> None:
         """Close every feed whose window (ms) ended before `now`."""

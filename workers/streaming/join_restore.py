@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition
 from workers.codec.outcomes import FeedOutcomes, decode_feed_outcomes
 from workers.codec.pointer import Span, read_pointer
 from workers.log import log
-from workers.outcomes.join import NO_TIME, Due, JoinMark
+from workers.outcomes.join import NO_TIME, NOTHING_OUT, Due, JoinMark
 from workers.outcomes.records import HOUR_MS
 from workers.streaming.clients import Cluster
 from workers.streaming.reachability import BrokerReachability
@@ -101,7 +101,7 @@ class JoinRestore:
             scan=max(pointer.scan, found.outputs.earliest),
             time=pointer.time,
             next=max(pointer.next, found.offset),
-            out=Due(*pointer.out),
+            out=NOTHING_OUT if pointer.out is None else Due(*pointer.out),
         )
         sums = yield from self._read_sums(target, mark.scan, end, mark.time // HOUR_MS)
         return RestoredJoin(partition, mark, end, sums, pointer.skip)

@@ -25,7 +25,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
 
-from workers.codec.pointer import MAX_SPANS, NOTHING_OUT, Pointer, Span, read_pointer, write_pointer
+from workers.codec.pointer import MAX_SPANS, Pointer, Span, read_pointer, write_pointer
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import (
@@ -97,7 +97,7 @@ def resume_from_earliest(cluster: Cluster, *, group: str, topic: str, partition:
         before = _committed(cluster, group, where)
         earliest = answer_of(ask_earliest(admin, where)).offset
         pointer = read_pointer(before.metadata)
-        is_of_join = pointer is not None and pointer.out != NOTHING_OUT
+        is_of_join = pointer is not None and pointer.out is not None
         metadata = before.metadata if is_of_join else ""
         _commit(admin, group, TopicPartition(topic, partition, earliest, metadata))
     return Moved(before.offset, earliest)

@@ -8,6 +8,8 @@ The rules of the idle clock, which closes requests on a partition that is read t
 - The clock of another machine is never compared with ours.
 - A poll counts at most 100 ms. So a worker that was suspended does not take the pause for silence.
 - Nothing closes before the broker has confirmed the end (end_check.py).
+- A stage may add a margin: on a replicated topic the end that the broker confirms may be a moment
+  behind a record that has its timestamp already.
 """
 
 import math
@@ -89,7 +91,13 @@ class Partition(ABC):
     over.
     """
 
-    def __init__(self, number: int, content: Content, skip: Sequence[Span] = ()) -> None:
+    def __init__(
+        self,
+        number: int,
+        content: Content,
+        skip: Sequence[Span] = (),
+        idle_margin_ms: int = 0,
+    ) -> None:
         self.number = number
         self.content = content
         self.outbox: list[Output] = []
@@ -101,6 +109,7 @@ class Partition(ABC):
         self._committed: Position | None = None
         self._end: int | None = None  # None: not read to its end
         self._idle_ms = 0.0
+        self._idle_margin_ms = idle_margin_ms
         self._gap: int | None = None
 
     # Where it is read
@@ -195,7 +204,7 @@ class Partition(ABC):
             return None
 
         deadline = self.content.next_due()
-        now = int(self.content.stream_time + self._idle_ms)
+        now = int(self.content.stream_time + self._idle_ms) - self._idle_margin_ms
         if deadline is None or deadline >= now:
             return None
         return Due(self._end, now)
