@@ -12,7 +12,14 @@ from grpc_tools import protoc
 
 SCHEMAS = Path(__file__).resolve().parent
 GENERATED = SCHEMAS.parent / "workers" / "codec" / "generated"
-NAMES = ("candidate", "feed", "feed_record", "interaction")
+NAMES = (
+    "candidate",
+    "feed",
+    "feed_outcomes",
+    "feed_record",
+    "interaction",
+    "request_outcomes",
+)
 
 
 def generate(target: Path) -> None:

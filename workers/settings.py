@@ -185,6 +185,12 @@ _ALL_SETTINGS = (
         choices=FORMATS,
         help="Format of interactions without a content-type header.",
     ),
+    Setting(
+        "outcomes_format",
+        default="json",
+        choices=FORMATS,
+        help="Format in which outcomes are published.",
+    ),
     # The groups, and this process in its group
     Setting(
         "group",
@@ -293,6 +299,7 @@ class JoinSettings:
     topic_request_outcomes: str
     topic_feed_outcomes: str
     interactions_format: str
+    outcomes_format: str
     outcomes_group: str
     group_protocol: str
     slot: int | None

@@ -32,6 +32,7 @@ from tests.rig.progress import wait_until_published, wait_until_taken
 from tests.rig.topics import read_to_end
 from tests.rig.traffic import Load
 from workers.codec.outcomes import decode_request_outcomes
+from workers.streaming.records import read_headers
 from workers.streaming.send import Sender
 
 _BACKLOG_WINDOW_S = 20
@@ -201,7 +202,7 @@ def _counted(env: Environment, process: Process, program: Program, feeds: int) -
     seen = 0
     takes = 0
     for record in read_to_end(env.kafka, env.request_outcomes):
-        outcomes = decode_request_outcomes(record.value())
+        outcomes = decode_request_outcomes(record.value(), read_headers(record))
         assert outcomes.request_id not in requests, f"doubled: {outcomes.request_id}"
         requests.add(outcomes.request_id)
         seen += outcomes.seen

@@ -134,12 +134,12 @@ def test_a_partition_is_joined_to_the_records_that_are_written() -> None:
     join.close_due(example["records"][-1]["at"] + 10_000)
 
     closed = join.take_due(10)
-    outcomes = [json.loads(encode_request_outcomes(feed)) for feed in closed]
+    outcomes = [json.loads(encode_request_outcomes(feed, Format.JSON)) for feed in closed]
     assert outcomes == example["request_outcomes"]
 
     sums = []
     for key, of_key in SumsLedger().add(closed).items():
-        value = encode_feed_outcomes(key, 2, example["closed_until"], of_key)
+        value = encode_feed_outcomes(key, 2, example["closed_until"], of_key, Format.JSON)
         sums.append({"key": encode_sums_key(key).decode(), "value": json.loads(value)})
     assert sums == example["feed_outcomes"]
 

@@ -20,7 +20,8 @@ from tests.rig.environment import Environment
 from tests.rig.process import until
 from tests.rig.traffic import make_request, now_ms
 from tests.scoring.building import add_model, mlp
-from workers.codec.outcomes import decode_request_outcomes, encode_request_outcomes
+from workers.codec.formats import Format
+from workers.codec.outcomes import decode_request_outcomes, encode_request_outcomes, outcome_headers
 from workers.commands.outcomes.counts import counts_document
 from workers.commands.weights.margin import margin_document
 from workers.commands.weights.preview import preview_document
@@ -187,8 +188,10 @@ def test_outcomes_counts(group_by: GroupBy) -> None:
 
 
 @pytest.mark.parametrize("key", [KEY, KEY._replace(experiment="0123456789ab")], ids=str)
-def test_outcomes_tail(key: SumsKey) -> None:
-    outcomes = decode_request_outcomes(encode_request_outcomes(FEED._replace(key=key)))
+@pytest.mark.parametrize("form", list(Format))
+def test_outcomes_tail(form: Format, key: SumsKey) -> None:
+    value = encode_request_outcomes(FEED._replace(key=key), form)
+    outcomes = decode_request_outcomes(value, outcome_headers(form))
     check("outcomes-tail", json.loads(msgspec.json.encode(outcomes)))
 
 

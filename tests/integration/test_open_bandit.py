@@ -47,7 +47,7 @@ def test_every_count_is_what_the_file_says(kafka: str, name: str, tmp_path: Path
     cluster = Cluster(kafka)
     assert read_topic(cluster, f"{name}.interactions.dead-letters") == []
     closed = [
-        decode_request_outcomes(record.value)
+        decode_request_outcomes(record.value, record.headers)
         for record in read_topic(cluster, f"{name}.request-outcomes")
     ]
     assert len({feed.request_id for feed in closed}) == len(closed) == 60_000

@@ -2,6 +2,7 @@
 stand-in, and the clock stands still until a test moves it.
 """
 
+import json
 from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from tests.streaming.join_building import (
     join_partition,
 )
 from tests.streaming.standins import CONSUMER, StandInCluster, StandInProducer
+from workers.codec.formats import Format
 from workers.codec.outcomes import (
     decode_feed_outcomes,
     decode_request_outcomes,
@@ -36,6 +38,7 @@ from workers.worker_errors import WorkerErrors
 REQUEST_PARTITIONS = 3
 MOST_FEEDS = 2000
 WINDOW_MS = 10_000
+FORMATS = pytest.mark.parametrize("form", list(Format))
 
 
 class Clock:
@@ -55,11 +58,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def emitter_of(request_bytes: int = 100_000) -> JoinEmitter:
+def emitter_of(request_bytes: int = 100_000, form: Format = Format.JSON) -> JoinEmitter:
     counts = JoinCounts()
     return JoinEmitter(
         topics=JOIN_TOPICS,
         request_partitions=REQUEST_PARTITIONS,
+        outcomes_format=form,
         limits=join_limits(request_bytes),
         counts=counts,
         errors=WorkerErrors(counts),
@@ -98,7 +102,7 @@ def sums_of(outputs: Collection[Output]) -> list[Output]:
 
 
 def feeds_in(output: Output) -> int:
-    clusters = decode_feed_outcomes(output.value).sums.clusters
+    clusters = decode_feed_outcomes(output.value, output.headers).sums.clusters
     return sum(cluster.feeds for cluster in clusters.values())
 
 
@@ -156,7 +160,7 @@ def test_a_request_outcome_goes_to_the_partition_that_murmur2_gives_its_user() -
     emit(emitter_of(), [partition])
     outputs = requests_of(partition.outbox)
     for offset, output in enumerate(outputs):
-        outcomes = decode_request_outcomes(output.value)
+        outcomes = decode_request_outcomes(output.value, output.headers)
         assert (outcomes.request_id, outcomes.user_id) == (f"r{offset}", f"u{offset}")
         assert output.key == outcomes.user_id.encode()
         assert output.partition == partition_of(output.key, REQUEST_PARTITIONS)
@@ -179,7 +183,7 @@ def test_the_sums_follow_the_feeds_that_changed_them_and_go_to_the_partition_of_
         (7, 7, 5),
         (7, 7, 3),
     ]
-    assert decode_feed_outcomes(sums[0].value).partition == 7
+    assert decode_feed_outcomes(sums[0].value, sums[0].headers).partition == 7
 
 
 def test_sums_are_absolute_and_only_those_that_changed_are_written() -> None:
@@ -206,10 +210,11 @@ def test_a_record_of_sums_names_the_time_up_to_which_all_feeds_are_summed() -> N
     partition.join.observe(2, SENT_AT + WINDOW_MS + 100)
     emit(emitter_of(), [partition])
     (output,) = sums_of(partition.outbox)
-    assert decode_feed_outcomes(output.value).closed_until == SENT_AT
+    assert decode_feed_outcomes(output.value, output.headers).closed_until == SENT_AT
 
 
-def test_outcomes_are_listed_and_left_out_if_the_record_would_be_too_large() -> None:
+@FORMATS
+def test_outcomes_are_listed_and_left_out_if_the_record_would_be_too_large(form: Format) -> None:
     item_ids = tuple(f"item-{number:0100d}" for number in range(30))
     partition = join_partition()
     partition.join.observe(0, SENT_AT)
@@ -220,11 +225,24 @@ def test_outcomes_are_listed_and_left_out_if_the_record_would_be_too_large() -> 
     partition.join.close_due(SENT_AT + WINDOW_MS + 1)
 
     limit = 3500
-    emit(emitter_of(limit), [partition])
+    emit(emitter_of(limit, form), [partition])
     (output,) = requests_of(partition.outbox)
-    outcomes = decode_request_outcomes(output.value)
+    outcomes = decode_request_outcomes(output.value, output.headers)
     assert len(output.value or b"") <= limit
     assert (outcomes.outcomes, outcomes.unlisted, outcomes.seen) == ([], 30, 30)
+
+
+@FORMATS
+def test_records_state_their_format_and_the_keys_are_the_same_in_both(form: Format) -> None:
+    partition = join_partition()
+    take_feeds(partition, 2)
+    emit(emitter_of(form=form), [partition])
+    for output in partition.outbox:
+        assert output.headers == [("content-type", form.content_type)]
+    (sums,) = sums_of(partition.outbox)
+    assert feeds_in(sums) == 2
+    assert sums.key is not None
+    assert json.loads(sums.key)["surface"] == "home"
 
 
 # Failures

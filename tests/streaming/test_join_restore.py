@@ -9,7 +9,8 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from tests.streaming.join_building import JOIN_TOPICS
-from workers.codec.outcomes import encode_feed_outcomes
+from workers.codec.formats import Format
+from workers.codec.outcomes import encode_feed_outcomes, outcome_headers
 from workers.codec.pointer import Pointer, Span, write_pointer
 from workers.outcomes.join import NO_TIME, NOTHING_OUT, Due, JoinMark
 from workers.outcomes.records import HOUR_MS, SumsKey
@@ -26,16 +27,23 @@ INPUTS = Watermarks(10, 100)
 
 
 class StandInSteps:
-    """Answers at once. `log` is the output, whose first record is at `earliest`."""
+    """Answers at once. `log` is the output, whose first record is at `earliest`. `formats` has the
+    format of each record, JSON if it is empty.
+    """
 
     def __init__(
-        self, committed: TopicPartition, log: Sequence[bytes | None] = (), earliest: int = 0
+        self,
+        committed: TopicPartition,
+        log: Sequence[bytes | None] = (),
+        earliest: int = 0,
+        formats: Sequence[Format] = (),
     ) -> None:
         self.waits_for: dict[int, str] = {}
         self.read: list[tuple[int, int]] = []
         self._committed = committed
         self._log = log
         self._earliest = earliest
+        self._formats = formats or [Format.JSON] * len(log)
 
     def committed(self, source: TopicPartition) -> Step[TopicPartition]:
         assert (source.topic, source.partition) == (JOIN_TOPICS.interactions, 3)
@@ -56,7 +64,8 @@ class StandInSteps:
         yield
         for offset in range(start, stop):
             value = self._log[offset - self._earliest]
-            take(Record(where.topic, 3, offset, timestamp=0, key=None, value=value, headers=[]))
+            headers = outcome_headers(self._formats[offset - self._earliest])
+            take(Record(where.topic, 3, offset, 0, key=None, value=value, headers=headers))
 
 
 def committed(offset: int, pointer: Pointer | None = None) -> TopicPartition:
@@ -69,8 +78,8 @@ def key(hour: int = HOUR, arm: str = "control") -> SumsKey:
     return SumsKey(hour, "home", arm, None, "w", (("quality", 1),))
 
 
-def sums(feeds: int, of: SumsKey | None = None) -> bytes:
-    return encode_feed_outcomes(of or key(), 3, TIME, Sums({9: ClusterSums(feeds=feeds)}))
+def sums(feeds: int, of: SumsKey | None = None, form: Format = Format.JSON) -> bytes:
+    return encode_feed_outcomes(of or key(), 3, TIME, Sums({9: ClusterSums(feeds=feeds)}), form)
 
 
 def restore(steps: StandInSteps) -> RestoredJoin | OffsetsLost | CannotRestore:
@@ -119,6 +128,17 @@ def test_of_each_key_the_latest_sums_count_and_those_of_finished_hours_are_not_k
     assert feeds_by_key(result) == {key(): (2, 3), canary: (4, 2), later: (5, 5)}
 
 
+def test_sums_are_read_in_both_formats_so_a_group_may_change_its_format() -> None:
+    pointer = Pointer(scan=0, time=TIME, next=60, out=(1, 1))
+    canary = key(arm="canary")
+    later = key(HOUR + 1)
+    formats = [Format.JSON, Format.JSON, Format.PROTOBUF, Format.PROTOBUF, Format.JSON]
+    counts = [(1, key()), (4, canary), (2, key()), (7, later), (8, later)]
+    log = [sums(feeds, of, form) for (feeds, of), form in zip(counts, formats, strict=True)]
+    result = restored(StandInSteps(committed(50, pointer), log, formats=formats))
+    assert feeds_by_key(result) == {key(): (2, 2), canary: (4, 1), later: (8, 4)}
+
+
 def test_of_an_output_that_retention_has_shortened_what_is_left_is_read() -> None:
     pointer = Pointer(scan=1, time=TIME, next=60, out=(1, 1))
     steps = StandInSteps(committed(50, pointer), [sums(1)], earliest=7)
@@ -161,11 +181,13 @@ def test_an_offset_that_is_not_in_the_log_any_more_is_reported() -> None:
     assert restore(StandInSteps(committed(9, pointer))) == OffsetsLost(3, 9, 10, 100)
 
 
+@pytest.mark.parametrize("form", list(Format))
 @pytest.mark.parametrize("value", [None, b"", b"{}", b"\xff", b"[" * 100_000])
 def test_what_is_no_record_of_sums_is_passed_over(
-    value: Any, capsys: pytest.CaptureFixture[str]
+    value: Any, form: Format, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pointer = Pointer(scan=0, time=TIME, next=60, out=(1, 1))
-    result = restored(StandInSteps(committed(50, pointer), [sums(1), value]))
+    log = [sums(1), value]
+    result = restored(StandInSteps(committed(50, pointer), log, formats=[Format.JSON, form]))
     assert feeds_by_key(result) == {key(): (1, 0)}
     assert "foreign_sums" in capsys.readouterr().out

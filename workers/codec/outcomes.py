@@ -1,21 +1,26 @@
-"""What the join publishes, in JSON: `request-outcomes` and `feed-outcomes`.
+"""What the join publishes, in JSON or Protobuf: `request-outcomes` and `feed-outcomes`.
 
 A record of `request-outcomes` is final: one for each feed, when its window has closed. A record of
 `feed-outcomes` holds absolute sums: the latest of a key and a partition counts.
+
+The header `content-type` says the format of the value, and JSON is meant without it. So a topic may
+hold both formats. The key of `feed-outcomes` is JSON in either, so that a key stays the same.
 """
 
 import sys
 from typing import NamedTuple
 
 import msgspec
+from google.protobuf.message import DecodeError
 from msgspec import Struct
 
-from workers.codec.formats import Headers
+from workers.codec.formats import Format, Headers, stated_format
+from workers.codec.generated.feed_outcomes_pb2 import FeedOutcomes as WireFeedOutcomes
+from workers.codec.generated.request_outcomes_pb2 import RequestOutcomes as WireRequestOutcomes
 from workers.outcomes.records import HOUR_MS, ClosedFeed, SumsKey
 from workers.outcomes.sums import ClusterSums, Sums
 from workers.ranking.outcome_rules import SEEN, TAKE
-
-OUTCOME_HEADERS: Headers = [("content-type", b"application/json")]
+from workers.ranking.refusal import EventRefused
 
 
 class ItemOutcome(Struct, gc=False):
@@ -104,12 +109,19 @@ class FeedOutcomes(NamedTuple):
     sums: Sums
 
 
-_encode = msgspec.json.Encoder().encode
-_decode_request_outcomes = msgspec.json.Decoder(RequestOutcomes).decode
-_decode_feed_outcomes = msgspec.json.Decoder(_FeedOutcomes).decode
+_encode_json = msgspec.json.Encoder().encode
+_decode_request_json = msgspec.json.Decoder(RequestOutcomes).decode
+_decode_sums_json = msgspec.json.Decoder(_FeedOutcomes).decode
 
 
-def encode_request_outcomes(feed: ClosedFeed, limit_bytes: int = sys.maxsize) -> bytes:
+def outcome_headers(form: Format) -> Headers:
+    """The headers of a record in this format."""
+    return [("content-type", form.content_type)]
+
+
+def encode_request_outcomes(
+    feed: ClosedFeed, form: Format, limit_bytes: int = sys.maxsize
+) -> bytes:
     """The record of one closed feed in `request-outcomes`, in at most `limit_bytes`.
 
     If it is larger, the list of items is left out, and `unlisted` counts them.
@@ -142,22 +154,25 @@ def encode_request_outcomes(feed: ClosedFeed, limit_bytes: int = sys.maxsize) ->
         others=counts,
         outcomes=outcomes,
     )
-    value = _encode(record)
+    encode = _request_to_protobuf if form is Format.PROTOBUF else _encode_json
+    value = encode(record)
     if len(value) <= limit_bytes:
         return value
     record.unlisted = len(outcomes)
     record.outcomes = []
-    return _encode(record)
+    return encode(record)
 
 
-def decode_request_outcomes(value: bytes | None) -> RequestOutcomes:
-    """Read a record of `request-outcomes`. Raises ValueError if it is none."""
-    return _decode_request_outcomes(value or b"")
+def decode_request_outcomes(value: bytes | None, headers: Headers | None) -> RequestOutcomes:
+    """Read a record of `request-outcomes`. Raises ValueError if it is not one."""
+    if _format_of(headers) is Format.PROTOBUF:
+        return _request_from_protobuf(value or b"")
+    return _decode_request_json(value or b"")
 
 
 def encode_sums_key(key: SumsKey) -> bytes:
     """The key of a record in `feed-outcomes`. The same key has the same bytes."""
-    return _encode(
+    return _encode_json(
         _Key(
             hour=key.hour * HOUR_MS,
             surface=key.surface,
@@ -169,7 +184,9 @@ def encode_sums_key(key: SumsKey) -> bytes:
     )
 
 
-def encode_feed_outcomes(key: SumsKey, partition: int, closed_until: int, sums: Sums) -> bytes:
+def encode_feed_outcomes(
+    key: SumsKey, partition: int, closed_until: int, sums: Sums, form: Format
+) -> bytes:
     """The record of one key in `feed-outcomes`."""
     numbers = sorted(sums.clusters)
     clusters = [sums.clusters[number] for number in numbers]
@@ -197,32 +214,36 @@ def encode_feed_outcomes(key: SumsKey, partition: int, closed_until: int, sums: 
         positions.seen[position] = seen
         positions.takes[position] = takes
 
-    return _encode(
-        _FeedOutcomes(
-            hour=key.hour * HOUR_MS,
-            surface=key.surface,
-            arm=key.arm,
-            experiment=key.experiment,
-            weights=key.weights,
-            models=dict(key.models),
-            partition=partition,
-            closed_until=closed_until,
-            feeds=sum(columns.feeds),
-            deadline_feeds=sum(columns.deadline_feeds),
-            items=sum(columns.items),
-            seen=sum(columns.seen),
-            takes=sum(columns.takes),
-            others={name: sum(column) for name, column in others.items()},
-            positions=positions,
-            clusters=columns,
-        )
+    record = _FeedOutcomes(
+        hour=key.hour * HOUR_MS,
+        surface=key.surface,
+        arm=key.arm,
+        experiment=key.experiment,
+        weights=key.weights,
+        models=dict(key.models),
+        partition=partition,
+        closed_until=closed_until,
+        feeds=sum(columns.feeds),
+        deadline_feeds=sum(columns.deadline_feeds),
+        items=sum(columns.items),
+        seen=sum(columns.seen),
+        takes=sum(columns.takes),
+        others={name: sum(column) for name, column in others.items()},
+        positions=positions,
+        clusters=columns,
     )
+    return _sums_to_protobuf(record) if form is Format.PROTOBUF else _encode_json(record)
 
 
-def decode_feed_outcomes(value: bytes | None) -> FeedOutcomes:
-    """Read a record of `feed-outcomes`. Raises ValueError if it is none."""
-    wire = _decode_feed_outcomes(value or b"")
+def decode_feed_outcomes(value: bytes | None, headers: Headers | None) -> FeedOutcomes:
+    """Read a record of `feed-outcomes`. Raises ValueError if it is not one."""
+    if _format_of(headers) is Format.PROTOBUF:
+        wire = _sums_from_protobuf(value or b"")
+    else:
+        wire = _decode_sums_json(value or b"")
+
     columns = wire.clusters
+    _check_lengths(columns)
     sums = Sums()
     for place, number in enumerate(columns.cluster):
         sums.clusters[number] = ClusterSums(
@@ -246,3 +267,174 @@ def decode_feed_outcomes(value: bytes | None) -> FeedOutcomes:
         models=tuple(sorted(wire.models.items())),
     )
     return FeedOutcomes(key, wire.partition, wire.closed_until, sums)
+
+
+def _format_of(headers: Headers | None) -> Format:
+    """The format that the headers state, JSON if they state none. Raises ValueError."""
+    try:
+        return stated_format(headers) or Format.JSON
+    except EventRefused as refusal:
+        raise ValueError(refusal.message) from None
+
+
+def _check_lengths(columns: _Clusters) -> None:
+    """Raises ValueError if the columns do not have one entry for each cluster."""
+    by_name = {
+        "feeds": len(columns.feeds),
+        "deadline_feeds": len(columns.deadline_feeds),
+        "items": len(columns.items),
+        "seen": len(columns.seen),
+        "takes": len(columns.takes),
+    }
+    for name, counts in columns.others.items():
+        by_name[f"others.{name}"] = len(counts)
+    for objective, scores in columns.scores.items():
+        by_name[f"scores.{objective}"] = len(scores)
+
+    expected = len(columns.cluster)
+    for name, length in by_name.items():
+        if length != expected:
+            raise ValueError(f"clusters.{name}: got {length} entries, expected {expected}")
+
+
+# Protobuf
+
+
+def _request_to_protobuf(record: RequestOutcomes) -> bytes:
+    wire = WireRequestOutcomes(
+        request_id=record.request_id,
+        surface=record.surface,
+        user_id=record.user_id,
+        arm=record.arm,
+        experiment=record.experiment or "",
+        weights=record.weights,
+        models=record.models,
+        completion=record.completion,
+        published_at=record.published_at,
+        closed_at=record.closed_at,
+        items=record.items,
+        seen=record.seen,
+        takes=record.takes,
+        others=record.others,
+        unlisted=record.unlisted,
+    )
+    for item in record.outcomes:
+        wire.outcomes.add(item_id=item.item_id, position=item.position, outcomes=item.outcomes)
+    return wire.SerializeToString(deterministic=True)
+
+
+def _request_from_protobuf(value: bytes) -> RequestOutcomes:
+    try:
+        wire = WireRequestOutcomes.FromString(value)
+    except DecodeError as error:
+        raise ValueError(f"Protobuf: {error}, expected trimtab.v1.RequestOutcomes") from None
+    _check_texts(request_id=wire.request_id, surface=wire.surface, user_id=wire.user_id)
+
+    outcomes: list[ItemOutcome] = []
+    for item in wire.outcomes:
+        outcomes.append(ItemOutcome(item.item_id, item.position, list(item.outcomes)))
+    return RequestOutcomes(
+        request_id=wire.request_id,
+        surface=wire.surface,
+        user_id=wire.user_id,
+        arm=wire.arm,
+        experiment=wire.experiment or None,
+        weights=wire.weights,
+        models=dict(sorted(wire.models.items())),
+        completion=wire.completion,
+        published_at=wire.published_at,
+        closed_at=wire.closed_at,
+        items=wire.items,
+        seen=wire.seen,
+        takes=wire.takes,
+        others=dict(sorted(wire.others.items())),
+        outcomes=outcomes,
+        unlisted=wire.unlisted,
+    )
+
+
+def _sums_to_protobuf(record: _FeedOutcomes) -> bytes:
+    columns = record.clusters
+    clusters = WireFeedOutcomes.Clusters(
+        cluster=columns.cluster,
+        feeds=columns.feeds,
+        deadline_feeds=columns.deadline_feeds,
+        items=columns.items,
+        seen=columns.seen,
+        takes=columns.takes,
+    )
+    for name, counts in columns.others.items():
+        clusters.others[name].values.extend(counts)
+    for objective, scores in columns.scores.items():
+        clusters.scores[objective].values.extend(scores)
+
+    positions = record.positions
+    wire = WireFeedOutcomes(
+        hour=record.hour,
+        surface=record.surface,
+        arm=record.arm,
+        experiment=record.experiment or "",
+        weights=record.weights,
+        models=record.models,
+        partition=record.partition,
+        closed_until=record.closed_until,
+        feeds=record.feeds,
+        deadline_feeds=record.deadline_feeds,
+        items=record.items,
+        seen=record.seen,
+        takes=record.takes,
+        others=record.others,
+        positions=WireFeedOutcomes.Positions(seen=positions.seen, takes=positions.takes),
+        clusters=clusters,
+    )
+    return wire.SerializeToString(deterministic=True)
+
+
+def _sums_from_protobuf(value: bytes) -> _FeedOutcomes:
+    try:
+        wire = WireFeedOutcomes.FromString(value)
+    except DecodeError as error:
+        raise ValueError(f"Protobuf: {error}, expected trimtab.v1.FeedOutcomes") from None
+    _check_texts(surface=wire.surface)
+    if not (wire.HasField("positions") and wire.HasField("clusters")):
+        raise ValueError("positions, clusters: one is missing, expected both")
+
+    clusters = wire.clusters
+    others = {name: list(column.values) for name, column in sorted(clusters.others.items())}
+    scores = {name: list(column.values) for name, column in sorted(clusters.scores.items())}
+    return _FeedOutcomes(
+        hour=wire.hour,
+        surface=wire.surface,
+        arm=wire.arm,
+        experiment=wire.experiment or None,
+        weights=wire.weights,
+        models=dict(sorted(wire.models.items())),
+        partition=wire.partition,
+        closed_until=wire.closed_until,
+        feeds=wire.feeds,
+        deadline_feeds=wire.deadline_feeds,
+        items=wire.items,
+        seen=wire.seen,
+        takes=wire.takes,
+        others=dict(sorted(wire.others.items())),
+        positions=_Positions(list(wire.positions.seen), list(wire.positions.takes)),
+        clusters=_Clusters(
+            cluster=list(clusters.cluster),
+            feeds=list(clusters.feeds),
+            deadline_feeds=list(clusters.deadline_feeds),
+            items=list(clusters.items),
+            seen=list(clusters.seen),
+            takes=list(clusters.takes),
+            others=others,
+            scores=scores,
+        ),
+    )
+
+
+def _check_texts(**texts: str) -> None:
+    """Raises ValueError if a text is empty: Protobuf reads a record of another kind, or no bytes at
+    all, as a message of empty fields.
+    """
+    for name, text in texts.items():
+        if not text:
+            raise ValueError(f"{name}: got an empty text, expected at least one character")

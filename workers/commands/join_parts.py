@@ -134,6 +134,7 @@ def build_join(
     emitter = JoinEmitter(
         topics=topics,
         request_partitions=facts.request_partitions,
+        outcomes_format=Format(settings.outcomes_format),
         limits=limits,
         counts=counts,
         errors=errors,

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from workers.codec.formats import Headers
+from workers.codec.formats import Format
 from workers.codec.outcomes import (
-    OUTCOME_HEADERS,
     encode_feed_outcomes,
     encode_request_outcomes,
     encode_sums_key,
+    outcome_headers,
 )
 from workers.codec.partitioner import partition_of
 from workers.counts import JoinCounts
@@ -30,7 +30,6 @@ from workers.worker_errors import WorkerErrors
 _INTERVAL_SECONDS = 1.0
 _MAX_FEEDS = 2000
 """In one transaction."""
-_HEADERS: Headers = list(OUTCOME_HEADERS)
 
 
 @dataclass
@@ -41,6 +40,7 @@ class JoinEmitter:
 
     topics: JoinTopics
     request_partitions: int
+    outcomes_format: Format
     limits: OutputLimits
     counts: JoinCounts
     errors: WorkerErrors
@@ -92,6 +92,7 @@ class JoinEmitter:
 
     def _put_out(self, partition: JoinPartition, closed: Sequence[ClosedFeed]) -> None:
         number = partition.number
+        headers = outcome_headers(self.outcomes_format)
         limit = self.limits.record_bytes(self.topics.request_outcomes)
         for feed in closed:
             key = feed.user_id.encode()
@@ -100,8 +101,8 @@ class JoinEmitter:
                     topic=self.topics.request_outcomes,
                     partition=partition_of(key, self.request_partitions),
                     key=key,
-                    value=encode_request_outcomes(feed, limit),
-                    headers=_HEADERS,
+                    value=encode_request_outcomes(feed, self.outcomes_format, limit),
+                    headers=headers,
                     input_partition=number,
                 )
             )
@@ -109,13 +110,14 @@ class JoinEmitter:
         changed = partition.ledger.add(closed)
         closed_until = partition.join.closed_until
         for sums_key, sums in changed.items():
+            value = encode_feed_outcomes(sums_key, number, closed_until, sums, self.outcomes_format)
             partition.outbox.append(
                 Output(
                     topic=self.topics.feed_outcomes,
                     partition=number,
                     key=encode_sums_key(sums_key),
-                    value=encode_feed_outcomes(sums_key, number, closed_until, sums),
-                    headers=_HEADERS,
+                    value=value,
+                    headers=headers,
                     input_partition=number,
                 )
             )

@@ -117,7 +117,7 @@ class JoinRestore:
 
         def take(record: Record) -> None:
             try:
-                outcomes = decode_feed_outcomes(record.value)
+                outcomes = decode_feed_outcomes(record.value, record.headers)
             except (ValueError, RecursionError) as error:
                 log.warning(
                     "foreign_sums",

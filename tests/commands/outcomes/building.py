@@ -3,7 +3,8 @@
 import uuid
 
 from tests.commands.running import Ended, trimtab
-from workers.codec.outcomes import OUTCOME_HEADERS, encode_feed_outcomes, encode_sums_key
+from workers.codec.formats import Format
+from workers.codec.outcomes import encode_feed_outcomes, encode_sums_key
 from workers.outcomes.records import HOUR_MS, ClosedFeed, SumsKey
 from workers.outcomes.sums import Sums
 from workers.ranking.request import Completion
@@ -47,21 +48,35 @@ class JoinTopics:
         self.requests = f"{name}.request-outcomes"
         create_topics(kafka, [TopicPlan(topic, 2) for topic in (self.sums, self.requests)])
 
-    def write(self, topic: str, key: bytes, value: bytes, partition: int = 0) -> None:
+    def write(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        partition: int = 0,
+        form: Format = Format.JSON,
+    ) -> None:
         """Write a record into this partition, and wait until it is there."""
         producer = self.cluster.producer()
-        producer.produce(topic, value, key, partition=partition, headers=list(OUTCOME_HEADERS))
+        producer.produce(
+            topic, value, key, partition=partition, headers={"content-type": form.content_type}
+        )
         assert producer.flush(30) == 0
 
     def write_sums(
-        self, *feeds: ClosedFeed, key: SumsKey = KEY, partition: int = 0, closed_until: int = NOON
+        self,
+        *feeds: ClosedFeed,
+        key: SumsKey = KEY,
+        partition: int = 0,
+        closed_until: int = NOON,
+        form: Format = Format.JSON,
     ) -> None:
         """Write the sums of these feeds as the latest of a key."""
         sums = Sums()
         for feed in feeds:
             sums.add(feed)
-        value = encode_feed_outcomes(key, partition, closed_until, sums)
-        self.write(self.sums, encode_sums_key(key), value, partition)
+        value = encode_feed_outcomes(key, partition, closed_until, sums, form)
+        self.write(self.sums, encode_sums_key(key), value, partition, form)
 
     def run(self, *words: object) -> Ended:
         """Run `trimtab outcomes` on these topics."""

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from tests.commands.outcomes.building import FEED, HOUR, KEY, NOON, JoinTopics
+from workers.codec.formats import Format
 from workers.outcomes.records import HOUR_MS
 from workers.settings import SETTINGS
 
@@ -42,6 +43,22 @@ def test_the_latest_record_of_each_key_counts_and_partitions_are_added_up(
         {"partition": 0, "closed_until": NOON + 1},
         {"partition": 1, "closed_until": NOON + 2},
     ]
+
+
+def test_a_topic_may_hold_both_formats_and_the_latest_record_of_a_key_counts(
+    topics: JoinTopics,
+) -> None:
+    topics.write_sums(FEED)
+    topics.write_sums(FEED, FEED, form=Format.PROTOBUF, closed_until=NOON + 1)
+    topics.write_sums(FEED, FEED, FEED, key=KEY._replace(hour=HOUR + 1), form=Format.PROTOBUF)
+    topics.write_sums(FEED, FEED, FEED, FEED, key=KEY._replace(hour=HOUR + 1))
+    topics.write_sums(FEED, partition=1, form=Format.PROTOBUF, closed_until=NOON + 2)
+
+    document = printed(topics, "home")
+    (row,) = document["rows"]
+    assert (row["feeds"], row["items"], row["seen"], row["takes"]) == (7, 21, 14, 7)
+    assert row["others"] == {"hide": 7}
+    assert [each["closed_until"] for each in document["partitions"]] == [NOON + 1, NOON + 2]
 
 
 def test_the_table_says_what_is_counted_and_how_far(topics: JoinTopics) -> None:

@@ -3,11 +3,12 @@
 import json
 
 from tests.commands.outcomes.building import FEED, JoinTopics
+from workers.codec.formats import Format
 from workers.codec.outcomes import encode_request_outcomes
 
 
 def test_closed_feeds_are_shown_with_the_items_that_had_an_outcome(topics: JoinTopics) -> None:
-    topics.write(topics.requests, b"u-42", encode_request_outcomes(FEED))
+    topics.write(topics.requests, b"u-42", encode_request_outcomes(FEED, Format.JSON))
     ended = topics.run("tail", "--from-beginning", "--count", 1, "--timeout", 30)
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [
@@ -21,15 +22,24 @@ def test_closed_feeds_are_shown_with_the_items_that_had_an_outcome(topics: JoinT
 
 
 def test_json_has_the_record_as_it_was_published(topics: JoinTopics) -> None:
-    value = encode_request_outcomes(FEED._replace(names=(), marks=b""))
+    value = encode_request_outcomes(FEED._replace(names=(), marks=b""), Format.JSON)
     topics.write(topics.requests, b"u-42", value)
     ended = topics.run("tail", "--from-beginning", "--count", 1, "--timeout", 30, "--json")
     assert json.loads(ended.out) == json.loads(value)
 
 
+def test_both_formats_of_a_topic_are_shown_alike(topics: JoinTopics) -> None:
+    for form in Format:
+        value = encode_request_outcomes(FEED, form)
+        topics.write(topics.requests, b"u-42", value, form=form)
+    ended = topics.run("tail", "--from-beginning", "--count", 2, "--timeout", 30, "--json")
+    first, second = ended.out.splitlines()
+    assert json.loads(first) == json.loads(second)
+
+
 def test_what_is_no_outcome_is_reported_and_does_not_count(topics: JoinTopics) -> None:
     topics.write(topics.requests, b"u-42", b"[]")
-    topics.write(topics.requests, b"u-42", encode_request_outcomes(FEED))
+    topics.write(topics.requests, b"u-42", encode_request_outcomes(FEED, Format.JSON))
     ended = topics.run("tail", "--from-beginning", "--count", 2, "--timeout", 4)
     assert ended.code == 1
     assert f"{topics.requests}/0@0: " in ended.err

@@ -92,7 +92,7 @@ def read_sums(cluster: Cluster, topic: str) -> PartitionSums:
     closed_until: dict[int, int | None] = dict.fromkeys(partitions)
     for record in records.values():
         try:
-            outcomes = decode_feed_outcomes(record.value)
+            outcomes = decode_feed_outcomes(record.value, record.headers)
         except ValueError as error:
             place = f"{record.topic}/{record.partition}@{record.offset}"
             raise Failure(f"{place}: {error}, expected sums of outcomes") from None

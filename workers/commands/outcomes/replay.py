@@ -241,7 +241,7 @@ def wait_for_feeds(running: Replay, join: JoinProcess, expected: int) -> None:
     with closing(TopicReader(running.cluster, topic, from_beginning=True)) as reader:
         while sum(feeds.values()) < expected:
             for record in reader.records(follow=True, timeout=0.5):
-                sums = decode_feed_outcomes(record.value).sums
+                sums = decode_feed_outcomes(record.value, record.headers).sums
                 feeds[record.partition, record.key] = sum(
                     cluster.feeds for cluster in sums.clusters.values()
                 )

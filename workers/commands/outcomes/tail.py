@@ -25,7 +25,7 @@ def tail(brokers: BrokersAt, topic_request_outcomes: str, shown: TailRange, as_j
 
     def render(record: Record) -> str | bytes:
         try:
-            outcomes = decode_request_outcomes(record.value)
+            outcomes = decode_request_outcomes(record.value, record.headers)
         except ValueError as error:
             raise Failure(f"{error}, expected the outcomes of a feed") from None
         return msgspec.json.encode(outcomes) if as_json else outcomes_text(outcomes)
