@@ -19,6 +19,8 @@ from tests.rig.outcome_runs import Plan, outcomes_environment, rules_of
 from tests.rig.process import Process, pause, until
 from tests.rig.progress import wait_until_all_is_out
 from tests.rig.readers import Reader, Readers
+from tests.rig.topics import read_to_end
+from workers.streaming.records import read_headers
 from workers.streaming.send import Sender
 
 WINDOW_S = 2
@@ -202,6 +204,30 @@ def test_what_retention_removed_stops_its_partition_until_the_command_that_is_lo
     assert third.terminate() == 0, third.logged()
     assert sorted(written_requests(env)) == ["after", "before"]
     assert summed_feeds(env) == 2
+
+
+def test_a_group_may_change_the_format_of_its_outcomes_and_goes_on_from_its_sums(
+    setup: Setup,
+) -> None:
+    env = setup.env
+    for form in ("json", "protobuf", "json"):
+        env.variables["TRIMTAB_OUTCOMES_FORMAT"] = form
+        join = env.start_join()
+        join.wait_for("event=restored", times=env.partitions)
+        setup.writer.write(*(make_feed(f"{len(env.processes)}-{n}") for n in range(20)))
+        setup.wait_until_all_is_out(join)
+        assert join.terminate() == 0, join.logged()
+
+        feeds = 20 * len(env.processes)
+        (counts,) = env.json_lines("outcomes", "counts", "home")
+        assert sum(row["feeds"] for row in counts["rows"]) == feeds
+        last = ("--from-beginning", "--count", str(feeds), "--timeout", "30")
+        tail = env.json_lines("outcomes", "tail", *last)
+        assert len({outcomes["request_id"] for outcomes in tail}) == feeds
+
+    records = read_to_end(env.kafka, env.feed_outcomes)
+    stated = {dict(read_headers(record) or [])["content-type"] for record in records}
+    assert stated == {b"application/json", b"application/x-protobuf"}
 
 
 def test_a_group_that_did_not_write_the_sums_touches_nothing(setup: Setup) -> None:
