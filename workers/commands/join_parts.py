@@ -14,17 +14,11 @@ from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, JoinSettings
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.dead_letters import DeadLetters
-from workers.streaming.dispatch import Dispatcher
-from workers.streaming.end_check import EndCheck
-from workers.streaming.hanging_calls import Pulse
 from workers.streaming.join_emitter import JoinEmitter
 from workers.streaming.join_intake import JoinIntake
 from workers.streaming.join_partition import JoinPartition
 from workers.streaming.join_restore import RestoredJoin, join_restorer
-from workers.streaming.lag import Lag
-from workers.streaming.lifecycle import Restarts
 from workers.streaming.limits import OutputLimits
-from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.placement import Placement, ask_count
 from workers.streaming.preflight import check_join_topics
@@ -32,7 +26,7 @@ from workers.streaming.publisher import Publisher
 from workers.streaming.reachability import BrokerReachability, Denials
 from workers.streaming.rights import join_rights
 from workers.streaming.topics import JoinTopics
-from workers.streaming.worker import Worker
+from workers.streaming.worker import Worker, build_loop
 from workers.worker_errors import WorkerErrors
 
 JoinWorker = Worker[JoinPartition, RestoredJoin]
@@ -97,7 +91,6 @@ def build_join(
 
     counts = JoinCounts()
     errors = WorkerErrors(counts)
-    pulse = Pulse()
     open_feeds = OpenFeeds()
 
     def make_partition(restored: RestoredJoin) -> JoinPartition:
@@ -144,25 +137,18 @@ def build_join(
         return {"open_feeds": open_feeds.feeds, "counts": asdict(counts)}
 
     publisher = Publisher(cluster, transactional_id, topics.feed_outcomes, limits, reachability)
-    worker = Worker(
+    worker = build_loop(
+        cluster,
         group=group,
         topic=topics.interactions,
         consumer=consumer,
         ownership=ownership,
-        dispatcher=Dispatcher(topics.interactions, ownership, intake, reachability, errors),
-        end_check=EndCheck(cluster.admin, topics.interactions),
+        intake=intake,
         emitter=emitter,
-        outlet=Outlet(
-            emitter=emitter,
-            publisher=publisher,
-            consumer=consumer,
-            source=topics.interactions,
-            limits=limits,
-        ),
-        restarts=Restarts(publisher, ownership, reachability, pulse),
+        publisher=publisher,
+        limits=limits,
         reachability=reachability,
-        lag=Lag(consumer, topics.interactions, cluster.admin),
-        pulse=pulse,
+        errors=errors,
         describe_stage=describe_stage,
     )
     return BuiltJoin(worker, counts)

@@ -21,7 +21,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn
 
-from workers.log import LINE_START, log
+import click
+
+from workers.commands.options import CommandFunction, Decorator
+from workers.log import LINE_START, configure_logs, log
 from workers.settings import ConfigurationError, how_to_set
 from workers.streaming.hanging_calls import Watchdog
 from workers.streaming.lifecycle import Slot, SlotTaken, take_slot
@@ -43,6 +46,49 @@ _RATE_SECONDS = 1.0
 _CHILD_END_SECONDS = 15.0
 _QUICK_END_SECONDS = 5.0
 _MAX_QUICK_ENDS = 3
+
+
+def process_options(help_text: str) -> Decorator:
+    """--processes, and the hidden option by which a parent starts its children: `processes` and
+    `with_parent`.
+    """
+
+    def decorate(command: CommandFunction) -> CommandFunction:
+        with_parent = click.option(
+            "--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends."
+        )
+        processes = click.option(
+            "--processes",
+            type=click.IntRange(1, 256),
+            metavar="N",
+            default=1,
+            show_default=True,
+            help=help_text,
+        )
+        return processes(with_parent(command))
+
+    return decorate
+
+
+def run_until_signal(
+    run: Callable[[], int], *, processes: int, slot: int | None, with_parent: bool
+) -> NoReturn:
+    """Run one process, or several children with the same arguments, and exit with the exit code.
+
+    Raises ConfigurationError if several processes are to have one slot.
+    """
+    configure_logs()
+    with end_at_signals():
+        if processes > 1:
+            if slot is not None:
+                raise ConfigurationError(
+                    f"slot: got {slot} with {processes} processes, expected none"
+                )
+            sys.exit(run_processes(processes))
+
+        if with_parent:
+            drain_when_parent_ends()
+        sys.exit(run())
 
 
 @contextmanager

@@ -5,7 +5,6 @@ The parts of a worker are put together in `worker_parts.py`. How a process start
 """
 
 import socket
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import click
 from workers.commands.options import BrokersAt, example, gather_settings
 from workers.commands.process import (
     RateLine,
-    drain_when_parent_ends,
-    end_at_signals,
+    process_options,
     run_loop,
-    run_processes,
+    run_until_signal,
     take_process_slot,
 )
 from workers.commands.worker_parts import (
@@ -27,8 +25,7 @@ from workers.commands.worker_parts import (
     build_steering,
     build_worker,
 )
-from workers.log import configure_logs
-from workers.settings import ConfigurationError, WorkerSettings
+from workers.settings import WorkerSettings
 from workers.streaming.clients import worker_clients
 from workers.surfaces import load_surfaces
 
@@ -39,34 +36,19 @@ _SETTINGS = tuple(field.name for field in fields(WorkerSettings))
     epilog=example("trimtab worker --processes 2", "TRIMTAB_GROUP_PROTOCOL=consumer trimtab worker")
 )
 @gather_settings("worker_settings", _SETTINGS, WorkerSettings)
-@click.option(
-    "--processes",
-    type=click.IntRange(1, 256),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Run N worker processes.",
-)
-@click.option("--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends.")
+@process_options("Run N worker processes.")
 def worker(processes: int, with_parent: bool, worker_settings: WorkerSettings) -> None:
     """Rank candidates into feeds, exactly once.
 
     It runs until SIGTERM or Ctrl-C. Then it publishes the requests that are closed, leaves the
     group and exits with 0. Each process takes the lowest free slot of this host.
     """
-    configure_logs()
-    with end_at_signals():
-        if processes > 1:
-            slot = worker_settings.slot
-            if slot is not None:
-                raise ConfigurationError(
-                    f"slot: got {slot} with {processes} processes, expected none"
-                )
-            sys.exit(run_processes(processes))
-
-        if with_parent:
-            drain_when_parent_ends()
-        sys.exit(_run_worker(worker_settings))
+    run_until_signal(
+        lambda: _run_worker(worker_settings),
+        processes=processes,
+        slot=worker_settings.slot,
+        with_parent=with_parent,
+    )
 
 
 # One worker

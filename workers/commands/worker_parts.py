@@ -22,13 +22,7 @@ from workers.steering.follower import Follower
 from workers.steering.lookups import Lookups
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.dead_letters import DeadLetters
-from workers.streaming.dispatch import Dispatcher
-from workers.streaming.end_check import EndCheck
-from workers.streaming.hanging_calls import Pulse
-from workers.streaming.lag import Lag
-from workers.streaming.lifecycle import Restarts
 from workers.streaming.limits import OutputLimits
-from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.placement import Placement, ask_count
 from workers.streaming.preflight import check_topics
@@ -40,7 +34,7 @@ from workers.streaming.ranking_restore import Restored, ranking_restorer
 from workers.streaming.reachability import BrokerReachability, Denials
 from workers.streaming.rights import worker_rights
 from workers.streaming.topics import WorkerTopics
-from workers.streaming.worker import Worker
+from workers.streaming.worker import Worker, build_loop
 from workers.worker_errors import WorkerErrors
 
 RankingWorker = Worker[RankingPartition, Restored]
@@ -203,7 +197,6 @@ def build_worker(
 
     counts = Counts()
     errors = WorkerErrors(counts)
-    pulse = Pulse()
     budget = Budget(
         settings.max_open_requests, settings.max_open_mb * 1024 * 1024, settings.models_wait_s
     )
@@ -248,25 +241,18 @@ def build_worker(
         }
 
     publisher = Publisher(cluster, transactional_id, topics.feeds, limits, reachability)
-    worker = Worker(
+    worker = build_loop(
+        cluster,
         group=group,
         topic=topics.candidates,
         consumer=consumer,
         ownership=ownership,
-        dispatcher=Dispatcher(topics.candidates, ownership, intake, reachability, errors),
-        end_check=EndCheck(cluster.admin, topics.candidates),
+        intake=intake,
         emitter=ranker,
-        outlet=Outlet(
-            emitter=ranker,
-            publisher=publisher,
-            consumer=consumer,
-            source=topics.candidates,
-            limits=limits,
-        ),
-        restarts=Restarts(publisher, ownership, reachability, pulse),
+        publisher=publisher,
+        limits=limits,
         reachability=reachability,
-        lag=Lag(consumer, topics.candidates, cluster.admin),
-        pulse=pulse,
+        errors=errors,
         describe_stage=describe_stage,
     )
     return BuiltWorker(worker, counts)

@@ -21,7 +21,6 @@ from workers.codec.interactions import InteractionDecoder
 from workers.codec.pointer import Span
 from workers.counts import JoinCounts
 from workers.errors import Failure
-from workers.log import log
 from workers.outcomes.join import OpenFeeds
 from workers.outcomes.records import Interaction
 from workers.ranking.outcome_rules import OutcomeRules
@@ -29,7 +28,7 @@ from workers.ranking.refusal import EventRefused, Reason
 from workers.streaming.dead_letters import DeadLetters, explain_without_headers
 from workers.streaming.join_partition import JoinPartition
 from workers.streaming.placement import Placement
-from workers.streaming.records import Fetched, Headers, read_headers
+from workers.streaming.records import Fetched, Headers, note_unreadable_headers, read_headers
 from workers.worker_errors import WorkerErrors
 
 
@@ -124,15 +123,7 @@ class JoinIntake:
         if headers is not None:
             return self.decoder.decode(message.value(), message.key(), headers)
 
-        self.counts.unreadable_headers += 1
-        if self.counts.unreadable_headers == 1:
-            log.warning(
-                "headers_unreadable",
-                partition=message.partition(),
-                offset=message.offset(),
-                error="got a header name that is not UTF-8, expected UTF-8",
-                doing="reading the format from the bytes; counted from now on, and not logged again",
-            )
+        note_unreadable_headers(message, self.counts)
         return self.decoder.decode_as_seen(message.value(), message.key())
 
     def _dead_letter(

@@ -16,12 +16,11 @@ from workers.assembly.held import Budget
 from workers.codec.decoder import Decoder
 from workers.codec.pointer import Span
 from workers.counts import Counts
-from workers.log import log
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
 from workers.ranking.request import Event
 from workers.streaming.dead_letters import DeadLetters, explain_without_headers
 from workers.streaming.ranking_partition import RankingPartition
-from workers.streaming.records import Fetched, Headers, read_headers
+from workers.streaming.records import Fetched, Headers, note_unreadable_headers, read_headers
 from workers.worker_errors import WorkerErrors
 
 
@@ -111,16 +110,7 @@ class RankingIntake:
         """Decode an event whose headers cannot be read: a header of its producer's tracing must not
         cost the feed.
         """
-        self.counts.unreadable_headers += 1
-        if self.counts.unreadable_headers == 1:
-            log.warning(
-                "headers_unreadable",
-                partition=message.partition(),
-                offset=message.offset(),
-                error="got a header name that is not UTF-8, expected UTF-8",
-                doing="reading the format from the bytes;"
-                " counted from now on, and not logged again",
-            )
+        note_unreadable_headers(message, self.counts)
         return self.decoder.decode_as_seen(message.value(), message.key())
 
     def _dead_letter(

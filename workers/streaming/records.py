@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import KafkaError, Message
 
+from workers.log import log
+
 Headers = list[tuple[str, bytes | None]]
 
 
@@ -33,6 +35,25 @@ def fetched(messages: Iterable[Message]) -> list[Fetched]:
 
 
 _headers = methodcaller("headers")
+
+
+class CountsHeaders(Protocol):
+    """Counters that have one for records whose headers cannot be read."""
+
+    unreadable_headers: int
+
+
+def note_unreadable_headers(message: Fetched, counts: CountsHeaders) -> None:
+    """Count a record whose headers cannot be read, and log the first."""
+    counts.unreadable_headers += 1
+    if counts.unreadable_headers == 1:
+        log.warning(
+            "headers_unreadable",
+            partition=message.partition(),
+            offset=message.offset(),
+            error="got a header name that is not UTF-8, expected UTF-8",
+            doing="reading the format from the bytes; counted from now on, and not logged again",
+        )
 
 
 def read_headers(message: Fetched) -> Headers | None:

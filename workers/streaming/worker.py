@@ -16,19 +16,22 @@ from typing import Generic
 
 from confluent_kafka import Consumer
 
+from workers.streaming.clients import Cluster
 from workers.streaming.dispatch import Dispatcher
 from workers.streaming.end_check import EndCheck
 from workers.streaming.hanging_calls import Pulse
 from workers.streaming.lag import SILENT_SECONDS, Lag, Silence
 from workers.streaming.lifecycle import Restarts, drain
+from workers.streaming.limits import OutputLimits
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
-from workers.streaming.publisher import Fenced, ProducerLost
+from workers.streaming.publisher import Fenced, ProducerLost, Publisher
 from workers.streaming.reachability import BrokerReachability
 from workers.streaming.records import fetched
 from workers.streaming.restore import R
 from workers.streaming.rights import Resource
-from workers.streaming.stage import Emitter, P
+from workers.streaming.stage import Emitter, Intake, P
+from workers.worker_errors import WorkerErrors
 
 _POLL_SECONDS = 0.05
 _RESTORING_POLL_SECONDS = 0.001
@@ -188,3 +191,43 @@ class Worker(Generic[P, R]):
     @property
     def _partitions(self) -> Collection[P]:
         return self.ownership.partitions.values()
+
+
+def build_loop(
+    cluster: Cluster,
+    *,
+    group: str,
+    topic: str,
+    consumer: Consumer,
+    ownership: Ownership[P, R],
+    intake: Intake[P],
+    emitter: Emitter[P],
+    publisher: Publisher,
+    limits: OutputLimits,
+    reachability: BrokerReachability,
+    errors: WorkerErrors,
+    describe_stage: Callable[[], Mapping[str, object]],
+) -> Worker[P, R]:
+    """The loop of a stage, from the parts that are particular to the stage and to the process."""
+    pulse = Pulse()
+    return Worker(
+        group=group,
+        topic=topic,
+        consumer=consumer,
+        ownership=ownership,
+        dispatcher=Dispatcher(topic, ownership, intake, reachability, errors),
+        end_check=EndCheck(cluster.admin, topic),
+        emitter=emitter,
+        outlet=Outlet(
+            emitter=emitter,
+            publisher=publisher,
+            consumer=consumer,
+            source=topic,
+            limits=limits,
+        ),
+        restarts=Restarts(publisher, ownership, reachability, pulse),
+        reachability=reachability,
+        lag=Lag(consumer, topic, cluster.admin),
+        pulse=pulse,
+        describe_stage=describe_stage,
+    )

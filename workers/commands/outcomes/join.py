@@ -4,7 +4,6 @@ The parts are put together in `join_parts.py`. How a process starts and ends is 
 """
 
 import socket
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,13 +13,11 @@ from workers.commands.join_parts import build_join
 from workers.commands.options import BrokersAt, example, gather_settings
 from workers.commands.process import (
     RateLine,
-    drain_when_parent_ends,
-    end_at_signals,
+    process_options,
     run_loop,
-    run_processes,
+    run_until_signal,
     take_process_slot,
 )
-from workers.log import configure_logs
 from workers.settings import ConfigurationError, JoinSettings
 from workers.streaming.clients import worker_clients
 from workers.surfaces import load_surfaces
@@ -30,34 +27,19 @@ _SETTINGS = tuple(field.name for field in fields(JoinSettings))
 
 @click.command(epilog=example("trimtab outcomes join --processes 2"))
 @gather_settings("join_settings", _SETTINGS, JoinSettings)
-@click.option(
-    "--processes",
-    type=click.IntRange(1, 256),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Run N processes.",
-)
-@click.option("--with-parent", is_flag=True, hidden=True, help="Drain when standard input ends.")
+@process_options("Run N processes.")
 def join(processes: int, with_parent: bool, join_settings: JoinSettings) -> None:
     """Join interactions with the feeds that caused them, exactly once.
 
     It runs until SIGTERM or Ctrl-C. Then it publishes the feeds that are closed, leaves the group
     and exits with 0. Each process takes the lowest free slot of this host.
     """
-    configure_logs()
-    with end_at_signals():
-        if processes > 1:
-            slot = join_settings.slot
-            if slot is not None:
-                raise ConfigurationError(
-                    f"slot: got {slot} with {processes} processes, expected none"
-                )
-            sys.exit(run_processes(processes))
-
-        if with_parent:
-            drain_when_parent_ends()
-        sys.exit(_run_join(join_settings))
+    run_until_signal(
+        lambda: _run_join(join_settings),
+        processes=processes,
+        slot=join_settings.slot,
+        with_parent=with_parent,
+    )
 
 
 def _run_join(settings: JoinSettings) -> int:
