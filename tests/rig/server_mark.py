@@ -19,7 +19,7 @@ MARK = "server"
 SERVER_FIXTURES = frozenset({"cache", "make_redis"})
 
 _KAFKA = "kafka.Kafka"
-_REDIS = "redis-server"
+_REDIS = frozenset({"redis-server", "valkey-server"})
 
 _running: pytest.Item | None = None
 
@@ -60,7 +60,7 @@ def _check_process(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _starts_server(command: Sequence[str]) -> bool:
-    return _KAFKA in command or any(PurePath(word).name == _REDIS for word in command)
+    return _KAFKA in command or any(PurePath(word).name in _REDIS for word in command)
 
 
 def _runs_without_a_server() -> bool:

@@ -56,7 +56,12 @@ def test_a_test_without_the_mark_that_reaches_a_server_fixture_fails(
 
 
 @pytest.mark.parametrize(
-    "command", [["/opt/redis-server", "--version"], ["/usr/bin/env", "java", "kafka.Kafka"]]
+    "command",
+    [
+        ["/opt/redis-server", "--version"],
+        ["/opt/valkey-server", "--version"],
+        ["/usr/bin/env", "java", "kafka.Kafka"],
+    ],
 )
 def test_a_test_without_the_mark_that_starts_a_server_fails(
     pytester: pytest.Pytester, command: list[str]
