@@ -17,6 +17,7 @@ from workers.codec.generated.feed_outcomes_pb2 import FeedOutcomes as WireFeedOu
 from workers.codec.generated.request_outcomes_pb2 import RequestOutcomes as WireRequestOutcomes
 from workers.codec.outcomes import (
     decode_feed_outcomes,
+    decode_feed_outcomes_head,
     decode_request_outcomes,
     encode_feed_outcomes,
     encode_request_outcomes,
@@ -155,6 +156,9 @@ def test_sums_are_the_same_in_both_formats(feeds: list[ClosedFeed], closed_until
     assert read == decode_feed_outcomes(in_json, outcome_headers(Format.JSON))
     assert (read.key, read.partition, read.closed_until) == (key, 3, closed_until)
     assert encode_feed_outcomes(key, 3, closed_until, read.sums, Format.PROTOBUF) == in_protobuf
+    for value, form in ((in_json, Format.JSON), (in_protobuf, Format.PROTOBUF)):
+        head = decode_feed_outcomes_head(value, outcome_headers(form))
+        assert head == (key, 3, closed_until)
 
 
 def test_every_field_of_a_record_has_the_same_name_and_value_in_protobuf() -> None:
@@ -186,7 +190,9 @@ def test_without_a_content_type_a_record_is_json() -> None:
     assert decode_request_outcomes(value, None) == stated
 
 
-@pytest.mark.parametrize("decode", [decode_request_outcomes, decode_feed_outcomes])
+@pytest.mark.parametrize(
+    "decode", [decode_request_outcomes, decode_feed_outcomes, decode_feed_outcomes_head]
+)
 @pytest.mark.parametrize("form", list(Format))
 @pytest.mark.parametrize("value", [None, b"", b"{}", b"\xff", b"\x12\x04home"])
 def test_what_is_no_record_is_a_value_error(

@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import Producer
 
 from workers.streaming.clients import Cluster
-from workers.streaming.log_reader import TopicMissing
-from workers.streaming.recent_records import Recent, TopicSilent
+from workers.streaming.log_reader import TopicMissing, TopicSilent
+from workers.streaming.recent_records import Recent
 from workers.streaming.records import Record
 from workers.streaming.topics import TopicPlan, create_topics
 

@@ -98,6 +98,27 @@ class _FeedOutcomes(Struct, gc=False, omit_defaults=True):
     experiment: str | None = None
 
 
+class _FeedOutcomesHead(Struct, gc=False):
+    """The fields of a record of `feed-outcomes` that say what it is about."""
+
+    hour: int
+    surface: str
+    arm: str
+    weights: str
+    models: dict[str, int]
+    partition: int
+    closed_until: int
+    experiment: str | None = None
+
+
+class FeedOutcomesHead(NamedTuple):
+    """What a record of `feed-outcomes` is about: its fields as in FeedOutcomes."""
+
+    key: SumsKey
+    partition: int
+    closed_until: int
+
+
 class FeedOutcomes(NamedTuple):
     """The sums of one key in one partition. `closed_until` (ms): every feed that was published
     before this time is in the sums of its key.
@@ -112,6 +133,7 @@ class FeedOutcomes(NamedTuple):
 _encode_json = msgspec.json.Encoder().encode
 _decode_request_json = msgspec.json.Decoder(RequestOutcomes).decode
 _decode_sums_json = msgspec.json.Decoder(_FeedOutcomes).decode
+_decode_head_json = msgspec.json.Decoder(_FeedOutcomesHead).decode
 
 
 def outcome_headers(form: Format) -> Headers:
@@ -258,7 +280,33 @@ def decode_feed_outcomes(value: bytes | None, headers: Headers | None) -> FeedOu
     for position, row in enumerate(zip(wire.positions.seen, wire.positions.takes, strict=True)):
         if any(row):
             sums.positions[position] = list(row)
-    key = SumsKey(
+    return FeedOutcomes(_key_of(wire), wire.partition, wire.closed_until, sums)
+
+
+def decode_feed_outcomes_head(value: bytes | None, headers: Headers | None) -> FeedOutcomesHead:
+    """Read what a record of `feed-outcomes` is about, and not its sums, which costs a tenth.
+
+    Raises ValueError if it is not such a record; what is wrong with its sums may stay unnoticed.
+    """
+    if _format_of(headers) is Format.PROTOBUF:
+        message = _parse_sums(value or b"")
+        head = _FeedOutcomesHead(
+            hour=message.hour,
+            surface=message.surface,
+            arm=message.arm,
+            experiment=message.experiment or None,
+            weights=message.weights,
+            models=dict(message.models.items()),
+            partition=message.partition,
+            closed_until=message.closed_until,
+        )
+    else:
+        head = _decode_head_json(value or b"")
+    return FeedOutcomesHead(_key_of(head), head.partition, head.closed_until)
+
+
+def _key_of(wire: _FeedOutcomes | _FeedOutcomesHead) -> SumsKey:
+    return SumsKey(
         hour=wire.hour // HOUR_MS,
         surface=wire.surface,
         arm=wire.arm,
@@ -266,7 +314,6 @@ def decode_feed_outcomes(value: bytes | None, headers: Headers | None) -> FeedOu
         weights=wire.weights,
         models=tuple(sorted(wire.models.items())),
     )
-    return FeedOutcomes(key, wire.partition, wire.closed_until, sums)
 
 
 def _format_of(headers: Headers | None) -> Format:
@@ -390,7 +437,8 @@ def _sums_to_protobuf(record: _FeedOutcomes) -> bytes:
     return wire.SerializeToString(deterministic=True)
 
 
-def _sums_from_protobuf(value: bytes) -> _FeedOutcomes:
+def _parse_sums(value: bytes) -> WireFeedOutcomes:
+    """The message of a record of `feed-outcomes`. Raises ValueError."""
     try:
         wire = WireFeedOutcomes.FromString(value)
     except DecodeError as error:
@@ -398,7 +446,11 @@ def _sums_from_protobuf(value: bytes) -> _FeedOutcomes:
     _check_texts(surface=wire.surface)
     if not (wire.HasField("positions") and wire.HasField("clusters")):
         raise ValueError("positions, clusters: one is missing, expected both")
+    return wire
 
+
+def _sums_from_protobuf(value: bytes) -> _FeedOutcomes:
+    wire = _parse_sums(value)
     clusters = wire.clusters
     others = {name: list(column.values) for name, column in sorted(clusters.others.items())}
     scores = {name: list(column.values) for name, column in sorted(clusters.scores.items())}

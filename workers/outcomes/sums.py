@@ -92,6 +92,26 @@ class Sums:
                         cluster.others[name] += 1
 
 
+def add_sums(total: Sums, further: Sums) -> None:
+    """Add further sums to `total`, cluster by cluster and position by position."""
+    for number, added in further.clusters.items():
+        cluster = total.clusters.setdefault(number, ClusterSums())
+        cluster.feeds += added.feeds
+        cluster.deadline_feeds += added.deadline_feeds
+        cluster.items += added.items
+        cluster.seen += added.seen
+        cluster.takes += added.takes
+        for name, count in added.others.items():
+            cluster.others[name] = cluster.others.get(name, 0) + count
+        for objective, score in added.scores.items():
+            cluster.scores[objective] = cluster.scores.get(objective, 0.0) + score
+
+    for position, (seen, takes) in further.positions.items():
+        row = total.positions.setdefault(position, [0, 0])
+        row[0] += seen
+        row[1] += takes
+
+
 class SumsLedger:
     """The sums of one partition that can still change, and where their latest records stand.
 

@@ -26,7 +26,7 @@ Rules:
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing
@@ -75,6 +75,10 @@ _BATCH = 5000
 
 class TopicMissing(Failure):
     """The topic does not exist. The message names it and says what to do."""
+
+
+class TopicSilent(Failure):
+    """The end of the topic was not reached in time. The message names what was left to read."""
 
 
 class RecordUnreadable(Failure):
@@ -324,6 +328,15 @@ def raise_if_final(cluster: Cluster, topic: str, event: ReadError) -> None:
         raise KafkaException(error)
 
 
+def describe_silence(topic: str, seconds: float, unread: Mapping[int, int]) -> str:
+    """What was not read within `seconds`: partitions, each with the offset that was to be reached."""
+    places = [f"{partition} to offset {end}" for partition, end in sorted(unread.items())]
+    return (
+        f"topic {topic!r}: nothing came for {seconds:g} s, expected to read on in"
+        f" partition {', '.join(places)}; is a transaction undecided there?"
+    )
+
+
 # Whole topics
 
 
@@ -349,6 +362,8 @@ class TopicReader:
             self._reader.close()
             raise
 
+        self._admin = admin
+        self._positions = starts
         self._before_end = set(starts)
         for partition, offset in starts.items():
             self._reader.start(topic, partition, offset)
@@ -369,14 +384,69 @@ class TopicReader:
                     return
                 continue
 
-            event = self._events.popleft()
-            if isinstance(event, Record):
+            record = self._note(self._events.popleft())
+            if record is not None:
                 last_record_at = time.monotonic()
-                yield event
-            elif isinstance(event, ReadEnd):
-                self._before_end.discard(event.partition)
-            else:
-                raise_if_final(self._cluster, self._topic, event)
+                yield record
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions of the topic."""
+        return sorted(self._positions)
+
+    def take(self, seconds: float = 0.0) -> list[Record]:
+        """Return the records that have come. Waits for a first one at most `seconds`.
+
+        Raises RightMissing, RecordUnreadable and KafkaException.
+        """
+        if not self._events:
+            self._events.extend(self._reader.poll(seconds))
+
+        records = []
+        while self._events:
+            record = self._note(self._events.popleft())
+            if record is not None:
+                records.append(record)
+        return records
+
+    def records_to_end(self, silence: float = 30.0) -> Iterator[Record]:
+        """Records up to the high watermarks as they are now, and perhaps further. Unlike `records`
+        this waits until transactions that are undecided now are decided.
+
+        Raises TopicSilent after `silence` seconds without progress, BrokerUnreachable, and what
+        `records` raises.
+        """
+        ends = ask_each(self._admin, self._topic, self._positions, ask_latest, silence)
+        progress_at = time.monotonic()
+        unread = self._unread(ends)
+        while unread:
+            before = dict(self._positions)
+            yield from self.take(0.1)
+
+            unread = self._unread(ends)
+            if self._positions != before:
+                progress_at = time.monotonic()
+            elif unread and time.monotonic() - progress_at > silence:
+                raise TopicSilent(describe_silence(self._topic, silence, unread))
+
+    def _unread(self, ends: Mapping[int, int]) -> dict[int, int]:
+        """The partitions that are not read up to these ends, each with its end."""
+        return {
+            partition: end for partition, end in ends.items() if self._positions[partition] < end
+        }
+
+    def _note(self, event: ReadEvent) -> Record | None:
+        """Note how far an event brings its partition. Return the record if it is one."""
+        if isinstance(event, Record):
+            self._positions[event.partition] = event.offset + 1
+            return event
+        if isinstance(event, ReadEnd):
+            known = self._positions[event.partition]
+            self._positions[event.partition] = max(known, event.offset)
+            self._before_end.discard(event.partition)
+            return None
+        raise_if_final(self._cluster, self._topic, event)
+        return None
 
     def close(self) -> None:
         """Give the connection back."""

@@ -14,15 +14,16 @@ from typing import Any
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from workers.errors import Failure
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import (
     LogReader,
     ReadError,
+    TopicSilent,
     ask_each,
     ask_earliest,
     ask_latest,
     ask_since,
+    describe_silence,
     partitions_of,
     raise_if_final,
 )
@@ -30,10 +31,6 @@ from workers.streaming.records import Record
 
 _FIRST_WINDOW = 64
 """How many offsets of a partition are read in the first step back, at least."""
-
-
-class TopicSilent(Failure):
-    """The end of the topic was not reached in time. The message names what was left to read."""
 
 
 class Recent:
@@ -141,12 +138,9 @@ class Recent:
                     raise TopicSilent(self._describe_unread(reader, spans))
 
     def _describe_unread(self, reader: LogReader, spans: Mapping[int, range]) -> str:
-        unread = [
-            f"{partition} to offset {span.stop}"
-            for partition, span in sorted(spans.items())
+        unread = {
+            partition: span.stop
+            for partition, span in spans.items()
             if reader.is_reading_partition(self._topic, partition)
-        ]
-        return (
-            f"topic {self._topic!r}: nothing came for {self._silence:g} s, expected to read on in"
-            f" partition {', '.join(unread)}; is a transaction undecided there?"
-        )
+        }
+        return describe_silence(self._topic, self._silence, unread)

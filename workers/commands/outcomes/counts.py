@@ -1,20 +1,14 @@
 """`trimtab outcomes counts`: how many items were seen and taken.
 
-Rules:
-1. Each partition of `feed-outcomes` has absolute sums. The latest record of a key counts, and the
-   partitions are added up.
-2. A record that is no sums record ends the command: counts without it could be wrong.
-3. Sums hold closed feeds only. `closed_until` says how far each partition is.
+Sums hold closed feeds only. `closed_until` says how far each partition is.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 import click
 
-from workers.codec.outcomes import FeedOutcomes, decode_feed_outcomes
 from workers.commands.options import (
     BrokersAt,
     PastTime,
@@ -28,9 +22,7 @@ from workers.commands.text import NOTHING, moment_text, printable, table, wrap
 from workers.errors import Failure
 from workers.outcomes.counts import GroupBy, OutcomeCounts, count_by, position_label
 from workers.outcomes.records import HOUR_MS
-from workers.streaming.clients import Cluster
-from workers.streaming.log_reader import TopicReader, partitions_of
-from workers.streaming.records import Record
+from workers.streaming.feed_sums import FeedSumsReader
 
 _ATTENTION = (
     "By position the counts are a picture of attention: what stands higher is seen and taken more"
@@ -45,63 +37,6 @@ _CLOSED_ONLY = (
     "Sums hold closed feeds only, so they are one outcome window behind. All feeds that were"
     " published before these times are in:"
 )
-
-
-@dataclass(frozen=True)
-class PartitionSums:
-    """The sums of all partitions.
-
-    `latest` has the latest record of each key and partition. `closed_until` has, for each
-    partition, the time (ms since the epoch) before which every feed is in the sums; None if the
-    partition has no sums yet.
-    """
-
-    latest: Sequence[FeedOutcomes]
-    closed_until: dict[int, int | None]
-
-    @property
-    def surfaces(self) -> list[str]:
-        """The surfaces that have sums."""
-        return sorted({outcomes.key.surface for outcomes in self.latest})
-
-    def of(self, surface: str, since: int | None) -> list[FeedOutcomes]:
-        """The sums of one surface, from the hour on that `since` (ms since the epoch) is in."""
-        first_hour = 0 if since is None else since // HOUR_MS
-        chosen = []
-        for outcomes in self.latest:
-            if outcomes.key.surface == surface and outcomes.key.hour >= first_hour:
-                chosen.append(outcomes)
-        return chosen
-
-
-def latest_records(records: Iterable[Record]) -> dict[tuple[int, bytes | None], Record]:
-    """The latest record of each partition and key, from records in the order of their offsets."""
-    latest: dict[tuple[int, bytes | None], Record] = {}
-    for record in records:
-        latest[record.partition, record.key] = record
-    return latest
-
-
-def read_sums(cluster: Cluster, topic: str) -> PartitionSums:
-    """Read `feed-outcomes` to its end. Raises Failure, and KafkaException."""
-    with closing(TopicReader(cluster, topic, from_beginning=True)) as reader:
-        records = latest_records(reader.records(follow=False))
-    partitions = partitions_of(cluster.admin(), topic, cluster)
-
-    latest = []
-    closed_until: dict[int, int | None] = dict.fromkeys(partitions)
-    for record in records.values():
-        try:
-            outcomes = decode_feed_outcomes(record.value, record.headers)
-        except ValueError as error:
-            place = f"{record.topic}/{record.partition}@{record.offset}"
-            raise Failure(f"{place}: {error}, expected sums of outcomes") from None
-
-        latest.append(outcomes)
-        if outcomes.closed_until >= 0:
-            known = closed_until[record.partition]
-            closed_until[record.partition] = max(known or 0, outcomes.closed_until)
-    return PartitionSums(latest, closed_until)
 
 
 def _parse_group_by(_context: click.Context, _option: click.Parameter, name: str) -> GroupBy:
@@ -145,28 +80,33 @@ def counts(
     hour in which they were published, and once their outcome window has closed. Exit code 1 if
     there is nothing to count.
     """
-    sums = read_sums(brokers.cluster(), topic_feed_outcomes)
-    chosen = sums.of(surface, since)
+    with closing(
+        FeedSumsReader(
+            brokers.cluster(), topic_feed_outcomes, wants=lambda key: key.surface == surface
+        )
+    ) as reader:
+        reader.read_to_end()
+        chosen = [(outcomes.key, outcomes.sums) for outcomes in reader.latest(surface, since)]
     if not chosen:
-        raise Failure(_nothing_counted(sums, surface, topic_feed_outcomes))
+        raise Failure(nothing_counted(reader.surfaces, surface, topic_feed_outcomes))
 
-    rows = count_by(group_by, [(outcomes.key, outcomes.sums) for outcomes in chosen])
+    rows = count_by(group_by, chosen)
     if as_json:
-        click.echo(json.dumps(counts_document(surface, group_by, since, rows, sums.closed_until)))
+        click.echo(json.dumps(counts_document(surface, group_by, since, rows, reader.closed_until)))
     else:
-        click.echo("\n".join(counts_lines(surface, group_by, since, rows, sums.closed_until)))
+        click.echo("\n".join(counts_lines(surface, group_by, since, rows, reader.closed_until)))
 
 
-def _nothing_counted(sums: PartitionSums, surface: str, topic: str) -> str:
-    """Why there is nothing to count."""
-    if not sums.latest:
+def nothing_counted(surfaces: Collection[str], surface: str, topic: str) -> str:
+    """Why there is nothing to count. `surfaces` are those that have sums."""
+    if not surfaces:
         return (
             f"{topic}: no feed is counted yet. A feed is counted once its outcome window has"
             " closed, by `trimtab outcomes join`"
         )
-    if surface in sums.surfaces:
+    if surface in surfaces:
         return f"surface: no feed of {surface!r} is counted since then in {topic}"
-    known = ", ".join(sums.surfaces)
+    known = ", ".join(sorted(surfaces))
     return f"surface: got {surface!r}, expected one that is counted in {topic}: {known}"
 
 

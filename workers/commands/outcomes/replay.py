@@ -24,7 +24,6 @@ from workers.codec.formats import Format, Headers
 from workers.codec.interactions import encode_interaction
 from workers.codec.outcomes import decode_feed_outcomes
 from workers.commands.options import BrokersAt, brokers_options, example
-from workers.commands.outcomes.counts import read_sums
 from workers.commands.outcomes.open_bandit import (
     CAMPAIGNS,
     POLICIES,
@@ -42,6 +41,7 @@ from workers.local.topics import stack_topics
 from workers.outcomes.counts import GroupBy, count_by
 from workers.settings import SETTINGS
 from workers.streaming.clients import ADMIN, SENDER, Cluster
+from workers.streaming.feed_sums import FeedSumsReader
 from workers.streaming.log_reader import TopicReader
 from workers.streaming.send import Sender
 from workers.streaming.topics import create_topics, describe_topics
@@ -256,12 +256,13 @@ def wait_for_feeds(running: Replay, join: JoinProcess, expected: int) -> None:
 
 def count_arms(running: Replay) -> dict[tuple[str, str], ArmCount]:
     """What the sums say, by campaign and policy."""
-    sums = read_sums(running.cluster, running.topics["topic_feed_outcomes"])
     counted = {}
-    for campaign in CAMPAIGNS:
-        of_campaign = [(outcomes.key, outcomes.sums) for outcomes in sums.of(campaign, None)]
-        for row in count_by(GroupBy.ARM, of_campaign):
-            counted[campaign, str(row.label)] = ArmCount(row.seen, row.takes)
+    with closing(FeedSumsReader(running.cluster, running.topics["topic_feed_outcomes"])) as reader:
+        reader.read_to_end()
+        for campaign in CAMPAIGNS:
+            sums = [(outcomes.key, outcomes.sums) for outcomes in reader.latest(campaign)]
+            for row in count_by(GroupBy.ARM, sums):
+                counted[campaign, str(row.label)] = ArmCount(row.seen, row.takes)
     return counted
 
 
