@@ -162,6 +162,18 @@ _ALL_SETTINGS = (
         help="Topic of sums of outcomes.",
     ),
     Setting(
+        "topic_user_outcomes",
+        default="user-outcomes",
+        value_name="TOPIC",
+        help="Topic of sums by user.",
+    ),
+    Setting(
+        "topic_user_changelog",
+        default="user-outcomes.changelog",
+        value_name="TOPIC",
+        help="Topic in which the users stage keeps what it knows of each user.",
+    ),
+    Setting(
         "candidates_format",
         default="json",
         choices=FORMATS,

@@ -34,6 +34,7 @@ JSON_SCHEMAS = [
     "feed-record",
     "request-outcomes",
     "feed-outcomes",
+    "user-outcomes",
     "lookups",
 ]
 

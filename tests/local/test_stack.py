@@ -62,6 +62,8 @@ def test_up_starts_both_servers_and_creates_every_topic_with_four_partitions(own
         "interactions.dead-letters",
         "request-outcomes",
         "feed-outcomes",
+        "user-outcomes",
+        "user-outcomes.changelog",
     )
     assert describe_topics(kafka, names) == dict.fromkeys(names, 4)
     assert own.status().up

@@ -21,6 +21,8 @@ NAMES = {
     "_INTERACTION_LETTERS": "interactions.dead-letters",
     "_REQUEST_OUTCOMES": "request-outcomes",
     "_FEED_OUTCOMES": "feed-outcomes",
+    "_USER_OUTCOMES": "user-outcomes",
+    "_USER_CHANGELOG": "user-outcomes.changelog",
 }
 RECORD_SIZE = {"max.message.bytes": "1048588"}
 
@@ -57,7 +59,8 @@ def test_a_new_stack_gets_all_topics_and_nothing_to_report(
     assert create_stack_topics(kafka, 2, reports.append) == 2
     names = [own_name(name) for name in NAMES.values()]
     counts = dict.fromkeys(names, 2)
-    counts[own_name("request-outcomes")] = 4
+    for name in ("request-outcomes", "user-outcomes", "user-outcomes.changelog"):
+        counts[own_name(name)] = 4
     assert describe_topics(kafka, names) == counts
     assert reports == []
 
@@ -74,10 +77,11 @@ def test_the_topics_of_an_earlier_version_get_what_outcomes_need_once(
 
     letters = own_name("interactions.dead-letters")
     requests = own_name("request-outcomes")
+    users = own_name("user-outcomes")
     interactions = own_name("interactions")
     sums = own_name("feed-outcomes")
     assert reports == [
-        f"created topics that were missing: {letters}, {requests}",
+        f"created topics that were missing: {letters}, {requests}, {users}, {users}.changelog",
         f"topic '{interactions}': set message.timestamp.type to LogAppendTime, was CreateTime",
         f"topic '{sums}': set cleanup.policy to compact,delete, was delete",
         f"topic '{sums}': set retention.ms to 1209600000, was 604800000",

@@ -12,6 +12,7 @@ from workers.settings import SETTINGS
 from workers.streaming.topics import (
     FEED_OUTCOMES_CONFIG,
     INTERACTIONS_CONFIG,
+    USER_CHANGELOG_CONFIG,
     TopicPlan,
     create_topics,
     describe_topics,
@@ -35,11 +36,16 @@ _INTERACTIONS = str(SETTINGS["topic_interactions"].default)
 _INTERACTION_LETTERS = str(SETTINGS["topic_interaction_letters"].default)
 _REQUEST_OUTCOMES = str(SETTINGS["topic_request_outcomes"].default)
 _FEED_OUTCOMES = str(SETTINGS["topic_feed_outcomes"].default)
+_USER_OUTCOMES = str(SETTINGS["topic_user_outcomes"].default)
+_USER_CHANGELOG = str(SETTINGS["topic_user_changelog"].default)
 
 
 def stack_topics(partitions: int) -> tuple[TopicPlan, ...]:
     """The plan of every topic. `partitions` is the number that candidates have."""
-    return (*_ranking_topics(partitions), *_outcome_topics(partitions))
+    return (
+        *_ranking_topics(partitions),
+        *_outcome_topics(partitions, request_partitions=DEFAULT_PARTITIONS),
+    )
 
 
 def _ranking_topics(partitions: int) -> tuple[TopicPlan, ...]:
@@ -51,16 +57,18 @@ def _ranking_topics(partitions: int) -> tuple[TopicPlan, ...]:
     )
 
 
-def _outcome_topics(partitions: int) -> tuple[TopicPlan, ...]:
+def _outcome_topics(partitions: int, request_partitions: int) -> tuple[TopicPlan, ...]:
     """Feed records go to the partition number of their event, and what the join writes to that of
     its interactions. Outcomes of requests go to a partition of their user, so their number is one
-    of its own.
+    of its own. What is known about users goes to the partition number of those.
     """
     return (
         TopicPlan(_INTERACTIONS, partitions, {**_RECORD_SIZE, **INTERACTIONS_CONFIG}),
         TopicPlan(_INTERACTION_LETTERS, partitions, _DEAD_LETTER_SIZE),
-        TopicPlan(_REQUEST_OUTCOMES, DEFAULT_PARTITIONS, _RECORD_SIZE),
+        TopicPlan(_REQUEST_OUTCOMES, request_partitions, _RECORD_SIZE),
         TopicPlan(_FEED_OUTCOMES, partitions, {**_RECORD_SIZE, **FEED_OUTCOMES_CONFIG}),
+        TopicPlan(_USER_OUTCOMES, request_partitions, {**_RECORD_SIZE, **FEED_OUTCOMES_CONFIG}),
+        TopicPlan(_USER_CHANGELOG, request_partitions, {**_RECORD_SIZE, **USER_CHANGELOG_CONFIG}),
     )
 
 
@@ -78,7 +86,8 @@ def create_stack_topics(bootstrap: str, partitions: int | None, report: Report) 
 
     # Ranking does not need the topics of outcomes. So if one has a count that does not fit, it keeps
     # it, and the stack comes up: the command that raises a count needs a broker.
-    outcome_plans = _outcome_topics(count)
+    request_partitions = existing.get(_REQUEST_OUTCOMES, DEFAULT_PARTITIONS)
+    outcome_plans = _outcome_topics(count, request_partitions)
     kept_plans: list[TopicPlan] = []
     for plan in outcome_plans:
         kept_plans.append(replace(plan, partitions=existing.get(plan.name, plan.partitions)))
@@ -98,12 +107,17 @@ def create_stack_topics(bootstrap: str, partitions: int | None, report: Report) 
     for plan in outcome_plans:
         has_own_count = plan.name == _REQUEST_OUTCOMES
         if not has_own_count and existing.get(plan.name, plan.partitions) != plan.partitions:
-            report(_describe_mismatch(bootstrap, plan, existing[plan.name]))
+            model = _CANDIDATES
+            if plan.name in (_USER_OUTCOMES, _USER_CHANGELOG):
+                model = _REQUEST_OUTCOMES
+            report(_describe_mismatch(bootstrap, plan, existing[plan.name], model))
     return count
 
 
-def _describe_mismatch(bootstrap: str, plan: TopicPlan, count: int) -> str:
-    """What does not fit about a topic's partition count, and what helps."""
+def _describe_mismatch(bootstrap: str, plan: TopicPlan, count: int, model: str) -> str:
+    """What does not fit about a topic's partition count, and what helps. `model` is the topic
+    whose count it should have.
+    """
     remedy = "no count can be lowered: trimtab stack down --wipe deletes all records, then up"
     if count < plan.partitions:
         remedy = (
@@ -112,5 +126,5 @@ def _describe_mismatch(bootstrap: str, plan: TopicPlan, count: int) -> str:
         )
     return (
         f"topic {plan.name!r} has {count} partitions, expected {plan.partitions} as"
-        f" {_CANDIDATES!r} has, so outcomes cannot be counted; {remedy}"
+        f" {model!r} has, so outcomes cannot be counted; {remedy}"
     )

@@ -40,6 +40,15 @@ FEED_OUTCOMES_CONFIG: Mapping[str, str] = {
 """What the topic of sums needs: the latest sums of a key count, and they outlive the longest outcome
 window.
 """
+USER_CHANGELOG_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(3600 * 1000),
+    "segment.bytes": str(64 * 1024 * 1024),
+    "segment.ms": str(3600 * 1000),
+}
+"""What the changelog of the users stage needs: nothing of it is deleted for its age, and for an hour
+it keeps every state of a key, so that a restore finds the one that is furthest on.
+"""
 
 _NO_CONFIG: Mapping[str, str] = {}
 
