@@ -1,8 +1,6 @@
 """Counts by arm, weights, model, position and hour."""
 
-import pytest
-
-from workers.outcomes.counts import GroupBy, count_by, position_label, wilson_interval
+from workers.outcomes.counts import GroupBy, count_by, position_label
 from workers.outcomes.records import SumsKey
 from workers.outcomes.sums import ClusterSums, Sums
 
@@ -24,21 +22,6 @@ def sums(feeds: int, seen: int, takes: int, hides: int = 0) -> Sums:
         feeds=feeds, items=10 * feeds, seen=seen, takes=takes, others={"hide": hides}
     )
     return Sums(clusters={7: cluster}, positions={0: [seen, takes]})
-
-
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"), [(0, 25, 0.0, 0.1332), (1, 10, 0.0179, 0.4042)]
-)
-def test_the_wilson_interval_is_the_published_one(
-    successes: int, trials: int, low: float, high: float
-) -> None:
-    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 2)])
-def test_a_rate_that_cannot_be_is_refused(successes: int, trials: int) -> None:
-    with pytest.raises(ValueError, match="successes"):
-        wilson_interval(successes, trials)
 
 
 def test_by_arm_the_hours_and_weights_are_added_up() -> None:

@@ -1,16 +1,12 @@
 """Counts from sums: how many items were seen and taken, by arm, weights, model, position or hour."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
 from workers.outcomes.records import SumsKey
+from workers.outcomes.statistics import Interval, wilson_interval
 from workers.outcomes.sums import POSITIONS, Sums
-
-_Z_95 = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution."""
 
 Label = str | int
 """What a row counts: an arm, a version, a position, or an hour since the epoch."""
@@ -24,13 +20,6 @@ class GroupBy(StrEnum):
     MODEL = "model"
     POSITION = "position"
     HOUR = "hour"
-
-
-class Interval(NamedTuple):
-    """A confidence interval of a rate."""
-
-    low: float
-    high: float
 
 
 @dataclass
@@ -53,27 +42,6 @@ class OutcomeCounts:
     def interval(self) -> Interval | None:
         """The 95 % Wilson interval of the take-rate. None if no item was seen."""
         return wilson_interval(self.takes, self.seen) if self.seen else None
-
-
-def wilson_interval(successes: int, trials: int) -> Interval:
-    """The 95 % interval of a rate by Wilson (1927), without continuity correction.
-
-    With rate p = successes / trials, n = trials and z = 1.96:
-
-        (p + z^2 / 2n  -+  z * sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-
-    Raises ValueError if there is no trial, or if there are more successes than trials.
-    """
-    if not 0 <= successes <= trials or not trials:
-        raise ValueError(f"successes: got {successes} of {trials}, expected 0 to {trials} of some")
-    rate = successes / trials
-    square = _Z_95 * _Z_95
-    center = rate + square / (2 * trials)
-    spread = _Z_95 * math.sqrt(rate * (1 - rate) / trials + square / (4 * trials * trials))
-    scale = 1 + square / trials
-    low = max(0.0, (center - spread) / scale)
-    high = min(1.0, (center + spread) / scale)
-    return Interval(low, high)
 
 
 def count_by(group_by: GroupBy, sums: Iterable[tuple[SumsKey, Sums]]) -> list[OutcomeCounts]:
