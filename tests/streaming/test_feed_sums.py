@@ -9,9 +9,9 @@ from tests.commands.outcomes.building import FEED, HOUR, KEY, NOON, JoinTopics
 from workers.codec.formats import Format
 from workers.codec.outcomes import encode_feed_outcomes, encode_sums_key
 from workers.errors import Failure
-from workers.outcomes.records import HOUR_MS
+from workers.outcomes.records import HOUR_MS, ArmHour
 from workers.outcomes.sums import Sums
-from workers.streaming.feed_sums import ArmHour, FeedSumsReader
+from workers.streaming.feed_sums import FeedSumsReader
 from workers.streaming.log_reader import TopicSilent
 
 CANARY = KEY._replace(arm="canary", experiment="0123456789ab")

@@ -83,6 +83,22 @@ class SumsKey(NamedTuple):
     models: tuple[tuple[str, int], ...]
 
 
+class ArmHour(NamedTuple):
+    """Feeds of one arm in one hour and phase: an experiment is judged by these. Fields as in
+    SumsKey.
+    """
+
+    hour: int
+    surface: str
+    arm: str
+    experiment: str | None
+
+    @classmethod
+    def of(cls, key: SumsKey) -> "ArmHour":
+        """What the feeds of this key belong to."""
+        return cls(key.hour, key.surface, key.arm, key.experiment)
+
+
 class ClosedFeed(NamedTuple):
     """A feed whose window is over, with every outcome that counts.
 

@@ -12,7 +12,6 @@ and the guard rails, which look every second. Rules:
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from workers.codec.outcomes import (
     FeedOutcomes,
@@ -21,27 +20,11 @@ from workers.codec.outcomes import (
     decode_feed_outcomes_head,
 )
 from workers.errors import Failure
-from workers.outcomes.records import HOUR_MS, SumsKey
+from workers.outcomes.records import HOUR_MS, ArmHour, SumsKey
 from workers.outcomes.sums import Sums, add_sums
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import TopicReader
 from workers.streaming.records import Record
-
-
-class ArmHour(NamedTuple):
-    """Feeds of one arm in one hour and phase. `hour` in hours since the epoch, `experiment` None if
-    no user of the surface was in an arm.
-    """
-
-    hour: int
-    surface: str
-    arm: str
-    experiment: str | None
-
-    @classmethod
-    def of(cls, key: SumsKey) -> "ArmHour":
-        """What the feeds of this key belong to."""
-        return cls(key.hour, key.surface, key.arm, key.experiment)
 
 
 @dataclass(frozen=True)

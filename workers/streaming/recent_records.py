@@ -98,6 +98,48 @@ class Recent:
             if record.timestamp >= timestamp_ms:
                 yield record
 
+    def record_ends(self) -> dict[int, int]:
+        """By partition, the offset after its last record: behind it are only transaction markers and
+        records of aborted transactions. A partition without records is left out.
+        """
+        ends: dict[int, int] = {}
+        read_from = dict(self._ends)
+        size = _FIRST_WINDOW
+
+        while True:
+            windows: dict[int, range] = {}
+            for partition, start in read_from.items():
+                first = self._starts[partition]
+                if partition not in ends and first < start:
+                    windows[partition] = range(max(first, start - size), start)
+            if not windows:
+                return ends
+
+            for record in self._read(windows):
+                ends[record.partition] = record.offset + 1
+            for partition, window in windows.items():
+                read_from[partition] = window.start
+            size *= 2
+
+    def whole_since(self) -> int:
+        """The time (ms since the epoch) since when no record was deleted by retention: that of the
+        first record that is left in its partition. -1 if nothing was deleted.
+        """
+        spans: dict[int, range] = {}
+        for partition, start in self._starts.items():
+            if start > 0:
+                spans[partition] = range(start, self._ends[partition])
+
+        whole_since = -1
+        waiting = set(spans)
+        for record in self._read(spans):
+            if record.partition in waiting:
+                waiting.discard(record.partition)
+                whole_since = max(whole_since, record.timestamp)
+            if not waiting:
+                break
+        return whole_since
+
     def _not_older(self, timestamp_ms: int) -> dict[int, int]:
         """By partition, the first offset whose record is not older. Every record before it is."""
 
