@@ -44,7 +44,7 @@ proto: $(READY) ## the generated Protobuf code, from schemas/*.proto
 lock: ## requirements.lock and deploy/requirements.lock, from pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "$(UV): not found. Install it: pip install uv" >&2; exit 1; }
 	$(UV) $(COMPILE) --all-extras pyproject.toml -o requirements.lock
-	$(UV) $(COMPILE) pyproject.toml -c requirements.lock -o deploy/requirements.lock
+	$(UV) $(COMPILE) --extra outcomes pyproject.toml -c requirements.lock -o deploy/requirements.lock
 
 clean: ## delete the environment and every cache in this folder
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

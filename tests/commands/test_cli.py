@@ -28,7 +28,7 @@ def test_the_version_is_the_distributions() -> None:
 def test_wrong_use_ends_with_2_and_points_to_the_help(words: list[str]) -> None:
     ended = trimtab(*words)
     assert (ended.code, ended.out) == (2, "")
-    assert "--help" in ended.err
+    assert "for help" in ended.err
 
 
 def test_a_file_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def settings(*names: str) -> Decorator:
 
 
 def _setting_option(setting: Setting) -> Decorator:
-    kind: click.ParamType[Any] = click.STRING
+    kind: click.ParamType = click.STRING
     if setting.is_number:
         kind = click.IntRange(setting.lowest)
     elif setting.choices:
@@ -189,7 +189,7 @@ surface_argument = click.argument("surface")
 events_argument = click.argument("file", type=click.File("rb"))
 
 
-class PastTime(click.ParamType[int]):
+class PastTime(click.ParamType):
     """A time in ms since the epoch, given as a length of time before now or in ISO 8601.
 
     UTC if ISO 8601 names no offset.

@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-import faust  # type: ignore[import-not-found]  # lives in the peers' environment
+import faust
 import msgspec
 
 kafka, group, interactions = sys.argv[1:]
