@@ -129,7 +129,9 @@ class Cluster:
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
             "queued.max.messages.kbytes": 4096,
-            "fetch.queue.backoff.ms": 10,  # see member()
+            # see member()
+            "fetch.queue.backoff.ms": 10,
+            "fetch.wait.max.ms": 100,
         }
         return Consumer(self._with(settings))
 
@@ -155,6 +157,8 @@ class Cluster:
             # How long fetching pauses once that much is waiting. With the default of 1 s the queue
             # runs dry meanwhile.
             "fetch.queue.backoff.ms": 10,
+            # How long the broker may keep a request that finds nothing. The client learns only then
+            # that it is at the end of a partition, and can be closed only then.
             "fetch.wait.max.ms": 100,
             "error_cb": on_error,
         }
