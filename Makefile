@@ -6,7 +6,7 @@ PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
 .PHONY: help demo check test lint models bench trial lock proto clean
@@ -18,10 +18,11 @@ demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a mode
 	@$(BIN)/python -m demo $(ARGS)
 
 check: lint ## for everyday work: lint, types, import rules, and every test that needs no server
-	$(PYTEST) -m "not server" $(ARGS)
+	$(PYTEST) -n 2 -m "not server" $(ARGS)
 
+# Four processes on two cores: a test on real servers mostly waits.
 test: lint ## everything: the same, and every test on a real Kafka and a real Redis
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -n 4 $(ARGS)
 
 lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""Marks the tests that need a server, so that `make check` can leave them out.
+"""Marks the tests that need a server, so that `make check` can leave them out and `make test` can
+begin with them.
 
 Nobody sets the mark by hand:
 
@@ -11,7 +12,7 @@ Nobody sets the mark by hand:
 
 import sys
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -30,11 +31,18 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.addaudithook(_check_process)
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark each test that uses a server fixture. `fixturenames` holds those of fixtures, too."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test that uses a server fixture. `fixturenames` holds those of fixtures, too.
+
+    Files with such tests come first. They take long, and mostly wait. The short files that follow
+    keep every process busy until the end.
+    """
+    with_servers: set[Path] = set()
     for item in items:
         if not SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(MARK)
+            with_servers.add(item.path)
+    items.sort(key=lambda item: item.path not in with_servers)
 
 
 @pytest.hookimpl(tryfirst=True)
