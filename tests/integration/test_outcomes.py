@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.rig.environment import Environment
 from tests.rig.outcome_judge import judge
 from tests.rig.outcome_runs import Plan, outcomes_environment, rules_of, run_outcomes
+from tests.rig.producers import ready_producer
 from tests.rig.topics import read_to_end
 from workers.local import Stack
 from workers.streaming.records import read_headers
@@ -29,7 +30,7 @@ def judge_finds_what_is_wrong(env: Environment) -> None:
     """Write a request outcome, sums and a dead letter once more, the first two changed. The judge
     names each.
     """
-    producer = env.cluster.producer()
+    producer = ready_producer(env.kafka)
     changed = {env.request_outcomes: b'"takes":', env.feed_outcomes: b'"feeds":'}
     for topic in (env.request_outcomes, env.feed_outcomes, env.interaction_letters):
         first = read_to_end(env.kafka, topic)[0]

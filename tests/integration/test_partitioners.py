@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from tests.rig.environment import Environment
 from tests.rig.process import until
+from tests.rig.producers import ready_producer
 from tests.rig.statuses import StatusReader
 from tests.rig.traffic import JSON, make_request
 from workers.codec.partitioner import partition_of
@@ -31,7 +32,7 @@ class Both:
         self.placed: dict[str, list[int]] = defaultdict(list)
         self._topic = env.candidates
         self._crc32 = Producer({"bootstrap.servers": env.kafka, "partitioner": "consistent_random"})
-        self._send(env.cluster.producer(), [events[0] for events in self.events.values()])
+        self._send(ready_producer(env.kafka), [events[0] for events in self.events.values()])
         self._send(self._crc32, [events[1] for events in self.events.values()])
 
     def send_again(self, request_ids: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from redis import Redis
 
 from tests.rig import topics
 from tests.rig.process import PATIENCE_S, Process, until
+from tests.rig.producers import ready_producer
 from tests.rig.traffic import send_json
 from tests.scoring.building import FEATURES, add_model, mlp
 from workers.codec.dead_letters import DeadLetter, read_dead_letter
@@ -246,7 +247,7 @@ class Environment:
 
     def sender(self) -> Sender:
         """A sender to the candidates."""
-        return Sender.to(self.cluster, self.candidates)
+        return Sender(self.cluster, ready_producer(self.kafka), self.candidates)
 
     def send(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Send events as JSON, and wait until the broker has them."""

@@ -37,6 +37,7 @@ class RecordReader:
                 "enable.partition.eof": True,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 10,  # an end is known, and the reader closed, that much later
                 "log_level": 2,  # a broker that is killed is nothing to report
             }
         )

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.rig.producers import ready_producer
 from tests.streaming.standins import ReadMessage, StandInReaderCluster
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import (
@@ -142,7 +143,7 @@ def sent_to(kafka: str, records: list[tuple[int, bytes]]) -> str:
     """A new topic of two partitions that holds these values, each in its partition."""
     topic = f"log_reader.{uuid.uuid4().hex[:8]}"
     create_topics(kafka, [TopicPlan(topic, 2)])
-    producer = Cluster(kafka).producer()
+    producer = ready_producer(kafka)
     for partition, value in records:
         producer.produce(topic, value, partition=partition)
     assert producer.flush(30) == 0

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka import Producer
 
+from tests.rig.producers import ready_producer
 from workers.streaming.clients import Cluster
 from workers.streaming.log_reader import TopicMissing, TopicSilent
 from workers.streaming.recent_records import Recent
@@ -26,7 +27,7 @@ class Log:
 
     def write(self, records: Iterable[tuple[int, int, bytes]]) -> None:
         """Records of (timestamp, partition, value), outside any transaction."""
-        producer = self.cluster.producer()
+        producer = ready_producer(self.cluster.bootstrap)
         for record in records:
             self._produce(producer, *record)
             self.committed.append(record)

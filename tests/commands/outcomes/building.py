@@ -3,6 +3,7 @@
 import uuid
 
 from tests.commands.running import Ended, trimtab
+from tests.rig.producers import ready_producer
 from workers.codec.formats import Format
 from workers.codec.outcomes import encode_feed_outcomes, encode_sums_key
 from workers.outcomes.records import HOUR_MS, ClosedFeed, SumsKey
@@ -57,7 +58,7 @@ class JoinTopics:
         form: Format = Format.JSON,
     ) -> None:
         """Write a record into this partition, and wait until it is there."""
-        producer = self.cluster.producer()
+        producer = ready_producer(self.cluster.bootstrap)
         producer.produce(
             topic, value, key, partition=partition, headers={"content-type": form.content_type}
         )
