@@ -33,7 +33,7 @@ lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 models: $(READY) ## train both objectives again from the data in onnx_models
 	$(BIN)/python onnx_models/train.py $(ARGS)
 
-bench: $(READY) ## CPU, latency and memory of one worker, of a thousand models in it, and of outcomes, on a real Kafka (ARGS=outcomes: that alone)
+bench: $(READY) ## CPU, latency and memory of one worker, of a thousand models in it, and of outcomes, on a real Kafka (ARGS=worker: the table of goals alone)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 trial: $(READY) ## weights changed, models swapped, Redis, worker, join and broker killed in mid-stream: every feed and outcome judged (ARGS=kills: that alone)

@@ -1,33 +1,32 @@
 """`python -m tests.bench`: start a stack, measure, print the reports, end the stack.
 
-Without a word both parts are measured: the worker, then outcomes.
+Without a word everything is measured.
 """
 
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
 
-from tests.bench.measure import measure
+from tests.bench.many import measure_models
+from tests.bench.many_report import ModelsLimits, ModelsReport
+from tests.bench.measure import SECTIONS, measure_worker
 from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
 from tests.bench.outcomes import measure_outcomes
-from tests.bench.peers.environment import OUTCOMES, RANKING, peers_python
-from tests.bench.programs import PLAIN_COUNT, PLAIN_LOOP, faust, quix
-from tests.bench.report import Limits, Report
+from tests.bench.peers.environment import OUTCOMES, peers_python
+from tests.bench.programs import PLAIN_COUNT, faust
+from tests.bench.worker_report import WorkerLimits, WorkerReport
 from tests.rig.environment import Environment
 from tests.rig.measured import measured_environment
 from tests.rig.servers import started_servers, user_cache
 
-QUICK = Limits(
-    backlog_requests=1000,
-    steady_requests=200,
-    open_requests=500,
-    models=60,
-    models_held=12,
-    models_requests=600,
+QUICK_WORKER = WorkerLimits(
+    backlog_candidates=100_000, turns=1, stream_seconds=8.0, open_requests=1000
 )
+QUICK_MODELS = ModelsLimits(models=60, held=12, requests=600)
 QUICK_OUTCOMES = OutcomeLimits(
     backlog_feeds=400,
     slow_feeds=40,
@@ -37,37 +36,46 @@ QUICK_OUTCOMES = OutcomeLimits(
     worker_requests=1000,
     worker_pairs=1,
 )
-PARTS = ("worker", "outcomes")
+PARTS = ("worker", "models", "outcomes")
+
+Report = WorkerReport | ModelsReport | OutcomeReport
 
 
 @click.command()
-@click.argument("part", type=click.Choice(PARTS), required=False)
+@click.argument("parts", type=click.Choice((*PARTS, *SECTIONS)), nargs=-1)
 @click.option(
     "--quick", is_flag=True, help="Small counts, to see that it runs: the figures mean little."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON, by part.")
 @click.option(
     "--peers",
-    type=click.Choice(["none", "plain", "all"]),
+    type=click.Choice(["plain", "all"]),
     default="plain",
     show_default=True,
-    help="all: Quix Streams and Faust too, each in an environment of its own under the cache.",
+    help="all: frameworks too, each in an environment of its own under the cache.",
 )
-@click.option("--seed", type=int, default=Limits.seed, show_default=True)
-def bench(part: str | None, quick: bool, as_json: bool, peers: str, seed: int) -> None:
-    """Measure what the worker costs and what outcomes cost, beside their peers, on a real Kafka of
-    its own. `worker` or `outcomes` measures one of the two alone.
+@click.option("--seed", type=int, default=WorkerLimits.seed, show_default=True)
+def bench(parts: Sequence[str], quick: bool, as_json: bool, peers: str, seed: int) -> None:
+    """Measure what the worker costs beside its peers, on a real Kafka of its own.
+
+    PARTS: `worker` is the table of goals; `backlog`, `stream` and `memory` are sections of it.
+    `models` is a thousand models in one worker, `outcomes` the join.
     """
     # SIGTERM leaves by an exception, so that the stack is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    reports: dict[str, Report | OutcomeReport] = {}
+    reports: dict[str, Report] = {}
+    wanted = set(parts or PARTS)
+    sections = set(SECTIONS) if "worker" in wanted else wanted.intersection(SECTIONS)
 
     with started_servers() as servers:
         env = measured_environment(servers.kafka, servers.redis, servers.folder)
-        if part in (None, "worker"):
-            limits = replace(QUICK if quick else Limits(), seed=seed)
-            reports["worker"] = _measure_worker(env, limits, peers)
-        if part in (None, "outcomes"):
+        if sections:
+            limits = replace(QUICK_WORKER if quick else WorkerLimits(), seed=seed)
+            reports["worker"] = measure_worker(env, limits, _say, sections)
+        if "models" in wanted:
+            models_limits = replace(QUICK_MODELS if quick else ModelsLimits(), seed=seed)
+            reports["models"] = measure_models(env, models_limits, _say)
+        if "outcomes" in wanted:
             outcome_limits = replace(QUICK_OUTCOMES if quick else OutcomeLimits(), seed=seed)
             reports["outcomes"] = _measure_outcomes(env, outcome_limits, peers)
 
@@ -80,21 +88,11 @@ def bench(part: str | None, quick: bool, as_json: bool, peers: str, seed: int) -
             click.echo(line)
 
 
-def _measure_worker(env: Environment, limits: Limits, peers: str) -> Report:
-    programs = []
-    if peers != "none":
-        programs.append(PLAIN_LOOP)
-    if peers == "all":
-        programs.append(quix(peers_python(user_cache() / "bench-peers", RANKING)))
-    return measure(env, limits, programs, _say)
-
-
 def _measure_outcomes(env: Environment, limits: OutcomeLimits, peers: str) -> OutcomeReport:
-    plain = [] if peers == "none" else [PLAIN_COUNT]
     slow = []
     if peers == "all":
         slow.append(faust(peers_python(user_cache() / "bench-faust", OUTCOMES)))
-    return measure_outcomes(env, limits, _say, peers=plain, slow_peers=slow)
+    return measure_outcomes(env, limits, _say, peers=[PLAIN_COUNT], slow_peers=slow)
 
 
 def _say(line: str) -> None:

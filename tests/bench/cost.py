@@ -44,12 +44,14 @@ def moments_of(feeds: Sequence[Fetched]) -> list[float]:
     return sorted(feed.timestamp()[1] / 1000 for feed in feeds)
 
 
-def cost_of(meter: Metered, moments: Sequence[float], candidates: int) -> Cost:
+def cost_of(
+    meter: Metered, moments: Sequence[float], candidates: int, segments: int = _SEGMENTS
+) -> Cost:
     """What it cost to publish feeds at these moments; each request has `candidates` candidates."""
-    cuts = _cuts(moments)
-    segments = tuple(
+    cuts = _cuts(moments, segments)
+    costs = tuple(
         round(
-            meter.cpu_between(moments[start], moments[end]) / ((end - start) * candidates) * 1e6, 2
+            meter.cpu_between(moments[start], moments[end]) / ((end - start) * candidates) * 1e6, 3
         )
         for start, end in pairwise(cuts)
     )
@@ -58,20 +60,20 @@ def cost_of(meter: Metered, moments: Sequence[float], candidates: int) -> Cost:
     return Cost(
         requests=len(moments),
         candidates=len(moments) * candidates,
-        microseconds=median(segments),
-        segments=segments,
+        microseconds=median(costs),
+        segments=costs,
         candidates_a_second=round((last - first) * candidates / (moments[last] - moments[first])),
         peak_resident_mib=round(meter.peak / MIB, 1),
     )
 
 
-def _cuts(moments: Sequence[float]) -> list[int]:
+def _cuts(moments: Sequence[float], segments: int) -> list[int]:
     """Places that part the feeds into segments about as long, none within the feeds of one
     transaction.
     """
-    size = (len(moments) - 1) // _SEGMENTS
+    size = (len(moments) - 1) // segments
     return [
-        *(_end_of_breath(moments, size * part, size // 2) for part in range(_SEGMENTS)),
+        *(_end_of_breath(moments, size * part, size // 2) for part in range(segments)),
         len(moments) - 1,
     ]
 

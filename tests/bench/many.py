@@ -2,16 +2,27 @@
 use all the time. Then as many surfaces whose models are one file under many names.
 """
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from tests.bench.cost import MIB
-from tests.bench.many_report import Footprint, Many, Shared, Start, Waits
+from tests.bench.many_report import (
+    Footprint,
+    Many,
+    ModelsLimits,
+    ModelsReport,
+    Shared,
+    Start,
+    Waits,
+)
 from tests.bench.meter import Meter
 from tests.bench.programs import WORKER
 from tests.bench.steady import Delivered, Stream, deliver, judged_from
 from tests.bench.tenants import Tenants
 from tests.bench.topics import read_all_feeds
+from tests.rig.environment import Environment
+from tests.rig.machine import this_machine
 from tests.rig.process import Process
 from tests.rig.statuses import WorkerStatus, wait_for_status
 from tests.rig.times import Times
@@ -43,6 +54,28 @@ class _Run(NamedTuple):
     before: WorkerStatus
     after: WorkerStatus
     judged: Sequence[Delivered]
+
+
+def measure_models(
+    env: Environment, limits: ModelsLimits, say: Callable[[str], None]
+) -> ModelsReport:
+    """Measure both on the servers of an environment. `say` gets a line for each step."""
+    load_before = os.getloadavg()[0]
+    traffic = Traffic(limits.seed, limits.candidates, limits.requests, limits.rate)
+
+    say(f"{limits.models:,} models, {limits.held:,} of them at once")
+    many = measure_many(Tenants.create(env, "many", limits.models, limits.held), traffic)
+
+    say(f"one model under {limits.models:,} names")
+    shared = measure_shared(Tenants.create(env, "shared", limits.models, None), traffic)
+
+    return ModelsReport(
+        machine=this_machine(),
+        limits=limits,
+        load=(load_before, os.getloadavg()[0]),
+        many=many,
+        shared=shared,
+    )
 
 
 def measure_many(tenants: Tenants, traffic: Traffic) -> Many:

@@ -1,9 +1,23 @@
 """The figures of many models, as lines of the report."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from tests.rig.machine import Machine
 from tests.rig.times import Times
+
+
+@dataclass(frozen=True)
+class ModelsLimits:
+    """How many models, how many of them fit, and how many requests are sent, `rate` a second."""
+
+    seed: int = 1
+    candidates: int = 50
+    models: int = 1000
+    held: int = 200
+    requests: int = 6000
+    rate: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -154,3 +168,29 @@ class Shared:
         p50 = while_loading.p50_ms / self.constant.p50_ms
         p99 = while_loading.p99_ms / self.constant.p99_ms
         yield f"  loading    beside it makes its feeds take {p50:.2f} times as long (p99: {p99:.2f})"
+
+
+@dataclass(frozen=True)
+class ModelsReport:
+    """A thousand models, and one model under a thousand names. `load` is the machine's load before
+    and after (1 min).
+    """
+
+    machine: Machine
+    limits: ModelsLimits
+    load: tuple[float, float]
+    many: Many
+    shared: Shared
+
+    def as_json(self) -> dict[str, Any]:
+        """The same figures, for `--json`."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """The report as a page."""
+        yield from self.machine.lines()
+        yield f"models   of 100 trees of depth 3; Kafka on this machine; seed {self.limits.seed}"
+        before, after = self.load
+        yield f"load     {before:.1f} before, {after:.1f} after; broker, producer and readers share these cores"
+        yield from self.many.lines(self.limits.rate, self.shared.footprint.end_mib)
+        yield from self.shared.lines(self.many.waits.constant)

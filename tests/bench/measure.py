@@ -1,84 +1,104 @@
-"""One whole run: the worker and its peers on the same backlog, then each on a stream of its own,
-then the worker's memory, then many models.
-"""
+"""One worker beside the plain loop: backlogs, streams, and memory."""
 
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
-from tests.bench.cost import Cost, cost_of, moments_of
-from tests.bench.many import Traffic, measure_many, measure_shared
+from onnx import ModelProto
+
+from tests.bench.backlog import Backlogs, Case, measure_turns
+from tests.bench.inputs import BATCH_JSON, BATCH_PROTOBUF, SINGLE_JSON, SINGLE_PROTOBUF, Input
 from tests.bench.memory import measure_memory
-from tests.bench.meter import Meter
-from tests.bench.programs import WORKER, Program
-from tests.bench.report import Limits, Report, Result
-from tests.bench.steady import Stream, measure_steady
-from tests.bench.tenants import Tenants
-from tests.bench.topics import read_all_feeds, send
+from tests.bench.onnx_share import measure_onnx_share
+from tests.bench.programs import PLAIN_LOOP, WORKER
+from tests.bench.streams import LINGER, StreamCase, measure_streams
+from tests.bench.worker_report import (
+    PROTOBUF_FEEDS,
+    STREAM,
+    TREES,
+    YARDSTICK,
+    WorkerLimits,
+    WorkerReport,
+    latency_case,
+)
 from tests.rig.environment import Environment
 from tests.rig.machine import this_machine
-from tests.rig.progress import wait_until_published
-from tests.rig.traffic import Load
+from tests.rig.measured import measured_environment
+from tests.scoring.building import trees
 
 Say = Callable[[str], None]
+SECTIONS = ("backlog", "stream", "memory")
+"""What can be measured by itself. The yardstick always is."""
+
+_INPUTS: tuple[Input, ...] = (SINGLE_JSON, SINGLE_PROTOBUF, BATCH_JSON, BATCH_PROTOBUF)
 
 
-def measure(env: Environment, limits: Limits, peers: Sequence[Program], say: Say) -> Report:
-    """Measure everything on the servers of an environment. `say` gets a line for each step."""
+def measure_worker(
+    env: Environment,
+    limits: WorkerLimits,
+    say: Say,
+    sections: Collection[str] = SECTIONS,
+) -> WorkerReport:
+    """Measure on the servers of an environment. `say` gets a line for each step."""
     load_before = os.getloadavg()[0]
-    load = Load(limits.seed, limits.candidates)
-    traffic = Traffic(limits.seed, limits.candidates, limits.models_requests, limits.rate)
+    backlogs = Backlogs(env, limits.seed, limits.backlog_candidates)
+    cases = [Case(YARDSTICK, PLAIN_LOOP, SINGLE_JSON, env)]
+    share: float | None = None
+    if "backlog" in sections:
+        timed = trees_environment(env)
+        cases += [Case(shape.name, WORKER, shape, env) for shape in _INPUTS]
+        cases += [
+            Case(PROTOBUF_FEEDS, WORKER, BATCH_PROTOBUF, env, {"TRIMTAB_FEEDS_FORMAT": "protobuf"}),
+            Case(TREES, WORKER, BATCH_PROTOBUF, timed),
+        ]
+    costs = measure_turns(backlogs, cases, YARDSTICK, limits.turns, say)
 
-    say(f"writing a backlog of {limits.backlog_requests * limits.candidates:,} events")
-    backlog = env.fresh()
-    send(backlog, load.interleaved(limits.backlog_requests, time.time_ns() // 1_000_000))
-
-    results = []
-    for program in (WORKER, *peers):
-        say(f"{program.name}: backlog")
-        again = env.fresh(candidates=backlog.candidates)
-        backlog_cost = measure_backlog(program, again, limits)
-        say(f"{program.name}: steady stream")
-        stream = Stream(load, limits.steady_requests, limits.rate)
-        steady_cost, latency = measure_steady(program, env.fresh(), stream)
-        results.append(
-            Result(
-                name=program.name,
-                delivery=program.delivery,
-                lacks=program.lacks,
-                backlog=backlog_cost,
-                steady=steady_cost,
-                latency=latency,
-            )
+    if "backlog" in sections:
+        say("the share of onnxruntime")
+        topic = backlogs.topic(BATCH_PROTOBUF)
+        share = measure_onnx_share(
+            timed.fresh(candidates=topic), BATCH_PROTOBUF, backlogs.requests(BATCH_PROTOBUF)
         )
 
-    say(f"{WORKER.name}: memory")
-    memory = measure_memory(env.fresh(), load, limits.open_requests)
+    streams = []
+    if "stream" in sections:
+        streams = measure_streams(env, stream_cases(limits), limits.seed, say)
 
-    say(f"{WORKER.name}: {limits.models:,} models, {limits.models_held:,} of them at once")
-    many = measure_many(Tenants.create(env, "many", limits.models, limits.models_held), traffic)
+    memory = None
+    if "memory" in sections:
+        say("memory")
+        load = SINGLE_JSON.load(limits.seed)
+        memory = measure_memory(env.fresh(), load, limits.open_requests)
 
-    say(f"{WORKER.name}: one model under {limits.models:,} names")
-    shared = measure_shared(Tenants.create(env, "shared", limits.models, None), traffic)
-
-    return Report(
+    return WorkerReport(
         machine=this_machine(),
         limits=limits,
-        event_bytes=len(load.message(0, 0, 10**12, limits.candidates).value),
         load=(load_before, os.getloadavg()[0]),
-        results=tuple(results),
+        backlogs=tuple(costs),
+        onnx_share=share,
+        streams=tuple(streams),
         memory=memory,
-        many=many,
-        shared=shared,
     )
 
 
-def measure_backlog(program: Program, env: Environment, limits: Limits) -> Cost:
-    """Rank a backlog: all events are there before the program starts, so it is never idle.
+def stream_cases(limits: WorkerLimits) -> list[StreamCase]:
+    """The worker at its default linger, then worker, loop and harness without one."""
+    seconds = limits.stream_seconds
+    cases = [StreamCase(STREAM, WORKER, limits.rates[0], seconds)]
+    for rate in limits.rates:
+        cases += [
+            StreamCase(latency_case("worker", rate), WORKER, rate, seconds, {LINGER: "0"}),
+            StreamCase(latency_case("loop", rate), PLAIN_LOOP, rate, seconds),
+            StreamCase(latency_case("harness", rate), None, rate, seconds),
+        ]
+    return cases
 
-    Its feeds are read only afterwards, so that reading does not disturb it.
-    """
-    with program.start(env) as process, Meter(process.pid) as meter:
-        wait_until_published(env, process, limits.backlog_requests * limits.candidates)
-        feeds = read_all_feeds(env, limits.backlog_requests)
-    return cost_of(meter, moments_of(feeds), limits.candidates)
+
+def trees_environment(env: Environment) -> Environment:
+    """Two models of 100 trees with 31 leaves each, on the same servers."""
+    folder = env.folder / "trees"
+    folder.mkdir()
+
+    def build(seed: int) -> ModelProto:
+        return trees(count=100, leaves=31, seed=seed)
+
+    return measured_environment(env.kafka, env.redis, folder, build=build)

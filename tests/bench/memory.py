@@ -1,6 +1,7 @@
 """Resident memory of a worker that holds many requests open at once."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.bench.cost import MIB
@@ -22,6 +23,15 @@ class Memory:
     open_mib: float
     closed_mib: float
     peak_mib: float
+
+    def lines(self) -> Iterator[str]:
+        """As lines of the report."""
+        each = self.candidates // self.requests
+        yield f"\nMemory of the worker, {self.requests:,} open requests of {each}: MiB resident"
+        yield (
+            f"  before {self.before_mib:.0f}, all open {self.open_mib:.0f}, all closed {self.closed_mib:.0f}, "
+            f"peak {self.peak_mib:.0f}"
+        )
 
 
 def measure_memory(env: Environment, load: Load, requests: int) -> Memory:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from statistics import median
 
+from tests.bench.backlog import measure_backlog
 from tests.bench.cost import MIB
-from tests.bench.measure import measure_backlog
+from tests.bench.inputs import SINGLE_JSON
 from tests.bench.meter import Meter
 from tests.bench.outcome_load import TAKE_AT_LEAST, OutcomeLoad, OutcomeMessage
 from tests.bench.outcome_report import (
@@ -22,7 +23,6 @@ from tests.bench.outcome_report import (
     WorkerPairs,
 )
 from tests.bench.programs import JOIN, WORKER, Program
-from tests.bench.report import Limits
 from tests.bench.topics import send
 from tests.rig.environment import Environment
 from tests.rig.machine import this_machine
@@ -30,7 +30,6 @@ from tests.rig.measured import SURFACES, measured_environment
 from tests.rig.process import Process, pause
 from tests.rig.progress import wait_until_published, wait_until_taken
 from tests.rig.topics import read_to_end
-from tests.rig.traffic import Load
 from workers.codec.outcomes import decode_request_outcomes
 from workers.streaming.records import read_headers
 from workers.streaming.send import Sender
@@ -265,8 +264,7 @@ def measure_worker(
     """A worker on one backlog of candidates, in pairs: its surface without outcomes, and with them.
     Each feed must have its record.
     """
-    worker_limits = Limits(seed=limits.seed, backlog_requests=limits.worker_requests)
-    load = Load(limits.seed, worker_limits.candidates)
+    load = SINGLE_JSON.load(limits.seed)
     backlog = plain.fresh()
     requested_at = time.time_ns() // 1_000_000
     send(backlog, load.interleaved(limits.worker_requests, requested_at))
@@ -274,7 +272,7 @@ def measure_worker(
     def measure_one(env: Environment) -> float:
         own = env.fresh(candidates=backlog.candidates)
         own.create_outcome_topics()
-        cost = measure_backlog(WORKER, own, worker_limits)
+        cost, _ = measure_backlog(WORKER, own, SINGLE_JSON, limits.worker_requests)
         written = len(read_to_end(own.kafka, own.interactions))
         assert written == (limits.worker_requests if env is counting else 0), written
         return cost.microseconds
@@ -293,7 +291,7 @@ def measure_worker(
 
     ratios = [after / before for before, after in zip(without, with_outcomes, strict=True)]
     return WorkerPairs(
-        candidates=limits.worker_requests * worker_limits.candidates,
+        candidates=limits.worker_requests * SINGLE_JSON.candidates,
         without=tuple(without),
         with_outcomes=tuple(with_outcomes),
         ratio=round(median(ratios), 3),

@@ -8,16 +8,17 @@ from pathlib import Path
 from tests.rig.environment import PARTITIONS, Environment
 from tests.rig.process import Process
 
-_PEERS = Path(__file__).parent / "peers"
+_PEERS = "tests.bench.peers"
 _PEERS_LACK = "no deadlines, validation, dead letters or live weights"
 
 
 @dataclass(frozen=True)
 class Program:
-    """A Python program that ranks, or that counts outcomes. It ends on SIGTERM.
+    """A program that ranks, or that counts outcomes. It ends on SIGTERM.
 
     `lacks` names what it does not do that the worker does. It logs `ready` once for each partition
-    that it has. `python` is the interpreter. `counts`: whether it counts outcomes.
+    that it has. `executable` is the interpreter. `counts`: whether it counts outcomes. `commits`:
+    whether it commits to the group that has the name of its environment.
     """
 
     name: str
@@ -25,12 +26,13 @@ class Program:
     lacks: str
     arguments: Callable[[Environment], list[str]]
     ready: str
-    python: str = sys.executable
+    executable: str = sys.executable
     counts: bool = False
+    commits: bool = True
 
     def start(self, env: Environment) -> Process:
         """Start it on the topics and models of an environment."""
-        return env.start(self.arguments(env), self.python)
+        return env.start(self.arguments(env), self.executable)
 
     def wait_until_ready(self, process: Process) -> None:
         """Wait until it has all partitions."""
@@ -39,8 +41,8 @@ class Program:
 
 def _peer(name: str, delivery: str, lacks: str, module: str, python: str) -> Program:
     def arguments(env: Environment) -> list[str]:
-        script = str(_PEERS / f"{module}.py")
-        return [script, env.kafka, env.name, env.candidates, env.feeds, str(env.folder / "models")]
+        models = str(env.folder / "models")
+        return ["-m", f"{_PEERS}.{module}", env.kafka, env.name, env.candidates, env.feeds, models]
 
     return Program(name, delivery, f"{lacks}; {_PEERS_LACK}", arguments, "ready", python)
 
@@ -53,7 +55,7 @@ WORKER = Program(
     ready="event=restored",
 )
 PLAIN_LOOP = _peer(
-    name="hand-written loop",
+    name="plain loop",
     delivery="at-least-once",
     lacks="doubles feeds in a crash",
     module="plain_loop",
@@ -76,7 +78,7 @@ def _count_peer(
     name: str, lacks: str, module: str, python: str = sys.executable, *, counts: bool
 ) -> Program:
     def arguments(env: Environment) -> list[str]:
-        return [str(_PEERS / f"{module}.py"), env.kafka, env.name, env.candidates]
+        return ["-m", f"{_PEERS}.{module}", env.kafka, env.name, env.candidates]
 
     return Program(name, "at-least-once", lacks, arguments, "event=ready", python, counts)
 

@@ -31,11 +31,14 @@ def judged_from(requests: int, rate: float) -> int:
 
 @dataclass(frozen=True)
 class Stream:
-    """How many requests are sent, and how many of them a second."""
+    """How many requests are sent, how many of them a second, and in how many events each. Without
+    `events`, every candidate is an event.
+    """
 
     load: Load
     requests: int
     rate: float
+    events: int | None = None
 
     @property
     def judged_from(self) -> int:
@@ -62,14 +65,26 @@ def measure_steady(program: Program, env: Environment, stream: Stream) -> tuple[
     return cost, Times.of(one.nanoseconds for one in judged)
 
 
+def measure_harness(env: Environment, stream: Stream) -> Times:
+    """The times of the harness itself: from the last candidate sent to that event in the hands of the
+    consumer that reads feeds. No program is between them.
+    """
+    with RecordReader(env.kafka, env.candidates) as reader, _sending(env, stream) as sending:
+        events = stream.requests * (stream.events or stream.load.candidates)
+        readable = _read(reader, events)
+        sent = sending.result()
+
+    # An event of the same request that is read later replaces it.
+    moments = {request_number(event.key()): moment for moment, event in readable}
+    assert len(moments) == stream.requests, f"{stream.requests} requests, {len(moments)} came"
+    return Times.of(
+        moment - sent[number] for number, moment in moments.items() if number >= stream.judged_from
+    )
+
+
 def deliver(env: Environment, stream: Stream) -> list[Delivered]:
     """Send a stream, and read its feeds as they come. Fails if one is lost or doubled."""
-    pace = Pace(rate=stream.rate, events=stream.load.candidates, requests=stream.requests)
-    call = (env.kafka, env.candidates, stream.load, pace, time.monotonic_ns)
-    with (
-        RecordReader(env.kafka, env.feeds) as reader,
-        Background(send_steadily, *call) as sending,
-    ):
+    with RecordReader(env.kafka, env.feeds) as reader, _sending(env, stream) as sending:
         readable = _read(reader, stream.requests)
         sent = sending.result()
 
@@ -79,6 +94,14 @@ def deliver(env: Environment, stream: Stream) -> list[Delivered]:
         number = request_number(feed.key())
         delivered.append(Delivered(number, moment - sent[number], feed))
     return delivered
+
+
+def _sending(env: Environment, stream: Stream) -> Background[list[int]]:
+    events = stream.events or stream.load.candidates
+    pace = Pace(rate=stream.rate, events=events, requests=stream.requests)
+    return Background(
+        send_steadily, env.kafka, env.candidates, stream.load, pace, time.monotonic_ns
+    )
 
 
 def _read(reader: RecordReader, count: int) -> list[tuple[int, Fetched]]:

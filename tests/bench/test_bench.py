@@ -9,17 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.backlog import Backlogs
 from tests.bench.cost import cost_of
-from tests.bench.many import waits_of
-from tests.bench.measure import measure
+from tests.bench.goals import Goal, Row
+from tests.bench.inputs import BATCH_PROTOBUF, INPUTS, Input
+from tests.bench.many import measure_models, waits_of
+from tests.bench.many_report import ModelsLimits, ModelsReport
+from tests.bench.measure import measure_worker
+from tests.bench.onnx_share import SessionTime, measure_onnx_share, share_of
 from tests.bench.outcome_load import ITEMS, OutcomeLoad
 from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
 from tests.bench.outcomes import measure_outcomes
-from tests.bench.programs import PLAIN_COUNT, PLAIN_LOOP
-from tests.bench.report import Limits, Report
+from tests.bench.programs import PLAIN_COUNT
 from tests.bench.steady import Delivered
 from tests.bench.tenants import Tenants
 from tests.bench.topics import check_keys
+from tests.bench.worker_report import YARDSTICK, WorkerLimits, WorkerReport
 from tests.rig.environment import Environment
 from tests.rig.measured import SURFACES, measured_environment
 from tests.rig.times import MS, Times
@@ -27,17 +32,16 @@ from tests.rig.traffic import Load, Message
 from workers.codec.decoder import Decoder
 from workers.surfaces import load_surfaces
 
-TINY = Limits(
+TINY = WorkerLimits(
     seed=3,
-    candidates=10,
-    backlog_requests=2000,
-    steady_requests=60,
-    rate=50,
+    backlog_candidates=20_000,
+    turns=1,
+    rates=(50,),
+    stream_seconds=1.2,
     open_requests=50,
-    models=60,
-    models_held=12,
-    models_requests=300,
 )
+
+TINY_MODELS = ModelsLimits(seed=3, candidates=10, models=60, held=12, requests=300, rate=50)
 
 TINY_OUTCOMES = OutcomeLimits(
     seed=3,
@@ -53,9 +57,18 @@ TINY_OUTCOMES = OutcomeLimits(
 
 
 @pytest.fixture(scope="module")
-def report(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    env = measured_environment(kafka, redis_url, tmp_path_factory.mktemp("bench"))
-    return measure(env, TINY, [PLAIN_LOOP], lambda _: None)
+def env(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return measured_environment(kafka, redis_url, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def report(env: Environment) -> WorkerReport:
+    return measure_worker(env, TINY, lambda _: None, sections=("stream", "memory"))
+
+
+@pytest.fixture(scope="module")
+def models(env: Environment) -> ModelsReport:
+    return measure_models(env, TINY_MODELS, lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +88,7 @@ def figures(value: object, path: str = "") -> Iterator[tuple[str, float]]:
         yield path, value
 
 
-def wrong_figures(report: Report | OutcomeReport) -> set[str]:
+def wrong_figures(report: WorkerReport | ModelsReport | OutcomeReport) -> set[str]:
     return {
         path
         for path, figure in figures(report.as_json())
@@ -83,8 +96,12 @@ def wrong_figures(report: Report | OutcomeReport) -> set[str]:
     }
 
 
-def test_every_figure_of_a_report_is_finite_and_above_zero(report: Report) -> None:
+def test_every_figure_of_a_worker_is_finite_and_above_zero(report: WorkerReport) -> None:
     assert wrong_figures(report) == set()
+
+
+def test_every_figure_about_many_models_is_finite_and_above_zero(models: ModelsReport) -> None:
+    assert wrong_figures(models) == set()
 
 
 def test_every_figure_about_outcomes_is_finite_and_above_zero(outcomes: OutcomeReport) -> None:
@@ -119,20 +136,53 @@ def test_the_load_of_outcomes_says_what_must_be_counted() -> None:
     assert (again.seen, again.taken) == (load.seen, load.taken)
 
 
-def test_a_report_covers_worker_and_peer_with_the_counts_that_were_asked_for(
-    report: Report,
+def test_a_report_covers_worker_loop_and_harness_with_the_counts_that_were_asked_for(
+    report: WorkerReport,
 ) -> None:
-    assert [result.name for result in report.results] == ["trimtab worker", "hand-written loop"]
-    for result in report.results:
-        assert (result.backlog.requests, result.backlog.candidates) == (2000, 20_000)
-        assert result.steady.requests == result.latency.count == 30
-    assert (report.memory.requests, report.memory.candidates) == (50, 500)
+    (yardstick,) = report.backlogs
+    assert (yardstick.name, yardstick.ratio) == (YARDSTICK, 1.0)
+    assert [(turn.requests, turn.candidates) for turn in yardstick.turns] == [(400, 20_000)]
+
+    programs = [stream.program for stream in report.streams]
+    assert programs == ["trimtab worker", "trimtab worker", "plain loop", "harness alone"]
+    assert {stream.latency.count for stream in report.streams} == {30}
+
+    assert report.memory is not None
+    assert (report.memory.requests, report.memory.candidates) == (50, 2500)
+
+
+def test_a_page_of_a_worker_says_on_what_from_which_seed_and_what_is_reached(
+    report: WorkerReport,
+) -> None:
+    page = "\n".join(report.lines())
+    assert report.machine.cpu in page
+    assert "seed 3" in page
+    assert page.count("reached") == 2  # memory, and the stream at the default linger
+
+
+def test_the_share_of_onnxruntime_is_seen_in_a_worker(env: Environment) -> None:
+    backlogs = Backlogs(env, seed=3, candidates=60_000)
+    own = env.fresh(candidates=backlogs.topic(BATCH_PROTOBUF))
+    share = measure_onnx_share(own, BATCH_PROTOBUF, backlogs.requests(BATCH_PROTOBUF))
+    assert 0 < share < 1
+
+
+def test_the_share_of_onnxruntime_counts_the_calls_between_the_first_feed_and_the_last() -> None:
+    calls = [SessionTime(at=second, spent=0.1 * second) for second in range(1, 20)]
+    assert share_of(EvenlyBusy(), calls, moments=[4.5, 9.0, 14.5]) == pytest.approx(0.2)
+
+
+def test_a_goal_is_reached_at_its_limit_and_not_past_it() -> None:
+    at_most = Goal("cost", "<= 0.5", most=0.5)
+    at_least = Goal("share", ">= 0.7", least=0.7)
+    assert [Row(at_most, "", figure).is_reached for figure in (0.5, 0.51)] == [True, False]
+    assert [Row(at_least, "", figure).is_reached for figure in (0.7, 0.69)] == [True, False]
 
 
 def test_a_budget_for_some_models_of_many_lets_models_go_and_loads_them_again(
-    report: Report,
+    models: ModelsReport,
 ) -> None:
-    many = report.many
+    many = models.many
     assert (many.models, many.requests, many.visits, many.waits.constant.count) == (
         60,
         300,
@@ -144,20 +194,13 @@ def test_a_budget_for_some_models_of_many_lets_models_go_and_loads_them_again(
     assert many.waits.first_loaded.count + many.waits.first_unloaded.count == many.visited
 
 
-def test_one_file_under_many_names_is_loaded_once(report: Report) -> None:
-    assert (report.shared.models, report.shared.sessions, report.shared.constant.count) == (
+def test_one_file_under_many_names_is_loaded_once(models: ModelsReport) -> None:
+    assert (models.shared.models, models.shared.sessions, models.shared.constant.count) == (
         60,
         1,
         75,
     )
-    assert report.shared.footprint.loaded_mib < report.many.footprint.loaded_mib
-
-
-def test_a_page_says_on_what_from_which_seed_and_where_a_peer_wins(report: Report) -> None:
-    page = "\n".join(report.lines())
-    assert report.machine.cpu in page
-    assert "seed 3" in page
-    assert page.count("wins:") == 4
+    assert models.shared.footprint.loaded_mib < models.many.footprint.loaded_mib
 
 
 def test_feeds_that_are_lost_or_doubled_are_no_figure() -> None:
@@ -167,19 +210,22 @@ def test_feeds_that_are_lost_or_doubled_are_no_figure() -> None:
             check_keys(keys, 2)
 
 
-def test_interleaved_events_are_sound_and_make_whole_requests(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", INPUTS, ids=lambda shape: shape.name)
+def test_events_of_every_input_are_sound_and_make_whole_requests(
+    shape: Input, tmp_path: Path
+) -> None:
     (tmp_path / "surfaces.toml").write_text(SURFACES)
     decoder = Decoder(load_surfaces(tmp_path / "surfaces.toml"))
-    load = Load(seed=1, candidates=5)
-    events = [
-        decoder.decode(value, key)
-        for key, value in load.interleaved(20, requested_at=1, open_at_once=7)
-    ]
+    load = shape.load(seed=1)
+    messages = load.interleaved(20, requested_at=1, open_at_once=7, batch=shape.batch)
+    events = [decoder.decode(value, key, load.headers) for key, value in messages]
     assert not any(event.refused for event in events)
-    assert Counter(event.request_id for event in events) == {
-        f"request-{n:06d}": 5 for n in range(20)
-    }
-    assert len({event.candidates[0].item_id for event in events}) == 100
+
+    candidates: Counter[str] = Counter()
+    for event in events:
+        candidates[event.request_id] += len(event.candidates)
+    assert candidates == {f"request-{n:06d}": shape.candidates for n in range(20)}
+    assert len(events) == 20 * shape.candidates / shape.batch
 
 
 def test_the_same_seed_gives_the_same_events() -> None:

@@ -6,14 +6,14 @@ from tests.rig.environment import Environment
 from tests.rig.judge import count
 from tests.rig.topics import read_to_end
 from tests.rig.traffic import JSON, Message
-from workers.streaming.records import Fetched
+from workers.streaming.records import Fetched, Headers
 
 
-def send(env: Environment, messages: Iterable[Message]) -> None:
+def send(env: Environment, messages: Iterable[Message], headers: Headers = JSON) -> None:
     """Send all of them, and wait until the broker has them."""
     sender = env.sender()
     for key, value in messages:
-        sender.send(key, value, JSON)
+        sender.send(key, value, headers)
     sender.finish()
 
 

@@ -1,10 +1,13 @@
 """An environment whose times are measured: long deadlines, and feeds that the broker stamps."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.rig.environment import LOG_APPEND_TIME, OBJECTIVES, Environment, write_files
-from tests.scoring.building import FEATURES
+from onnx import ModelProto
+
+from tests.rig.environment import LOG_APPEND_TIME, OBJECTIVES, Environment
+from tests.scoring.building import FEATURES, add_model, mlp
 
 # Deadlines are long: a slow machine must show in the figures, and not in feeds that are cut.
 DEADLINE_MS = 600_000
@@ -34,13 +37,25 @@ def surface(name: str, weights: dict[str, float]) -> str:
 SURFACES = FEATURE_SET + surface("home", dict.fromkeys(OBJECTIVES, 0.5))
 
 
+def small_mlp(seed: int) -> ModelProto:
+    """The model that is measured if nothing else is said: an MLP 32-64-32-1."""
+    return mlp(hidden=(64, 32), seed=seed)
+
+
 def measured_environment(
-    kafka: str, redis: str, folder: Path, surfaces: str = SURFACES
+    kafka: str,
+    redis: str,
+    folder: Path,
+    surfaces: str = SURFACES,
+    objectives: Sequence[str] = OBJECTIVES,
+    build: Callable[[int], ModelProto] = small_mlp,
 ) -> Environment:
     """An environment with files. Its `fresh()` gives one with topics for each measurement.
 
-    The broker stamps the feeds, too: the clocks of producers mean different things in different
-    programs.
+    `build` makes the model of each objective, from a seed. The broker stamps the feeds, too: the
+    clocks of producers mean different things in different programs.
     """
-    write_files(folder, surfaces)
+    (folder / "surfaces.toml").write_text(surfaces)
+    for seed, objective in enumerate(objectives, start=1):
+        add_model(folder / "models", build(seed), objective)
     return Environment(kafka, redis, folder, feeds_config=LOG_APPEND_TIME)

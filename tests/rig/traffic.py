@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from tests.rig.background import Signals
 from tests.scoring.building import FEATURES
+from workers.codec.formats import Format
 from workers.codec.generated.candidate_pb2 import CandidateEvent
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Headers
@@ -148,21 +149,30 @@ class Message(NamedTuple):
 
 
 class Load:
-    """Events of numbered requests: JSON, features by position. Equal for equal seeds, except times.
+    """Events of numbered requests, in one format, features by position. Equal for equal seeds, except
+    times.
 
     `surfaces` get the requests in turn. The features come from a pool of rows: drawing 32 numbers
     costs more than a worker needs for a whole candidate, and no worker can notice.
     """
 
-    def __init__(self, seed: int, candidates: int, surfaces: Sequence[str] = ("home",)) -> None:
+    def __init__(
+        self,
+        seed: int,
+        candidates: int,
+        surfaces: Sequence[str] = ("home",),
+        wire: Format = Format.JSON,
+    ) -> None:
         self.candidates = candidates
+        self.wire = wire
+        self.headers: Headers = [("content-type", wire.content_type)]
         self._draw = random.Random(seed)
-        self._surfaces = [surface.encode() for surface in surfaces]
-        self._pool = [self._make_row() for _ in range(_POOL_ROWS)]
+        self._surfaces = surfaces
+        self._rows = [self._make_row() for _ in range(_POOL_ROWS)]
+        self._pool = [_encode_row(row, wire) for row in self._rows]
 
-    def _make_row(self) -> bytes:
-        row = [round(self._draw.gauss(0, 1), 5) for _ in FEATURES]
-        return json.dumps(row, separators=(",", ":")).encode()
+    def _make_row(self) -> list[float]:
+        return [round(self._draw.gauss(0, 1), 5) for _ in FEATURES]
 
     @staticmethod
     def row(request: int, place: int) -> int:
@@ -171,32 +181,46 @@ class Load:
 
     def rows(self) -> list[list[float]]:
         """Every row of features, by its number."""
-        return [json.loads(row) for row in self._pool]
+        return self._rows
 
     def event(
         self, request: int, places: Iterable[int], requested_at: int, expected: int
     ) -> Message:
         """The event with the candidates at some places of a request."""
-        key = b"request-%06d" % request
-        candidates = [self._candidate(request, place) for place in places]
+        request_id = f"request-{request:06d}"
+        surface = self._surfaces[request % len(self._surfaces)]
+        user_id = f"user-{request % 5000}"
+        if self.wire is Format.PROTOBUF:
+            # Messages that follow each other are one message, with the candidates of all.
+            head = CandidateEvent(
+                request_id=request_id,
+                surface=surface,
+                user_id=user_id,
+                requested_at=requested_at,
+                expected=expected,
+            )
+            candidates = b"".join(self._in_protobuf(request, place) for place in places)
+            return Message(request_id.encode(), head.SerializeToString() + candidates)
+
+        candidates = b",".join(self._in_json(request, place) for place in places)
         value = (
-            b'{"request_id":"%b","surface":"%b","user_id":"user-%d",'
+            b'{"request_id":"%b","surface":"%b","user_id":"%b",'
             b'"requested_at":%d,"expected":%d,"candidates":[%b]}'
         ) % (
-            key,
-            self._surfaces[request % len(self._surfaces)],
-            request % 5000,
+            request_id.encode(),
+            surface.encode(),
+            user_id.encode(),
             requested_at,
             expected,
-            b",".join(candidates),
+            candidates,
         )
-        return Message(key, value)
+        return Message(request_id.encode(), value)
 
     def message(self, request: int, place: int, requested_at: int, expected: int) -> Message:
         """The event with one candidate."""
         return self.event(request, [place], requested_at, expected)
 
-    def _candidate(self, request: int, place: int) -> bytes:
+    def _in_json(self, request: int, place: int) -> bytes:
         return b'{"item_id":"item-%06d-%02d","source":"source-%d","features":%b}' % (
             request,
             place,
@@ -204,10 +228,26 @@ class Load:
             self._pool[self.row(request, place)],
         )
 
+    def _in_protobuf(self, request: int, place: int) -> bytes:
+        event = CandidateEvent()
+        event.candidates.add(
+            item_id=f"item-{request:06d}-{place:02d}",
+            source=f"source-{place % 8}",
+            features_f32=self._pool[self.row(request, place)],
+        )
+        raw: bytes = event.SerializeToString()
+        return raw
+
     def interleaved(
-        self, requests: int, requested_at: int, open_at_once: int = 64, missing: int = 0
+        self,
+        requests: int,
+        requested_at: int,
+        open_at_once: int = 64,
+        missing: int = 0,
+        batch: int = 1,
     ) -> Iterator[Message]:
-        """Events of one candidate each, as `open_at_once` producers send them at the same time.
+        """Events of up to `batch` candidates each, as `open_at_once` producers send them at the same
+        time.
 
         Each request announces `missing` candidates more than come.
         """
@@ -217,16 +257,24 @@ class Load:
         while running:
             at = self._draw.randrange(len(running))
             request, place = running[at]
-            yield self.message(request, place, requested_at, expected)
+            next_place = min(place + batch, self.candidates)
+            yield self.event(request, range(place, next_place), requested_at, expected)
 
-            running[at][1] += 1
-            if place + 1 < self.candidates:
+            running[at][1] = next_place
+            if next_place < self.candidates:
                 continue
             if begun < requests:
                 running[at] = [begun, 0]
                 begun += 1
             else:
-                running.pop(at)
+                running[at] = running[-1]
+                running.pop()
+
+
+def _encode_row(row: Sequence[float], wire: Format) -> bytes:
+    if wire is Format.PROTOBUF:
+        return struct.pack(f"<{len(row)}f", *row)
+    return json.dumps(row, separators=(",", ":")).encode()
 
 
 class Pace(NamedTuple):
@@ -261,7 +309,7 @@ def send_steadily(
         for places in parts:
             key, value = load.event(len(sent), places, requested_at, load.candidates)
             last = clock()
-            sender.send(key, value, JSON)
+            sender.send(key, value, load.headers)
         sent.append(last)
     sender.finish()
     return sent

@@ -70,15 +70,17 @@ def mlp(
     return model(nodes, constants, width=width)
 
 
-def trees(count: int = 100, depth: int = 4, width: int = 32, seed: int = 0) -> onnx.ModelProto:
-    """An ensemble of complete trees with random splits."""
+def trees(
+    count: int = 100, depth: int = 4, width: int = 32, seed: int = 0, leaves: int | None = None
+) -> onnx.ModelProto:
+    """An ensemble of trees with random splits: complete ones, or with this many `leaves` each."""
     random = np.random.default_rng(seed)
-    inner = 2**depth - 1
-    nodes = 2 ** (depth + 1) - 1
+    inner = (leaves or 2**depth) - 1
+    nodes = 2 * inner + 1
     split = np.tile(np.arange(nodes) < inner, count)
     ids = np.repeat(np.arange(count), nodes)
     places = np.tile(np.arange(nodes), count)
-    leaves = int((~split).sum())
+    all_leaves = int((~split).sum())
     node = helper.make_node(
         "TreeEnsembleRegressor",
         ["features"],
@@ -94,8 +96,8 @@ def trees(count: int = 100, depth: int = 4, width: int = 32, seed: int = 0) -> o
         nodes_falsenodeids=np.where(split, 2 * places + 2, 0),
         target_treeids=ids[~split],
         target_nodeids=places[~split],
-        target_ids=np.zeros(leaves, np.int64),
-        target_weights=random.normal(size=leaves).astype(np.float32),
+        target_ids=np.zeros(all_leaves, np.int64),
+        target_weights=random.normal(size=all_leaves).astype(np.float32),
     )
     return model([node], width=width)
 

@@ -4,7 +4,7 @@ At-least-once. The Table holds which items of a request were seen and taken, in 
 changelog topic. The feeds themselves are in a dict, which costs less and is lost in a crash. It has
 no window, so it never closes a request, and it publishes nothing.
 
-    python faust_app.py KAFKA GROUP INTERACTIONS
+    python -m tests.bench.peers.faust_app KAFKA GROUP INTERACTIONS
 """
 
 import atexit

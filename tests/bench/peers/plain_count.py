@@ -3,7 +3,7 @@
 At-least-once. It joins nothing and counts nothing but records: it is what any join in Python pays
 before it does anything.
 
-    python plain_count.py KAFKA GROUP INTERACTIONS
+    python -m tests.bench.peers.plain_count KAFKA GROUP INTERACTIONS
 """
 
 import signal
