@@ -6,8 +6,10 @@ Without a word everything is measured.
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -18,6 +20,7 @@ from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
 from tests.bench.outcomes import measure_outcomes
 from tests.bench.peers.environment import OUTCOMES, peers_python
 from tests.bench.programs import PLAIN_COUNT, faust
+from tests.bench.stages import StageLimits, StageReport, measure_stages
 from tests.bench.worker_report import WorkerLimits, WorkerReport
 from tests.rig.environment import Environment
 from tests.rig.measured import measured_environment
@@ -36,9 +39,10 @@ QUICK_OUTCOMES = OutcomeLimits(
     worker_requests=1000,
     worker_pairs=1,
 )
-PARTS = ("worker", "models", "outcomes")
+QUICK_STAGES = StageLimits(candidates=20_000, repeats=2)
+PARTS = ("worker", "stages", "models", "outcomes")
 
-Report = WorkerReport | ModelsReport | OutcomeReport
+Report = WorkerReport | StageReport | ModelsReport | OutcomeReport
 
 
 @click.command()
@@ -59,14 +63,37 @@ def bench(parts: Sequence[str], quick: bool, as_json: bool, peers: str, seed: in
     """Measure what the worker costs beside its peers, on a real Kafka of its own.
 
     PARTS: `worker` is the table of goals; `backlog`, `stream` and `memory` are sections of it.
-    `models` is a thousand models in one worker, `outcomes` the join.
+    `stages` is decode, assemble, rank and encode without Kafka. `models` is a thousand models in
+    one worker, `outcomes` the join.
     """
     # SIGTERM leaves by an exception, so that the stack is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     reports: dict[str, Report] = {}
     wanted = set(parts or PARTS)
-    sections = set(SECTIONS) if "worker" in wanted else wanted.intersection(SECTIONS)
 
+    if "stages" in wanted:
+        stage_limits = replace(QUICK_STAGES if quick else StageLimits(), seed=seed)
+        with TemporaryDirectory(prefix="trimtab-stages-") as folder:
+            measured_environment(kafka="", redis="", folder=Path(folder))
+            reports["stages"] = measure_stages(Path(folder), stage_limits, _say)
+
+    if wanted != {"stages"}:
+        reports |= _measure_on_servers(wanted, quick, peers, seed)
+
+    if as_json:
+        by_part = {name: report.as_json() for name, report in reports.items()}
+        click.echo(json.dumps(by_part, indent=2))
+        return
+    for report in reports.values():
+        for line in report.lines():
+            click.echo(line)
+
+
+def _measure_on_servers(
+    wanted: Collection[str], quick: bool, peers: str, seed: int
+) -> dict[str, Report]:
+    reports: dict[str, Report] = {}
+    sections = set(SECTIONS) if "worker" in wanted else set(SECTIONS).intersection(wanted)
     with started_servers() as servers:
         env = measured_environment(servers.kafka, servers.redis, servers.folder)
         if sections:
@@ -79,13 +106,7 @@ def bench(parts: Sequence[str], quick: bool, as_json: bool, peers: str, seed: in
             outcome_limits = replace(QUICK_OUTCOMES if quick else OutcomeLimits(), seed=seed)
             reports["outcomes"] = _measure_outcomes(env, outcome_limits, peers)
 
-    if as_json:
-        by_part = {name: report.as_json() for name, report in reports.items()}
-        click.echo(json.dumps(by_part, indent=2))
-        return
-    for report in reports.values():
-        for line in report.lines():
-            click.echo(line)
+    return reports
 
 
 def _measure_outcomes(env: Environment, limits: OutcomeLimits, peers: str) -> OutcomeReport:

@@ -21,6 +21,7 @@ from tests.bench.outcome_load import ITEMS, OutcomeLoad
 from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
 from tests.bench.outcomes import measure_outcomes
 from tests.bench.programs import PLAIN_COUNT
+from tests.bench.stages import StageLimits, measure_stages
 from tests.bench.steady import Delivered
 from tests.bench.tenants import Tenants
 from tests.bench.topics import check_keys
@@ -170,6 +171,16 @@ def test_the_share_of_onnxruntime_is_seen_in_a_worker(env: Environment) -> None:
 def test_the_share_of_onnxruntime_counts_the_calls_between_the_first_feed_and_the_last() -> None:
     calls = [SessionTime(at=second, spent=0.1 * second) for second in range(1, 20)]
     assert share_of(EvenlyBusy(), calls, moments=[4.5, 9.0, 14.5]) == pytest.approx(0.2)
+
+
+def test_stages_are_measured_without_servers_for_each_input(tmp_path: Path) -> None:
+    measured_environment(kafka="", redis="", folder=tmp_path)
+    limits = StageLimits(seed=3, candidates=2000, repeats=1)
+    stages = measure_stages(tmp_path, limits, lambda _: None, inputs=[BATCH_PROTOBUF])
+    (cost,) = stages.costs
+    assert cost.input == BATCH_PROTOBUF.name
+    assert all(figure > 0 for figure in cost.stages.values())
+    assert BATCH_PROTOBUF.name in "\n".join(stages.lines())
 
 
 def test_a_goal_is_reached_at_its_limit_and_not_past_it() -> None:
