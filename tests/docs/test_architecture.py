@@ -28,6 +28,7 @@ PURE = frozenset(
         "math",
         "operator",
         "re",
+        "statistics",
         "struct",
         "typing",
     }
