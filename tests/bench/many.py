@@ -28,16 +28,17 @@ from tests.rig.statuses import WorkerStatus, wait_for_status
 from tests.rig.times import Times
 from tests.rig.traffic import Load
 
-_IDLE_MS = 5000
-
 
 class Traffic(NamedTuple):
-    """How many requests are sent, and how many of them a second."""
+    """How many requests are sent, and how many of them a second. Before them, nothing is sent for
+    `idle_ms`.
+    """
 
     seed: int
     candidates: int
     requests: int
     rate: float
+    idle_ms: int
 
     def to(self, tenants: Tenants) -> tuple[Stream, list[str]]:
         """What is sent, and the surface of each request. The first ones, which do not count, all go
@@ -61,7 +62,13 @@ def measure_models(
 ) -> ModelsReport:
     """Measure both on the servers of an environment. `say` gets a line for each step."""
     load_before = os.getloadavg()[0]
-    traffic = Traffic(limits.seed, limits.candidates, limits.requests, limits.rate)
+    traffic = Traffic(
+        seed=limits.seed,
+        candidates=limits.candidates,
+        requests=limits.requests,
+        rate=limits.rate,
+        idle_ms=limits.idle_ms,
+    )
 
     say(f"{limits.models:,} models, {limits.held:,} of them at once")
     many = measure_many(Tenants.create(env, "many", limits.models, limits.held), traffic)
@@ -81,7 +88,7 @@ def measure_models(
 def measure_many(tenants: Tenants, traffic: Traffic) -> Many:
     """A stream to all surfaces of tenants whose models do not fit."""
     stream, visits = traffic.to(tenants)
-    run = _run(tenants, stream)
+    run = _run(tenants, stream, traffic.idle_ms)
     constant = tenants.names[0]
     others = [name for name in visits if name != constant]
 
@@ -109,7 +116,7 @@ def measure_many(tenants: Tenants, traffic: Traffic) -> Many:
 def measure_shared(tenants: Tenants, traffic: Traffic) -> Shared:
     """A stream to all surfaces of tenants whose models are one file."""
     stream, visits = traffic.to(tenants)
-    run = _run(tenants, stream)
+    run = _run(tenants, stream, traffic.idle_ms)
     constant = [one for one in run.judged if visits[one.request] == tenants.names[0]]
     return Shared(
         models=len(tenants.names),
@@ -122,10 +129,10 @@ def measure_shared(tenants: Tenants, traffic: Traffic) -> Shared:
     )
 
 
-def _run(tenants: Tenants, stream: Stream) -> _Run:
+def _run(tenants: Tenants, stream: Stream, idle_ms: int) -> _Run:
     env = tenants.env
     with WORKER.start(env) as worker, Meter(worker.pid) as meter:
-        start, before = _start(worker, tenants, meter)
+        start, before = _start(worker, tenants, meter, idle_ms)
         verified = meter.resident
         delivered = deliver(env, stream)
         after = wait_for_status(
@@ -146,7 +153,9 @@ def _run(tenants: Tenants, stream: Stream) -> _Run:
     return _Run(start, footprint, before, after, judged)
 
 
-def _start(worker: Process, tenants: Tenants, meter: Meter) -> tuple[Start, WorkerStatus]:
+def _start(
+    worker: Process, tenants: Tenants, meter: Meter, idle_ms: int
+) -> tuple[Start, WorkerStatus]:
     """Wait until every model is verified, and then for a while in which nothing comes."""
     WORKER.wait_until_ready(worker)
     ready_cpu = meter.cpu
@@ -157,7 +166,7 @@ def _start(worker: Process, tenants: Tenants, meter: Meter) -> tuple[Start, Work
         tenants.env, worker, lambda status: status.tally.get("verified", 0) >= models
     )
     verified_cpu = meter.cpu
-    later = wait_for_status(tenants.env, worker, lambda status: status.at >= first.at + _IDLE_MS)
+    later = wait_for_status(tenants.env, worker, lambda status: status.at >= first.at + idle_ms)
 
     idle_ms_a_second = (meter.cpu - verified_cpu) / (later.at - first.at) * 1e6
     start = Start(

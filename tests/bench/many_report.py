@@ -10,7 +10,10 @@ from tests.rig.times import Times
 
 @dataclass(frozen=True)
 class ModelsLimits:
-    """How many models, how many of them fit, and how many requests are sent, `rate` a second."""
+    """How many models, how many of them fit, and how many requests are sent, `rate` a second.
+
+    `idle_ms` is how long the worker is watched while nothing comes.
+    """
 
     seed: int = 1
     candidates: int = 50
@@ -18,6 +21,7 @@ class ModelsLimits:
     held: int = 200
     requests: int = 6000
     rate: float = 100.0
+    idle_ms: int = 5000
 
 
 @dataclass(frozen=True)

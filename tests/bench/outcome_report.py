@@ -11,12 +11,14 @@ from tests.rig.machine import Machine
 @dataclass(frozen=True)
 class OutcomeLimits:
     """How much is measured, and from which seed. `interactions` and `restart_interactions` are for
-    each feed. `slow_feeds` is the backlog of a peer that is much slower.
+    each feed. `backlog_window_s` is longer than writing the backlog takes. `slow_feeds` is the
+    backlog of a peer that is much slower.
     """
 
     seed: int = 1
     interactions: int = 50
     backlog_feeds: int = 8000
+    backlog_window_s: int = 20
     slow_feeds: int = 800
     turns: int = 3
     open_feeds: int = 360_000

@@ -34,7 +34,6 @@ from workers.codec.outcomes import decode_request_outcomes
 from workers.streaming.records import read_headers
 from workers.streaming.send import Sender
 
-_BACKLOG_WINDOW_S = 20
 _LONG_WINDOW_S = 24 * 3600
 _OUTCOMES = f"""
 [surfaces.home.outcomes]
@@ -133,10 +132,10 @@ class Backlog:
         self.feeds = feeds
         self.interactions = feeds * limits.interactions
         self._env = join_environment(env)
-        self._load = OutcomeLoad(limits.seed, _BACKLOG_WINDOW_S)
+        self._load = OutcomeLoad(limits.seed, limits.backlog_window_s)
         self._records = send_outcomes(self._env, self._load.log(feeds, limits.interactions))
 
-        pause(_BACKLOG_WINDOW_S + 1)
+        pause(limits.backlog_window_s + 1)
         send_to_each_partition(self._env, self._load.feed(feeds))
 
     def measure(self, program: Program) -> float:

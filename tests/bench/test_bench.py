@@ -42,12 +42,15 @@ TINY = WorkerLimits(
     open_requests=50,
 )
 
-TINY_MODELS = ModelsLimits(seed=3, candidates=10, models=60, held=12, requests=300, rate=50)
+TINY_MODELS = ModelsLimits(
+    seed=3, candidates=10, models=60, held=12, requests=300, rate=100, idle_ms=1000
+)
 
 TINY_OUTCOMES = OutcomeLimits(
     seed=3,
     interactions=20,
     backlog_feeds=300,
+    backlog_window_s=5,
     turns=1,
     open_feeds=2000,
     restart_feeds=200,
