@@ -78,8 +78,8 @@ def entries(link: RedisLink, surface: str = "home") -> list[HistoryEntry]:
 
 
 def without_time(entry: HistoryEntry) -> dict[str, Any]:
-    """An entry without its time."""
-    return {name: value for name, value in vars(entry).items() if name != "at"}
+    """An entry without its time and without what it says of other documents."""
+    return {name: value for name, value in vars(entry).items() if name not in ("at", "recorded")}
 
 
 def by_hand(

@@ -27,7 +27,8 @@ from workers.steering.connection import (
     as_transaction,
     transaction_replies,
 )
-from workers.steering.documents import EXPERIMENT, KINDS, document_ids
+from workers.steering.content import RawFields
+from workers.steering.documents import EXPERIMENT, KINDS, DocumentId, document_ids
 from workers.steering.fleet import Fleet, LiveWorker, available_to_all, read_fleet
 from workers.steering.history import (
     HistoryEntry,
@@ -37,6 +38,7 @@ from workers.steering.history import (
     write_command,
 )
 from workers.steering.keys import Keys
+from workers.steering.phases import Phases, phases_of
 from workers.steering.view import DocumentView, SurfaceView, arms_named, surface_view
 
 _MAX_TRIES = 10
@@ -148,6 +150,26 @@ class SteeringEditor:
             now=_milliseconds(clock),
             available=available_to_all(workers, surface),
         )
+
+    def read_phases(self, surface: Surface) -> Phases:
+        """The phases of the surface's experiments, in one round trip.
+
+        A document of an arm that was changed by hand is known once a worker has recorded it.
+        """
+        name = surface.name
+        documents = document_ids(())
+        reads: list[Command] = []
+        for kind, _ in documents:
+            reads.append(("HGETALL", self.keys.document(name, kind)))
+        *replies, history = self._execute_at_once(
+            *reads, ("XRANGE", self.keys.history(name), "-", "+")
+        )
+        self._check(history)
+
+        contents: dict[DocumentId, RawFields | None] = {}
+        for document, reply in zip(documents, replies, strict=True):
+            contents[document] = reply if isinstance(reply, dict) else None
+        return phases_of(surface, read_entries(history), contents)
 
     def write(self, view: SurfaceView, changes: Sequence[Change], actor: str, reason: str) -> int:
         """Write all of the changes or none. Returns the surface's new revision. Raises

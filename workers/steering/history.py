@@ -11,7 +11,7 @@ Rules:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ from workers.steering.surface_state import DocumentState, Replies, SurfaceState
 
 MAX_ENTRIES: Final = 1000
 """The history of a surface keeps this many entries."""
+UNKNOWN_ACTOR: Final = "unknown"
+"""The actor of changes that were made by hand, as changes.lua writes it."""
 
 _SCRIPT = Script(files("workers.steering").joinpath("changes.lua").read_text(encoding="utf-8"))
 
@@ -42,6 +44,7 @@ class HistoryEntry:
 
     `before` and `after` are the fields of the hash, empty if it was missing. `version` is that of
     the weights; None for other kinds and for what workers refuse. `refused` is the reason.
+    `recorded` is the JSON text of what was recorded of every document after the change.
     """
 
     revision: int
@@ -53,6 +56,20 @@ class HistoryEntry:
     after: Mapping[str, str]
     version: str | None
     refused: str | None
+    recorded: bytes = field(default=NO_FIELDS.encode(), repr=False)
+
+    @property
+    def contents_before(self) -> dict[str, dict[str, str]]:
+        """The recorded fields of every document before the change, by the documents' names. A
+        document that was missing is not in it.
+        """
+        texts = msgspec.json.decode(self.recorded, type=dict[str, str])
+        contents: dict[str, dict[str, str]] = {}
+        for name, text in texts.items():
+            contents[name] = msgspec.json.decode(text, type=dict[str, str])
+
+        contents[self.document] = dict(self.before)
+        return contents
 
 
 @dataclass(frozen=True)
@@ -165,8 +182,9 @@ def read_entries(reply: object) -> list[HistoryEntry]:
 
 def _entry(entry_id: bytes, flat: Sequence[bytes]) -> HistoryEntry | None:
     try:
-        texts = [raw.decode() for raw in flat]
-        fields = dict(zip(texts[::2], texts[1::2], strict=True))
+        raw_fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        recorded = raw_fields.pop(b"documents", NO_FIELDS.encode())
+        fields = {name.decode(): value.decode() for name, value in raw_fields.items()}
 
         return HistoryEntry(
             revision=int(fields["revision"]),
@@ -178,6 +196,7 @@ def _entry(entry_id: bytes, flat: Sequence[bytes]) -> HistoryEntry | None:
             after=msgspec.json.decode(fields["after"], type=dict[str, str]),
             version=fields["version"] or None,
             refused=fields["refused"] or None,
+            recorded=recorded,
         )
     except (KeyError, ValueError):
         return None

@@ -21,6 +21,7 @@ from workers.steering.documents import (
 )
 from workers.steering.history import HistoryEntry, ReadContent
 from workers.steering.keys import Keys
+from workers.steering.phases import Phases, phases_of
 from workers.steering.surface_state import Replies
 
 T = TypeVar("T")
@@ -133,6 +134,12 @@ class SurfaceView:
         """The experiment, if any of its arms has users."""
         experiment = self.experiment.in_force
         return experiment if experiment and experiment.running else None
+
+    @property
+    def phases(self) -> Phases:
+        """The phases of the surface's experiments."""
+        contents = {name: document.content.fields for name, document in self.documents.items()}
+        return phases_of(self.surface, self.entries, contents)
 
     def base_of(self, arm: str | None) -> Weights:
         """The weights that a change starts from: those in force, or the surface's own for an arm
