@@ -38,6 +38,16 @@ def start(tmp_path: Path) -> Iterator[Start]:
         processes.kill(process)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also if a shell runs the tests in the background: it has such
+    a job ignore SIGINT.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_process_runs_in_a_session_of_its_own(start: Start) -> None:
     process = start("import signal; signal.pause()")
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
@@ -82,6 +92,7 @@ def test_a_recycled_pid_counts_as_ended_and_is_never_signalled(start: Start) -> 
     assert processes.is_alive(process)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_in_the_middle_of_what_must_not_be_interrupted_takes_effect_at_its_end() -> (
     None
 ):
