@@ -14,6 +14,7 @@ from referencing import Registry, Resource
 
 from tests.commands.outcomes.building import FEED, KEY
 from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
+from tests.commands.test_experiment_plan import TRAFFIC
 from tests.docs.documents import ROOT
 from tests.ranking.building import feed_of, mix
 from tests.rig.environment import Environment
@@ -22,6 +23,7 @@ from tests.rig.traffic import make_request, now_ms
 from tests.scoring.building import add_model, mlp
 from workers.codec.formats import Format
 from workers.codec.outcomes import decode_request_outcomes, encode_request_outcomes, outcome_headers
+from workers.commands.experiment_plan import plan_document, plan_shares
 from workers.commands.outcomes.counts import counts_document
 from workers.commands.weights.margin import margin_document
 from workers.commands.weights.preview import preview_document
@@ -185,6 +187,13 @@ def test_outcomes_counts(group_by: GroupBy) -> None:
     found = counts_document("home", group_by, None, rows, {0: 1_763_899_200_000, 1: None})
     assert rows
     check("outcomes-counts", json.loads(json.dumps(found, allow_nan=False)))
+
+
+@pytest.mark.parametrize("seen_per_day", [400_000.0, None])
+def test_experiment_plan(seen_per_day: float | None) -> None:
+    traffic = TRAFFIC._replace(seen_per_day=seen_per_day)
+    measured = plan_shares("home", traffic, lift=0.03, tuned_for=None, shares=[0.05, 0.5])
+    check("experiment-plan", json.loads(json.dumps(plan_document(measured), allow_nan=False)))
 
 
 @pytest.mark.parametrize("key", [KEY, KEY._replace(experiment="0123456789ab")], ids=str)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from workers.commands.experiment_plan import plan
 from workers.commands.options import example, fields_argument, json_option, surface_argument
 from workers.commands.redis_access import (
     ChangeBy,
@@ -29,6 +30,9 @@ _arms_argument = fields_argument("arms", metavar="ARM=PERCENT...", expected="arm
 @click.group(epilog=example("trimtab experiment start home canary=5"))
 def experiment() -> None:
     """Rank a share of users under other weights. Each user stays in one arm."""
+
+
+experiment.add_command(plan)
 
 
 @experiment.command(

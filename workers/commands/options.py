@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import click
 
 from workers.codec.formats import Format
+from workers.outcomes.plan import PlanRefused, read_tuned_for
 from workers.ranking.experiment import CONTROL, ExperimentRefused, check_arm_name
 from workers.settings import FORMATS, SETTINGS, ConfigurationError, Setting, need, read_properties
 from workers.streaming.clients import (
@@ -28,6 +30,7 @@ from workers.streaming.clients import (
     KafkaConfigError,
     check_properties,
 )
+from workers.streaming.evidence import EvidenceTopics
 
 CommandFunction = Callable[..., Any]
 Decorator = Callable[[CommandFunction], CommandFunction]
@@ -162,6 +165,20 @@ brokers_options = gather_settings("brokers", KAFKA, BrokersAt.of)
 """--kafka and --kafka-config, as `brokers`."""
 
 
+def _evidence_topics(
+    topic_feed_outcomes: str, topic_user_outcomes: str, topic_request_outcomes: str
+) -> EvidenceTopics:
+    return EvidenceTopics(topic_feed_outcomes, topic_user_outcomes, topic_request_outcomes)
+
+
+evidence_options = gather_settings(
+    "topics",
+    ("topic_feed_outcomes", "topic_user_outcomes", "topic_request_outcomes"),
+    _evidence_topics,
+)
+"""The topics that a report is made from, as `topics`."""
+
+
 # Small options, each the same in every command that has it
 
 
@@ -215,6 +232,47 @@ class PastTime(click.ParamType):
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return int(moment.timestamp() * 1000)
+
+
+class Percentage(click.ParamType):
+    """A percentage as a fraction, such as 3%, 3 or -2.5%. Both bounds are excluded."""
+
+    name = "percentage"
+
+    def __init__(self, above: float, below: float) -> None:
+        self._above = above
+        self._below = below
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+
+        number = re.fullmatch(r"\s*([+-]?[0-9]{1,9}(?:\.[0-9]{1,9})?)\s*%?\s*", value)
+        fraction = float(Decimal(number[1]) / 100) if number else None
+        if fraction is None or not self._above < fraction < self._below:
+            self.fail(
+                f"got {value!r}, expected a percentage above {100 * self._above:g} and below"
+                f" {100 * self._below:g}, such as 3%"
+            )
+        return fraction
+
+
+def _parse_tuned_for(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> float | None:
+    if text is None:
+        return None
+    try:
+        return read_tuned_for(text)
+    except PlanRefused as refused:
+        raise ConfigurationError(f"--tuned-for: {refused}") from None
+
+
+def tuned_for_option(help_text: str) -> Decorator:
+    """--tuned-for, as `tuned_for`: a fraction, None if it is not given."""
+    return click.option("--tuned-for", metavar="PERCENT", callback=_parse_tuned_for, help=help_text)
 
 
 def _parse_format(

@@ -7,6 +7,7 @@ from controlling the terminal; `table` and `wrap` apply it themselves.
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from workers.ranking.weights import Weights
 
@@ -102,7 +103,53 @@ def place_text(surface: str, arm: str | None) -> str:
     return surface if arm is None else f"{surface}, arm {arm}"
 
 
+# Rates and lifts
+
+
+def rate_text(rate: float) -> str:
+    """A rate in percent, such as `5.02 %`. Rates below 0.1 % keep two digits: `0.0021 %`."""
+    percent = 100 * rate
+    if 0 < percent < 0.000_095:
+        return f"{percent:.1e} %"
+    if 0 < percent < 0.095:
+        return f"{Decimal(f'{percent:.1e}'):f} %"
+    return f"{percent:.2f} %"
+
+
+def lift_text(lift: float) -> str:
+    """A lift, a fraction, in percent with its sign, such as `+3.1 %`. Lifts below 1 % keep two
+    digits, and what is beyond 100,000 % is said to be so.
+    """
+    percent = 100 * lift
+    if percent > 100_000:
+        return "over +100,000 %"
+    digits = 1 if abs(percent) >= 0.995 else 2
+    return f"{percent:+,.{digits}f} %"
+
+
+def share_text(share: float) -> str:
+    """A fraction that somebody has chosen, in percent as it was written: `5 %`, `2.5 %`."""
+    return f"{100 * share:.10g} %"
+
+
+def limits_text(low: float, high: float) -> str:
+    """The limits of a lift, such as `+0.4 % to +5.9 %`."""
+    return f"{lift_text(low)} to {lift_text(high)}"
+
+
+def probability_text(p: float) -> str:
+    """A probability, such as `0.032`. Below 0.001 there is only one digit: `4e-09`."""
+    if 0 < p < 0.001:
+        return f"{p:.0e}"
+    return f"{p:.3f}"
+
+
 # Times
+
+
+def hour_text(hour: int) -> str:
+    """When an hour begins in UTC. `hour` in hours since the epoch."""
+    return datetime.fromtimestamp(3600 * hour, UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
 def moment_text(at_ms: int) -> str:
@@ -118,3 +165,12 @@ def age_text(milliseconds: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def days_text(days: float | None) -> str:
+    """A number of days, such as `2.5 days`. NOTHING if it is not known."""
+    if days is None:
+        return NOTHING
+    if days < 0.1:
+        return "under 0.1"
+    return f"{days:,.1f}" if days < 10 else f"{days:,.0f}"

@@ -16,6 +16,7 @@ from workers.codec.user_outcomes import decode_user_outcomes
 from workers.errors import Failure
 from workers.outcomes.reconciliation import FeedTotals, Reconciliation, reconcile, totals_of
 from workers.outcomes.records import HOUR_MS, ArmHour
+from workers.outcomes.report import Counted
 from workers.outcomes.sums import Sums
 from workers.outcomes.user_sums import LatestUserSums, UserSums
 from workers.streaming.clients import Cluster
@@ -54,6 +55,15 @@ class Evidence:
     users: Mapping[ArmHour, UserSums] | None
     reconciliation: Reconciliation | None
     not_reconciled: str | None
+
+    @property
+    def counted(self) -> Counted:
+        """What a report is computed from.
+
+        Partitions without feeds stay behind, so the latest time up to which one is closed counts.
+        """
+        known = [until for until in self.closed_until.values() if until is not None]
+        return Counted(self.feeds, self.users, max(known, default=None))
 
 
 class UserSumsReader:

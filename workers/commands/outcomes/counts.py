@@ -18,7 +18,7 @@ from workers.commands.options import (
     settings,
     surface_argument,
 )
-from workers.commands.text import NOTHING, moment_text, printable, table, wrap
+from workers.commands.text import NOTHING, hour_text, moment_text, printable, table, wrap
 from workers.errors import Failure
 from workers.outcomes.counts import GroupBy, OutcomeCounts, count_by, position_label
 from workers.outcomes.records import HOUR_MS
@@ -213,7 +213,7 @@ def _percent(rate: float) -> str:
 
 def _label_text(group_by: GroupBy, row: OutcomeCounts) -> str:
     if group_by is GroupBy.HOUR:
-        return moment_text(int(row.label) * HOUR_MS).removesuffix(":00.000Z") + "Z"
+        return hour_text(int(row.label))
     if group_by is GroupBy.POSITION:
         return position_label(int(row.label))
     return str(row.label)
