@@ -9,7 +9,7 @@ Rules:
 3. A rail is judged from 100 events on, of the arm and, if it is relative, of control, and from 30
    clusters with users on. Before that the approximations are not good enough.
 4. A harmful arm may never have 100 events. So fewer than 100 are judged as if there were more: 100,
-   or half of what the bound would give if that is more. Only the limit that this moves towards the
+   or a quarter of what the bound would give if that is more. Only the limit that this moves towards the
    bound can then be relied on, and only that one is given. See `_raised`.
 5. Relative rails compare with control phase by phase (`statistics.py`).
 """
@@ -171,7 +171,7 @@ def _judge(rail: GuardRail, tau: float, alpha: float, counts: PhaseCounts, arm: 
     if rail.is_relative and control is not None:
         reference = control.ratio
     ratio = own.ratio
-    lowest = target * reference.value / 2
+    lowest = target * reference.value / 4
 
     is_own_raised = own.has_few_events if own.is_count else ratio.value < lowest
     is_reference_raised = rail.is_relative and control is not None and control.has_few_events
@@ -179,7 +179,7 @@ def _judge(rail: GuardRail, tau: float, alpha: float, counts: PhaseCounts, arm: 
         like = own if control is None or control.has_few_events else control
         ratio = _raised(own, lowest, like.design_effect)
     elif is_reference_raised and control is not None:
-        reference = _raised(control, ratio.value / target / 2, own.design_effect)
+        reference = _raised(control, ratio.value / target / 4, own.design_effect)
 
     effect = lift_effect(ratio, reference)
     assert effect is not None
@@ -200,7 +200,7 @@ def _raised(side: _Side, least: float, design_effect: float) -> Ratio:
 
     A rail that is broken with more events is broken with fewer: the arm is only further away from
     the bound. So any larger number is on the safe side, and its variance is known without the arm's
-    own data: that of so many events, times the design effect. Half of the bound is far enough from
+    own data: that of so many events, times the design effect. A quarter of the bound is far enough from
     it to decide soon. (The variance of the few events themselves would be a bad guess, and of no
     event it is 0.)
 

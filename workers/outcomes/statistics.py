@@ -102,13 +102,17 @@ def stratified_ratio(
     nothing. None if all weights are 0, or if a phase with a weight has no denominator.
     """
     used = weights > 0
-    totals = denominators[used].sum(axis=1)
-    if not used.any() or not (totals > 0).all():
+    if not used.all():
+        numerators = numerators[used]
+        denominators = denominators[used]
+        weights = weights[used]
+    totals = denominators.sum(axis=1)
+    if not totals.size or not totals.all():
         return None
 
-    shares = weights[used] / weights[used].sum()
-    ratios = numerators[used].sum(axis=1) / totals
-    residuals = numerators[used] - ratios[:, np.newaxis] * denominators[used]
+    shares = weights / weights.sum()
+    ratios = numerators.sum(axis=1) / totals
+    residuals = numerators - ratios[:, np.newaxis] * denominators
     by_cluster = (shares / totals) @ residuals
 
     clusters = by_cluster.size
