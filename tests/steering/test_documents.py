@@ -5,15 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.builders import HOME
+from tests.builders import HOME, surface
+from workers.outcomes.plan import GuardRail, Plan, PlanRefused
 from workers.ranking.experiment import Experiment
-from workers.ranking.pins import ANY_VERSION, Pins
+from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
+from workers.ranking.pins import ANY_VERSION, AvailableModels, Pins
 from workers.ranking.weights import Weights
 from workers.steering.documents import (
     EXPERIMENT,
     FOLLOWED_KINDS,
     KINDS,
     MODELS,
+    PLAN,
     WEIGHTS,
     DocumentId,
     DocumentKind,
@@ -30,6 +33,9 @@ VALUES: dict[str, Any] = {
     "weights": Weights.of({"quality": 0.1 + 0.2, "engagement": 1e-17}),
     "models": Pins({"quality": 3}),
     "experiment": Experiment("s", {"canary": 1250, "later": 0}),
+    "plan": Plan(
+        "s", 0.05, (GuardRail.parse("take_rate >= -2%"), GuardRail.parse("deadline <= 5%"))
+    ),
 }
 
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
@@ -125,3 +131,30 @@ def test_a_document_has_its_name_in_its_key() -> None:
     assert keys.surface_of(b"prod:history:home") is None
     assert DocumentId(EXPERIMENT).name == "experiment"
     assert DocumentId(MODELS, "canary").name == "models:canary"
+
+
+@pytest.mark.parametrize(
+    ("rail", "expected"),
+    [
+        ("clicks <= +1%", "got 'clicks', expected one of: take_rate, deadline, engagement, hide"),
+        ("extra >= 0.5", "got 'extra', expected one of"),
+    ],
+)
+def test_a_plan_is_refused_if_its_surface_does_not_have_what_a_rail_is_about(
+    rail: str, expected: str
+) -> None:
+    rules = OutcomeRules(60, None, OutcomeRule("play"), {"hide": OutcomeRule("hide")})
+    with_outcomes = surface("home", outcomes=rules)
+    fields = {"salt": "s", "guard:1": "take_rate >= -2%", "guard:2": rail}
+    with pytest.raises(PlanRefused, match=expected):
+        PLAN.read(fields, ReadContext(with_outcomes, AvailableModels()))
+
+    fields["guard:2"] = "hide <= +10%"
+    PLAN.read(fields, ReadContext(with_outcomes, AvailableModels()))
+
+
+def test_a_surface_without_outcomes_has_plans_without_guard_rails() -> None:
+    context = ReadContext(HOME, AvailableModels())
+    PLAN.read({"salt": "s", "tuned_for": "5"}, context)
+    with pytest.raises(PlanRefused, match="'home' counts no outcomes"):
+        PLAN.read({"salt": "s", "guard:1": "quality >= 0.5"}, context)

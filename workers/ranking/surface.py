@@ -14,7 +14,17 @@ FEATURES = "features"
 """The name of the look-up of features, beside the names of drop sets."""
 
 _RESERVED_NAMES = frozenset(
-    {"weights", "experiment", "models", "history", "workers", FEATURES, *RemovalReason}
+    {
+        "weights",
+        "experiment",
+        "models",
+        "plan",
+        "history",
+        "workers",
+        "outcomes",
+        FEATURES,
+        *RemovalReason,
+    }
 )
 
 _LEAST: Mapping[str, int] = {

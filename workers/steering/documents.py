@@ -8,12 +8,15 @@ for a surface, others also once for each arm of its experiment:
 | WEIGHTS    | weights:{surface}[:{arm}]         | yes          | Weights    |
 | MODELS     | models:{surface}[:{arm}]          | yes          | Pins       |
 | EXPERIMENT | experiment:{surface}              | no           | Experiment |
+| PLAN       | plan:{surface}                    | no           | Plan       |
 
 Rules:
 - The first part of the key is also the document's name in the history: `weights:canary` are the
   weights of the arm `canary`.
 - A document is applied as a whole or refused as a whole. `read` decides which.
 - A kind may be judged by what is in force of the kinds before it in KINDS, never by later ones.
+- A plan has the salt of its experiment. It does not apply to another one, and workers do not read
+  it.
 - Editor, view and history loop over KINDS. What workers do (read from Redis, log, report in the
   status, keep on disk) loops over FOLLOWED_KINDS, those with a WorkerRow.
 
@@ -27,6 +30,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from workers.outcomes.plan import Plan, PlanRefused
 from workers.ranking.experiment import Experiment, ExperimentRefused
 from workers.ranking.pins import AvailableModels, Pins, PinsRefused
 from workers.ranking.surface import Surface
@@ -307,7 +311,43 @@ EXPERIMENT = DocumentKind[Experiment](
 )
 
 
-KINDS: tuple[DocumentKind[Any], ...] = (WEIGHTS, MODELS, EXPERIMENT)
+# The plan of the experiment
+
+
+def check_plan(plan: Plan, context: ReadContext) -> None:
+    """Raise PlanRefused if a guard rail is about something that the surface does not count."""
+    surface = context.surface
+    if surface.outcomes is not None:
+        objectives = context.available.objectives(surface)
+        plan.check_metrics(objectives, surface.outcomes.others)
+    elif plan.rails:
+        raise PlanRefused(
+            f"guard: got {plan.rails[0].text!r}, expected no guard rail, because the surface"
+            f" {surface.name!r} counts no outcomes ([surfaces.{surface.name}.outcomes])"
+        )
+
+
+def _read_plan(fields: Mapping[str, str], context: ReadContext) -> Plan:
+    """Without any known model, nobody knows which objectives the surface has beside its own."""
+    plan = Plan.read(fields)
+    if not context.available.any_version:
+        check_plan(plan, context)
+    return plan
+
+
+PLAN = DocumentKind[Plan](
+    name="plan",
+    has_arms=False,
+    refusal=PlanRefused,
+    read=_read_plan,
+    judged_by=lambda context: context.available,
+    fields_of=Plan.fields,
+    version_of=lambda plan: None,
+    worker=None,
+)
+
+
+KINDS: tuple[DocumentKind[Any], ...] = (WEIGHTS, MODELS, EXPERIMENT, PLAN)
 FOLLOWED_KINDS: tuple[DocumentKind[Any], ...] = tuple(kind for kind in KINDS if kind.worker)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from workers.errors import Failure
+from workers.ranking.pins import ANY_VERSION
 from workers.ranking.surface import Surface
 from workers.steering.connection import (
     TIMEOUT_S,
@@ -28,7 +29,14 @@ from workers.steering.connection import (
     transaction_replies,
 )
 from workers.steering.content import RawFields
-from workers.steering.documents import EXPERIMENT, KINDS, DocumentId, document_ids
+from workers.steering.documents import (
+    EXPERIMENT,
+    KINDS,
+    PLAN,
+    DocumentId,
+    ReadContext,
+    document_ids,
+)
 from workers.steering.fleet import Fleet, LiveWorker, available_to_all, read_fleet
 from workers.steering.history import (
     HistoryEntry,
@@ -39,7 +47,15 @@ from workers.steering.history import (
 )
 from workers.steering.keys import Keys
 from workers.steering.phases import Phases, phases_of
-from workers.steering.view import DocumentView, SurfaceView, arms_named, surface_view
+from workers.steering.stage_status import Stages, read_stages
+from workers.steering.view import (
+    DocumentView,
+    PlannedExperiment,
+    SurfaceView,
+    arms_named,
+    document_view,
+    surface_view,
+)
 
 _MAX_TRIES = 10
 _MAX_BLOCK_MS = 100
@@ -171,6 +187,29 @@ class SteeringEditor:
             contents[document] = reply if isinstance(reply, dict) else None
         return phases_of(surface, read_entries(history), contents)
 
+    def read_planned(self, surface: Surface) -> PlannedExperiment:
+        """The experiment in force and its plan. Takes one round trip if Redis holds a valid
+        experiment, or no plan: cheap enough to ask every second.
+
+        Without a plan, an experiment that Redis holds no more is not found.
+        """
+        context = ReadContext(surface, ANY_VERSION)
+        documents = (DocumentId(EXPERIMENT), DocumentId(PLAN))
+        reads: list[Command] = []
+        for kind, _ in documents:
+            reads.append(("HGETALL", self.keys.document(surface.name, kind)))
+        replies = self._execute_at_once(*reads)
+
+        views = list[DocumentView[Any]]()
+        for document, reply, (_, key) in zip(documents, replies, reads, strict=True):
+            views.append(document_view(document, str(key), reply, (), context))
+        experiment, plan = views
+        if experiment.value is None and plan.content.fields != {}:
+            # What is in force instead is in the history.
+            view = self.read_view(surface, workers=[])
+            return PlannedExperiment.of(view.experiment, view.plan)
+        return PlannedExperiment.of(experiment, plan)
+
     def write(self, view: SurfaceView, changes: Sequence[Change], actor: str, reason: str) -> int:
         """Write all of the changes or none. Returns the surface's new revision. Raises
         ChangedMeanwhile.
@@ -234,6 +273,11 @@ class SteeringEditor:
         """The workers that have a status, and those that have none any more."""
         with self._failures():
             return read_fleet(self._link, self.keys)
+
+    def read_stages(self) -> Stages:
+        """The processes of `join` and `users` that have a status."""
+        with self._failures():
+            return read_stages(self._link, self.keys)
 
     def _execute_at_once(self, *commands: Command) -> list[object]:
         """The replies of one instant."""

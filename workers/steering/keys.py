@@ -43,6 +43,17 @@ class Keys:
         """The sorted set of the workers' ids, by the time of their last status in milliseconds."""
         return f"{self.prefix}workers:live"
 
+    def stage_status(self, stage: str, process: str) -> str:
+        """The string with the status of a process of `join` or `users`, which expires."""
+        return f"{self.prefix}outcomes:status:{stage}:{process}"
+
+    @property
+    def live_stages(self) -> str:
+        """The sorted set of those processes, as `{stage}:{process}`, by the time of their last
+        status in milliseconds.
+        """
+        return f"{self.prefix}outcomes:live"
+
     def drop_set(self, name: str, owner: str) -> str:
         """The set of items that are dropped for a user, or on a surface."""
         return f"{self.prefix}{name}:{owner}"

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
+from workers.outcomes.plan import Plan
 from workers.ranking.experiment import CONTROL, Experiment, is_arm_name
 from workers.ranking.pins import AvailableModels, Pins
 from workers.ranking.surface import Surface
@@ -13,6 +14,7 @@ from workers.steering.content import UnreadableContent, decode_fields, printable
 from workers.steering.documents import (
     EXPERIMENT,
     MODELS,
+    PLAN,
     WEIGHTS,
     DocumentId,
     DocumentKind,
@@ -78,6 +80,26 @@ class DocumentView(Generic[T]):
 
 
 @dataclass(frozen=True)
+class PlannedExperiment:
+    """The experiment in force, and its plan.
+
+    `plan`: None if there is none, if it is refused, or if it belongs to another experiment.
+    `refused` says why what Redis holds as the plan is refused.
+    """
+
+    experiment: Experiment | None
+    plan: Plan | None
+    refused: str | None
+
+    @classmethod
+    def of(cls, experiment: DocumentView[Experiment], plan: DocumentView[Plan]) -> Self:
+        """What these documents say together."""
+        in_force = experiment.in_force
+        applies = plan.value is not None and in_force and plan.value.salt == in_force.salt
+        return cls(in_force, plan.value if applies else None, plan.content.refused)
+
+
+@dataclass(frozen=True)
 class SurfaceView:
     """One surface at one instant. `now` is Redis's clock, in milliseconds since the epoch.
 
@@ -106,6 +128,18 @@ class SurfaceView:
     def experiment(self) -> DocumentView[Experiment]:
         """The experiment."""
         return self.document(EXPERIMENT)
+
+    @property
+    def plan(self) -> DocumentView[Plan]:
+        """The plan, whatever experiment it belongs to."""
+        return self.document(PLAN)
+
+    @property
+    def plan_that_applies(self) -> Plan | None:
+        """What Redis holds as the plan of the experiment that runs, or that ran last. None if there
+        is none, if it is refused, or if it belongs to another experiment.
+        """
+        return PlannedExperiment.of(self.experiment, self.plan).plan
 
     @property
     def arms(self) -> dict[str, DocumentView[Weights]]:
@@ -165,7 +199,7 @@ def surface_view(
     for document, reply in replies.items():
         kind, arm = document
         key = keys.document(surface.name, kind, arm)
-        documents[document] = _document_view(document, key, reply, entries, context)
+        documents[document] = document_view(document, key, reply, entries, context)
 
     rules = context.weight_rules
     weights = documents[DocumentId(WEIGHTS)]
@@ -191,13 +225,14 @@ def arms_named(experiment: object, entries: Iterable[HistoryEntry]) -> list[str]
     return sorted(name for name in names if is_arm_name(name))
 
 
-def _document_view(
+def document_view(
     document: DocumentId,
     key: str,
     reply: object,
     entries: Sequence[HistoryEntry],
     context: ReadContext,
 ) -> DocumentView[Any]:
+    """One document from Redis's reply to HGETALL and the entries of the history."""
     kind = document.kind
     value = None
     refused = None
