@@ -5,7 +5,7 @@ from typing import Any
 
 from workers.ranking.features import FeatureSet
 from workers.ranking.refusal import CandidateReason, RefusedCandidate
-from workers.ranking.request import Candidate, Completion, Event, Request
+from workers.ranking.request import Completion, Event, Request
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules
 
@@ -30,11 +30,9 @@ def surface(name: str = "home", **changes: Any) -> Surface:
 HOME = surface()
 
 
-def candidates(*item_ids: str) -> list[Candidate]:
-    return [
-        Candidate(item_id, None, PAIR.pack_positional([float(len(item_id)), 1.0]))
-        for item_id in item_ids
-    ]
+def rows(*item_ids: str) -> bytes:
+    """Features of items, as they are joined in an event or a request."""
+    return b"".join(PAIR.pack_positional([float(len(item_id)), 1.0]) for item_id in item_ids)
 
 
 def refused(identity: str | bytes, place: int = 0) -> RefusedCandidate:
@@ -50,8 +48,10 @@ def event(request_id: str = "r", *item_ids: str, **changes: Any) -> Event:
         "requested_at": 1000,
         "expected": None,
         "last": False,
-        "candidates": candidates(*item_ids),
-        "refused": [],
+        "item_ids": list(item_ids),
+        "sources": [None for _ in item_ids],
+        "rows": rows(*item_ids),
+        "refused": (),
     }
     return Event(request_id, **(values | changes))
 
@@ -63,7 +63,7 @@ def request(item_ids: Sequence[str], **changes: Any) -> Request:
         "user_id": "u",
         "requested_at": 1000,
         "sources": tuple(None for _ in item_ids),
-        "rows": b"".join(c.row for c in candidates(*item_ids)),
+        "rows": rows(*item_ids),
         "completion": Completion.FULL,
         "refused": 0,
         "first_offset": 0,

@@ -1,5 +1,7 @@
 """The rules of assembly, with a clock moved by hand."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.builders import HOME, event, refused, surface
@@ -18,7 +20,7 @@ class Log:
         self.assembler = Assembler(start, budget)
         self.offset = start.low_water
 
-    def append(self, taken: Event, at: int = 1000) -> list[RefusedCandidate]:
+    def append(self, taken: Event, at: int = 1000) -> Sequence[RefusedCandidate]:
         offset, self.offset = self.offset, self.offset + 1
         self.assembler.observe(offset, at)
         return self.assembler.take(taken, offset, at)

@@ -237,7 +237,7 @@ def test_events_of_every_input_are_sound_and_make_whole_requests(
 
     candidates: Counter[str] = Counter()
     for event in events:
-        candidates[event.request_id] += len(event.candidates)
+        candidates[event.request_id] += len(event.item_ids)
     assert candidates == {f"request-{n:06d}": shape.candidates for n in range(20)}
     assert len(events) == 20 * shape.candidates / shape.batch
 

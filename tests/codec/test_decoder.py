@@ -180,4 +180,4 @@ def test_both_formats_share_their_sources() -> None:
     message = CandidateEvent.FromString(IN_PROTOBUF)
     message.candidates[0].source = "world"
     in_protobuf = DECODER.decode(message.SerializeToString(), KEY, _type("application/x-protobuf"))
-    assert in_json.candidates[0].source is in_protobuf.candidates[0].source
+    assert in_json.sources[0] is in_protobuf.sources[0]

@@ -64,7 +64,7 @@ def test_the_checked_path_returns_an_event_or_a_refusal_and_nothing_else(value: 
         assert _fast(value) is None
         assert len(outcome.message.encode()) < 500
         return
-    assert all(len(c.row) == 12 for c in outcome.candidates)
+    assert len(outcome.rows) == 12 * len(outcome.item_ids) == 12 * len(outcome.sources)
 
 
 _NUMBERS = st.lists(
@@ -106,7 +106,7 @@ def test_float32_bytes_are_kept_as_they_are() -> None:
     row = struct.pack("<3f", 0.1, -0.0, 1e-45)
     event = EVENTS.decode_fast(_value(Candidate(item_id="x", features_f32=row)), KEY)
     assert event is not None
-    assert event.candidates == [("x", None, row)]
+    assert (event.item_ids, event.sources, event.rows) == (["x"], [None], row)
 
 
 def test_features_given_in_two_ways_refuse_the_candidate() -> None:
@@ -174,8 +174,8 @@ def test_without_features_both_formats_agree_if_they_are_looked_up(
     fast, checked = events[0]
     assert fast == checked
     assert checked is not None
-    assert checked.candidates == [("x", None, TRIO.absent_row)]
-    assert (checked.missing, checked.refused) == (0, [])
+    assert (checked.item_ids, checked.rows) == (["x"], TRIO.absent_row)
+    assert (checked.missing, checked.refused) == (0, ())
 
 
 def test_without_features_a_candidate_is_refused_in_both_formats_if_they_are_not_looked_up() -> (
@@ -195,5 +195,5 @@ def test_without_features_a_candidate_is_refused_in_both_formats_if_they_are_not
 def test_some_features_by_name_are_features_and_the_others_take_their_defaults() -> None:
     value = _value(Candidate(item_id="x", features_by_name={"a": 1.0}), surface="shelf")
     event = EVENTS.decode_checked(value, KEY)
-    assert event.candidates == [("x", None, struct.pack("<3f", 1, 8, 0))]
+    assert (event.item_ids, event.rows) == (["x"], struct.pack("<3f", 1, 8, 0))
     assert event.missing == 2

@@ -149,7 +149,7 @@ def test_the_same_results_give_the_same_bytes_in_whatever_order_the_candidates_c
     random.shuffle(places)
     shuffled = original._replace(
         item_ids=tuple(original.item_ids[i] for i in places),
-        sources=tuple(original.sources[i] for i in places),
+        sources=tuple((original.sources or ())[i] for i in places),
         rows=b"".join(original.rows[8 * i : 8 * i + 8] for i in places),
     )
     first, second = (

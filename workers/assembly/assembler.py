@@ -23,7 +23,7 @@ low-water mark.
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -109,7 +109,7 @@ class Assembler:
             self.stream_time = timestamp
             self.close_due(timestamp)
 
-    def take(self, event: Event, offset: int, timestamp: int) -> list[RefusedCandidate]:
+    def take(self, event: Event, offset: int, timestamp: int) -> Sequence[RefusedCandidate]:
         """Take an observed event. Return its refused candidates.
 
         Raises EventRefused: late, conflict, future, or what `admit` raises.

@@ -1,19 +1,28 @@
-"""A request that is still open: what has come so far, in as little memory as Python allows.
+"""A request that is still open: the columns of its events, in as little memory as Python allows.
 
-Half a million candidates may be open at once. So an item id and its source are one entry of a dict,
-and the features of a candidate are bytes that are joined to longer ones.
+Half a million candidates may be open at once. So nothing is kept for each candidate but its id and
+its share of a longer bytes object.
+
+- An item that comes a second time is ignored: its first candidate counts.
+- Whether items came twice is only looked at if it matters: if there may be as many as expected, if
+  there may be more than `max_candidates`, and at the end. Once an item has come twice, or a
+  candidate was refused, the request keeps the set of its items (`_distinct`), and each further
+  candidate is looked at.
 """
 
-from workers.ranking.refusal import CandidateReason, RefusedCandidate
-from workers.ranking.request import Completion, Event, Request
+from collections.abc import Sequence
 
-# Measured: the object, its dicts and its strings, before the first candidate.
+from workers.ranking.refusal import CandidateReason, RefusedCandidate
+from workers.ranking.request import Completion, Event, Request, pick_rows
+
+# Measured: the object, its lists and its strings, before the first candidate.
 _REQUEST_BYTES = 1200
-# Measured: the string object of an id and its entry in the dict, without its characters.
+# Measured: the string object of an id and its places in a list and in a set, without its
+# characters.
 _CANDIDATE_BYTES = 110
-# Rows are joined when there are this many. A bytes object for each row would cost 50 bytes more a
-# row, and a growing buffer would have unused room.
-_LOOSE_ROWS = 8
+# Blocks of rows are joined when there are this many. A bytes object for each row would cost 50
+# bytes more a row, and a growing buffer would have unused room.
+_LOOSE_BLOCKS = 8
 
 
 class OpenRequest:
@@ -24,16 +33,19 @@ class OpenRequest:
     """
 
     __slots__ = (
+        "_blocks",
+        "_distinct",
+        "_item_ids",
+        "_loose",
+        "_refused",
+        "_sources",
         "bytes_held",
         "due",
         "expected",
         "first_offset",
         "opened_at",
-        "refused",
         "request_id",
         "requested_at",
-        "rows",
-        "sources",
         "surface",
         "user_id",
     )
@@ -44,13 +56,19 @@ class OpenRequest:
         self.user_id = event.user_id
         self.requested_at = event.requested_at
         self.expected: int | None = None
-        self.sources: dict[str, str | None] = {}
-        self.rows: list[bytes] = []
-        self.refused: set[str | bytes] = set()
         self.first_offset = first_offset
         self.opened_at = opened_at
         self.due = due
         self.bytes_held = _REQUEST_BYTES
+
+        self._item_ids: list[str] = []
+        # Kept only if the surface has a rule on them.
+        self._sources: list[str | None] | None = [] if event.surface.has_source_rules else None
+        # Rows of features, in the order of the ids. The last `_loose` blocks are not joined yet.
+        self._blocks: list[bytes] = []
+        self._loose = 0
+        self._distinct: set[str] | None = None
+        self._refused: set[str | bytes] | None = None
 
     def conflict(self, event: Event) -> str | None:
         """How the event contradicts an earlier one of the request. None if it does not."""
@@ -64,43 +82,24 @@ class OpenRequest:
             return _differs("expected", event.expected, self.expected)
         return None
 
-    def add(self, event: Event) -> list[RefusedCandidate]:
+    def add(self, event: Event) -> Sequence[RefusedCandidate]:
         """Add the candidates of an event. Return the refused ones, including those past
         `max_candidates`.
-
-        An item that is in the request already is ignored: its first candidate counts.
         """
         if event.expected is not None:
             self.expected = event.expected
 
-        # The loop runs once for each candidate. Local names are quicker than attributes.
-        sources = self.sources
-        rows = self.rows
-        limit = self.surface.max_candidates
-        added_bytes = 0
-        past_limit: list[int] = []
-        for index, (item_id, source, row) in enumerate(event.candidates):
-            if item_id in sources:
-                continue
-            if len(sources) >= limit:
-                past_limit.append(index)
-                continue
+        refused: Sequence[RefusedCandidate] = event.refused
+        count = len(self._item_ids) + len(event.item_ids)
+        if self._distinct is None and not refused and count <= self.surface.max_candidates:
+            self._append(event.item_ids, event.sources, event.rows)
+            return refused
 
-            sources[item_id] = source
-            rows.append(row)
-            if len(sources) % _LOOSE_ROWS == 0:
-                rows[-_LOOSE_ROWS:] = [b"".join(rows[-_LOOSE_ROWS:])]
-            added_bytes += _CANDIDATE_BYTES + len(item_id) + len(row)
-        self.bytes_held += added_bytes
-
-        refused = event.refused
+        past_limit = self._append_distinct(event)
         if past_limit:
-            refused = refused + _refuse_past_limit(event, past_limit)
-        for candidate in refused:
-            identity = candidate.identity
-            if identity not in self.refused:
-                self.refused.add(identity)
-                self.bytes_held += _CANDIDATE_BYTES + len(identity)
+            refused = [*refused, *_refuse_past_limit(event, past_limit)]
+        if refused:
+            self._note_refused(refused)
         return refused
 
     def completion(self, event: Event) -> Completion | None:
@@ -110,53 +109,143 @@ class OpenRequest:
         - Otherwise `marker` if the event says that it is the last one.
         - Otherwise None.
         """
-        if self.expected is not None:
-            distinct = len(self.sources)
-            if self.refused:
-                distinct += self._refused_only()
-            if distinct >= self.expected:
+        expected = self.expected
+        if expected is not None and len(self._item_ids) + self._refused_only() >= expected:
+            self._drop_repeated()
+            if len(self._item_ids) + self._refused_only() >= expected:
                 return Completion.FULL
         return Completion.MARKER if event.last else None
 
-    def _refused_only(self) -> int:
-        """How many candidates were refused and not sent again in a valid form."""
-        return len(self.refused - self.sources.keys())
-
     def close(self, completion: Completion) -> Request:
         """The closed request. Do not use the open one after this."""
+        self._drop_repeated()
         return Request(
             request_id=self.request_id,
             surface=self.surface,
             user_id=self.user_id,
             requested_at=self.requested_at,
-            item_ids=tuple(self.sources),
-            sources=tuple(self.sources.values()),
-            rows=b"".join(self.rows),
+            item_ids=tuple(self._item_ids),
+            sources=None if self._sources is None else tuple(self._sources),
+            rows=b"".join(self._blocks),
             completion=completion,
             refused=self._refused_only(),
             first_offset=self.first_offset,
             opened_at=self.opened_at,
         )
 
+    # Columns
+
+    def _append(self, item_ids: Sequence[str], sources: Sequence[str | None], rows: bytes) -> None:
+        if not item_ids:
+            return
+
+        self._item_ids += item_ids
+        if self._sources is not None:
+            self._sources += sources
+
+        blocks = self._blocks
+        blocks.append(rows)
+        self._loose += 1
+        if self._loose == _LOOSE_BLOCKS:
+            blocks[-_LOOSE_BLOCKS:] = [b"".join(blocks[-_LOOSE_BLOCKS:])]
+            self._loose = 0
+
+        characters = 0
+        for item_id in item_ids:
+            characters += len(item_id)
+        self.bytes_held += _CANDIDATE_BYTES * len(item_ids) + characters + len(rows)
+
+    def _append_distinct(self, event: Event) -> list[int]:
+        """Add those candidates of an event that are not here already. Return the indices of those
+        past `max_candidates`.
+        """
+        self._drop_repeated()
+        if self._distinct is None:
+            self._distinct = set(self._item_ids)
+
+        distinct = self._distinct
+        limit = self.surface.max_candidates
+        new: list[int] = []
+        past_limit: list[int] = []
+        for index, item_id in enumerate(event.item_ids):
+            if item_id in distinct:
+                continue
+            if len(distinct) >= limit:
+                past_limit.append(index)
+                continue
+            distinct.add(item_id)
+            new.append(index)
+
+        if len(new) == len(event.item_ids):
+            self._append(event.item_ids, event.sources, event.rows)
+        else:
+            row_bytes = self.surface.feature_set.row_bytes
+            self._append(
+                item_ids=[event.item_ids[index] for index in new],
+                sources=[event.sources[index] for index in new],
+                rows=pick_rows(event.rows, row_bytes, new),
+            )
+        return past_limit
+
+    def _drop_repeated(self) -> None:
+        """Leave the first candidate of each item. From then on `_distinct` is kept, if an item has
+        come twice.
+        """
+        if self._distinct is not None:
+            return
+        distinct = set(self._item_ids)
+        if len(distinct) == len(self._item_ids):
+            return
+
+        first: dict[str, int] = {}
+        for index, item_id in enumerate(self._item_ids):
+            first.setdefault(item_id, index)
+        indices = list(first.values())
+
+        rows = b"".join(self._blocks)
+        self._item_ids = list(first)
+        if self._sources is not None:
+            self._sources = [self._sources[index] for index in indices]
+        self._blocks = [pick_rows(rows, self.surface.feature_set.row_bytes, indices)]
+        self._loose = 0
+        self._distinct = distinct
+
+    # Refused candidates
+
+    def _note_refused(self, refused: Sequence[RefusedCandidate]) -> None:
+        if self._refused is None:
+            self._refused = set()
+        for candidate in refused:
+            identity = candidate.identity
+            if identity not in self._refused:
+                self._refused.add(identity)
+                self.bytes_held += _CANDIDATE_BYTES + len(identity)
+
+    def _refused_only(self) -> int:
+        """How many candidates were refused and not sent again in a valid form."""
+        if self._refused is None:
+            return 0
+        return len(self._refused.difference(self._distinct or ()))
+
 
 def _differs(field: str, got: object, expected: object) -> str:
     return f"{field}: got {got!r}, expected {expected!r} as an earlier event of this request said"
 
 
-def _refuse_past_limit(event: Event, indices: list[int]) -> list[RefusedCandidate]:
-    """Refuse the candidates at these indices of `event.candidates`, which is without those that
+def _refuse_past_limit(event: Event, indices: Sequence[int]) -> list[RefusedCandidate]:
+    """Refuse the candidates at these indices of the event's columns, which are without those that
     the codec refused. A refusal names the position among all candidates of the event.
     """
     refused_before = {candidate.position for candidate in event.refused}
     positions: list[int] = []
-    for position in range(len(event.candidates) + len(refused_before)):
+    for position in range(len(event.item_ids) + len(refused_before)):
         if position not in refused_before:
             positions.append(position)
 
     expected = f"expected at most max_candidates = {event.surface.max_candidates} a request"
     refused: list[RefusedCandidate] = []
     for index in indices:
-        item_id = event.candidates[index].item_id
+        item_id = event.item_ids[index]
         refused.append(
             RefusedCandidate(
                 position=positions[index],

@@ -14,6 +14,7 @@ than one field was given.
 
 import reprlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, TypeGuard
 
@@ -24,7 +25,7 @@ from workers.ranking.refusal import (
     Reason,
     RefusedCandidate,
 )
-from workers.ranking.request import Candidate, Event
+from workers.ranking.request import Event
 from workers.ranking.surface import Surface, Surfaces
 
 ID_BYTES = 256
@@ -113,8 +114,10 @@ def judge(
         requested_at=requested_at,
         expected=expected,
         last=bool(last),
-        candidates=judged.accepted,
-        refused=judged.refused,
+        item_ids=judged.item_ids,
+        sources=judged.sources,
+        rows=b"".join(judged.rows),
+        refused=tuple(judged.refused),
         missing=judged.missing,
         unknown=judged.unknown,
     )
@@ -170,13 +173,19 @@ def _id_field(event: Fields, field: str) -> str:
 # Candidates
 
 
-class _Judged(NamedTuple):
-    """The candidates of one event, in its order, and counts of features over all of them."""
+@dataclass
+class _Judged:
+    """The candidates of one event, in its order, and counts of features over all of them.
 
-    accepted: list[Candidate]
-    refused: list[RefusedCandidate]
-    missing: int
-    unknown: int
+    The first three are columns of the accepted candidates.
+    """
+
+    item_ids: list[str] = field(default_factory=list)
+    sources: list[str | None] = field(default_factory=list)
+    rows: list[bytes] = field(default_factory=list)
+    refused: list[RefusedCandidate] = field(default_factory=list)
+    missing: int = 0
+    unknown: int = 0
 
 
 class _Row(NamedTuple):
@@ -191,22 +200,27 @@ def _judge_candidates(
     candidates: Sequence[object], surface: Surface, raw: bytes, sources: SourceNames
 ) -> _Judged:
     digest = blake2b(raw, digest_size=16)
-    accepted: list[Candidate] = []
-    refused: list[RefusedCandidate] = []
-    missing = 0
-    unknown = 0
+    judged = _Judged()
     for position, candidate in enumerate(candidates):
         try:
             item_id, source, features = _judge_candidate(candidate, surface)
         except CandidateRefused as refusal:
-            identity = _identity(candidate, position, digest)
-            refused.append(RefusedCandidate(position, identity, refusal.reason, refusal.message))
+            judged.refused.append(
+                RefusedCandidate(
+                    position=position,
+                    identity=_identity(candidate, position, digest),
+                    reason=refusal.reason,
+                    message=refusal.message,
+                )
+            )
             continue
 
-        accepted.append(Candidate(item_id, sources[source] if source else None, features.row))
-        missing += features.missing
-        unknown += features.unknown
-    return _Judged(accepted, refused, missing, unknown)
+        judged.item_ids.append(item_id)
+        judged.sources.append(sources[source] if source else None)
+        judged.rows.append(features.row)
+        judged.missing += features.missing
+        judged.unknown += features.unknown
+    return judged
 
 
 def _judge_candidate(candidate: object, surface: Surface) -> tuple[str, str | None, _Row]:

@@ -7,6 +7,7 @@ checked path for all others, as in json_events.py.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -22,10 +23,18 @@ from workers.codec.judge import (
     judge,
 )
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
-from workers.ranking.request import Candidate, Event
-from workers.ranking.surface import Surfaces
+from workers.ranking.request import Event
+from workers.ranking.surface import Surface, Surfaces
 
-_new = tuple.__new__  # See json_events.py.
+
+class _Candidates(NamedTuple):
+    """The candidates of an event, as columns of an Event."""
+
+    item_ids: list[str]
+    sources: list[str | None]
+    rows: bytes
+    missing: int
+    unknown: int
 
 
 class ProtobufEventDecoder:
@@ -48,7 +57,7 @@ class ProtobufEventDecoder:
         request_id = wire.request_id
         user_id = wire.user_id
         requested_at = wire.requested_at
-        expected = wire.expected if wire.HasField("expected") else None
+        expected: int | None = wire.expected
         listed = wire.candidates
 
         surface = self._surfaces.get(wire.surface)
@@ -56,50 +65,88 @@ class ProtobufEventDecoder:
             return None
         if not _is_id(request_id) or not _is_id(user_id):
             return None
+        if expected == 0 and not wire.HasField("expected"):
+            expected = None
         # A `requested_at` of 0 may be absent.
         if not 0 < requested_at <= LATEST_MS or not 0 <= (expected or 0) <= MAX_EXPECTED:
             return None
         if not listed and not wire.last:
             return None
 
-        event = Event(request_id, surface, user_id, requested_at, expected, wire.last, [], [])
         try:
-            return self._add_candidates(event, listed)
+            candidates = self._read_candidates(listed, surface)
         except CandidateRefused:
             return None
+        if candidates is None:
+            return None
+        # By position: an event may have a single candidate, so its own cost counts.
+        return Event(
+            request_id,
+            surface,
+            user_id,
+            requested_at,
+            expected,
+            wire.last,
+            candidates.item_ids,
+            candidates.sources,
+            candidates.rows,
+            (),
+            candidates.missing,
+            candidates.unknown,
+        )
 
-    def _add_candidates(self, event: Event, listed: Iterable[WireCandidate]) -> Event | None:
-        """The loop runs once for each candidate. So everything that it needs is a local name."""
-        feature_set = event.surface.feature_set
-        absent_row = event.surface.absent_row
-        sources = self._sources
-        candidates = event.candidates
+    def _read_candidates(
+        self, listed: Iterable[WireCandidate], surface: Surface
+    ) -> _Candidates | None:
+        """None if the checked path must decide. Raises CandidateRefused.
+
+        The loop runs once for each candidate. So everything that it needs is a local name, and the
+        numbers of all candidates are checked together.
+        """
+        feature_set = surface.feature_set
+        row_bytes = feature_set.row_bytes
+        absent_row = surface.absent_row
+        names = self._sources
+
+        item_ids: list[str] = []
+        sources: list[str | None] = []
+        rows: list[bytes] = []
+        has_absent = False
         missing = 0
         unknown = 0
         for wire in listed:
             item_id = wire.item_id
             source = wire.source
+            row = wire.features_f32
             if not _is_id(item_id) or len(source) > ALWAYS_FITS:
                 return None
 
-            features = _features(wire)
-            if type(features) is bytes:
-                row = feature_set.pack_float32(features)
-            elif type(features) is list:
-                row = feature_set.pack_positional(features)
-            elif type(features) is dict:
-                row, missing_here, unknown_here = feature_set.pack_named(features)
-                missing += missing_here
-                unknown += unknown_here
-            elif features is None and absent_row is not None:
-                row = absent_row
-            else:
-                return None
-            candidates.append(_new(Candidate, (item_id, sources[source] if source else None, row)))
+            if len(row) != row_bytes or wire.features or wire.features_by_name:
+                features = _features(wire)
+                if type(features) is list:
+                    row = feature_set.pack_positional(features)
+                elif type(features) is dict:
+                    row, missing_here, unknown_here = feature_set.pack_named(features)
+                    missing += missing_here
+                    unknown += unknown_here
+                elif features is None and absent_row is not None:
+                    row = absent_row
+                    has_absent = True
+                else:
+                    return None
 
-        if missing or unknown:
-            return event._replace(missing=missing, unknown=unknown)
-        return event
+            item_ids.append(item_id)
+            sources.append(names[source] if source else None)
+            rows.append(row)
+
+        joined = b"".join(rows)
+        given = joined
+        if has_absent:
+            given = b"".join([row for row in rows if row is not absent_row])
+        if given and not feature_set.are_finite(given):
+            return None
+
+        return _Candidates(item_ids, sources, joined, missing, unknown)
 
 
 def _is_id(text: str) -> bool:

@@ -26,6 +26,10 @@ class FeatureSet:
     - `absent_row` marks a candidate that came without features. It is all NaN, which no valid row
       has.
     - `default_row` is the row of a candidate whose features are unknown.
+    - `row_bytes` is the length of a row.
+    - `pack_finite(*numbers)` is the row of finite numbers in order, without the errors that name
+      what is wrong. Raises struct.error if they are not `width` numbers, and OverflowError if one
+      is too large for float32.
 
     Raises ValueError if a name is given twice, a default is not finite, or bounds are not
     `low <= high`.
@@ -37,8 +41,14 @@ class FeatureSet:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     absent_row: bytes = field(init=False, repr=False, compare=False)
     default_row: bytes = field(init=False, repr=False, compare=False)
+    row_bytes: int = field(init=False, repr=False, compare=False)
+    pack_finite: Callable[..., bytes] = field(init=False, repr=False, compare=False)
 
     _struct: struct.Struct = field(init=False, repr=False, compare=False)
+    # Of a row as one little-endian integer.
+    _exponent_bits: int = field(init=False, repr=False, compare=False)
+    _lowest_exponent_bits: int = field(init=False, repr=False, compare=False)
+    _sign_bits: int = field(init=False, repr=False, compare=False)
     # The bounds, `[features]`.
     _low: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     _high: NDArray[np.float32] = field(init=False, repr=False, compare=False)
@@ -67,8 +77,18 @@ class FeatureSet:
         object.__setattr__(self, "_low", low)
         object.__setattr__(self, "_high", high)
         object.__setattr__(self, "_all_defaults", all_defaults)
+        object.__setattr__(self, "row_bytes", row.size)
+        object.__setattr__(self, "pack_finite", row.pack)
         object.__setattr__(self, "absent_row", row.pack(*[math.nan] * self.width))
         object.__setattr__(self, "default_row", row.pack(*all_defaults.values()))
+
+        for bits, of_one_number in (
+            ("_exponent_bits", 0x7F800000),
+            ("_lowest_exponent_bits", 0x00800000),
+            ("_sign_bits", 0x80000000),
+        ):
+            of_all_numbers = of_one_number.to_bytes(4, "little") * self.width
+            object.__setattr__(self, bits, int.from_bytes(of_all_numbers, "little"))
 
         # A getter of one name returns a value, a getter of several a tuple. To always get a tuple,
         # the first name is given twice, and its first value is cut off.
@@ -164,6 +184,17 @@ class FeatureSet:
             return self.pack_float32(raw)
         except CandidateRefused:
             return None
+
+    def are_finite(self, rows: bytes) -> bool:
+        """Whether all numbers of these rows, of which there is at least one, are finite."""
+        if len(rows) > self.row_bytes:
+            return bool(np.isfinite(np.frombuffer(rows, "<f4")).all())
+
+        # A number is not finite if all bits of its exponent are set. One more at the lowest of
+        # these bits then carries into the bit of the sign, which was 0. For a single row this is
+        # six times as fast as an array.
+        exponents = int.from_bytes(rows, "little") & self._exponent_bits
+        return not (exponents + self._lowest_exponent_bits) & self._sign_bits
 
     # For a model
 

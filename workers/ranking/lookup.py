@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from workers.ranking.feed import Feed
 from workers.ranking.removal import Removal
-from workers.ranking.request import Request
+from workers.ranking.request import Request, pick_rows
 from workers.ranking.surface import FEATURES
 
 
@@ -171,18 +171,16 @@ def _drop_reasons(request: Request, result: LookupResult) -> dict[str, str]:
 
 
 def _without_items(request: Request, dropped: Collection[str]) -> Request:
-    kept = list[int]()
-    item_ids = list[str]()
-    sources = list[str | None]()
+    kept: list[int] = []
     for index, item_id in enumerate(request.item_ids):
         if item_id not in dropped:
             kept.append(index)
-            item_ids.append(item_id)
-            sources.append(request.sources[index])
+
+    sources = request.sources
     return request._replace(
-        item_ids=tuple(item_ids),
-        sources=tuple(sources),
-        rows=_feature_matrix(request)[kept].tobytes(),
+        item_ids=tuple([request.item_ids[index] for index in kept]),
+        sources=None if sources is None else tuple([sources[index] for index in kept]),
+        rows=pick_rows(request.rows, request.surface.feature_set.row_bytes, kept),
     )
 
 

@@ -85,7 +85,8 @@ def rank(
     - Otherwise it is an item of the feed.
     """
     surface = request.surface
-    candidates = ScoredCandidates(request.item_ids, request.sources, scores)
+    sources = request.sources or (None,) * len(request.item_ids)
+    candidates = ScoredCandidates(request.item_ids, sources, scores)
     candidates, removed = keep_finite(candidates, failed)
 
     ranking = rank_candidates(candidates, weights, surface.diversity, surface.max_per_source)

@@ -5,6 +5,7 @@ Codes never change: producers may match on them.
 A refused event goes to the dead letters with its original bytes. The fault is its producer's.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ class RefusedCandidate(NamedTuple):
 _NAMED_IN_FULL = 20
 
 
-def candidates_message(refused: list[RefusedCandidate]) -> str:
+def candidates_message(refused: Sequence[RefusedCandidate]) -> str:
     """Name each refused candidate. Those after the first 20 are named only by code and position, so
     that a header stays small.
     """

@@ -1,27 +1,23 @@
 """Candidate events as the codec hands them on, and closed requests as assembly hands them on."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from workers.ranking.refusal import RefusedCandidate
 from workers.ranking.surface import Surface
 
 
-class Candidate(NamedTuple):
-    """One valid candidate. `row` is its features: little-endian float32, one number for each name
-    of the feature set.
-    """
+class Event(Struct, frozen=True, gc=False):
+    """One candidate event. Its valid candidates are columns of the same length.
 
-    item_id: str
-    source: str | None
-    row: bytes
-
-
-class Event(NamedTuple):
-    """One candidate event. `requested_at` is in milliseconds since the epoch.
-
-    `missing` counts the features that were not given, over all candidates. `unknown` counts those
-    that the feature set does not have.
+    - `requested_at` is in milliseconds since the epoch.
+    - `rows` are the features of all candidates, one row after the other: little-endian float32,
+      one number for each name of the feature set.
+    - `missing` counts the features that were not given, over all candidates. `unknown` counts
+      those that the feature set does not have.
     """
 
     request_id: str
@@ -30,8 +26,10 @@ class Event(NamedTuple):
     requested_at: int
     expected: int | None
     last: bool
-    candidates: list[Candidate]
-    refused: list[RefusedCandidate]
+    item_ids: list[str]
+    sources: list[str | None]
+    rows: bytes
+    refused: tuple[RefusedCandidate, ...] = ()
     missing: int = 0
     unknown: int = 0
 
@@ -48,8 +46,8 @@ class Completion(StrEnum):
 class Request(NamedTuple):
     """A closed request. Its candidates are columns of the same length.
 
-    - `rows` are the features of all candidates, one row after the other, in the order of
-      `item_ids`.
+    - `rows` are as in an Event, in the order of `item_ids`. `sources` are None if the surface has
+      no rule on them.
     - `refused` counts the distinct refused candidates that are not among `item_ids`.
     - `first_offset` is the offset of its first event, `opened_at` the stream time (ms) before that
       event.
@@ -60,9 +58,14 @@ class Request(NamedTuple):
     user_id: str
     requested_at: int
     item_ids: tuple[str, ...]
-    sources: tuple[str | None, ...]
+    sources: tuple[str | None, ...] | None
     rows: bytes
     completion: Completion
     refused: int
     first_offset: int
     opened_at: int
+
+
+def pick_rows(rows: bytes, row_bytes: int, indices: Iterable[int]) -> bytes:
+    """The rows at these indices, joined. A row has `row_bytes` bytes."""
+    return b"".join([rows[row_bytes * i : row_bytes * (i + 1)] for i in indices])

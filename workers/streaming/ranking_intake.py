@@ -76,7 +76,7 @@ class RankingIntake:
             self._dead_letter(partition, message, headers, Reason.WORKER_ERROR, why)
             return False
 
-        counts.candidates += len(event.candidates)
+        counts.candidates += len(event.item_ids)
         if event.missing or event.unknown:
             counts.missing_features += event.missing
             counts.unknown_features += event.unknown
