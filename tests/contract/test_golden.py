@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from msgspec.structs import asdict
 
 from tests.contract.golden import (
     GOLDEN,
@@ -44,7 +43,7 @@ def _decode(entry: Entry) -> Event:
 
 def _event_document(event: Event) -> Entry:
     """An event as the index writes it."""
-    fields: Entry = asdict(event) | {"surface": event.surface.name}
+    fields: Entry = event._asdict() | {"surface": event.surface.name}
     for column in ("item_ids", "sources", "rows", "refused"):
         del fields[column]
     fields["candidates"] = [

@@ -6,7 +6,6 @@ checked path for all others, as in json_events.py.
   float32, costs least: its bytes are checked and kept as they are.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -22,19 +21,22 @@ from workers.codec.judge import (
     SourceNames,
     judge,
 )
+from workers.ranking.features import FeatureSet
 from workers.ranking.refusal import CandidateRefused, EventRefused, Reason
 from workers.ranking.request import Event
 from workers.ranking.surface import Surface, Surfaces
 
+_new = tuple.__new__  # See json_events.py.
 
-class _Candidates(NamedTuple):
-    """The candidates of an event, as columns of an Event."""
 
-    item_ids: list[str]
-    sources: list[str | None]
-    rows: bytes
-    missing: int
-    unknown: int
+class _SurfaceDecoding(NamedTuple):
+    """A surface, and what its candidates need, looked up once."""
+
+    surface: Surface
+    feature_set: FeatureSet
+    row_bytes: int
+    absent_row: bytes | None
+    """The row of a candidate without features. None if it must have features."""
 
 
 class ProtobufEventDecoder:
@@ -43,6 +45,15 @@ class ProtobufEventDecoder:
     def __init__(self, surfaces: Surfaces, sources: SourceNames) -> None:
         self._surfaces = surfaces
         self._sources = sources
+
+        self._by_surface: dict[str, _SurfaceDecoding] = {}
+        for name, surface in surfaces.items():
+            self._by_surface[name] = _SurfaceDecoding(
+                surface=surface,
+                feature_set=surface.feature_set,
+                row_bytes=surface.feature_set.row_bytes,
+                absent_row=surface.absent_row,
+            )
 
     def decode_checked(self, value: bytes, key: bytes | None) -> Event:
         """Judge every field by itself. Raises EventRefused."""
@@ -54,99 +65,106 @@ class ProtobufEventDecoder:
         Raises EventRefused: malformed.
         """
         wire = parse(value)
-        request_id = wire.request_id
-        user_id = wire.user_id
-        requested_at = wire.requested_at
-        expected: int | None = wire.expected
-        listed = wire.candidates
-
-        surface = self._surfaces.get(wire.surface)
-        if surface is None or key != request_id.encode():
+        decoding = self._by_surface.get(wire.surface)
+        if decoding is None or key != wire.request_id.encode():
             return None
-        if not _is_id(request_id) or not _is_id(user_id):
-            return None
-        if expected == 0 and not wire.HasField("expected"):
-            expected = None
-        # A `requested_at` of 0 may be absent.
-        if not 0 < requested_at <= LATEST_MS or not 0 <= (expected or 0) <= MAX_EXPECTED:
-            return None
-        if not listed and not wire.last:
-            return None
-
         try:
-            candidates = self._read_candidates(listed, surface)
+            return _event_of(wire, decoding, self._sources)
         except CandidateRefused:
             return None
-        if candidates is None:
+
+
+def _event_of(wire: CandidateEvent, decoding: _SurfaceDecoding, names: SourceNames) -> Event | None:
+    """None if the checked path must decide. Raises CandidateRefused.
+
+    The loop runs once for each candidate. So everything that it needs is a local name, each
+    attribute of a message is read once, and the numbers of all candidates are checked together.
+    """
+    surface, feature_set, row_bytes, absent_row = decoding
+    request_id = wire.request_id
+    user_id = wire.user_id
+    requested_at = wire.requested_at
+    expected: int | None = wire.expected
+    last = wire.last
+    listed = wire.candidates[:]  # a list, which is read faster than the field
+
+    is_valid = (
+        _is_id(request_id)
+        and _is_id(user_id)
+        and 0 < requested_at <= LATEST_MS  # a 0 may be an absent field
+        and 0 <= wire.expected <= MAX_EXPECTED
+    )
+    if not is_valid or not (listed or last):
+        return None
+    if expected == 0 and not wire.HasField("expected"):
+        expected = None
+
+    item_ids: list[str] = []
+    sources: list[str | None] = []
+    rows: list[bytes] = []
+    has_absent = False
+    missing = 0
+    unknown = 0
+    for candidate in listed:
+        item_id = candidate.item_id
+        source = candidate.source
+        row = candidate.features_f32
+        if not _is_id(item_id) or len(source) > ALWAYS_FITS:
             return None
-        # By position: an event may have a single candidate, so its own cost counts.
-        return Event(
-            request_id,
-            surface,
-            user_id,
-            requested_at,
-            expected,
-            wire.last,
-            candidates.item_ids,
-            candidates.sources,
-            candidates.rows,
-            (),
-            candidates.missing,
-            candidates.unknown,
-        )
+        item_ids.append(item_id)
+        sources.append(names[source] if source else None)
 
-    def _read_candidates(
-        self, listed: Iterable[WireCandidate], surface: Surface
-    ) -> _Candidates | None:
-        """None if the checked path must decide. Raises CandidateRefused.
-
-        The loop runs once for each candidate. So everything that it needs is a local name, and the
-        numbers of all candidates are checked together.
-        """
-        feature_set = surface.feature_set
-        row_bytes = feature_set.row_bytes
-        absent_row = surface.absent_row
-        names = self._sources
-
-        item_ids: list[str] = []
-        sources: list[str | None] = []
-        rows: list[bytes] = []
-        has_absent = False
-        missing = 0
-        unknown = 0
-        for wire in listed:
-            item_id = wire.item_id
-            source = wire.source
-            row = wire.features_f32
-            if not _is_id(item_id) or len(source) > ALWAYS_FITS:
+        if len(row) != row_bytes or candidate.features or candidate.features_by_name:
+            packed = _pack_features(candidate, feature_set, absent_row)
+            if packed is None:
                 return None
+            row, missing_here, unknown_here = packed
+            has_absent = has_absent or row is absent_row
+            missing += missing_here
+            unknown += unknown_here
+        rows.append(row)
 
-            if len(row) != row_bytes or wire.features or wire.features_by_name:
-                features = _features(wire)
-                if type(features) is list:
-                    row = feature_set.pack_positional(features)
-                elif type(features) is dict:
-                    row, missing_here, unknown_here = feature_set.pack_named(features)
-                    missing += missing_here
-                    unknown += unknown_here
-                elif features is None and absent_row is not None:
-                    row = absent_row
-                    has_absent = True
-                else:
-                    return None
+    joined = b"".join(rows)
+    given = joined
+    if has_absent:
+        given = b"".join([row for row in rows if row is not absent_row])
+    if given and not feature_set.are_finite(given):
+        return None
 
-            item_ids.append(item_id)
-            sources.append(names[source] if source else None)
-            rows.append(row)
+    # In the order of Event's fields. An event may have a single candidate, so its own cost counts.
+    fields = (
+        request_id,
+        surface,
+        user_id,
+        requested_at,
+        expected,
+        last,
+        item_ids,
+        sources,
+        joined,
+        (),
+        missing,
+        unknown,
+    )
+    return _new(Event, fields)
 
-        joined = b"".join(rows)
-        given = joined
-        if has_absent:
-            given = b"".join([row for row in rows if row is not absent_row])
-        if given and not feature_set.are_finite(given):
-            return None
 
-        return _Candidates(item_ids, sources, joined, missing, unknown)
+def _pack_features(
+    wire: WireCandidate, feature_set: FeatureSet, absent_row: bytes | None
+) -> tuple[bytes, int, int] | None:
+    """The row of a candidate whose features are not float32 bytes of the right length, with counts
+    of the names that are missing or unknown. None if the checked path must decide.
+
+    Raises CandidateRefused.
+    """
+    features = _features(wire)
+    if isinstance(features, list):
+        return feature_set.pack_positional(features), 0, 0
+    if isinstance(features, dict):
+        return feature_set.pack_named(features)
+    if features is None and absent_row is not None:
+        return absent_row, 0, 0
+    return None
 
 
 def _is_id(text: str) -> bool:

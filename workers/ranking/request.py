@@ -4,13 +4,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from msgspec import Struct
-
 from workers.ranking.refusal import RefusedCandidate
 from workers.ranking.surface import Surface
 
 
-class Event(Struct, frozen=True, gc=False):
+class Event(NamedTuple):
     """One candidate event. Its valid candidates are columns of the same length.
 
     - `requested_at` is in milliseconds since the epoch.
