@@ -6,6 +6,7 @@ seen were independent of the others):
 
     s^2 = g * (1 - r) / r * (1 / n_T + 1 / n_C)
 
+(The textbook's sample size for two proportions, such as Fleiss, Levin, Paik (2003), on the log scale.)
 A lift is found with the probability `power` as soon as it is as large as the margin of its interval
 plus z(power) standard errors. Margins are 1.96 standard errors if one looks once, at the end, and
 `always_valid_z` of them if one looks all the time.
@@ -15,26 +16,54 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
-from workers.outcomes.statistics import ALPHA, Ratio, always_valid_z
+from workers.outcomes.cluster_counts import ClusterCounts
+from workers.outcomes.statistics import ALPHA, Ratio, always_valid_z, ratio
 
 POWER = 0.8
 """The probability with which a lift of the planned size is found."""
+LEAST_TAKES = 100
+"""From so many takes of an arm on there are verdicts and plans."""
 
 _NORMAL = NormalDist()
 _STEPS = 200
 
 
-def design_effect(ratio: Ratio, trials: float) -> float:
+def design_effect(rate: Ratio, trials: float) -> float:
     """How much larger the variance of a rate is than that of as many independent trials:
 
         variance / (r (1 - r) / trials)
 
     Raises ValueError if the rate is not between 0 and 1.
     """
-    if not 0 < ratio.value < 1:
-        raise ValueError(f"rate: got {ratio.value}, expected one between 0 and 1")
-    return ratio.variance * trials / (ratio.value * (1 - ratio.value))
+    if not 0 < rate.value < 1:
+        raise ValueError(f"rate: got {rate.value}, expected one between 0 and 1")
+    return rate.variance * trials / (rate.value * (1 - rate.value))
+
+
+class Baseline(NamedTuple):
+    """What a plan starts from: control's take-rate and design effect, and the items seen a day on
+    the whole surface.
+    """
+
+    rate: float
+    design_effect: float
+    seen_per_day: float
+
+
+def measure_baseline(control: ClusterCounts, seen: int, days: float) -> Baseline:
+    """Measure it from the counts of control, and all items `seen` in so many days.
+
+    Readers who come back make the design effect larger the longer one counts. So counts of about as
+    many days as the experiment will take are best. Raises ValueError if control has too few takes.
+    """
+    takes = int(control.takes.sum())
+    control_rate = ratio(control.takes, control.seen)
+    if takes < LEAST_TAKES or control_rate is None:
+        raise ValueError(f"takes: got {takes} of control, expected at least {LEAST_TAKES}")
+    effect = design_effect(control_rate, float(control.seen.sum()))
+    return Baseline(control_rate.value, effect, seen / days)
 
 
 def needed_error(theta: float, tau: float, power: float | None = None) -> float:
@@ -50,7 +79,8 @@ class TrafficPlan:
     """How much an arm needs to see until a lift is found with probability POWER.
 
     `seen_once` is for a look at the end only, `seen_always` for looking all the time, both in items
-    seen by the arm. The days are None if the arm gets no traffic.
+    seen by the arm. At `seen_always` the last look alone finds the lift with this probability. The
+    looks before find it earlier more often than not. The days are None if there is no traffic.
     """
 
     lift: float
