@@ -18,7 +18,8 @@ from tests.bench.many_report import ModelsLimits, ModelsReport
 from tests.bench.measure import SECTIONS, measure_worker
 from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
 from tests.bench.outcomes import measure_outcomes
-from tests.bench.peers.environment import OUTCOMES, peers_python
+from tests.bench.peers.environment import FAUST, peers_python
+from tests.bench.peers_report import PeersLimits, PeersReport, measure_peers
 from tests.bench.programs import PLAIN_COUNT, faust
 from tests.bench.stages import StageLimits, StageReport, measure_stages
 from tests.bench.worker_report import WorkerLimits, WorkerReport
@@ -39,10 +40,11 @@ QUICK_OUTCOMES = OutcomeLimits(
     worker_requests=1000,
     worker_pairs=1,
 )
+QUICK_PEERS = PeersLimits(candidates=100_000)
 QUICK_STAGES = StageLimits(candidates=20_000, repeats=2)
 PARTS = ("worker", "stages", "models", "outcomes")
 
-Report = WorkerReport | StageReport | ModelsReport | OutcomeReport
+Report = WorkerReport | PeersReport | StageReport | ModelsReport | OutcomeReport
 
 
 @click.command()
@@ -99,6 +101,9 @@ def _measure_on_servers(
         if sections:
             limits = replace(QUICK_WORKER if quick else WorkerLimits(), seed=seed)
             reports["worker"] = measure_worker(env, limits, _say, sections)
+        if sections and peers == "all":
+            peers_limits = replace(QUICK_PEERS if quick else PeersLimits(), seed=seed)
+            reports["peers"] = measure_peers(env, peers_limits, user_cache(), _say)
         if "models" in wanted:
             models_limits = replace(QUICK_MODELS if quick else ModelsLimits(), seed=seed)
             reports["models"] = measure_models(env, models_limits, _say)
@@ -112,7 +117,7 @@ def _measure_on_servers(
 def _measure_outcomes(env: Environment, limits: OutcomeLimits, peers: str) -> OutcomeReport:
     slow = []
     if peers == "all":
-        slow.append(faust(peers_python(user_cache() / "bench-faust", OUTCOMES)))
+        slow.append(faust(peers_python(user_cache() / "bench-faust", FAUST)))
     return measure_outcomes(env, limits, _say, peers=[PLAIN_COUNT], slow_peers=slow)
 
 

@@ -88,6 +88,19 @@ class Backlogs:
         env = case.env.fresh(candidates=topic, **case.variables)
         return measure_backlog(case.program, env, case.input, self.requests(case.input))
 
+    def measure_halves(self, case: Case) -> tuple[Cost, Cost, list[Fetched]]:
+        """What a case costs in the first half of its feeds and in the second, and its feeds. A
+        program that gets faster as it runs shows it here.
+        """
+        env = case.env.fresh(candidates=self.topic(case.input), **case.variables)
+        shape = case.input
+        meter, feeds = _rank(case.program, env, shape, self.requests(shape))
+        moments = moments_of(feeds)
+        half = len(moments) // 2
+        first = cost_of(meter, moments[:half], shape.candidates, segments=1)
+        second = cost_of(meter, moments[half:], shape.candidates)
+        return first, second, feeds
+
     def topic(self, shape: Input) -> str:
         """The topic of an input. It is written at the first call."""
         if shape not in self._written:
@@ -106,6 +119,13 @@ def measure_backlog(
     program: Program, env: Environment, shape: Input, requests: int
 ) -> tuple[Cost, list[Fetched]]:
     """Rank a backlog that is there. Returns the cost and the feeds."""
+    meter, feeds = _rank(program, env, shape, requests)
+    return cost_of(meter, moments_of(feeds), shape.candidates), feeds
+
+
+def _rank(
+    program: Program, env: Environment, shape: Input, requests: int
+) -> tuple[Meter, list[Fetched]]:
     events = requests * -(-shape.candidates // shape.batch)
     with program.start(env) as process, Meter(process.pid) as meter:
         if program.commits:
@@ -113,7 +133,7 @@ def measure_backlog(
         else:
             process.wait_until(lambda: env.published() >= requests, _PATIENCE_SECONDS)
         feeds = read_all_feeds(env, requests)
-    return cost_of(meter, moments_of(feeds), shape.candidates), feeds
+    return meter, feeds
 
 
 def measure_turns(
@@ -129,21 +149,38 @@ def measure_turns(
 
     measured = []
     for case in cases:
-        ratios = []
-        speeds = []
-        for ours, theirs in zip(costs[case.name], costs[yardstick], strict=True):
-            ratios.append(round(ours.microseconds / theirs.microseconds, 3))
-            speeds.append(round(ours.candidates_a_second / theirs.candidates_a_second, 3))
         measured.append(
-            BacklogCost(
-                name=case.name,
-                program=case.program.name,
-                delivery=case.program.delivery,
-                lacks=case.program.lacks,
-                input=case.input.name,
-                turns=tuple(costs[case.name]),
-                ratios=tuple(ratios),
-                speed_ratios=tuple(speeds),
-            )
+            _cost(case.name, case.program, case.input, costs[case.name], costs[yardstick])
         )
     return measured
+
+
+def cost_beside(
+    name: str, program: Program, shape: Input, cost: Cost, yardstick: Cost
+) -> BacklogCost:
+    """The cost of one turn beside that of the yardstick."""
+    return _cost(name, program, shape, [cost], [yardstick])
+
+
+def _cost(
+    name: str,
+    program: Program,
+    shape: Input,
+    turns: Sequence[Cost],
+    yardstick: Sequence[Cost],
+) -> BacklogCost:
+    ratios = []
+    speeds = []
+    for ours, theirs in zip(turns, yardstick, strict=True):
+        ratios.append(round(ours.microseconds / theirs.microseconds, 3))
+        speeds.append(round(ours.candidates_a_second / theirs.candidates_a_second, 3))
+    return BacklogCost(
+        name=name,
+        program=program.name,
+        delivery=program.delivery,
+        lacks=program.lacks,
+        input=shape.name,
+        turns=tuple(turns),
+        ratios=tuple(ratios),
+        speed_ratios=tuple(speeds),
+    )

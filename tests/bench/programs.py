@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.bench.peers.environment import KAFKA_STREAMS
 from tests.rig.environment import PARTITIONS, Environment
 from tests.rig.process import Process
 
@@ -63,14 +64,66 @@ PLAIN_LOOP = _peer(
 )
 
 
-def quix(python: Path) -> Program:
+_LOSES_OPEN_REQUESTS = "loses open requests in a crash"
+
+
+def quix(python: str) -> Program:
     """The application in Quix Streams, run by the interpreter that has it."""
     return _peer(
         name="Quix Streams",
         delivery="exactly-once",
-        lacks="loses open requests in a crash",
+        lacks=_LOSES_OPEN_REQUESTS,
         module="quix_app",
-        python=str(python),
+        python=python,
+    )
+
+
+def bytewax(python: str) -> Program:
+    """The dataflow in Bytewax, run by the interpreter that has it."""
+    program = _peer(
+        name="Bytewax",
+        delivery="at-least-once",
+        lacks=f"{_LOSES_OPEN_REQUESTS}, as it is configured here",
+        module="bytewax_flow",
+        python=python,
+    )
+    return replace(program, commits=False)
+
+
+def faust_ranking(python: str) -> Program:
+    """The agent in Faust, run by the interpreter that has it."""
+    return _peer(
+        name="Faust",
+        delivery="at-least-once",
+        lacks=_LOSES_OPEN_REQUESTS,
+        module="faust_ranking",
+        python=python,
+    )
+
+
+def kafka_streams(jars: Path) -> Program:
+    """The application in Kafka Streams. Java compiles its one file at the start."""
+
+    def arguments(env: Environment) -> list[str]:
+        return [
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-cp",
+            f"{jars}/*",
+            str(KAFKA_STREAMS / "Ranking.java"),
+            env.kafka,
+            env.name,
+            env.candidates,
+            env.feeds,
+            str(env.folder / "models"),
+        ]
+
+    return Program(
+        name="Kafka Streams",
+        delivery="exactly-once",
+        lacks=f"{_LOSES_OPEN_REQUESTS}; {_PEERS_LACK}",
+        arguments=arguments,
+        ready="ready",
+        executable="java",
     )
 
 
@@ -99,12 +152,12 @@ PLAIN_COUNT = _count_peer(
 )
 
 
-def faust(python: Path) -> Program:
+def faust(python: str) -> Program:
     """The agent in Faust, run by the interpreter that has it."""
     return _count_peer(
         name="Faust, agent with Table",
         lacks="counts twice in a crash; no window, validation, dead letters or sums",
         module="faust_app",
-        python=str(python),
+        python=python,
         counts=True,
     )

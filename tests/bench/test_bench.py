@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.bench.onnx_share import SessionTime, measure_onnx_share, share_of
 from tests.bench.outcome_load import ITEMS, OutcomeLoad
 from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
 from tests.bench.outcomes import measure_outcomes
+from tests.bench.peers_report import compare_feeds
 from tests.bench.programs import PLAIN_COUNT
 from tests.bench.stages import StageLimits, measure_stages
 from tests.bench.steady import Delivered
@@ -184,6 +186,32 @@ def test_stages_are_measured_without_servers_for_each_input(tmp_path: Path) -> N
     assert cost.input == BATCH_PROTOBUF.name
     assert all(figure > 0 for figure in cost.stages.values())
     assert BATCH_PROTOBUF.name in "\n".join(stages.lines())
+
+
+def feed_of(*scores: float) -> dict[str, Any]:
+    """A feed of items a, b, ... with these scores, in this order."""
+    items = [
+        {"item_id": item_id, "final_score": score, "scores": {"quality": score}}
+        for item_id, score in zip("abcdefg", scores, strict=False)
+    ]
+    return {"request_id": "r", "items": items}
+
+
+def test_a_peer_may_rank_in_another_order_only_if_the_scores_are_equal_but_for_rounding() -> None:
+    ours = {"r": feed_of(0.9, 0.5, 0.5 - 1e-9)}
+    same = feed_of(0.9 - 1e-8, 0.5, 0.5)
+    same["items"].insert(1, same["items"].pop(2))
+    compare_feeds(ours, [same], "peer")
+
+    other_order = feed_of(0.9, 0.5, 0.5)
+    other_order["items"].insert(0, other_order["items"].pop(1))
+    other_score = feed_of(0.9, 0.5 + 1e-5, 0.5)
+    too_short = feed_of(0.9, 0.5)
+    for wrong in (other_order, other_score, too_short):
+        with pytest.raises(AssertionError, match="peer: r"):
+            compare_feeds(ours, [wrong], "peer")
+    with pytest.raises(AssertionError, match="no feed"):
+        compare_feeds(ours, [], "peer")
 
 
 def test_a_goal_is_reached_at_its_limit_and_not_past_it() -> None:

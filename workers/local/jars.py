@@ -1,4 +1,5 @@
-"""Kafka's libraries: Maven fetches them once, into a folder of the user's cache.
+"""Kafka's libraries, and others that a pom.xml names: Maven fetches them once, into a folder of the
+user's cache.
 
 The folder is named after the hash of pom.xml. It is filled under another name and renamed once it
 is complete, so a folder of this name is always complete.
@@ -35,8 +36,17 @@ def find_program(name: str, package: str) -> str:
 
 def kafka_jars(cache: Path, report: Report) -> Path:
     """The folder of Kafka's libraries. Maven fills it at the first use. Raises StackError."""
-    pom = settings_file("pom.xml")
-    folder = cache / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+    return fetch_jars("Kafka", settings_file("pom.xml"), cache, report, size_mb=45)
+
+
+def fetch_jars(title: str, pom: Path, cache: Path, report: Report, size_mb: int) -> Path:
+    """The folder of the libraries that a pom.xml names. Maven fills it at the first use. Raises
+    StackError.
+
+    `title` is for people. `size_mb` says about how much is fetched.
+    """
+    name = title.lower().replace(" ", "-")
+    folder = cache / f"{name}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
     if folder.is_dir():
         return folder
 
@@ -44,15 +54,15 @@ def kafka_jars(cache: Path, report: Report) -> Path:
     # Two at once would fetch everything twice, and Maven's own repository is not made for two
     # writers.
     with locked(
-        cache / "fetch.lock", lambda: report("another command is fetching Kafka: waiting for it")
+        cache / "fetch.lock", lambda: report(f"another command is fetching {title}: waiting for it")
     ):
         if not folder.is_dir():
-            report("fetching Kafka with Maven, this once (about 45 MB)")
-            _fill(folder, maven, pom)
+            report(f"fetching {title} with Maven, this once (about {size_mb} MB)")
+            _fill(title, folder, maven, pom)
     return folder
 
 
-def _fill(folder: Path, maven: str, pom: Path) -> None:
+def _fill(title: str, folder: Path, maven: str, pom: Path) -> None:
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     command = (
         maven,
@@ -68,7 +78,7 @@ def _fill(folder: Path, maven: str, pom: Path) -> None:
         exit_code, output = run(command, unfinished)
         if exit_code != 0 or not any(unfinished.iterdir()):
             raise StackError(
-                f"Maven could not fetch Kafka's libraries (exit {exit_code}); "
+                f"Maven could not fetch {title}'s libraries (exit {exit_code}); "
                 "is a Maven repository reachable? "
                 f"The end of its output:\n{last_lines(output)}"
             )

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quixstreams import Application  # type: ignore[import-not-found]  # lives in the peers' environment
+from quixstreams import Application
 
 from tests.bench.peers.ranking import Ranking
 
