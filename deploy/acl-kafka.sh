@@ -9,6 +9,7 @@ set -eu
 
 worker=${WORKER:-User:trimtab-worker}
 join=${JOIN:-User:trimtab-outcomes}
+users=${USERS:-User:trimtab-users}
 ops=${OPS:-User:trimtab-ops}
 producer=${PRODUCER:-User:producer}
 interaction_producer=${INTERACTION_PRODUCER:-User:interaction-producer}
@@ -19,8 +20,11 @@ interactions=${TRIMTAB_TOPIC_INTERACTIONS:-interactions}
 interaction_letters=${TRIMTAB_TOPIC_INTERACTION_LETTERS:-interactions.dead-letters}
 request_outcomes=${TRIMTAB_TOPIC_REQUEST_OUTCOMES:-request-outcomes}
 feed_outcomes=${TRIMTAB_TOPIC_FEED_OUTCOMES:-feed-outcomes}
+user_outcomes=${TRIMTAB_TOPIC_USER_OUTCOMES:-user-outcomes}
+user_changelog=${TRIMTAB_TOPIC_USER_CHANGELOG:-user-outcomes.changelog}
 group=${TRIMTAB_GROUP:-trimtab}
 outcomes_group=${TRIMTAB_OUTCOMES_GROUP:-trimtab-outcomes}
+users_group=${TRIMTAB_USERS_GROUP:-trimtab-users}
 
 allow() {
     who=$1
@@ -47,6 +51,12 @@ allow "$join" $describe --operation Read --operation Write --topic "$feed_outcom
 allow "$join" --operation Read --group "$outcomes_group"
 allow "$join" --operation Describe --operation Write --transactional-id "$outcomes_group-" \
     --resource-pattern-type prefixed
+
+# The users stage. It has no transactional id.
+allow "$users" $describe --operation Read --topic "$request_outcomes"
+allow "$users" $describe --operation Write --topic "$user_outcomes"
+allow "$users" $describe --operation Read --operation Write --topic "$user_changelog"
+allow "$users" --operation Read --group "$users_group"
 
 # The tools: feeds tail, weights preview and margin; dead-letters list; offsets resume and skip; who
 # is in the group, for weights wait; outcomes counts and tail.

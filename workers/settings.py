@@ -217,6 +217,12 @@ _ALL_SETTINGS = (
         help="Consumer group of the join.",
     ),
     Setting(
+        "users_group",
+        default="trimtab-users",
+        value_name="NAME",
+        help="Consumer group of the users stage.",
+    ),
+    Setting(
         "group_protocol",
         default="cooperative-sticky",
         choices=PROTOCOLS,
@@ -260,6 +266,17 @@ _ALL_SETTINGS = (
         "max_outcomes_mb",
         default=1024,
         help="Mebibytes of open feeds that the join holds. Above it, the join stops with an error.",
+    ),
+    Setting(
+        "users_days",
+        default=14,
+        help="Days that the users stage keeps users of a phase of an experiment that is not seen any more.",
+    ),
+    Setting(
+        "users_port",
+        default=None,
+        least=1,
+        help="Port on 127.0.0.1 of the users stage's live view, for the first slot of a host.",
     ),
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL_SETTINGS}
@@ -317,6 +334,32 @@ class JoinSettings:
     slot: int | None
     home: str
     max_outcomes_mb: int
+
+    @property
+    def home_folder(self) -> Path:
+        """The folder of local state. Raises ConfigurationError."""
+        return folder_of("home", self.home)
+
+
+@dataclass(frozen=True)
+class UsersSettings:
+    """The settings of a process of the users stage, by the names of SETTINGS."""
+
+    kafka: str | None
+    kafka_config: str | None
+    redis: str | None
+    redis_prefix: str
+    redis_timeout_ms: int
+    surfaces: str
+    topic_request_outcomes: str
+    topic_feed_outcomes: str
+    topic_user_outcomes: str
+    topic_user_changelog: str
+    users_group: str
+    slot: int | None
+    home: str
+    users_days: int
+    users_port: int | None
 
     @property
     def home_folder(self) -> Path:

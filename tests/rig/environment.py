@@ -35,6 +35,7 @@ from workers.streaming.send import Sender
 from workers.streaming.topics import (
     FEED_OUTCOMES_CONFIG,
     INTERACTIONS_CONFIG,
+    USER_CHANGELOG_CONFIG,
     TopicPlan,
     create_topics,
 )
@@ -134,7 +135,10 @@ class Environment:
         self.interaction_letters = f"{self.name}.interaction-letters"
         self.request_outcomes = f"{self.name}.request-outcomes"
         self.feed_outcomes = f"{self.name}.feed-outcomes"
+        self.user_outcomes = f"{self.name}.user-outcomes"
+        self.user_changelog = f"{self.name}.user-outcomes.changelog"
         self.outcomes_group = f"{self.name}-outcomes"
+        self.users_group = f"{self.name}-users"
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -162,6 +166,15 @@ class Environment:
             TopicPlan(self.interaction_letters, self.partitions, {"max.message.bytes": "2097152"}),
             TopicPlan(self.request_outcomes, REQUEST_PARTITIONS),
             TopicPlan(self.feed_outcomes, self.partitions, FEED_OUTCOMES_CONFIG),
+        ]
+        create_topics(self.kafka, plans)
+
+    def create_user_topics(self) -> None:
+        """Create the topics of the users stage, and the one that it reads."""
+        plans = [
+            TopicPlan(self.request_outcomes, REQUEST_PARTITIONS),
+            TopicPlan(self.user_outcomes, REQUEST_PARTITIONS, FEED_OUTCOMES_CONFIG),
+            TopicPlan(self.user_changelog, REQUEST_PARTITIONS, USER_CHANGELOG_CONFIG),
         ]
         create_topics(self.kafka, plans)
 
@@ -197,8 +210,11 @@ class Environment:
             "TRIMTAB_TOPIC_INTERACTION_LETTERS": self.interaction_letters,
             "TRIMTAB_TOPIC_REQUEST_OUTCOMES": self.request_outcomes,
             "TRIMTAB_TOPIC_FEED_OUTCOMES": self.feed_outcomes,
+            "TRIMTAB_TOPIC_USER_OUTCOMES": self.user_outcomes,
+            "TRIMTAB_TOPIC_USER_CHANGELOG": self.user_changelog,
             "TRIMTAB_GROUP": self.name,
             "TRIMTAB_OUTCOMES_GROUP": self.outcomes_group,
+            "TRIMTAB_USERS_GROUP": self.users_group,
             "TRIMTAB_GROUP_PROTOCOL": self.protocol,
             "TRIMTAB_HOME": str(self.home),
         }
@@ -236,6 +252,10 @@ class Environment:
     def start_join(self, *words: str) -> Process:
         """Start `trimtab outcomes join`."""
         return self.start(["-m", "workers.cli", "outcomes", "join", *words])
+
+    def start_users(self, *words: str) -> Process:
+        """Start `trimtab outcomes users`."""
+        return self.start(["-m", "workers.cli", "outcomes", "users", *words])
 
     def start(self, arguments: Sequence[str], python: str = sys.executable) -> Process:
         """Start a Python process under this environment's settings."""

@@ -34,6 +34,18 @@ The join of outcomes:
 | interactions are kept that long too         | warn: a restore could miss its beginning    |
 | a dead letter can hold the largest record   | warn: such a record would be cut            |
 
+The users stage:
+
+| checked                                     | if it does not hold                         |
+|---------------------------------------------|---------------------------------------------|
+| a broker answers                            | wait for it                                 |
+| the stage has the rights that it needs      | RightMissing                                |
+| all three topics exist                      | TopicsUnfit                                 |
+| user-outcomes and the changelog have as     | TopicsUnfit                                 |
+|   many partitions as request-outcomes       |                                             |
+| both are compacted, and nothing of the      | TopicsUnfit                                 |
+|   changelog is deleted for its age          |                                             |
+
 TopicsUnfit names the topic, what it is, what was expected, and the command that changes it.
 """
 
@@ -50,8 +62,10 @@ from workers.streaming.rights import Right, hidden_hint, require_rights
 from workers.streaming.topics import (
     FEED_OUTCOMES_CONFIG,
     INTERACTIONS_CONFIG,
+    USER_CHANGELOG_CONFIG,
     BrokerUnreachable,
     JoinTopics,
+    UsersTopics,
     WorkerTopics,
     describe_topics,
     topic_config,
@@ -250,6 +264,65 @@ def _warn_of_short_retention(topic: str, config: Mapping[str, str], kept_ms: int
             expected_ms=kept_ms,
             risk="open feeds could be gone at a restart, and their partition would then stop",
         )
+
+
+# The users stage
+
+
+def check_users_topics(cluster: Cluster, topics: UsersTopics, needed: Sequence[Right] = ()) -> int:
+    """Wait for the broker, then check the needed rights and the topics. Return the partition count.
+
+    Raises RightMissing and TopicsUnfit.
+    """
+    requests = topics.request_outcomes
+    created_with: dict[str, Mapping[str, str]] = {
+        requests: {},
+        topics.user_outcomes: FEED_OUTCOMES_CONFIG,
+        topics.changelog: USER_CHANGELOG_CONFIG,
+    }
+    partitions = _wait_for_partitions(cluster, tuple(created_with))
+    require_rights(cluster, needed)
+    _require_topics(
+        cluster, created_with, existing=partitions, count=partitions.get(requests, _PARTITIONS)
+    )
+
+    for name in (topics.user_outcomes, topics.changelog):
+        _require_count_of_requests(cluster, requests, name, partitions)
+
+    configs = _read_configs(cluster, created_with)
+    sums_faults = _cleanup_faults(configs[topics.user_outcomes], _DAY_MS)
+    _require_no_faults(cluster, topics.user_outcomes, sums_faults)
+
+    policy = configs[topics.changelog]["cleanup.policy"]
+    expected = USER_CHANGELOG_CONFIG["cleanup.policy"]
+    if policy != expected:
+        fault = _Fault("cleanup.policy", got=policy, expected=expected, value=expected)
+        _require_no_faults(cluster, topics.changelog, [fault])
+    return partitions[requests]
+
+
+def _require_count_of_requests(
+    cluster: Cluster, requests: str, name: str, partitions: Mapping[str, int]
+) -> None:
+    """Raises TopicsUnfit if a topic has another partition count than request-outcomes, whose own
+    must never change.
+    """
+    count = partitions[requests]
+    if partitions[name] == count:
+        return
+    words = ["kafka-topics.sh", "--bootstrap-server", cluster.bootstrap]
+    words += ["--topic", name]
+    if partitions[name] < count:
+        how = f"Mend it: {shlex.join([*words, '--alter', '--partitions', str(count)])}"
+    else:
+        how = (
+            f"If the count of {requests!r} was never changed, delete this topic, and create it with"
+            f" {count}: {shlex.join([*words, '--delete'])}"
+        )
+    raise TopicsUnfit(
+        f"topic {name!r} has {partitions[name]} partitions, expected {count} as {requests!r};"
+        f" what is known of a user goes to the partition of the user's feeds. {how}"
+    )
 
 
 # Reading

@@ -133,6 +133,18 @@ def join_rights(
     return (*_topic_rights(operations_on), *_member_rights(group, transactional_id))
 
 
+def users_rights(
+    *, request_outcomes: str, user_outcomes: str, changelog: str, group: str
+) -> tuple[Right, ...]:
+    """What the users stage cannot do without. A restore reads the changelog."""
+    operations_on = {
+        request_outcomes: _INPUT_OPERATIONS,
+        user_outcomes: _OUTPUT_OPERATIONS,
+        changelog: _RESTORED_OPERATIONS,
+    }
+    return (*_topic_rights(operations_on), Right("Read", Resource.GROUP, group))
+
+
 def _topic_rights(operations_on: Mapping[str, Sequence[str]]) -> Iterator[Right]:
     for topic, operations in operations_on.items():
         for operation in operations:

@@ -108,6 +108,15 @@ class JoinTopics:
 
 
 @dataclass(frozen=True)
+class UsersTopics:
+    """The names of the topics that the users stage reads and writes."""
+
+    request_outcomes: str
+    user_outcomes: str
+    changelog: str
+
+
+@dataclass(frozen=True)
 class TopicPlan:
     """A topic that has to exist: its partition count, and its configuration if it is created."""
 

@@ -1,0 +1,87 @@
+"""The users stage on a real Kafka: nothing is counted twice or lost, whatever is killed, and it
+never waits without saying for what.
+
+`make trial ARGS=users` kills it ten times behind a real join: see tests/rig/user_runs.py.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.environment import REQUEST_PARTITIONS, Environment
+from tests.rig.outcome_runs import write_outcome_files
+from tests.rig.user_runs import (
+    PHASES,
+    OutcomeStream,
+    OutcomeWriter,
+    expected_sums,
+    kill_users,
+    published_sums,
+    wait_until_counted,
+)
+from workers.codec.partitioner import partition_of
+from workers.streaming.topics import TopicPlan, create_topics
+
+
+@pytest.fixture
+def env(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Environment]:
+    """An environment without Redis, with short sessions. Its topics are not created."""
+    write_outcome_files(tmp_path, window_s=2)
+    properties = tmp_path / "kafka.properties"
+    properties.write_text("session.timeout.ms=2000\nheartbeat.interval.ms=500\n")
+    env = Environment(kafka, redis_url, tmp_path)
+    env.variables["TRIMTAB_KAFKA_CONFIG"] = str(properties)
+    env.variables["TRIMTAB_REDIS"] = ""
+    try:
+        yield env
+    finally:
+        env.end()
+
+
+def test_a_process_that_is_killed_three_times_counts_every_feed_once_and_no_aborted_one(
+    env: Environment,
+) -> None:
+    env.create_user_topics()
+    writer = OutcomeWriter(env, PHASES, seed=1)
+    with OutcomeStream(writer):
+        last = kill_users(env, 3)
+    wait_until_counted(env, last)
+    assert last.terminate() == 0, last.logged()
+
+    sums = published_sums(env)
+    assert sums == expected_sums(env, known={})
+    assert sum(counts["feeds"] for counts in sums.values()) == writer.feeds
+
+
+def test_a_missing_topic_is_named_with_the_command_that_creates_it(env: Environment) -> None:
+    create_topics(env.kafka, [TopicPlan(env.request_outcomes, REQUEST_PARTITIONS)])
+    ended = env.trimtab("outcomes", "users")
+    assert ended.returncode == 1
+    for topic, policy in (
+        (env.user_outcomes, "compact,delete"),
+        (env.user_changelog, "compact"),
+    ):
+        assert f"topic '{topic}' is not there" in ended.stderr
+        assert f"--topic {topic} --partitions {REQUEST_PARTITIONS}" in ended.stderr
+        assert f"--config cleanup.policy={policy}" in ended.stderr
+
+
+def test_what_cannot_be_counted_stops_the_stage_and_is_named(env: Environment) -> None:
+    env.create_user_topics()
+    writer = OutcomeWriter(env, PHASES, seed=2)
+    writer.write(10)
+    first = env.start_users()
+    wait_until_counted(env, first)
+
+    # A user in another partition than murmur2 gives
+    feed = writer.make_feed()
+    right = partition_of(feed["user_id"].encode(), REQUEST_PARTITIONS)
+    wrong = (right + 1) % REQUEST_PARTITIONS
+    writer.begin()
+    writer.send(feed, wrong)
+    writer.commit()
+    assert first.process.wait(30) == 1
+    assert f"partition {wrong}" in first.logged()
+    assert f"the user belongs to partition {right} of {REQUEST_PARTITIONS}" in first.logged()
+    assert sum(counts["feeds"] for counts in published_sums(env).values()) == 10

@@ -1,0 +1,163 @@
+"""Faust's client of Kafka, changed where the users stage needs a guarantee that Faust does not give.
+
+Written for faust-streaming 0.15.3 and aiokafka 0.14.0, which are pinned: parts of this are private.
+
+- Records of aborted transactions are not read (`read_committed`). Faust has no setting for it.
+- Offsets are committed by the stage itself, after everything that they stand for is delivered.
+  Faust's own commits may run ahead: its flush before a commit gives up after 0.1 s.
+- After a rebalance each partition is read from its committed offset, and from its beginning if
+  there is none. Faust seeks only to offsets above 0, and would skip what it had fetched and dropped.
+- Each record of the input says from which offset on it covers its partition, so that the stage
+  notices if Faust has dropped records on the way.
+- A partition whose committed offset is gone is refused, never continued at the next one.
+- The producer is idempotent, so that a retry can neither repeat nor reorder the states of an entry.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from workers.users.faults import OffsetsGone
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    """The thread that owns aiokafka's consumer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # By partition of the input: where the next record is expected, by the client's position.
+        self._expected: dict[int, int] = {}
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+        """What Faust takes from aiokafka. Each record of the input is told what it covers.
+
+        Nothing else runs in this thread between aiokafka's giving out records and this.
+        """
+        batches = await super()._fetch_records(consumer, *args, **kwargs)
+        for tp, records in batches.items():
+            if tp.topic != self.app.stage.topics.request_outcomes:
+                continue
+            expected = self._expected.get(tp.partition)
+            for record in records:
+                record.covers_from = expected
+                expected = record.offset + 1
+            if expected is not None and tp.partition in self._expected:
+                self._expected[tp.partition] = expected
+        return batches
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        self._expected.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def seek_sources(self, topic: str) -> dict[int, int]:
+        """Seek every partition of the input to where it is to be read. Raises OffsetsGone."""
+        return await self.call_thread(self._seek_sources, topic)  # type: ignore[no-any-return]
+
+    async def _seek_sources(self, topic: str) -> dict[int, int]:
+        consumer = self._ensure_consumer()
+        sources = [tp for tp in consumer.assignment() if tp.topic == topic]
+        beginnings = await consumer.beginning_offsets(sources) if sources else {}
+        positions: dict[int, int] = {}
+        for tp in sources:
+            position = beginnings[tp]
+            committed = await consumer.committed(tp)
+            if committed is not None:
+                if committed < position:
+                    raise OffsetsGone(topic, tp.partition, committed=committed, beginning=position)
+                position = committed
+            consumer.seek(tp, position)
+            self._expected[tp.partition] = position
+            positions[tp.partition] = position
+        return positions
+
+    def given_out(self, partition: int) -> int | None:
+        """The offset behind the last record that was given out. None before the first seek."""
+        return self._expected.get(partition)
+
+    async def seek_again(self, topic: str, partition: int, offset: int) -> None:
+        """Read a partition from this offset on, if it is still ours."""
+        await self.call_thread(self._seek_again, topic, partition, offset)
+
+    async def _seek_again(self, topic: str, partition: int, offset: int) -> None:
+        consumer = self._ensure_consumer()
+        tp = TopicPartition(topic, partition)
+        if tp in consumer.assignment() and partition in self._expected:
+            consumer.seek(tp, offset)
+            self._expected[partition] = offset
+
+    async def commit_offsets(self, topic: str, offsets: Mapping[int, int]) -> bool:
+        """Commit the next offsets of partitions. False if they may be ours no more."""
+        return await self.call_thread(self._commit_offsets, topic, offsets)  # type: ignore[no-any-return]
+
+    async def _commit_offsets(self, topic: str, offsets: Mapping[int, int]) -> bool:
+        consumer = self._ensure_consumer()
+        commit = {
+            TopicPartition(topic, partition): OffsetAndMetadata(offset, "")
+            for partition, offset in offsets.items()
+        }
+        try:
+            await consumer.commit(commit)
+        except (CommitFailedError, IllegalStateError):
+            return False
+        except KafkaError as error:
+            if error.retriable:
+                return False
+            raise
+        return True
+
+
+class _Consumer(driver.Consumer):
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: Any, record: Any) -> Any:
+        message = super()._to_message(tp, record)
+        message.covers_from = getattr(record, "covers_from", None)
+        return message
+
+    async def seek_to_committed(self) -> Mapping[Any, int]:
+        """Faust calls this whenever it begins to read the input, or begins again."""
+        topic = self.app.stage.topics.request_outcomes
+        try:
+            positions = await self._thread.seek_sources(topic)
+        except OffsetsGone as gone:
+            self.app.stage.fail(gone)
+            return {}
+        self.app.stage.positions_sought(positions)
+        return {TP(topic, partition): offset for partition, offset in positions.items()}
+
+    async def commit_offsets(self, topic: str, offsets: Mapping[int, int]) -> bool:
+        """Commit the next offsets of partitions. False if they may be ours no more."""
+        return await self._thread.commit_offsets(topic, offsets)  # type: ignore[no-any-return]
+
+    def given_out(self, partition: int) -> int | None:
+        """The offset behind the last record of a partition of the input that was given out."""
+        return self._thread.given_out(partition)  # type: ignore[no-any-return]
+
+    async def read_again(self, topic: str, partition: int, offset: int) -> None:
+        """Read a partition of the input from this offset on."""
+        await self._thread.seek_again(topic, partition, offset)
+        # Faust drops records below the last one that it has passed on.
+        self._read_offset[TP(topic, partition)] = offset
+
+
+class _Producer(driver.Producer):
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class UsersTransport(driver.Transport):
+    """The transport of the users stage."""
+
+    Consumer = _Consumer
+    Producer = _Producer
