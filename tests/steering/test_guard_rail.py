@@ -169,6 +169,18 @@ def test_it_is_known_which_arms_a_guard_rail_has_stopped_until_somebody_starts_t
     assert stopped_arms(running.read_view(HOME)) == {}
 
 
+def test_who_starts_a_stopped_arm_again_has_overruled_its_rails_until_the_next_experiment(
+    running: SteeringEditor,
+) -> None:
+    stop_arm(running, HOME, salt="s", arm="a", reason=WHY)
+    write(running, TWO_ARMS, "we want to see more of it")
+    assert stop_arm(running, HOME, salt="s", arm="a", reason=WHY) is None
+    assert stop_arm(running, HOME, salt="s", arm="b", reason=WHY) is not None
+
+    write(running, Experiment("new", {"a": 1000}))
+    assert stop_arm(running, HOME, salt="new", arm="a", reason=WHY) is not None
+
+
 def test_another_experiment_may_use_the_names_of_stopped_arms(running: SteeringEditor) -> None:
     stop_arm(running, HOME, salt="s", arm="a", reason=WHY)
     write(running, Experiment("new", {"a": 0}))

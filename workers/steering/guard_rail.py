@@ -6,6 +6,8 @@ Rules:
   is read again and decided again.
 - An arm that has no users, or an experiment with another salt, is left alone. So to stop an arm
   twice changes nothing.
+- Whoever gives a stopped arm users again has overruled its rails, until the next experiment. They do
+  not stop it a second time.
 - The stop is judged by the experiment that workers apply. If Redis holds a content that they
   refuse, that is replaced.
 """
@@ -35,6 +37,7 @@ def stop_arm(
     |-------------------------------------------|----------------------------|
     | there is none, or it has another salt     | nothing, None              |
     | the arm is not in it, or has no users     | nothing, None              |
+    | the arm was stopped and started again     | nothing, None              |
     | changed while it was written, ten times   | raises RedisUnreachable    |
     | otherwise                                 | the share is 0, a revision |
 
@@ -44,6 +47,8 @@ def stop_arm(
         view = editor.read_view(surface, workers=[])
         experiment = view.experiment.in_force
         if experiment is None or experiment.salt != salt or not experiment.shares.get(arm):
+            return None
+        if arm in _changes_by_rails(view, salt):
             return None
 
         stopped = Experiment(salt, {**experiment.shares, arm: 0})
@@ -67,17 +72,30 @@ def stopped_arms(view: SurfaceView) -> dict[str, HistoryEntry]:
         return {}
 
     stopped: dict[str, HistoryEntry] = {}
-    for entry in view.experiment.entries:
-        if entry.after.get(SALT) != experiment.salt:
-            continue
-        before = _shares(entry.before)
-        for arm, share in _shares(entry.after).items():
-            if share > 0:
-                stopped.pop(arm, None)
-            elif entry.actor == GUARD_RAIL_ACTOR and before.get(arm, 0) > 0:
-                stopped[arm] = entry
+    for arm, entry in _changes_by_rails(view, experiment.salt).items():
+        if not experiment.shares.get(arm) and not _has_users_after(view, entry, arm):
+            stopped[arm] = entry
+    return stopped
 
-    return {arm: entry for arm, entry in stopped.items() if not experiment.shares.get(arm)}
+
+def _changes_by_rails(view: SurfaceView, salt: str) -> dict[str, HistoryEntry]:
+    """The arms that guard rails have ever stopped in the experiment with this salt."""
+    changes: dict[str, HistoryEntry] = {}
+    for entry in view.experiment.entries:
+        if entry.actor == GUARD_RAIL_ACTOR and entry.after.get(SALT) == salt:
+            before = _shares(entry.before)
+            for arm, share in _shares(entry.after).items():
+                if share == 0 and before.get(arm, 0) > 0:
+                    changes[arm] = entry
+    return changes
+
+
+def _has_users_after(view: SurfaceView, stop: HistoryEntry, arm: str) -> bool:
+    for entry in view.experiment.entries:
+        is_same = entry.after.get(SALT) == stop.after.get(SALT)
+        if entry.revision > stop.revision and is_same and _shares(entry.after).get(arm, 0) > 0:
+            return True
+    return False
 
 
 def _shares(fields: Mapping[str, str]) -> Mapping[str, int]:
