@@ -13,6 +13,7 @@ from redis import Redis
 from referencing import Registry, Resource
 
 from tests.commands.outcomes.building import FEED, KEY
+from tests.commands.outcomes.reports import REPORTS
 from tests.commands.running import json_lines, trimtab, write_lines, write_models, write_surfaces
 from tests.commands.test_experiment_plan import TRAFFIC
 from tests.docs.documents import ROOT
@@ -25,6 +26,7 @@ from workers.codec.formats import Format
 from workers.codec.outcomes import decode_request_outcomes, encode_request_outcomes, outcome_headers
 from workers.commands.experiment_plan import plan_document, plan_shares
 from workers.commands.outcomes.counts import counts_document
+from workers.commands.outcomes.report_output import Reported, report_document
 from workers.commands.weights.margin import margin_document
 from workers.commands.weights.preview import preview_document
 from workers.local import Stack
@@ -194,6 +196,11 @@ def test_experiment_plan(seen_per_day: float | None) -> None:
     traffic = TRAFFIC._replace(seen_per_day=seen_per_day)
     measured = plan_shares("home", traffic, lift=0.03, tuned_for=None, shares=[0.05, 0.5])
     check("experiment-plan", json.loads(json.dumps(plan_document(measured), allow_nan=False)))
+
+
+@pytest.mark.parametrize("shown", REPORTS.values(), ids=REPORTS)
+def test_outcomes_report(shown: Reported) -> None:
+    check("outcomes-report", json.loads(json.dumps(report_document(shown), allow_nan=False)))
 
 
 @pytest.mark.parametrize("key", [KEY, KEY._replace(experiment="0123456789ab")], ids=str)
