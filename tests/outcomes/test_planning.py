@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from tests.outcomes.building import counts
 from workers.outcomes.planning import (
     TrafficPlan,
     design_effect,
-    measure_baseline,
     needed_error,
     plan_traffic,
 )
@@ -113,18 +111,3 @@ def test_a_plan_that_cannot_be_is_refused_with_the_name_of_the_value(
 
 def test_the_design_effect_is_one_if_every_item_is_by_itself() -> None:
     assert design_effect(Ratio(0.2, 0.2 * 0.8 / 1_000), 1_000) == pytest.approx(1)
-
-
-def test_the_design_effect_is_measured_between_clusters() -> None:
-    baseline = measure_baseline(
-        counts(seen=1_000, take_rate=0.05, spread=0.2), seen=512_000, days=2
-    )
-    assert baseline.rate == pytest.approx(0.05)
-    assert baseline.seen_per_day == 256_000
-    # Each cluster deviates by a fifth, where binomial clusters would by sqrt(0.95 / 50).
-    assert baseline.design_effect == pytest.approx(0.2**2 * 50 / 0.95, rel=0.01)
-
-
-def test_a_surface_with_few_takes_cannot_be_planned_for() -> None:
-    with pytest.raises(ValueError, match="takes: got 30 of control, expected at least 100"):
-        measure_baseline(counts(seen=10, take_rate=0.1, clusters=30), seen=300, days=1)

@@ -1,11 +1,14 @@
 """Guard rails: which arms break them, which clear them, and of which nobody knows."""
 
+import math
+
 import pytest
 
 from tests.outcomes.building import PHASE, counts
 from workers.outcomes.cluster_counts import ClusterCounts, PhaseCounts
 from workers.outcomes.plan import GuardRail, Plan
 from workers.outcomes.rails import RailStanding, RailState, judge_rails
+from workers.outcomes.statistics import Effect, always_valid_interval, ratio
 
 BROKEN = RailStanding.BROKEN
 CLEAR = RailStanding.CLEAR
@@ -126,6 +129,34 @@ def test_an_arm_without_takes_is_not_stopped_before_it_should_have_had_some() ->
     # At the rate of control it would have had 256 * 7 * 0.05 = 90 takes.
     state = judge("take_rate >= -2%", counts(**CONTROL), counts(seen=7, take_rate=0.0))
     assert (state.standing, state.reason) == (NOT_YET, "fewer than 100 events")
+
+
+def test_few_events_are_judged_as_a_quarter_of_what_the_bound_would_give() -> None:
+    control = counts(**CONTROL)
+    state = judge("take_rate >= -2%", control, counts(seen=100, take_rate=0.0))
+    events = 0.25 * 256 * 100 * 0.05 * 0.98
+    measured = ratio(control.takes, control.seen)
+    assert measured is not None
+    design_effect = measured.variance * control.seen.sum() / measured.value
+    error = math.sqrt(design_effect / events + measured.relative_variance)
+    interval = always_valid_interval(Effect(math.log(0.25 * 0.98), error), tau=0.1)
+    assert state.high == pytest.approx(math.expm1(interval.high))
+
+
+def test_few_events_are_judged_as_a_hundred_if_that_is_more() -> None:
+    control = counts(**CONTROL)
+    state = judge("take_rate >= -2%", control, counts(seen=20, take_rate=0.0))
+    lift = (100 / (256 * 20)) / 0.05 - 1
+    assert state.high is not None
+    assert state.high > lift
+
+
+@pytest.mark.parametrize("takes", [0, 1, 50, 99])
+def test_fewer_events_are_never_judged_more_mildly(takes: int) -> None:
+    canary = counts(seen=100, take_rate=0.0)
+    canary.takes[:takes] = 1
+    none = judge("take_rate >= -2%", counts(**CONTROL), counts(seen=100, take_rate=0.0))
+    assert judge("take_rate >= -2%", counts(**CONTROL), canary).high == none.high
 
 
 def test_an_arm_without_takes_breaks_an_absolute_bound_too() -> None:

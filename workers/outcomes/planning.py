@@ -16,16 +16,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
 
-from workers.outcomes.cluster_counts import ClusterCounts
-from workers.outcomes.statistics import ALPHA, Ratio, always_valid_z, ratio
+from workers.outcomes.statistics import ALPHA, Ratio, always_valid_z
 
 POWER = 0.8
 """The probability with which a lift of the planned size is found."""
-LEAST_TAKES = 100
-"""From so many takes of an arm on there are verdicts and plans."""
-
 _NORMAL = NormalDist()
 _STEPS = 200
 
@@ -40,30 +35,6 @@ def design_effect(rate: Ratio, trials: float) -> float:
     if not 0 < rate.value < 1:
         raise ValueError(f"rate: got {rate.value}, expected one between 0 and 1")
     return rate.variance * trials / (rate.value * (1 - rate.value))
-
-
-class Baseline(NamedTuple):
-    """What a plan starts from: control's take-rate and design effect, and the items seen a day on
-    the whole surface.
-    """
-
-    rate: float
-    design_effect: float
-    seen_per_day: float
-
-
-def measure_baseline(control: ClusterCounts, seen: int, days: float) -> Baseline:
-    """Measure it from the counts of control, and all items `seen` in so many days.
-
-    Readers who come back make the design effect larger the longer one counts. So counts of about as
-    many days as the experiment will take are best. Raises ValueError if control has too few takes.
-    """
-    takes = int(control.takes.sum())
-    control_rate = ratio(control.takes, control.seen)
-    if takes < LEAST_TAKES or control_rate is None:
-        raise ValueError(f"takes: got {takes} of control, expected at least {LEAST_TAKES}")
-    effect = design_effect(control_rate, float(control.seen.sum()))
-    return Baseline(control_rate.value, effect, seen / days)
 
 
 def needed_error(theta: float, tau: float, power: float | None = None) -> float:

@@ -37,7 +37,7 @@ from typing import NamedTuple
 from workers.outcomes.cluster_counts import ClusterCounts, PhaseCounts, count_by_phase
 from workers.outcomes.comparison import Comparison, compare, compare_by_hour
 from workers.outcomes.plan import DEFAULT_TUNED_FOR, Plan
-from workers.outcomes.planning import LEAST_TAKES, needed_error
+from workers.outcomes.planning import needed_error
 from workers.outcomes.rails import RailState, judge_rails
 from workers.outcomes.records import HOUR_MS, ArmHour
 from workers.outcomes.sample_ratio import ALARM, PhaseUsers, sample_ratio_p
@@ -53,6 +53,7 @@ from workers.outcomes.sums import Sums
 from workers.outcomes.user_sums import UserSums, add_user_sums
 from workers.ranking.experiment import CONTROL, Experiment
 
+LEAST_TAKES = 100
 LEAST_USERS = 50
 _HOURS_BACK = 24
 """How far back traffic counts as "this traffic"."""
