@@ -115,7 +115,7 @@ def undisturbed(records: list[tuple[Event, int]]) -> Logs:
     return logs
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     records=record_logs(),
     acts=st.lists(
