@@ -238,6 +238,13 @@ def test_time_is_told_by_the_traffic_of_the_last_day() -> None:
     assert arm(slow).days_more == pytest.approx(2 * (arm(fast).days_more or 0))
 
 
+def test_a_partition_that_stays_behind_does_not_make_time_run_backwards() -> None:
+    feeds = by_hour(*[(0.05, 0.052)] * 2)
+    behind = make_report(Counted(feeds, EQUAL_USERS, HOUR * HOUR_MS), STEERED, tuned_for=0.02)
+    unknown = make_report(Counted(feeds, EQUAL_USERS), STEERED, tuned_for=0.02)
+    assert arm(behind).days_more == arm(unknown).days_more is not None
+
+
 def test_an_arm_that_was_stopped_is_not_promised_a_verdict() -> None:
     now = Experiment("salt-1", {"canary": 0})
     made = report(rate(0.052), steered=replace(STEERED, current=now), tuned_for=0.03)

@@ -594,7 +594,9 @@ def _days_more(
     if now.effect is None:
         return None
 
-    end = (last + 1) * HOUR_MS if closed_until is None else closed_until
+    end = (last + 1) * HOUR_MS
+    if closed_until is not None and closed_until > last * HOUR_MS:
+        end = closed_until
     start = max(first * HOUR_MS, since or 0)
     weight_before = 0.0
     if last - first >= _HOURS_BACK:
