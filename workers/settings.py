@@ -318,10 +318,15 @@ class WorkerSettings:
 
 @dataclass(frozen=True)
 class JoinSettings:
-    """The settings of a process that joins outcomes, by the names of SETTINGS."""
+    """The settings of a process that joins outcomes, by the names of SETTINGS. Redis only gets its
+    status.
+    """
 
     kafka: str | None
     kafka_config: str | None
+    redis: str | None
+    redis_prefix: str
+    redis_timeout_ms: int
     surfaces: str
     topic_interactions: str
     topic_interaction_letters: str

@@ -344,3 +344,55 @@ def test_a_loop_that_does_not_turn_is_named_with_what_it_hangs_in(
     ended = run()
     assert (ended.code, ended.err) == (1, "Error: w-1: its loop does not turn\n")
     assert "w-1: its loop has been in 'consume' for 12 s" in lines(ended.out)
+
+
+# The stages of outcomes
+
+
+@pytest.fixture
+def write_stage(redis_url: str, prefix: str) -> Write:
+    """Write the status of a process of a stage that does not exist."""
+    client = redis.Redis.from_url(redis_url)
+
+    def written(stage: str, process: str, **report: Any) -> None:
+        document = {"stage": stage, "process": process, "at": 1, "since": 1, "expiry_ms": 60_000}
+        text = json.dumps(document | {"version": "1.2", "report": report})
+        client.set(f"{prefix}outcomes:status:{stage}:{process}", text, px=60_000)
+        client.zadd(f"{prefix}outcomes:live", {f"{stage}:{process}": 1})
+
+    return written
+
+
+def test_stages_are_shown_with_how_far_they_are_and_what_they_wait_for(
+    write: Write, write_stage: Write, run: Callable[..., Ended]
+) -> None:
+    write("w", status(weights(EVEN)))
+    write_stage("join", "host-0", partitions=[0, 1], lag={"0": 3}, closed_until=1_700_000_000_000)
+    write_stage("users", "host-0", waiting_for="the topic user-outcomes")
+    ended = run()
+    assert ended.code == 0
+    shown = lines(ended.out)
+    assert any(line.startswith("join host-0") and "0-1 3 2023-11-14" in line for line in shown)
+    assert "users host-0: waits for the topic user-outcomes" in shown
+
+    join, users = json.loads(run("--json").out)["stages"]
+    assert (join["closed_until"], join["lag"]) == (1_700_000_000_000, {"0": 3})
+    assert users["waiting_for"] == "the topic user-outcomes"
+
+
+def test_a_stage_that_fails_is_a_failure(
+    write: Write, write_stage: Write, run: Callable[..., Ended]
+) -> None:
+    write("w", status(weights(EVEN)))
+    write_stage("join", "host-0", failing="partition 3 standing: no sums")
+    ended = run()
+    assert ended.code == 1
+    assert "join host-0: partition 3 standing: no sums" in ended.err
+
+
+def test_a_stage_is_shown_if_no_worker_lives(write_stage: Write, run: Callable[..., Ended]) -> None:
+    write_stage("join", "host-0")
+    ended = run()
+    assert ended.code == 1
+    assert "join" in ended.out
+    assert "no worker lives" in ended.err

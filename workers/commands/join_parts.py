@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from workers.codec.formats import Format
 from workers.codec.interactions import InteractionDecoder
@@ -12,6 +14,8 @@ from workers.outcomes.join import Join, OpenFeeds
 from workers.outcomes.sums import SumsLedger
 from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, JoinSettings
+from workers.steering.stage_status import StageReport
+from workers.steering.status import PartitionStatus
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.dead_letters import DeadLetters
 from workers.streaming.join_emitter import JoinEmitter
@@ -29,6 +33,9 @@ from workers.streaming.topics import JoinTopics
 from workers.streaming.worker import Worker, build_loop
 from workers.worker_errors import WorkerErrors
 
+STUCK_AFTER_S: Final = 10.0
+"""A healthy loop turns many times a second. One transactional call may take 7 s."""
+
 JoinWorker = Worker[JoinPartition, RestoredJoin]
 
 
@@ -37,6 +44,36 @@ class BuiltJoin(NamedTuple):
 
     worker: JoinWorker
     counts: JoinCounts
+
+    def report(self) -> StageReport:
+        """What it says of itself in its status. Called from another thread, so it only reads."""
+        status = self.worker.report()
+        states = msgspec.convert(status["partition_states"], dict[int, PartitionStatus])
+        failing = list[str]()
+        waiting = list[str]()
+        if self.worker.pulse.seconds() > STUCK_AFTER_S:
+            failing.append(f"its loop has been in {self.worker.pulse.doing!r} for too long")
+        for number, partition in states.items():
+            text = f"partition {number} {partition.state}"
+            if partition.why:
+                text += f": {partition.why}"
+            if partition.needs_help:
+                failing.append(text)
+            elif partition.state != "reading":
+                waiting.append(text)
+
+        partitions = dict(self.worker.ownership.partitions)
+        closed = [partition.closed_until for partition in partitions.values()]
+        known_closed = [until for until in closed if until is not None and until >= 0]
+        return StageReport(
+            partitions=tuple(sorted(partitions)),
+            lag=msgspec.convert(status["lag"], dict[int, int]),
+            partition_states=states,
+            closed_until=min(known_closed, default=None),
+            waiting_for="; ".join(waiting) or None,
+            failing="; ".join(failing) or None,
+            counts=asdict(self.counts),
+        )
 
 
 def build_join(

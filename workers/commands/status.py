@@ -1,4 +1,6 @@
-"""`trimtab status`: the live workers, how far behind they are, and what surfaces are ranked under."""
+"""`trimtab status`: the live workers and stages of outcomes, how far behind they are, and what surfaces
+are ranked under.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,7 +9,16 @@ import msgspec
 
 from workers.commands.options import example, json_option
 from workers.commands.redis_access import RedisAt, redis_options
-from workers.commands.text import NOTHING, WIDTH, printable, shares_text, table, weights_text, wrap
+from workers.commands.text import (
+    NOTHING,
+    WIDTH,
+    moment_text,
+    printable,
+    shares_text,
+    table,
+    weights_text,
+    wrap,
+)
 from workers.errors import Failure
 from workers.ranking.experiment import CONTROL
 from workers.steering.documents import Source
@@ -17,11 +28,13 @@ from workers.steering.fleet import (
     WeightsGroup,
     agreements,
 )
+from workers.steering.stage_status import LiveStage, Stages
 from workers.steering.status import WorkerStatus
 
 _PARTITIONS_WIDTH = 16
 # A healthy loop turns many times a second. One transactional call may take 7 s.
 _STUCK_MS = 10_000
+_STAGE_HEAD = ("STAGE", "PROCESS", "AGE", "PARTITIONS", "LAG", "COUNTED UP TO")
 _HEAD = ("WORKER", "AGE", "PARTITIONS", "LAG", "WORST", "OPEN", "FEEDS")
 
 
@@ -34,19 +47,33 @@ def status(redis: RedisAt, as_json: bool) -> None:
     LAG is the number of records that are not ranked and published yet, WORST the partition with the
     most. A partition that is not being read has a line of its own.
 
-    Exit code 1 if no worker lives, if a partition is stopped or fails, or if a worker's loop is
-    stuck.
+    The stages of outcomes, `join` and `users`, are shown with the time up to which they have counted
+    and with what they wait for.
+
+    Exit code 1 if no worker lives, if a partition is stopped or fails, if a worker's loop is stuck,
+    or if a stage fails.
     """
     with redis.open() as editor:
         workers = editor.live_workers()
+        stages = editor.read_stages()
     surfaces = agreements(workers)
 
     if as_json:
         documents = [_worker_document(worker) for worker in workers]
-        click.echo(msgspec.json.encode({"workers": documents, "surfaces": surfaces}))
-    elif workers:
-        lines = [*_worker_table(workers), *_worker_notes(workers), *_surface_lines(surfaces)]
-        click.echo("\n".join(lines))
+        document = {
+            "workers": documents,
+            "surfaces": surfaces,
+            "stages": [_stage_document(stage) for stage in stages.processes],
+            "stages_denied": stages.denied,
+        }
+        click.echo(msgspec.json.encode(document))
+    else:
+        lines = list[str]()
+        if workers:
+            lines += [*_worker_table(workers), *_worker_notes(workers), *_surface_lines(surfaces)]
+        lines += _stage_lines(stages)
+        if lines:
+            click.echo("\n".join(lines).removeprefix("\n"))
 
     if not workers:
         raise Failure(
@@ -54,6 +81,9 @@ def status(redis: RedisAt, as_json: bool) -> None:
             " expected `trimtab worker` to run with this Redis and prefix"
         )
     problems = [problem for worker in workers for problem in _problems(worker)]
+    for stage in stages.processes:
+        if stage.status is not None and stage.status.report.failing is not None:
+            problems.append(f"{stage.stage} {stage.process}: {stage.status.report.failing}")
     if problems:
         raise Failure("; ".join(problems))
 
@@ -75,6 +105,66 @@ def _worker_document(worker: LiveWorker) -> dict[str, object]:
         "counts": status and status.counts,
         "tally": status and status.tally,
     }
+
+
+# The stages of outcomes
+
+
+def _stage_document(stage: LiveStage) -> dict[str, object]:
+    status = stage.status
+    report = None if status is None else status.report
+    return {
+        "stage": stage.stage,
+        "process": stage.process,
+        "age_ms": stage.age_ms,
+        "unreadable": stage.unreadable,
+        "since": status and status.since,
+        "version": status and status.version,
+        "partitions": report and report.partitions,
+        "lag": report and report.lag,
+        "partition_states": report and report.partition_states,
+        "closed_until": report and report.closed_until,
+        "waiting_for": report and report.waiting_for,
+        "failing": report and report.failing,
+        "counts": report and report.counts,
+    }
+
+
+def _stage_lines(stages: Stages) -> Iterator[str]:
+    """One line a process, then what each waits for and what is wrong with it."""
+    if stages.denied is not None:
+        yield ""
+        yield from wrap(f"the stages of outcomes cannot be read: {printable(stages.denied)}")
+    if not stages.processes:
+        return
+
+    rows = [list(_STAGE_HEAD)]
+    notes = list[str]()
+    for stage in stages.processes:
+        age = NOTHING if stage.age_ms is None else f"{stage.age_ms / 1000:.1f} s"
+        row = [printable(stage.stage), printable(stage.process), age]
+        name = f"{stage.stage} {stage.process}"
+        if stage.status is None:
+            row += [NOTHING] * (len(_STAGE_HEAD) - len(row))
+            notes.append(f"{name}: its status cannot be read: {stage.unreadable}")
+        else:
+            report = stage.status.report
+            until = report.closed_until
+            row += [
+                _partitions_text(report.partitions),
+                str(sum(report.lag.values())) if report.lag else NOTHING,
+                NOTHING if until is None else moment_text(until),
+            ]
+            if report.waiting_for is not None:
+                notes.append(f"{name}: waits for {report.waiting_for}")
+            if report.failing is not None:
+                notes.append(f"{name}: {report.failing}")
+        rows.append(row)
+
+    yield ""
+    yield from table(rows, align="l")
+    for note in notes:
+        yield from wrap(printable(note))
 
 
 # The workers

@@ -39,8 +39,8 @@ class StageReport(msgspec.Struct, frozen=True):
 
     - `partitions`: those that it reads. `lag`: records still to be read of each, if known.
     - `partition_states`: what it does with each, for how long, and why.
-    - `closed_until`: the time (ms) before which everything is counted, in all of its partitions.
-      None if it is not known.
+    - `closed_until`: the time (ms) before which everything is counted, in all of its partitions of
+      which that is known. None if it is known of none.
     - `waiting_for`: what it waits for before it goes on, for people. None: it works.
     - `failing`: what is wrong until somebody acts, for people. None: nothing is.
     - `counts`: what it has counted since it started.

@@ -21,6 +21,10 @@ class JoinPartition(Partition):
     ) -> None:
         self.join = join
         self.ledger = ledger
+        self.closed_until: int | None = None
+        """The time (ms) before which everything is committed, as of the last commit. Any thread may
+        read it.
+        """
         super().__init__(number, join, skip, idle_margin_ms=_IDLE_MARGIN_MS)
 
     def close_due(self, now: int) -> None:
@@ -52,3 +56,4 @@ class JoinPartition(Partition):
     def note_committed(self, position: Position, ledger_end: int) -> None:
         """Note that a transaction went through. All sums are in the output below `ledger_end`."""
         self.ledger.end = max(self.ledger.end, ledger_end)
+        self.closed_until = position.pointer.time

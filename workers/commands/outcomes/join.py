@@ -18,6 +18,7 @@ from workers.commands.process import (
     run_until_signal,
     take_process_slot,
 )
+from workers.commands.stage_report import stage_status
 from workers.settings import ConfigurationError, JoinSettings
 from workers.streaming.clients import worker_clients
 from workers.surfaces import load_surfaces
@@ -66,4 +67,12 @@ def _run_join(settings: JoinSettings) -> int:
         rates={"records": lambda: counts.records, "joined": lambda: counts.joined},
         totals={"feeds closed": lambda: counts.closed, "dead letters": lambda: counts.dead_letters},
     )
-    return run_loop(built.worker, rate_line)
+    with stage_status(
+        settings.redis,
+        settings.redis_prefix,
+        settings.redis_timeout_ms,
+        stage="join",
+        process=f"{socket.gethostname()}-{slot.number}",
+        report=built.report,
+    ):
+        return run_loop(built.worker, rate_line)
