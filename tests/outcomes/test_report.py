@@ -233,9 +233,9 @@ def test_time_is_told_by_the_traffic_of_the_last_day() -> None:
     steady = by_hour(*[(0.05, 0.052)] * 2)
     ended = (HOUR + 2) * HOUR_MS
     slow = make_report(Counted(steady, EQUAL_USERS, ended), STEERED, tuned_for=0.02)
-    fast = make_report(Counted(steady, EQUAL_USERS, ended - HOUR_MS), STEERED, tuned_for=0.02)
+    fast = make_report(Counted(steady, EQUAL_USERS, ended - HOUR_MS // 2), STEERED, tuned_for=0.02)
     assert arm(slow).days_more is not None
-    assert arm(slow).days_more == pytest.approx(2 * (arm(fast).days_more or 0))
+    assert arm(slow).days_more == pytest.approx(2 / 1.5 * (arm(fast).days_more or 0))
 
 
 def test_a_partition_that_stays_behind_does_not_make_time_run_backwards() -> None:
