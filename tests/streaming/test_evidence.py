@@ -76,7 +76,7 @@ def test_users_and_feeds_agree_once_the_users_stage_has_counted_what_is_closed(
     topics.count_users(ONE_FEED, partition=1)
 
     behind = topics.evidence()
-    assert behind.not_reconciled == "the users stage is 1 records behind the join"
+    assert behind.not_reconciled == "trimtab outcomes users has 1 records of the join to count"
     assert behind.reconciliation is None
 
     topics.count_users(UserSums(2, 4, 2, users=1, last_offset=1), partition=1)
@@ -101,7 +101,7 @@ def test_without_a_users_stage_there_are_sums_over_feeds_only(topics: Topics) ->
     topics.write_sums(FEED, key=CANARY)
     evidence = topics.evidence()
     assert (evidence.users, evidence.reconciliation) == (None, None)
-    assert evidence.not_reconciled == "the users stage has counted no feed of this surface"
+    assert evidence.not_reconciled == "trimtab outcomes users has counted no feed of this surface"
 
     missing = f"no-such-topic-{uuid.uuid4().hex[:8]}"
     for names in (

@@ -171,7 +171,9 @@ def _read_users(
     with closing(reader):
         reader.read_to_end()
         deadline = time.monotonic() + wait_seconds
-        while _behind(reader.sums, ends) and time.monotonic() < deadline:
+        # A stage that never ran is not waited for.
+        has_run = any(reader.sums.next_offset(partition) for partition in ends)
+        while has_run and _behind(reader.sums, ends) and time.monotonic() < deadline:
             reader.poll(0.1)
         behind = _behind(reader.sums, ends)
 
@@ -182,9 +184,11 @@ def _read_users(
         if arm_hour.surface == surface and arm_hour.hour >= first_hour:
             users[arm_hour] = sums
     if not users:
-        return _UsersRead(None, "the users stage has counted no feed of this surface")
+        return _UsersRead(None, "trimtab outcomes users has counted no feed of this surface")
     if behind:
-        return _UsersRead(users, f"the users stage is {behind:,} records behind the join")
+        return _UsersRead(
+            users, f"trimtab outcomes users has {behind:,} records of the join to count"
+        )
 
     for topic in topics:
         whole_since = Recent(cluster, topic).whole_since()

@@ -69,7 +69,7 @@ REPORTS = {
         steered=Steered(is_read=False),
         steering_missing="--redis is not set",
         reconciliation=None,
-        not_reconciled="the users stage has counted no feed of this surface",
+        not_reconciled="trimtab outcomes users has counted no feed of this surface",
         closed_until={0: None},
     ),
     "no takes": reported({arm_hour("control"): Sums()}),

@@ -139,7 +139,7 @@ def test_a_report_is_printed_without_redis_and_without_a_users_stage(
         assert canary["verdict"] == "users not counted"
         assert canary["comparison"]["lift"] == pytest.approx(0.2)
     assert document["checks"]["users"]["not_compared"] == (
-        "the users stage has counted no feed of this surface"
+        "trimtab outcomes users has counted no feed of this surface"
     )
 
 

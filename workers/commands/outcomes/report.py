@@ -5,7 +5,7 @@ printed whatever can be read. What is missing is said in it, and costs the verdi
 
 | cannot be read                      | what is missing                                      |
 |-------------------------------------|------------------------------------------------------|
-| Redis, or the surface's description | plan, shares and phases                              |
+| Redis, or the surface's description | plan, shares and phases: there is no verdict then    |
 | the topic of the users stage        | users, and the checks of assignment and sample ratio |
 """
 
@@ -132,10 +132,7 @@ def _parse_rows(_context: click.Context, _option: click.Parameter, name: str) ->
     callback=_parse_rows,
     help="What the tables are made by: all phases together, or each phase.",
 )
-@tuned_for_option(
-    "The lift that the experiment is tuned for, instead of that of its plan. Redis is not needed"
-    " then."
-)
+@tuned_for_option("The lift that the experiment is tuned for, instead of that of its plan.")
 @json_option("Print the report as one JSON object.")
 def report(
     brokers: BrokersAt,
