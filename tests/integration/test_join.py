@@ -2,6 +2,7 @@
 offsets that are lost, and its limits.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -71,6 +72,12 @@ def make_setup(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Callable[
 def setup(make_setup: Callable[..., Setup]) -> Setup:
     """One setup."""
     return make_setup()
+
+
+def stages(env: Environment) -> list[dict[str, Any]]:
+    """The processes of the stages, as `trimtab status` shows them."""
+    found: list[dict[str, Any]] = json.loads(env.trimtab("status", "--json").stdout)["stages"]
+    return found
 
 
 def command_in(log: str, name: str) -> list[str]:
@@ -236,12 +243,15 @@ def test_a_group_that_did_not_write_the_sums_touches_nothing(setup: Setup) -> No
     first.wait_for("event=restored", times=env.partitions)
     setup.writer.write(*(make_feed(f"r{n}") for n in range(20)))
     setup.wait_until_all_is_out(first)
+    until(lambda: [stage["counts"]["closed"] for stage in stages(env)] == [20], first.logged)
     assert first.terminate() == 0, first.logged()
+    assert stages(env) == []
 
     env.variables["TRIMTAB_OUTCOMES_GROUP"] = f"{env.name}-another"
     other = env.start_join()
     other.wait_for("event=restore_refused", times=env.partitions)
     assert "expected the group that wrote them, or a new topic" in other.logged()
+    until(lambda: any("standing" in (stage["failing"] or "") for stage in stages(env)))
     assert other.terminate() == 0, other.logged()
     setup.judged()
 

@@ -9,14 +9,18 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from tests.builders import HOME
 from tests.rig.redis import RedisServer, valkey_server
 from tests.steering.conftest import Events, read_once_more
+from workers.outcomes.plan import Plan
 from workers.ranking.lookup import LookupQuery, LookupResult, SetKey
 from workers.ranking.mix import Mix
 from workers.ranking.weights import Weights
 from workers.steering import Follower
 from workers.steering.connection import ErrorReply, RedisLink, as_transaction
 from workers.steering.content import encode_fields
+from workers.steering.editor import SteeringEditor
+from workers.steering.guard_rail import stop_arm
 from workers.steering.history import (
     NewContent,
     ReadContent,
@@ -26,6 +30,7 @@ from workers.steering.history import (
     write_command,
 )
 from workers.steering.lookups import Lookups
+from workers.steering.stage_status import StageReport, StageStatusWriter
 
 Steer = Callable[..., Follower]
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -55,7 +60,7 @@ def stopped_server(
 @pytest.fixture
 def server(stopped_server: RedisServer) -> RedisServer:
     stopped_server.start()
-    for user in ("trimtab-worker", "trimtab-ops"):
+    for user in ("trimtab-worker", "trimtab-outcomes", "trimtab-ops"):
         stopped_server.client.execute_command("ACL SETUSER", user, ">pw")  # type: ignore[no-untyped-call]
     return stopped_server
 
@@ -101,7 +106,7 @@ def _is_denied(given: Any, command: str) -> bool:
 
 def test_nobody_logs_in_before_there_is_a_password(stopped_server: RedisServer) -> None:
     stopped_server.start()
-    for user in ("trimtab-worker", "trimtab-ops"):
+    for user in ("trimtab-worker", "trimtab-outcomes", "trimtab-ops"):
         with pytest.raises(RedisError, match=r"WRONGPASS|invalid username-password"):
             client(stopped_server, user).ping()
 
@@ -288,3 +293,27 @@ def test_what_the_tools_change_reaches_a_worker(
     client(server, "trimtab-ops").hset("weights:home", mapping=SET)
     events.wait("weights_applied", surface="home")
     assert steering.mix("home") == Mix(GOOD)
+
+
+def test_the_stages_of_outcomes_write_their_status_and_stop_arms_and_nothing_is_denied(
+    server: RedisServer, events: Events
+) -> None:
+    server.set("home:canary", quality=0.1)
+    server.experiment("home", salt="s", canary="5")
+    server.client.hset("plan:home", mapping={"salt": "s"})
+    address = url(server, "trimtab-outcomes")
+
+    writer = StageStatusWriter(
+        address, "", events, stage="users", process="h-0", version="1", report=StageReport
+    )
+    with writer, SteeringEditor(address, "") as editor:
+        events.wait("redis_connected")
+        planned = editor.read_planned(HOME)
+        assert planned.plan == Plan("s")
+        assert stop_arm(editor, HOME, salt="s", arm="canary", reason="harm") is not None
+        assert [*editor.read_phases(HOME).of_salt("s").values()] == [planned.experiment]
+
+        with SteeringEditor(url(server, "trimtab-ops"), "") as tools:
+            assert [stage.process for stage in tools.read_stages().processes] == ["h-0"]
+    assert server.client.exists("outcomes:status:users:h-0", "outcomes:live") == 0
+    assert log(server) == []

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workers.commands.options import BrokersAt
+from workers.commands.outcomes.report import steered_of
 from workers.errors import Failure
 from workers.outcomes.rails import RailStanding, RailState
-from workers.outcomes.report import ReportRefused, Steered, make_report
+from workers.outcomes.report import ReportRefused, make_report
 from workers.settings import SETTINGS
 from workers.steering.view import SurfaceView
 from workers.streaming.evidence import EvidenceTopics, read_evidence
@@ -73,16 +74,8 @@ def judge_rails_of(
     except Failure as failure:
         return JudgedRails(missing=f"the evidence cannot be read: {failure}")
 
-    phases = view.phases
-    steered = Steered(
-        is_read=True,
-        current=phases.current,
-        experiments=phases.experiments,
-        since=phases.since,
-        plan=plan,
-    )
     try:
-        report = make_report(evidence.counted, steered)
+        report = make_report(evidence.counted, steered_of(view))
     except ReportRefused:
         return JudgedRails(missing="no feed of control is counted yet")
 
