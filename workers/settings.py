@@ -21,7 +21,8 @@ class ConfigurationError(Exception):
 class Setting(NamedTuple):
     """One setting: a flag of the command line and a variable of the environment.
 
-    It is a number if its default is one or if `least` is given. Without `least` the lowest is 1.
+    It is a number if its default is one or if `least` is given. Without `least` the lowest is 1,
+    without `most` there is no highest.
     `value_name` stands for the value in `--help`, unless there are choices.
     """
 
@@ -31,6 +32,7 @@ class Setting(NamedTuple):
     value_name: str = "N"
     choices: tuple[str, ...] = ()
     least: int | None = None
+    most: int | None = None
 
     @property
     def flag(self) -> str:
@@ -248,6 +250,13 @@ _ALL_SETTINGS = (
     ),
     # Limits of a process
     Setting(
+        "linger_ms",
+        default=50,
+        least=0,
+        most=1000,
+        help="Milliseconds between two transactions, at least. Requests that close meanwhile share one.",
+    ),
+    Setting(
         "lookup_ms",
         default=20,
         help="Milliseconds that a micro-batch waits for look-ups in Redis. After that feeds go without.",
@@ -306,6 +315,7 @@ class WorkerSettings:
     group_protocol: str
     slot: int | None
     home: str
+    linger_ms: int
     lookup_ms: int
     max_open_requests: int
     max_open_mb: int

@@ -57,7 +57,7 @@ def settings(*names: str) -> Decorator:
 def _setting_option(setting: Setting) -> Decorator:
     kind: click.ParamType = click.STRING
     if setting.is_number:
-        kind = click.IntRange(setting.lowest)
+        kind = click.IntRange(setting.lowest, setting.most)
     elif setting.choices:
         kind = click.Choice(setting.choices)
     return click.option(

@@ -23,6 +23,7 @@ from workers.steering.lookups import Lookups
 from workers.streaming.clients import Cluster, KafkaConfigError
 from workers.streaming.dead_letters import DeadLetters
 from workers.streaming.limits import OutputLimits
+from workers.streaming.linger import Linger
 from workers.streaming.ownership import Ownership
 from workers.streaming.placement import Placement, ask_count
 from workers.streaming.preflight import check_topics
@@ -254,6 +255,7 @@ def build_worker(
         reachability=reachability,
         errors=errors,
         describe_stage=describe_stage,
+        linger=Linger(settings.linger_ms / 1000),
     )
     return BuiltWorker(worker, counts)
 

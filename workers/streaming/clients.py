@@ -185,8 +185,9 @@ class Cluster:
             "transactional.id": transactional_id,
             # A dead worker's transaction holds back readers for this long at most.
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-            # At the default of 100 ms back-to-back transactions wait out CONCURRENT_TRANSACTIONS.
-            "retry.backoff.ms": 10,
+            # How long back-to-back transactions wait out CONCURRENT_TRANSACTIONS the first time. It
+            # doubles with each try, so this does not flood a broker that is in trouble.
+            "retry.backoff.ms": 1,
             "linger.ms": 2,
         }
         sizes = {"batch.size": batch_bytes, "message.max.bytes": message_bytes}

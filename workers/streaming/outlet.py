@@ -37,7 +37,10 @@ _COMMIT_SECONDS = 1.0
 
 @dataclass
 class Outlet(Generic[P]):
-    """Publishes what the emitter makes. `source` is the topic whose offsets are committed."""
+    """Publishes what the emitter makes. `source` is the topic whose offsets are committed.
+
+    `published_at`: when the last transaction began, in monotonic seconds.
+    """
 
     emitter: Emitter[P]
     publisher: Publisher
@@ -45,7 +48,7 @@ class Outlet(Generic[P]):
     source: str
     limits: OutputLimits
     retries: Retries = field(default_factory=Retries)
-    _published_at: float = field(default_factory=time.monotonic)
+    published_at: float = field(default_factory=time.monotonic)
 
     def publish(self, partitions: Collection[P], *, is_drain: bool = False) -> None:
         """Emit what is closed and publish all that is ready, until nothing is left or a transaction
@@ -63,15 +66,15 @@ class Outlet(Generic[P]):
 
     def drain(self, partitions: Collection[P]) -> None:
         """Publish, and commit offsets also if that is not due yet."""
-        self._published_at = float("-inf")
+        self.published_at = float("-inf")
         self.publish(partitions, is_drain=True)
 
     def _transact(self, partitions: Collection[P]) -> None:
         """Publish every outbox with the marks of its partitions."""
         now = time.monotonic()
-        if not _has_output(partitions) and now - self._published_at < _COMMIT_SECONDS:
+        if not _has_output(partitions) and now - self.published_at < _COMMIT_SECONDS:
             return
-        self._published_at = now
+        self.published_at = now
 
         ready: dict[int, P] = {}
         for partition in partitions:

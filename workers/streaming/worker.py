@@ -1,12 +1,12 @@
-"""The loop: consume, restore, close, emit, publish. One thread owns the consumer.
+"""The loop: linger, consume, restore, close, emit, publish. One thread owns the consumer.
 
 - A step never spans a poll of the consumer with a transaction. Partitions come and go in a poll, so
   none leaves us inside a transaction.
 - Everything that a partition holds is in its `Partition`. Losing it drops what is not committed,
   and the next owner replays that from the log.
 
-What the parts of the loop do is in the files of their names: dispatch.py, ownership.py, restore.py,
-end_check.py, stage.py, outlet.py, publisher.py, lifecycle.py.
+What the parts of the loop do is in the files of their names: linger.py, dispatch.py, ownership.py,
+restore.py, end_check.py, stage.py, outlet.py, publisher.py, lifecycle.py.
 """
 
 import time
@@ -23,6 +23,7 @@ from workers.streaming.hanging_calls import Pulse
 from workers.streaming.lag import SILENT_SECONDS, Lag, Silence
 from workers.streaming.lifecycle import Restarts, drain
 from workers.streaming.limits import OutputLimits
+from workers.streaming.linger import NO_LINGER, Linger
 from workers.streaming.outlet import Outlet
 from workers.streaming.ownership import Ownership
 from workers.streaming.publisher import Fenced, ProducerLost, Publisher
@@ -65,7 +66,9 @@ class Worker(Generic[P, R]):
     lag: Lag
     pulse: Pulse
     describe_stage: Callable[[], Mapping[str, object]]
+    linger: Linger = NO_LINGER
     _is_stopping: bool = False
+    _is_behind: bool = False
     _polled_at: float = field(default_factory=time.monotonic)
     _silence: Silence = field(default_factory=Silence)
     _joins: int = 0
@@ -94,14 +97,31 @@ class Worker(Generic[P, R]):
 
     def step(self) -> None:
         """One turn of the loop."""
+        self._linger()
         self._consume()
         self._restore()
         self._close_idle()
         self._emit_and_publish()
         self._look_after_partitions()
 
+    def _linger(self) -> None:
+        """Let what closes next go out with what closes now (linger.py says for how long)."""
+        while seconds := self.linger.pause(
+            time.monotonic(),
+            self.outlet.published_at,
+            is_restoring=self.ownership.is_restoring,
+            is_behind=self._is_behind,
+            is_stopping=self._is_stopping,
+        ):
+            self.pulse.begin("linger")
+            time.sleep(seconds)
+            self._pass_time()
+
     def _consume(self) -> None:
-        """Wait for a first message, then take what is there without waiting."""
+        """Wait for a first message, then take what is there without waiting. Note whether messages
+        were left.
+        """
+        self._is_behind = False
         self.pulse.begin("consume")
         is_restoring = self.ownership.is_restoring
         first = self.consumer.poll(_RESTORING_POLL_SECONDS if is_restoring else _POLL_SECONDS)
@@ -113,6 +133,7 @@ class Worker(Generic[P, R]):
             self.dispatcher.dispatch(messages)
             count += len(messages)
             if count >= _MAX_MESSAGES or not self.emitter.has_room(self._partitions):
+                self._is_behind = True
                 return
             # Each batch by itself: together they may take as long as large events take to decode.
             self.pulse.begin("consume")
@@ -207,6 +228,7 @@ def build_loop(
     reachability: BrokerReachability,
     errors: WorkerErrors,
     describe_stage: Callable[[], Mapping[str, object]],
+    linger: Linger = NO_LINGER,
 ) -> Worker[P, R]:
     """The loop of a stage, from the parts that are particular to the stage and to the process."""
     pulse = Pulse()
@@ -230,4 +252,5 @@ def build_loop(
         lag=Lag(consumer, topic, cluster.admin),
         pulse=pulse,
         describe_stage=describe_stage,
+        linger=linger,
     )
