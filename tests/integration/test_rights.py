@@ -499,9 +499,11 @@ def test_the_tools_end_with_one_and_the_right(
     env.variables["TRIMTAB_TOPIC_FEED_OUTCOMES"] = outcomes.feed_outcomes
     described = (env.feeds, env.letters, outcomes.feed_outcomes)
     guarded.allow("tool", [Right("Describe", Resource.TOPIC, topic) for topic in described])
-    sender = Sender.to(env.cluster, env.letters)
-    sender.send(b"k", b"v", [])
-    sender.finish()
+    # Without a record, nothing would be read.
+    for topic in (env.letters, outcomes.feed_outcomes):
+        sender = Sender.to(env.cluster, topic)
+        sender.send(b"k", b"v", [])
+        sender.finish()
     events = tmp_path / "events.jsonl"
     events.write_text("\n".join(map(json.dumps, make_request("r", 3, random.Random(1)))))
     commands: dict[tuple[str, ...], str] = {

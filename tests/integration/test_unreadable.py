@@ -52,7 +52,8 @@ def letters_of(env: Environment) -> list[tuple[str, int, bytes | None, bytes | N
 def test_a_record_that_cannot_be_read_stops_its_partition_alone_and_is_skipped_without_losing_what_is_open(
     make_env: Callable[..., Environment], stack: Stack
 ) -> None:
-    env = make_env(partitions=3)
+    # A request stays open during all of it, on a busy machine for more than a minute.
+    env = make_env(partitions=3, deadline_ms=120_000)
     # With it, damage is found out that can be decompressed; and then the client does not pause
     # between its tries.
     properties = env.folder / "kafka.properties"

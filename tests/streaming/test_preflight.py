@@ -11,6 +11,7 @@ from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
 from structlog.testing import capture_logs
 
 from tests.builders import surface
+from tests.rig.process import until
 from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
 from workers.ranking.surface import Surfaces
 from workers.streaming import preflight as preflight_module
@@ -317,9 +318,10 @@ def mended(cluster: Cluster, check: Callable[[], object]) -> list[str]:
     """Check and mend until nothing is refused. Return the refusals."""
     refusals: list[str] = []
     while (refusal := refusal_of(check)) is not None:
-        assert refusal not in refusals, "the command has not mended it"
         refusals.append(refusal)
         mend(cluster, refusal)
+        # The broker answers a command a moment before it shows what has changed.
+        until(lambda: refusal_of(check) not in refusals, lambda: "the command has not mended it")
     return refusals
 
 
