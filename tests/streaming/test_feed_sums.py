@@ -68,6 +68,12 @@ def test_sums_are_read_once_and_then_followed(topics: JoinTopics) -> None:
         control = ArmHour(HOUR, "home", "control", None)
         assert feeds(reader) == {canary: 4, control: 1, canary._replace(hour=HOUR + 1): 1}
         assert reader.by_arm_hour("home")[canary] is before
+        for arm_hour, counts in reader.counts_by_arm_hour("home").items():
+            assert counts.feeds.sum() == feeds(reader)[arm_hour]
+            assert reader.counts_by_arm_hour("home")[arm_hour] is counts
+        topics.write_sums(FEED, FEED, FEED)
+        reader.read_to_end()
+        assert reader.counts_by_arm_hour("home")[control].feeds.sum() == 3
         assert list(reader.by_arm_hour("home", since=NOON + HOUR_MS)) == [
             canary._replace(hour=HOUR + 1)
         ]

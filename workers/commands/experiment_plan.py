@@ -34,7 +34,6 @@ from workers.commands.text import (
     wrap,
 )
 from workers.errors import Failure
-from workers.outcomes.cluster_counts import ClusterCounts
 from workers.outcomes.plan import DEFAULT_TUNED_FOR
 from workers.outcomes.planning import POWER, TrafficPlan, plan_traffic
 from workers.outcomes.records import HOUR_MS
@@ -113,12 +112,11 @@ def plan(
         FeedSumsReader(brokers.cluster(), topic_feed_outcomes, lambda key: key.surface == surface)
     ) as reader:
         reader.read_to_end()
-        counts = reader.by_arm_hour(surface, since)
+        counts = reader.counts_by_arm_hour(surface, since)
     if not counts:
         raise Failure(nothing_counted(reader.surfaces, surface, topic_feed_outcomes))
 
-    by_cluster = {key: ClusterCounts.of(sums) for key, sums in counts.items()}
-    traffic = measure_traffic(by_cluster, reader.closed_until.values())
+    traffic = measure_traffic(counts, reader.closed_until.values())
     measured = plan_shares(surface, traffic, lift=lift, tuned_for=tuned_for, shares=shares)
     if as_json:
         click.echo(json.dumps(plan_document(measured)))
