@@ -9,10 +9,10 @@ READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
-.PHONY: help demo check test lint models bench trial lock proto clean
+.PHONY: help demo check test lint models bench bench-keep bench-check trial lock proto clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 19
 
 demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a model changed meanwhile (ARGS=--keep leaves it running)
 	@$(BIN)/python -m demo $(ARGS)
@@ -33,8 +33,14 @@ lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 models: $(READY) ## train both objectives again from the data in onnx_models
 	$(BIN)/python onnx_models/train.py $(ARGS)
 
-bench: $(READY) ## CPU, latency and memory of one worker, of a thousand models in it, and of outcomes, on a real Kafka (ARGS=worker: the table of goals alone)
+bench: $(READY) ## cost, latency and memory of a worker beside its peers, on a real Kafka (ARGS=worker: the table of goals alone)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-keep: $(READY) ## everything on docs/costs.md, written there with its pictures (about 25 minutes)
+	$(BIN)/python -m tests.bench --keep $(ARGS)
+
+bench-check: $(READY) ## whether a candidate costs more than the kept results say, by ratios
+	$(BIN)/python -m tests.bench --check $(ARGS)
 
 trial: $(READY) ## weights changed, models swapped, Redis, worker, join and broker killed in mid-stream: every feed and outcome judged (ARGS=kills: that alone)
 	$(BIN)/python -m tests.trial $(ARGS)

@@ -6,45 +6,23 @@ Without a word everything is measured.
 import json
 import signal
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
-from tests.bench.many import measure_models
-from tests.bench.many_report import ModelsLimits, ModelsReport
-from tests.bench.measure import SECTIONS, measure_worker
-from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
-from tests.bench.outcomes import measure_outcomes
-from tests.bench.peers.environment import FAUST, peers_python
-from tests.bench.peers_report import PeersLimits, PeersReport, measure_peers
-from tests.bench.programs import PLAIN_COUNT, faust
-from tests.bench.stages import StageLimits, StageReport, measure_stages
-from tests.bench.worker_report import WorkerLimits, WorkerReport
-from tests.rig.environment import Environment
+from tests.bench.backlog import Backlogs
+from tests.bench.inputs import INPUTS, SINGLE_JSON
+from tests.bench.kept import document_of, keep, read_kept, worse_than_kept
+from tests.bench.measure import SECTIONS
+from tests.bench.profile import write_flame_graph
+from tests.bench.run import FULL, PARTS, QUICK, Run, Scale
+from tests.bench.worker_report import WorkerLimits
 from tests.rig.measured import measured_environment
-from tests.rig.servers import started_servers, user_cache
+from tests.rig.servers import started_servers
 
-QUICK_WORKER = WorkerLimits(
-    backlog_candidates=100_000, turns=1, stream_seconds=8.0, open_requests=1000
-)
-QUICK_MODELS = ModelsLimits(models=60, held=12, requests=600)
-QUICK_OUTCOMES = OutcomeLimits(
-    backlog_feeds=400,
-    slow_feeds=40,
-    turns=1,
-    open_feeds=4000,
-    restart_feeds=1000,
-    worker_requests=1000,
-    worker_pairs=1,
-)
-QUICK_PEERS = PeersLimits(candidates=100_000)
-QUICK_STAGES = StageLimits(candidates=20_000, repeats=2)
-PARTS = ("worker", "stages", "models", "outcomes")
-
-Report = WorkerReport | PeersReport | StageReport | ModelsReport | OutcomeReport
+_KEPT_PARTS = ("worker", "stages", "curves")
+_CHECKED_PARTS = ("backlog", "stream")
 
 
 @click.command()
@@ -61,29 +39,79 @@ Report = WorkerReport | PeersReport | StageReport | ModelsReport | OutcomeReport
     help="all: frameworks too, each in an environment of its own under the cache.",
 )
 @click.option("--seed", type=int, default=WorkerLimits.seed, show_default=True)
-def bench(parts: Sequence[str], quick: bool, as_json: bool, peers: str, seed: int) -> None:
+@click.option(
+    "--keep",
+    "is_kept",
+    is_flag=True,
+    help="Measure worker, stages, curves and all peers, and write docs/costs.md with its pictures.",
+)
+@click.option(
+    "--check",
+    "is_checked",
+    is_flag=True,
+    help="Compare the ratios of backlogs and stream with the kept ones. Exits with 1 if one is worse.",
+)
+@click.option(
+    "--profile",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Only write a flame graph of a worker to this file, as SVG.",
+)
+@click.option(
+    "--input",
+    "input_name",
+    type=click.Choice([shape.name for shape in INPUTS]),
+    default=SINGLE_JSON.name,
+    show_default=True,
+    help="What the worker of the flame graph ranks.",
+)
+def bench(
+    parts: Sequence[str],
+    quick: bool,
+    as_json: bool,
+    peers: str,
+    seed: int,
+    is_kept: bool,
+    is_checked: bool,
+    profile: Path | None,
+    input_name: str,
+) -> None:
     """Measure what the worker costs beside its peers, on a real Kafka of its own.
 
     PARTS: `worker` is the table of goals; `backlog`, `stream` and `memory` are sections of it.
-    `stages` is decode, assemble, rank and encode without Kafka. `models` is a thousand models in
-    one worker, `outcomes` the join.
+    `stages` is decode, assemble, rank and encode without Kafka. `curves` is the cost against what
+    grows, and latency against load. `models` is a thousand models in one worker, `outcomes` the
+    join.
     """
     # SIGTERM leaves by an exception, so that the stack is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    reports: dict[str, Report] = {}
-    wanted = set(parts or PARTS)
+    scale = QUICK if quick else FULL
+    if profile is not None:
+        _profile(profile, input_name, scale, seed)
+        return
 
-    if "stages" in wanted:
-        stage_limits = replace(QUICK_STAGES if quick else StageLimits(), seed=seed)
-        with TemporaryDirectory(prefix="trimtab-stages-") as folder:
-            measured_environment(kafka="", redis="", folder=Path(folder))
-            reports["stages"] = measure_stages(Path(folder), stage_limits, _say)
+    run = Run(scale, seed, with_frameworks=is_kept or peers == "all", say=_say)
+    if is_kept:
+        run.measure(_KEPT_PARTS)
+    elif is_checked:
+        run.measure(_CHECKED_PARTS)
+    else:
+        run.measure(parts or PARTS)
+    _print(run, as_json)
 
-    if wanted != {"stages"}:
-        reports |= _measure_on_servers(wanted, quick, peers, seed)
+    if is_kept:
+        keep(document_of(run))
+    if is_checked:
+        rows = [] if run.worker is None else list(run.worker.rows())
+        worse = worse_than_kept(rows, read_kept())
+        for line in worse:
+            _say(line)
+        sys.exit(1 if worse else 0)
 
+
+def _print(run: Run, as_json: bool) -> None:
+    reports = run.by_part()
     if as_json:
-        by_part = {name: report.as_json() for name, report in reports.items()}
+        by_part = {part: report.as_json() for part, report in reports.items()}
         click.echo(json.dumps(by_part, indent=2))
         return
     for report in reports.values():
@@ -91,34 +119,12 @@ def bench(parts: Sequence[str], quick: bool, as_json: bool, peers: str, seed: in
             click.echo(line)
 
 
-def _measure_on_servers(
-    wanted: Collection[str], quick: bool, peers: str, seed: int
-) -> dict[str, Report]:
-    reports: dict[str, Report] = {}
-    sections = set(SECTIONS) if "worker" in wanted else set(SECTIONS).intersection(wanted)
+def _profile(path: Path, input_name: str, scale: Scale, seed: int) -> None:
+    (shape,) = (shape for shape in INPUTS if shape.name == input_name)
     with started_servers() as servers:
         env = measured_environment(servers.kafka, servers.redis, servers.folder)
-        if sections:
-            limits = replace(QUICK_WORKER if quick else WorkerLimits(), seed=seed)
-            reports["worker"] = measure_worker(env, limits, _say, sections)
-        if sections and peers == "all":
-            peers_limits = replace(QUICK_PEERS if quick else PeersLimits(), seed=seed)
-            reports["peers"] = measure_peers(env, peers_limits, user_cache(), _say)
-        if "models" in wanted:
-            models_limits = replace(QUICK_MODELS if quick else ModelsLimits(), seed=seed)
-            reports["models"] = measure_models(env, models_limits, _say)
-        if "outcomes" in wanted:
-            outcome_limits = replace(QUICK_OUTCOMES if quick else OutcomeLimits(), seed=seed)
-            reports["outcomes"] = _measure_outcomes(env, outcome_limits, peers)
-
-    return reports
-
-
-def _measure_outcomes(env: Environment, limits: OutcomeLimits, peers: str) -> OutcomeReport:
-    slow = []
-    if peers == "all":
-        slow.append(faust(peers_python(user_cache() / "bench-faust", FAUST)))
-    return measure_outcomes(env, limits, _say, peers=[PLAIN_COUNT], slow_peers=slow)
+        backlogs = Backlogs(env, seed, scale.worker.backlog_candidates)
+        write_flame_graph(env, shape, backlogs, path, _say)
 
 
 def _say(line: str) -> None:
