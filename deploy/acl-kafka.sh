@@ -66,6 +66,7 @@ allow "$ops" --operation Describe --operation Read --topic "$candidates"
 allow "$ops" --operation Describe --operation Read --group "$group"
 allow "$ops" --operation Describe --operation Read --topic "$feed_outcomes"
 allow "$ops" --operation Describe --operation Read --topic "$request_outcomes"
+allow "$ops" --operation Describe --operation Read --topic "$user_outcomes"
 allow "$ops" --operation Describe --operation Read --topic "$interaction_letters"
 
 # Whoever sends candidates; trimtab produce. Brokers before Kafka 3.0 also ask for IdempotentWrite on the cluster:

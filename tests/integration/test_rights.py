@@ -137,6 +137,7 @@ def right_on(env: Environment, operation: str, resource: str, name: str) -> Righ
         "interactions.dead-letters": outcomes.dead_letters,
         "request-outcomes": outcomes.request_outcomes,
         "feed-outcomes": outcomes.feed_outcomes,
+        "user-outcomes": f"{env.name}.user-outcomes",
         GROUP: env.name,
         f"{GROUP}-outcomes": f"{env.name}-outcomes",
     }
@@ -177,6 +178,7 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
         "TRIMTAB_TOPIC_REQUEST_OUTCOMES": join_topics(env).request_outcomes,
         "TRIMTAB_TOPIC_FEED_OUTCOMES": join_topics(env).feed_outcomes,
         "TRIMTAB_GROUP": env.name,
+        "TRIMTAB_TOPIC_USER_OUTCOMES": f"{env.name}.user-outcomes",
         "TRIMTAB_OUTCOMES_GROUP": f"{env.name}-outcomes",
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }
@@ -194,6 +196,7 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
         "offsets resume",
         "offsets skip",
         "outcomes counts",
+        "outcomes report",
         "outcomes tail",
     )
     assert granted["User:trimtab-worker"] == set(listed_rights(env, "worker"))
