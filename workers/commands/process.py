@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -84,11 +84,19 @@ def run_until_signal(
                 raise ConfigurationError(
                     f"slot: got {slot} with {processes} processes, expected none"
                 )
-            sys.exit(run_processes(processes))
+            own = _without_processes(sys.argv[1:])
+            sys.exit(run_processes([own] * processes))
 
         if with_parent:
             drain_when_parent_ends()
         sys.exit(run())
+
+
+def run_commands_until_signal(commands: Sequence[Sequence[str]]) -> NoReturn:
+    """Run several commands of `trimtab` as children, and exit with the worst exit code."""
+    configure_logs()
+    with end_at_signals():
+        sys.exit(run_processes(commands))
 
 
 @contextmanager
@@ -237,13 +245,13 @@ class RateLine:
 # Several processes
 
 
-def run_processes(count: int) -> int:
-    """Run that many workers until a signal. Returns the worst exit code.
+def run_processes(commands: Sequence[Sequence[str]]) -> int:
+    """Run a child for each command until a signal. Returns the worst exit code.
 
-    A worker that fails is started again. All are stopped if one is wrongly configured, or ends
+    A child that fails is started again. All are stopped if one is wrongly configured, or ends
     within 5 s of its start three times in a row.
     """
-    children = [_Child() for _ in range(count)]
+    children = [_Child(command) for command in commands]
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -268,16 +276,16 @@ class _Child:
     the child drains.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
         self._quick_ends = 0
         self._failed_code = 0
         self._start()
 
     def _start(self) -> None:
-        arguments = _without_processes(sys.argv[1:])
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", *arguments, "--with-parent"],
+            [sys.executable, "-m", "workers.cli", *self._command, "--with-parent"],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )

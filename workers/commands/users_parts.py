@@ -3,7 +3,9 @@
 import asyncio
 import importlib.util
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 
 from workers.commands.options import BrokersAt
@@ -12,14 +14,18 @@ from workers.commands.redis_access import RedisAt
 from workers.errors import Failure
 from workers.log import log
 from workers.ranking.experiment import Experiment
+from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, UsersSettings
+from workers.steering.stage_status import StageStatusWriter
 from workers.streaming.clients import ADMIN
 from workers.streaming.preflight import check_users_topics
 from workers.streaming.rights import users_rights
 from workers.streaming.topics import UsersTopics
 from workers.surfaces import load_surfaces
 from workers.users.experiments import Experiments, HistoryUnavailable, ReadExperiments
+from workers.users.guard_rails import GuardRails
 from workers.users.kafka_access import kafka_access
+from workers.users.stage import UsersStage
 
 
 def run_users(settings: UsersSettings) -> int:
@@ -30,7 +36,9 @@ def run_users(settings: UsersSettings) -> int:
     require_faust()
     cluster = BrokersAt.of(settings.kafka, settings.kafka_config).cluster(ADMIN)
     access = kafka_access(cluster.bootstrap, cluster.properties)
-    experiments = Experiments(_history_reader(settings))
+    redis = _redis_at(settings)
+    surfaces = load_surfaces(Path(settings.surfaces))
+    experiments = Experiments(None if redis is None else _history_reader(redis, surfaces))
 
     group = settings.users_group
     slot = take_process_slot(settings.home_folder, group, settings.slot)
@@ -47,8 +55,14 @@ def run_users(settings: UsersSettings) -> int:
         group=group,
     )
     partitions = check_users_topics(cluster, topics, rights)
-    port = settings.users_port + slot.number if settings.users_port else 0
+    port = None if settings.users_port is None else settings.users_port + slot.number
     log.info("starting", group=group, name=name, partitions=partitions, live_view_port=port)
+    rails = None
+    if redis is not None:
+        counting = {
+            surface.name: surface for surface in surfaces.values() if surface.outcomes is not None
+        }
+        rails = GuardRails(cluster, settings.topic_feed_outcomes, counting, redis.open)
 
     async def main() -> int:
         # Not at the head: the extra may be missing.
@@ -64,7 +78,13 @@ def run_users(settings: UsersSettings) -> int:
             port=port,
             experiments=experiments,
         )
-        return await run_app(app)
+        beside: list[Awaitable[None]] = []
+        if rails is not None:
+            beside.append(rails.run(app.stage))
+        with ExitStack() as status:
+            if redis is not None:
+                status.enter_context(_status_writer(redis, name, app.stage))
+            return await run_app(app, beside)
 
     return asyncio.run(main())
 
@@ -78,18 +98,20 @@ def require_faust() -> None:
         )
 
 
-def _history_reader(settings: UsersSettings) -> ReadExperiments | None:
-    """Reads the phases of a surface from the history in Redis. None if no Redis is set."""
-    if not settings.redis:
-        log.warning(
-            "without_redis",
-            hint="no arm is checked against its hash, and a report gives no verdict;"
-            " set --redis or TRIMTAB_REDIS",
-        )
-        return None
+def _redis_at(settings: UsersSettings) -> RedisAt | None:
+    """Where Redis is. None if none is set, which is logged."""
+    if settings.redis:
+        return RedisAt.of(settings.redis, settings.redis_prefix, settings.redis_timeout_ms)
+    log.warning(
+        "without_redis",
+        hint="no arm is checked against its hash, a report gives no verdict, and no guard rail"
+        " stops an arm; set --redis or TRIMTAB_REDIS",
+    )
+    return None
 
-    redis = RedisAt.of(settings.redis, settings.redis_prefix, settings.redis_timeout_ms)
-    surfaces = load_surfaces(Path(settings.surfaces))
+
+def _history_reader(redis: RedisAt, surfaces: Surfaces) -> ReadExperiments:
+    """Reads the phases of a surface from the history in Redis."""
 
     def read(surface: str) -> Mapping[str, Experiment]:
         described = surfaces.get(surface)
@@ -102,3 +124,24 @@ def _history_reader(settings: UsersSettings) -> ReadExperiments | None:
             raise HistoryUnavailable(str(error)) from None
 
     return read
+
+
+def _status_writer(redis: RedisAt, name: str, stage: UsersStage) -> StageStatusWriter:
+    """Writes the status of this process to Redis while its block runs."""
+
+    def log_event(event: str, /, **fields: object) -> None:
+        log.warning(event, **fields)
+
+    try:
+        return StageStatusWriter(
+            redis.url,
+            redis.prefix,
+            log_event,
+            stage="users",
+            process=name,
+            version=version("trimtab"),
+            report=stage.report,
+            timeout_s=redis.timeout_s,
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None

@@ -8,7 +8,7 @@ import asyncio
 import json
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from os import _exit
 from typing import Any
 
@@ -123,6 +123,12 @@ class FaustLog:
         offset: int | None = self._app.consumer.given_out(partition)
         return offset
 
+    def unread(self, partition: int) -> int | None:
+        """How many offsets aiokafka has not given out."""
+        topic = self._app.stage.topics.request_outcomes
+        count: int | None = self._app.consumer.unread(topic, partition)
+        return count
+
     async def read_again(self, partition: int, offset: int) -> None:
         """Read a partition of the input from this offset on."""
         await self._app.consumer.read_again(
@@ -138,12 +144,12 @@ def build_app(
     name: str,
     partitions: int,
     days: int,
-    port: int,
+    port: int | None,
     experiments: Experiments,
 ) -> UsersApp:
     """Put the app together. It must be built in the event loop that runs it.
 
-    `name` is the client id of this process, `port` where the live view is served, 0 for nowhere.
+    `name` is the client id of this process, `port` where the live view is served, None for nowhere.
     """
     app = UsersApp(
         group,
@@ -159,7 +165,7 @@ def build_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=False,
-        web_enabled=port > 0,
+        web_enabled=port is not None,
         web_bind="127.0.0.1",
         web_host="127.0.0.1",
         web_port=port or 6066,
@@ -215,7 +221,7 @@ def build_app(
             except Exception as error:  # noqa: BLE001 - Faust would start the agent again
                 app.stage.fail(StageFailed(f"{record[:2]}: our own fault: {error!r}"))
 
-    if port:
+    if port is not None:
         _serve_live_view(app)
     return app
 
@@ -267,10 +273,10 @@ def _credentials(access: KafkaAccess) -> Any:
 # Running
 
 
-async def run_app(app: UsersApp, beside: Callable[[], Awaitable[None]] | None = None) -> int:
+async def run_app(app: UsersApp, beside: Iterable[Awaitable[None]] = ()) -> int:
     """Run until a signal or a fault. Returns the exit code.
 
-    `beside` runs beside it until the end, such as the guard rails.
+    `beside` runs beside it until the end, such as the guard rails. If that fails, the stage ends.
     """
     route_library_logs()
     loop = asyncio.get_running_loop()
@@ -288,12 +294,9 @@ async def run_app(app: UsersApp, beside: Callable[[], Awaitable[None]] | None = 
 
     app.producer.buffer.max_messages = 10_000_000  # the stage limits what it writes by itself
     tasks = [
-        asyncio.create_task(_start(app)),
-        asyncio.create_task(stage.run_checkpoints()),
-        asyncio.create_task(_watch_recovery(app)),
+        asyncio.ensure_future(_must_run(app, each))
+        for each in (app.start(), stage.run_checkpoints(), _watch_recovery(app), *beside)
     ]
-    if beside is not None:
-        tasks.append(asyncio.ensure_future(beside()))
     await stage.ended.wait()
 
     if stage.failure is None and not stage.is_recovering:
@@ -309,12 +312,12 @@ async def run_app(app: UsersApp, beside: Callable[[], Awaitable[None]] | None = 
     return 0
 
 
-async def _start(app: UsersApp) -> None:
-    """Start the app. This returns once everything is recovered for the first time."""
+async def _must_run(app: UsersApp, part: Awaitable[None]) -> None:
+    """Run a part of the process. If it fails, the stage ends and says why."""
     try:
-        await app.start()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the stage cannot run
-        app.stage.fail(StageFailed(f"Faust did not start: {error!r}"))
+        await part
+    except Exception as error:  # noqa: BLE001 - whatever it is, the stage cannot go on without it
+        app.stage.fail(StageFailed(f"our own fault, or Faust's: {error!r}"))
 
 
 def _give_up() -> None:

@@ -4,9 +4,11 @@ know.
 | the phase                          | what happens                                              |
 |------------------------------------|-----------------------------------------------------------|
 | is known                           | answered from memory                                      |
-| is not in the history              | None; asked again a second later at the earliest          |
+| is not in the history              | None; asked again after 1 s, 2 s, 4 s, ... up to 60 s     |
 | is unknown, Redis does not answer  | the stage waits and asks again each second                |
 | there is no Redis                  | None, always                                              |
+
+The phases of a surface are asked for once a second at most.
 
 It waits for Redis, because a feed that is counted unchecked takes the verdict from its experiment
 for good, while one that waits in the log only comes later.
@@ -15,6 +17,7 @@ for good, while one that waits in the log only comes later.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from workers.log import log
 from workers.ranking.experiment import Experiment
@@ -25,6 +28,14 @@ HistoryUnavailable if Redis does not answer.
 """
 
 _SECONDS_BETWEEN = 1.0
+_MOST_SECONDS = 60.0
+
+
+class _Miss(NamedTuple):
+    """A phase that was not found. It is asked for again after `seconds`, at `ask_at`."""
+
+    seconds: float
+    ask_at: float
 
 
 class HistoryUnavailable(Exception):
@@ -38,6 +49,7 @@ class Experiments:
         self._read = read
         self._known: dict[tuple[str, str], Experiment] = {}
         self._asked_at: dict[str, float] = {}
+        self._misses: dict[tuple[str, str], _Miss] = {}
         self.waits_for: str | None = None
 
     async def find(self, surface: str, phase: str) -> Experiment | None:
@@ -45,13 +57,20 @@ class Experiments:
         known = self._known.get((surface, phase))
         if known is not None or self._read is None:
             return known
+        now = time.monotonic()
         asked_at = self._asked_at.get(surface)
-        if asked_at is not None and time.monotonic() - asked_at < _SECONDS_BETWEEN:
+        if asked_at is not None and now - asked_at < _SECONDS_BETWEEN:
+            return None
+        miss = self._misses.get((surface, phase))
+        if miss is not None and now < miss.ask_at:
             return None
 
         await self._ask(surface, phase, self._read)
         found = self._known.get((surface, phase))
         if found is None:
+            seconds = _SECONDS_BETWEEN if miss is None else min(_MOST_SECONDS, 2 * miss.seconds)
+            self._misses[surface, phase] = _Miss(seconds, time.monotonic() + seconds)
+        if found is None and miss is None:
             log.warning(
                 "phase_unknown",
                 surface=surface,

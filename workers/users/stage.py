@@ -19,7 +19,7 @@ Rules:
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, Protocol
 
 from workers.codec.formats import Headers
@@ -33,6 +33,7 @@ from workers.codec.user_outcomes import (
 )
 from workers.log import log
 from workers.outcomes.user_sums import UserProgress, UserSums, UserSumsKey
+from workers.steering.stage_status import StageReport
 from workers.streaming.topics import UsersTopics
 from workers.users.changelog import ChangelogDamaged, decode_entry, encode_entry, encode_key
 from workers.users.counting import DAY_MS, Books
@@ -40,7 +41,9 @@ from workers.users.experiments import Experiments
 from workers.users.faults import Misplaced, StageFailed, Undecodable, UsersFault
 
 CHECKPOINT_SECONDS = 1.0
-_MISSING_SECONDS = 30.0
+_STALLED_SECONDS = 10.0
+"""How long a record may be there that the client does not give out, before it is told to again."""
+_MISSING_SECONDS = 60.0
 """How long a record may be missing that the client gave out, however often it is read again."""
 _CLEANING_MS = 3600 * 1000
 """How much stream time passes between two deletions of what is over."""
@@ -75,15 +78,21 @@ class Log(Protocol):
     def given_out(self, partition: int) -> int | None:
         """The offset behind the last record that the client gave out. None: not known."""
 
+    def unread(self, partition: int) -> int | None:
+        """How many decided offsets the client has not given out. None: not known."""
+
     async def read_again(self, partition: int, offset: int) -> None:
         """Read a partition of the input from this offset on."""
 
 
 class _Missing(NamedTuple):
-    """A partition has come to `offset`, and no further since then."""
+    """A partition has come to `offset`, and no further `since` then. `read_at` is when it was read
+    again, or else `since`.
+    """
 
     offset: int
     since: float
+    read_at: float
 
 
 @dataclass
@@ -122,10 +131,12 @@ class UsersStage:
     failure: UsersFault | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_recovering: bool = True
+    _unread: dict[int, int] = field(default_factory=dict)
     _committed: dict[int, int] = field(default_factory=dict)
     _unpublished: dict[int, set[UserSumsKey]] = field(default_factory=dict)
     _cleaned_at: dict[int, int] = field(default_factory=dict)
     _missing: dict[int, "_Missing"] = field(default_factory=dict)
+    _must_read_again: bool = False
     _is_restored: bool = False
     _generation: int = 0
     _checkpointing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -233,6 +244,7 @@ class UsersStage:
                     unpublished.add(key)
         if self.is_recovering and positions.keys() <= self.books.keys():
             self.is_recovering = False
+            self._must_read_again = True
             log.info(
                 "counting",
                 partitions=sorted(self.books),
@@ -248,30 +260,75 @@ class UsersStage:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             await self.checkpoint()
             await self._read_again_what_was_dropped()
+            self._note_unread()
+
+    def _note_unread(self) -> None:
+        """Note how far each partition is behind, for the status."""
+        unread: dict[int, int] = {}
+        for partition, books in self.books.items():
+            count = self.kafka.unread(partition)
+            given_out = self.kafka.given_out(partition)
+            if count is not None and given_out is not None and books.next_offset is not None:
+                unread[partition] = count + max(0, given_out - books.next_offset)
+        self._unread = unread
+
+    def report(self) -> StageReport:
+        """What `trimtab status` shows. Called in another thread."""
+        waiting_for = self.experiments.waits_for
+        if self.is_recovering:
+            waiting_for = f"its partitions, or their recovery: {self.counts.restored:,} read back"
+        times = [books.stream_time for books in list(self.books.values())]
+        return StageReport(
+            partitions=tuple(sorted(self.books)),
+            lag=self._unread,
+            closed_until=min(times) if times and min(times) >= 0 else None,
+            waiting_for=waiting_for,
+            failing=None if self.failure is None else str(self.failure),
+            counts=asdict(self.counts),
+        )
 
     async def _read_again_what_was_dropped(self) -> None:
-        """Go back to records that were given out and have not come for a second."""
+        """Read a partition again that does not come on.
+
+        | there is                                   | since | what happens       |
+        |--------------------------------------------|-------|--------------------|
+        | a recovery that has just ended             |       | all is read again  |
+        | a record that the client gave out          | 1 s   | it is read again   |
+        | the same                                   | 60 s  | the stage fails    |
+        | a record that the client does not give out | 10 s  | it is read again   |
+        """
         if self.is_recovering or self.experiments.waits_for is not None:
             self._missing.clear()
             return
+        now = time.monotonic()
+        is_after_recovery = self._must_read_again
+        self._must_read_again = False
         for partition, books in list(self.books.items()):
             next_offset = books.next_offset
+            if is_after_recovery and next_offset is not None:
+                await self.kafka.read_again(partition, next_offset)
+                continue
             given_out = self.kafka.given_out(partition)
-            if next_offset is None or given_out is None or given_out <= next_offset:
+            if next_offset is None or given_out is None:
+                continue
+            is_dropped = given_out > next_offset
+            if not is_dropped and not self.kafka.unread(partition):
                 self._missing.pop(partition, None)
                 continue
 
             missing = self._missing.get(partition)
             if missing is None or missing.offset != next_offset:
-                self._missing[partition] = _Missing(next_offset, time.monotonic())
+                self._missing[partition] = _Missing(next_offset, now, now)
                 continue
-            if time.monotonic() - missing.since > _MISSING_SECONDS:
+            if is_dropped and now - missing.since > _MISSING_SECONDS:
                 self.fail(
                     StageFailed(f"partition {partition}: no record comes after {next_offset}")
                 )
                 return
-            self.counts.read_again += 1
-            await self.kafka.read_again(partition, next_offset)
+            if is_dropped or now - missing.read_at > _STALLED_SECONDS:
+                self.counts.read_again += 1
+                self._missing[partition] = missing._replace(read_at=now)
+                await self.kafka.read_again(partition, next_offset)
 
     async def checkpoint(self) -> None:
         """Write down what is counted, wait until it is delivered, and commit.

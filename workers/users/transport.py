@@ -84,6 +84,17 @@ class _Thread(driver.AIOKafkaConsumerThread):
         """The offset behind the last record that was given out. None before the first seek."""
         return self._expected.get(partition)
 
+    def unread(self, topic: str, partition: int) -> int | None:
+        """How many offsets of a partition are decided and not given out. None: not known."""
+        consumer = self._ensure_consumer()
+        tp = TopicPartition(topic, partition)
+        if tp not in consumer.assignment() or partition not in self._expected:
+            return None
+        state = consumer._subscription.subscription.assignment.state_value(tp)
+        if state.lso is None or not state.has_valid_position:
+            return None
+        return max(0, state.lso - state.position)  # type: ignore[no-any-return]
+
     async def seek_again(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition from this offset on, if it is still ours."""
         await self.call_thread(self._seek_again, topic, partition, offset)
@@ -144,11 +155,19 @@ class _Consumer(driver.Consumer):
         """The offset behind the last record of a partition of the input that was given out."""
         return self._thread.given_out(partition)  # type: ignore[no-any-return]
 
+    def unread(self, topic: str, partition: int) -> int | None:
+        """How many offsets of a partition were not given out. None: not known."""
+        return self._thread.unread(topic, partition)  # type: ignore[no-any-return]
+
     async def read_again(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition of the input from this offset on."""
         await self._thread.seek_again(topic, partition, offset)
-        # Faust drops records below the last one that it has passed on.
-        self._read_offset[TP(topic, partition)] = offset
+        # Faust drops records below the last one that it has passed on. And it fetches nothing of a
+        # partition whose records filled its queue, until they are taken out of the queue one by
+        # one. If the queue was cleared instead, that never happens.
+        tp = TP(topic, partition)
+        self._read_offset[tp] = offset
+        self.on_buffer_drop(tp)
 
 
 class _Producer(driver.Producer):

@@ -1,0 +1,143 @@
+"""Guard rails: arms that break one lose their users.
+
+Every two seconds the process that has partition 0 of `request-outcomes` takes in the new sums over
+feeds, and judges the rails of each surface that has a plan. Everything here blocks, so it runs in a
+thread. If Redis or Kafka is away, that is logged once, and the next turn tries again. Nothing else
+of the stage stops.
+
+A rail is judged over all phases of the current experiment. So an arm that was stopped and is started
+again under the same salt is stopped again.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+
+from workers.errors import Failure
+from workers.log import log
+from workers.outcomes.cluster_counts import ClusterCounts, PhaseCounts, count_by_phase
+from workers.outcomes.rails import RailStanding, RailState, judge_rails
+from workers.ranking.surface import Surface
+from workers.steering.documents import PLAN
+from workers.steering.editor import SteeringEditor
+from workers.steering.guard_rail import stop_arm
+from workers.steering.view import SurfaceView
+from workers.streaming.clients import Cluster, KafkaException
+from workers.streaming.feed_sums import FeedSumsReader
+from workers.users.stage import UsersStage
+
+EVERY_SECONDS = 2.0
+_PARTITION = 0
+
+OpenEditor = Callable[[], AbstractContextManager[SteeringEditor]]
+
+
+class GuardRails:
+    """The rails of all surfaces. `surfaces` has those that count outcomes."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        feed_outcomes: str,
+        surfaces: Mapping[str, Surface],
+        open_editor: OpenEditor,
+    ) -> None:
+        self._cluster = cluster
+        self._feed_outcomes = feed_outcomes
+        self._surfaces = surfaces
+        self._open_editor = open_editor
+        self._reader: FeedSumsReader | None = None
+        self._failure: str | None = None
+
+    async def run(self, stage: UsersStage) -> None:
+        """Judge the rails as long as the stage runs and has the partition."""
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            if stage.is_recovering or _PARTITION not in stage.books:
+                self.close()
+                continue
+            await asyncio.to_thread(self.turn)
+
+    def turn(self) -> None:
+        """Take in what is new, and judge. A failure is logged once, and the next turn goes on."""
+        failure = None
+        try:
+            self._judge_all()
+        except (Failure, KafkaException) as error:
+            failure = str(error)
+            self.close()
+        if failure is not None and failure != self._failure:
+            log.warning("guard_rails_wait", error=failure, then="they are judged again each 2 s")
+        if failure is None and self._failure is not None:
+            log.info("guard_rails_go_on")
+        self._failure = failure
+
+    def close(self) -> None:
+        """Give the connection back. The next turn reads all sums again."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _judge_all(self) -> None:
+        if self._reader is None:
+            self._reader = FeedSumsReader(self._cluster, self._feed_outcomes)
+        self._reader.read_to_end()
+        with self._open_editor() as editor:
+            for surface in self._planned(editor):
+                view = editor.read_view(surface, workers=[])
+                for state in _broken(view, self._reader):
+                    self._stop(editor, view, state)
+
+    def _planned(self, editor: SteeringEditor) -> list[Surface]:
+        """The surfaces that have sums and a plan."""
+        surfaces: list[Surface] = []
+        assert self._reader is not None
+        for name in sorted(self._reader.surfaces):
+            if name in self._surfaces:
+                surfaces.append(self._surfaces[name])
+        if not surfaces:
+            return []
+        reads = [("HGETALL", editor.keys.document(each.name, PLAN)) for each in surfaces]
+        plans = editor.execute(*reads)
+        return [surface for surface, plan in zip(surfaces, plans, strict=True) if plan]
+
+    def _stop(self, editor: SteeringEditor, view: SurfaceView, state: RailState) -> None:
+        experiment = view.experiment.in_force
+        assert experiment is not None
+        revision = stop_arm(
+            editor, view.surface, salt=experiment.salt, arm=state.arm, reason=state.text
+        )
+        if revision is not None:
+            log.warning(
+                "guard_rail_broken",
+                surface=view.surface.name,
+                arm=state.arm,
+                why=state.text,
+                then="its users are in control again",
+                revision=revision,
+            )
+
+
+def _broken(view: SurfaceView, reader: FeedSumsReader) -> Iterator[RailState]:
+    """For each arm with users, the first rail that it breaks."""
+    plan = view.plan_that_applies
+    experiment = view.experiment.in_force
+    if plan is None or not plan.rails or experiment is None or not experiment.running:
+        return
+
+    counts = _counts(view, experiment.salt, reader)
+    for arm in experiment.running:
+        for state in judge_rails(plan, counts, arm):
+            if state.standing is RailStanding.BROKEN:
+                yield state
+                break
+
+
+def _counts(view: SurfaceView, salt: str, reader: FeedSumsReader) -> PhaseCounts:
+    """The counts of the phases of an experiment."""
+    phases = view.phases.of_salt(salt)
+    of_experiment = []
+    for key, sums in reader.by_arm_hour(view.surface.name).items():
+        if key.experiment in phases:
+            of_experiment.append((key, ClusterCounts.of(sums)))
+    return count_by_phase(of_experiment)
