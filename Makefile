@@ -42,7 +42,7 @@ bench-keep: $(READY) ## everything on docs/costs.md, written there with its pict
 bench-check: $(READY) ## whether a candidate costs more than the kept results say, by ratios
 	$(BIN)/python -m tests.bench --check $(ARGS)
 
-trial: $(READY) ## weights changed, models swapped, Redis, worker, join and broker killed in mid-stream: every feed and outcome judged (ARGS=kills: that alone)
+trial: $(READY) ## weights changed, models swapped, Redis, worker, join, users stage and broker killed in mid-stream: every feed and outcome judged (ARGS=kills: that alone)
 	$(BIN)/python -m tests.trial $(ARGS)
 
 proto: $(READY) ## the generated Protobuf code, from schemas/*.proto

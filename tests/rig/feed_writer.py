@@ -73,8 +73,8 @@ def _record_of(feed: Any, window_s: int) -> dict[str, Any]:
     for item in feed["items"]:
         for objective, score in item["scores"].items():
             score_sums[objective] += score
-    same = ("request_id", "surface", "user_id", "arm", "models", "completion")
-    return {name: feed[name] for name in same} | {
+    same = ("request_id", "surface", "user_id", "arm", "models", "completion", "experiment")
+    return {name: feed[name] for name in same if name in feed} | {
         "weights": feed["weights"]["version"],
         "window_s": window_s,
         "item_ids": [item["item_id"] for item in feed["items"]],

@@ -189,6 +189,19 @@ def published_sums(env: Environment) -> dict[Key, Counts]:
     return dict(totals)
 
 
+def summed_over_feeds(env: Environment) -> dict[Key, tuple[int, int, int]]:
+    """Feeds, seen and takes of the latest sums in feed-outcomes, by the keys of sums by user."""
+    latest: dict[tuple[int, bytes | None], dict[str, Any]] = {}
+    for message in read_to_end(env.kafka, env.feed_outcomes):
+        latest[message.partition(), message.key()] = json.loads(message.value() or b"")
+    totals: dict[Key, tuple[int, int, int]] = defaultdict(lambda: (0, 0, 0))
+    for row in latest.values():
+        key = _key_of(row, row["hour"])
+        feeds, seen, takes = totals[key]
+        totals[key] = (feeds + row["feeds"], seen + row["seen"], takes + row["takes"])
+    return dict(totals)
+
+
 def expected_sums(env: Environment, known: Mapping[str, Experiment]) -> dict[Key, Counts]:
     """The sums of what is committed in request-outcomes, counted at once. `known` are the phases
     whose document the stage can find.

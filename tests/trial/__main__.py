@@ -23,8 +23,9 @@ from tests.trial.models.trial import run_models_trial
 from tests.trial.outcomes import run_outcomes_trial
 from tests.trial.steering.report import Limits
 from tests.trial.steering.trial import run_trial
+from tests.trial.users import run_users_trial
 
-TRIALS = ("steering", "models", "kills", "outcomes")
+TRIALS = ("steering", "models", "kills", "outcomes", "users")
 
 
 class Report(Protocol):
@@ -67,7 +68,7 @@ def trial(
     """Turn weights, swap models and kill a worker, the join and a broker in mid-stream, on a real
     Kafka and a real Redis, and judge every feed and every outcome.
 
-    `steering`, `models`, `kills` or `outcomes` runs one of the four alone. Ends with 1 if anything
+    `steering`, `models`, `kills`, `outcomes` or `users` runs one of the five alone. Ends with 1 if anything
     is lost, doubled, torn, scored by a wrong version, acknowledged falsely, or counted wrongly.
     Times do not decide.
     """
@@ -78,6 +79,7 @@ def trial(
         "models": lambda servers: _models(servers, models_report.Limits(seed=seed)),
         "kills": lambda servers: _kills(servers, kills),
         "outcomes": lambda servers: run_outcomes_trial(servers, kills, seed, protocol, _say),
+        "users": lambda servers: run_users_trial(servers, kills, seed, _say),
     }
     reports: dict[str, Report] = {}
     with started_servers() as servers:
