@@ -5,8 +5,8 @@ feeds, and judges the rails of each surface that has a plan. Everything here blo
 thread. If Redis or Kafka is away, that is logged once, and the next turn tries again. Nothing else
 of the stage stops.
 
-A rail is judged over all phases of the current experiment. So an arm that was stopped and is started
-again under the same salt is stopped again.
+A rail is judged over all phases of the current experiment. Whoever starts a stopped arm again under
+the same salt has overruled its rails (`steering/guard_rail.py`).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 
 from workers.errors import Failure
 from workers.log import log
-from workers.outcomes.cluster_counts import ClusterCounts, PhaseCounts, count_by_phase
+from workers.outcomes.cluster_counts import PhaseCounts, count_by_phase
 from workers.outcomes.rails import RailStanding, RailState, judge_rails
 from workers.ranking.surface import Surface
 from workers.steering.documents import PLAN
@@ -137,7 +137,7 @@ def _counts(view: SurfaceView, salt: str, reader: FeedSumsReader) -> PhaseCounts
     """The counts of the phases of an experiment."""
     phases = view.phases.of_salt(salt)
     of_experiment = []
-    for key, sums in reader.by_arm_hour(view.surface.name).items():
+    for key, counts in reader.counts_by_arm_hour(view.surface.name).items():
         if key.experiment in phases:
-            of_experiment.append((key, ClusterCounts.of(sums)))
+            of_experiment.append((key, counts))
     return count_by_phase(of_experiment)
