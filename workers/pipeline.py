@@ -11,11 +11,11 @@ from typing import NamedTuple
 from workers.ranking.feed import Feed, unscored_feed
 from workers.ranking.lookup import HydratedRequest, LookUp, hydrate, skip_lookups
 from workers.ranking.mix import Assignment, Mix
-from workers.ranking.rank import Mask, Scores, rank
+from workers.ranking.rank import RankJob, rank_together
 from workers.ranking.request import Request
 from workers.scoring.registry import Registry
 from workers.scoring.resolver import Loading, Resolution
-from workers.scoring.scorer import ScoredBatch, SurfaceModels, score_requests
+from workers.scoring.scorer import ScoredGroup, SurfaceModels, score_requests
 
 
 class Ranked(NamedTuple):
@@ -50,10 +50,8 @@ class Job:
     # Filled in only if the models of the request are loaded.
     models: SurfaceModels = field(init=False)
     hydrated: HydratedRequest = field(init=False)
-    scores: Scores | None = None
+    feed: Feed | None = None
     """None if the request is not scored."""
-    failed: Mask | None = None
-    """The candidates that a model failed on. None: no candidate."""
 
 
 def rank_requests(
@@ -86,21 +84,23 @@ def rank_requests(
 
     ready = [job for job in jobs if isinstance(job.resolution, SurfaceModels)]
     _look_up(ready, look_up)
-    batch = _score(ready)
+    batch = score_requests([(job.hydrated.request, job.models) for job in ready])
     registry.note_errors(batch.errors)
+    for group in batch.groups:
+        _rank([ready[index] for index in group.indices], group, ranked_at)
 
     feeds = list[Feed | None]()
     unscored_feeds = 0
     for job in jobs:
         if isinstance(job.resolution, Loading) and not is_overdue(job.request):
             feeds.append(None)
-        elif job.scores is None:
+        elif job.feed is None:
             feeds.append(unscored_feed(job.request, job.assignment, ranked_at(job.request)))
             unscored_feeds += 1
         else:
-            feeds.append(_rank(job, job.scores, ranked_at(job.request)))
+            feeds.append(job.feed)
 
-    scored = [job.hydrated for job in ready if job.scores is not None]
+    scored = [job.hydrated for job in ready if job.feed is not None]
     return Ranked(
         feeds=feeds,
         clipped=batch.clipped,
@@ -150,26 +150,19 @@ def _look_up(ready: Sequence[Job], look_up: LookUp) -> None:
         job.hydrated = hydrated_request
 
 
-def _score(ready: Sequence[Job]) -> ScoredBatch:
-    """Score all jobs together: one call of each model for all requests that share it."""
-    batch = score_requests([(job.hydrated.request, job.models) for job in ready])
-    for index, job in enumerate(ready):
-        if index not in batch.unscored:
-            job.scores = batch.scores[index]
-            job.failed = batch.failed.get(index)
-    return batch
+def _rank(jobs: Sequence[Job], group: ScoredGroup, ranked_at: Callable[[Request], int]) -> None:
+    """Combine, filter, diversify and rank the requests of a group. Record what their look-ups did."""
+    rank_jobs: list[RankJob] = []
+    for job in jobs:
+        rank_jobs.append(
+            RankJob(
+                request=job.hydrated.request,
+                assignment=job.assignment,
+                models=job.models.versions,
+                ranked_at=ranked_at(job.request),
+            )
+        )
 
-
-def _rank(job: Job, scores: Scores, ranked_at: int) -> Feed:
-    """Combine, filter, diversify and rank one scored request. Record what its look-ups did."""
-    feed = rank(
-        job.hydrated.request,
-        scores,
-        weights=job.assignment.weights,
-        models=job.models.versions,
-        ranked_at=ranked_at,
-        arm=job.assignment.arm,
-        experiment=job.assignment.experiment,
-        failed=job.failed,
-    )
-    return job.hydrated.annotate(feed)
+    feeds = rank_together(rank_jobs, group.scores, group.failed)
+    for job, feed in zip(jobs, feeds, strict=True):
+        job.feed = job.hydrated.annotate(feed)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workers.codec import protobuf_feeds
 from workers.codec.feeds import (
     FeedUnreadable,
     decode_feed,
@@ -18,6 +19,7 @@ from workers.codec.feeds import (
     read_feed_identity,
 )
 from workers.codec.formats import Format, Headers
+from workers.codec.generated.feed_pb2 import RankedFeed
 from workers.ranking.diversify import Diversity
 from workers.ranking.feed import Feed, FeedItem
 from workers.ranking.removal import Removal
@@ -93,6 +95,78 @@ def test_a_feed_is_decoded_as_it_was_encoded(form: Format, feed: Feed) -> None:
         feed.request_id,
     )
     assert read_feed_identity(value) == (feed.requested_at, feed.surface, feed.request_id)
+
+
+def _in_protobuf(feed: Feed) -> bytes:
+    """A feed as the Protobuf library writes it."""
+    wire = RankedFeed(
+        request_id=feed.request_id,
+        surface=feed.surface,
+        user_id=feed.user_id,
+        requested_at=feed.requested_at,
+        ranked_at=feed.ranked_at,
+        completion=feed.completion,
+        refused=feed.refused,
+        arm=feed.arm,
+        experiment=feed.experiment or "",
+        weights_version=feed.weights.version,
+        truncated=feed.truncated,
+        below_top_k=feed.below_top_k,
+        unlisted=feed.unlisted,
+        max_per_source=feed.max_per_source,
+        skipped=feed.skipped,
+        defaulted=feed.defaulted,
+    )
+    if feed.diversity is not None:
+        wire.diversity.decay = feed.diversity.decay
+        wire.diversity.floor = feed.diversity.floor
+        wire.diversity.SetInParent()
+    for name, weight in feed.weights.values.items():
+        wire.objectives.add(name=name, weight=weight, model_version=feed.models.get(name))
+    for position, item in enumerate(feed.items):
+        wire.items.add(
+            item_id=item.item_id,
+            position=position,
+            final_score=item.final_score,
+            scores=item.scores,
+            source=item.source,
+            adjustments=[
+                RankedFeed.Adjustment(name=name, value=value)
+                for name, value in item.adjustments.items()
+            ],
+        )
+    for removal in feed.removed:
+        wire.removed.add(
+            item_id=removal.item_id,
+            reason=removal.reason,
+            source=removal.source,
+            scores=removal.scores,
+        )
+    value: bytes = wire.SerializeToString()
+    return value
+
+
+@st.composite
+def long_feeds(draw: st.DrawFn) -> Feed:
+    """Feeds without sources, with up to 400 items, long ids, and up to 40 objectives."""
+    feed = draw(feeds())
+    objectives = draw(st.sampled_from([1, 2, 31, 32, 40]))
+    count = draw(st.sampled_from([1, 2, 127, 128, 129, 400]))
+    item_id = draw(st.sampled_from(["i", "i" * 127, "i" * 128, "日" * 85, "x" * 256]))
+    finals = draw(st.sampled_from([(0.5,), (0.5, 0.0), (-0.0, 1.5), (math.ulp(0.0),)]))
+    score = draw(_FLOAT32)
+    items = [
+        FeedItem(item_id, finals[place % len(finals)], (score,) * objectives)
+        for place in range(count)
+    ]
+    weights = Weights.of({f"objective-{number}": 0.5 for number in range(objectives)})
+    return replace(feed, items=items, weights=weights, models={})
+
+
+@settings(deadline=None)
+@given(st.one_of(feeds(), long_feeds()))
+def test_a_feed_in_protobuf_has_the_bytes_that_the_library_writes(feed: Feed) -> None:
+    assert protobuf_feeds.encode(feed) == _in_protobuf(feed)
 
 
 @pytest.mark.parametrize("length", [9, 10, 13, 32, 123])

@@ -24,6 +24,7 @@ PURE = frozenset(
         "functools",
         "hashlib",
         "heapq",
+        "itertools",
         "json",
         "math",
         "operator",

@@ -5,19 +5,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders import request, surface
 from workers.codec.feeds import decode_feed, encode_feed
 from workers.codec.formats import Format
 from workers.ranking.feed import Feed
-from workers.ranking.rank import rank
+from workers.ranking.mix import Assignment
+from workers.ranking.rank import RankJob, rank, rank_together
 from workers.ranking.weights import Weights
 
 numbers = st.floats(-1.0, 1.0, width=32)
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 anything = st.one_of(numbers, st.sampled_from([float("nan"), float("inf"), float("-inf")]))
+# Few values: many ties.
+coarse = st.sampled_from([-0.0, 0.0, 0.5])
 mixes = st.tuples(st.floats(-2, 2), st.floats(-2, 2)).map(
     lambda pair: Weights.of({"quality": pair[0], "engagement": pair[1]})
 )
@@ -103,3 +106,41 @@ def test_contributions_sum_to_the_final_score_and_order_is_as_published(
     assert items == sorted(
         items, key=lambda item: (-item.final_score, item.item_id.encode("utf-8", "surrogatepass"))
     )
+
+
+crowds = st.lists(
+    st.tuples(
+        st.dictionaries(ids, st.tuples(anything, anything), max_size=8)
+        | st.dictionaries(ids, st.tuples(coarse, coarse), max_size=8),
+        mixes,
+        st.integers(0, 5),
+        st.sampled_from([{}, {"max_per_source": 1}]),
+    ),
+    max_size=5,
+)
+
+
+@settings(deadline=None)
+@given(crowds, st.data())
+def test_a_feed_does_not_depend_on_the_requests_that_are_ranked_with_it(
+    crowd: Any, data: Any
+) -> None:
+    jobs = []
+    tables = []
+    failed = []
+    for number, (table, weights, top_k, rules) in enumerate(crowd):
+        ranked = request(
+            list(table), request_id=f"r{number}", surface=surface(top_k=top_k, **rules)
+        )
+        jobs.append(RankJob(ranked, Assignment("control", weights), {"quality": 1}, number))
+        tables.append(np.array(list(table.values()), np.float32).reshape(-1, 2))
+        is_finite = np.isfinite(tables[-1]).all(axis=1)
+        failed.append(~is_finite & data.draw(st.booleans()))
+
+    together = []
+    if jobs:
+        together = rank_together(jobs, np.concatenate(tables), np.concatenate(failed))
+    alone = []
+    for job, scores, mask in zip(jobs, tables, failed, strict=True):
+        alone += rank_together([job], scores, mask)
+    assert repr(together) == repr(alone)

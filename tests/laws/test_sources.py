@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_removing_a_candidate_changes_nothing_for_other_sources_and_lowers_nothi
     )
     source = crowd[gone][0] if crowd else None
 
-    def others(items: list[FeedItem]) -> list[FeedItem]:
+    def others(items: Sequence[FeedItem]) -> list[FeedItem]:
         return [
             item
             for item in items

@@ -1,7 +1,7 @@
 """The requests of a micro-batch are scored together, with the same result as alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ import pytest
 from tests.builders import request, surface
 from tests.scoring.building import WIDE, Floats, add_model, embedding, mlp, random_rows, trees
 from workers.ranking.features import FeatureSet
+from workers.ranking.rank import Mask
 from workers.ranking.request import Request
 from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules
+from workers.scoring.failing_rows import ModelError
 from workers.scoring.model import ROWS_PER_CALL, Model
 from workers.scoring.scorer import ScoredBatch, SurfaceModels, score_requests
 from workers.scoring.verify import verify
@@ -29,6 +31,46 @@ SEARCH = surface(
 )
 
 
+@dataclass
+class Scored:
+    """The scores of a micro-batch by request."""
+
+    batch: ScoredBatch
+    scores: list[Floats]
+    failed: dict[int, Mask]
+
+    @property
+    def clipped(self) -> int:
+        return self.batch.clipped
+
+    @property
+    def unscored(self) -> set[int]:
+        return self.batch.unscored
+
+    @property
+    def model_errors(self) -> int:
+        return self.batch.model_errors
+
+    @property
+    def errors(self) -> list[ModelError]:
+        return self.batch.errors
+
+
+def by_request(batch: ScoredBatch, requests: Sequence[Request]) -> Scored:
+    """Split the groups of a batch. A request that is not scored has no row."""
+    scored = Scored(batch, [np.empty((0, 0), np.float32)] * len(requests), {})
+    for indices, scores, failed in batch.groups:
+        start = 0
+        for index in indices:
+            end = start + len(requests[index].item_ids)
+            scored.scores[index] = scores[start:end]
+            if failed is not None and failed[start:end].any():
+                scored.failed[index] = failed[start:end]
+            start = end
+        assert start == len(scores)
+    return scored
+
+
 class Scorer:
     """Requests of both surfaces, each scored by its surface's models."""
 
@@ -38,10 +80,11 @@ class Scorer:
             own_models = [models[objective] for objective in each.objectives]
             self.models[name] = SurfaceModels.of(each.feature_set, own_models)
 
-    def score(self, requests: Sequence[Request]) -> ScoredBatch:
-        return score_requests(
+    def score(self, requests: Sequence[Request]) -> Scored:
+        batch = score_requests(
             [(request, self.models[request.surface.name]) for request in requests]
         )
+        return by_request(batch, requests)
 
 
 @pytest.fixture(scope="module")

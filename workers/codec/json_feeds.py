@@ -3,15 +3,16 @@
 Numbers are written in the shortest form that reads back as the same float64.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from workers.ranking.diversify import Diversity
-from workers.ranking.feed import Feed, FeedItem
+from workers.ranking.feed import NO_ADJUSTMENTS, Feed, FeedItem, FeedItems
 from workers.ranking.removal import Removal
 from workers.ranking.request import Completion
 from workers.ranking.weights import Weights
@@ -80,12 +81,7 @@ _decode_identity = msgspec.json.Decoder(_Identity).decode
 def encode(feed: Feed) -> bytes:
     """The whole record."""
     make_scores = _scores_maker(tuple(feed.weights.values))
-
-    # One comprehension, by position: this runs once for each item of each feed.
-    items = [
-        _Item(item_id, position, final_score, make_scores(*scores), source, adjustments)
-        for position, (item_id, final_score, scores, source, adjustments) in enumerate(feed.items)
-    ]
+    items = FeedItems.of(feed.items)
 
     wire = _Feed(
         request_id=feed.request_id,
@@ -98,7 +94,7 @@ def encode(feed: Feed) -> bytes:
         arm=feed.arm,
         weights=_Weights(feed.weights.version, dict(feed.weights.values)),
         models=dict(feed.models),
-        items=items,
+        items=_items(items, make_scores),
     )
     # The optional fields are set afterwards: for a call with more than 15 keywords Python makes a
     # dict, which takes ten times as long as all of this.
@@ -115,6 +111,23 @@ def encode(feed: Feed) -> bytes:
     wire.defaulted = feed.defaulted
     wire.experiment = feed.experiment
     return _encode(wire)
+
+
+def _items(items: FeedItems, make_scores: Callable[..., Any]) -> list[_Item]:
+    """The items on the wire. `map` makes them from columns, without a line of Python for each."""
+    if not items:
+        return []
+
+    columns: list[Iterable[Any]] = [
+        items.item_ids,
+        range(len(items)),
+        items.final_scores.tolist(),
+        map(make_scores, *items.scores.T.tolist()),
+    ]
+    if items.sources is not None or items.adjustments is not None:
+        columns.append(items.sources or repeat(None))
+        columns.append(items.adjustments or repeat(NO_ADJUSTMENTS))
+    return list(map(_Item, *columns))
 
 
 @lru_cache

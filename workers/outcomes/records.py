@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from workers.ranking.feed import Feed
+from workers.ranking.feed import Feed, FeedItems
 from workers.ranking.request import Completion
 
 HOUR_MS = 3_600_000
@@ -35,12 +35,14 @@ class FeedRecord(NamedTuple):
 
 def feed_record(feed: Feed, window_s: int) -> FeedRecord:
     """The record of a feed as it was published."""
+    items = FeedItems.of(feed.items)
     score_sums: dict[str, float] = {}
     for column, objective in enumerate(feed.weights.values):
         # Not `sum`, which rounds differently from Python 3.12 on.
         total = 0.0
-        for item in feed.items:
-            total += item.scores[column]
+        if items:
+            for score in items.scores[:, column].tolist():
+                total += score
         score_sums[objective] = total
     return FeedRecord(
         request_id=feed.request_id,
@@ -52,7 +54,7 @@ def feed_record(feed: Feed, window_s: int) -> FeedRecord:
         models=feed.models,
         completion=feed.completion,
         window_s=window_s,
-        item_ids=tuple(item.item_id for item in feed.items),
+        item_ids=tuple(items.item_ids),
         score_sums=score_sums,
     )
 

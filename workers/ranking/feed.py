@@ -4,9 +4,12 @@ Every request that opens ends in exactly one feed. A request that no model could
 without items: see `unscored_feed`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workers.ranking.diversify import Diversity
 from workers.ranking.mix import Assignment
@@ -31,6 +34,87 @@ class FeedItem(NamedTuple):
     scores: tuple[float, ...]
     source: str | None = None
     adjustments: Mapping[str, float] = NO_ADJUSTMENTS
+
+
+class FeedItems(Sequence[FeedItem]):
+    """The items of a feed as columns. It reads, and compares, like a list of FeedItem.
+
+    The hot path makes and encodes columns, and makes no FeedItem.
+
+    - `final_scores` `[items]` and `scores` `[items, objectives]` are float64.
+    - `sources` and `adjustments` are None if no item has any.
+    """
+
+    __slots__ = ("adjustments", "final_scores", "item_ids", "scores", "sources")
+    __hash__ = None  # type: ignore[assignment]  # compares like a list
+
+    def __init__(
+        self,
+        item_ids: Sequence[str],
+        final_scores: NDArray[np.float64],
+        scores: NDArray[np.float64],
+        sources: Sequence[str | None] | None = None,
+        adjustments: Sequence[Mapping[str, float]] | None = None,
+    ) -> None:
+        self.item_ids = item_ids
+        self.final_scores = final_scores
+        self.scores = scores
+        self.sources = sources
+        self.adjustments = adjustments
+
+    @classmethod
+    def of(cls, items: Sequence[FeedItem]) -> "FeedItems":
+        """The columns of items. Columns are returned as they are."""
+        if isinstance(items, FeedItems):
+            return items
+
+        sources = [item.source for item in items]
+        adjustments = [item.adjustments for item in items]
+        scores = np.array([item.scores for item in items], np.float64)
+        return cls(
+            item_ids=[item.item_id for item in items],
+            final_scores=np.array([item.final_score for item in items], np.float64),
+            scores=scores.reshape(len(items), -1) if items else np.empty((0, 0)),
+            sources=sources if any(source is not None for source in sources) else None,
+            adjustments=adjustments if any(adjustments) else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def __iter__(self) -> Iterator[FeedItem]:
+        count = len(self.item_ids)
+        return map(
+            FeedItem,
+            self.item_ids,
+            self.final_scores.tolist(),
+            map(tuple, self.scores.tolist()),
+            self.sources or [None] * count,
+            self.adjustments or [NO_ADJUSTMENTS] * count,
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> FeedItem: ...
+    @overload
+    def __getitem__(self, index: slice) -> "FeedItems": ...
+    def __getitem__(self, index: int | slice) -> "FeedItem | FeedItems":
+        if not isinstance(index, slice):
+            return list(self)[index]
+        return FeedItems(
+            item_ids=self.item_ids[index],
+            final_scores=self.final_scores[index],
+            scores=self.scores[index],
+            sources=None if self.sources is None else self.sources[index],
+            adjustments=None if self.adjustments is None else self.adjustments[index],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FeedItems | list):
+            return NotImplemented
+        return list(self) == list(other)
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +142,7 @@ class Feed:
     arm: str
     weights: Weights
     models: Mapping[str, int]
-    items: list[FeedItem]
+    items: Sequence[FeedItem]
     removed: list[Removal] = field(default_factory=list)
     truncated: int = 0
     below_top_k: int = 0

@@ -10,11 +10,12 @@
   their source are removed after the order is known.
 
 Candidates are columns beside each other: ids, sources and a matrix of scores. Every step works with
-arrays, or with indices into them. Only `feed_items` makes an object for each item.
+arrays, or with indices into them. Nothing is made for each item.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 
 from workers.ranking.diversify import DIVERSITY, Diversity, Sources, diversify
 from workers.ranking.experiment import CONTROL
-from workers.ranking.feed import NO_ADJUSTMENTS, Feed, FeedItem
+from workers.ranking.feed import NO_ADJUSTMENTS, Feed, FeedItems
+from workers.ranking.mix import Assignment
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
 from workers.ranking.weights import Weights
@@ -65,6 +67,17 @@ class LimitedSources(NamedTuple):
     over_limit: list[int]
 
 
+class RankJob(NamedTuple):
+    """A closed request, and all that it is ranked under. `models` has the version of the model of
+    each objective. `ranked_at` is in ms since the epoch.
+    """
+
+    request: Request
+    assignment: Assignment
+    models: Mapping[str, int]
+    ranked_at: int
+
+
 def rank(
     request: Request,
     scores: Scores,
@@ -75,7 +88,20 @@ def rank(
     experiment: str | None = None,
     failed: Mask | None = None,
 ) -> Feed:
-    """Rank one closed request under exactly one set of weights. `ranked_at` is in ms.
+    """Rank one closed request under exactly one set of weights. See rank_together."""
+    assignment = Assignment(arm, weights, experiment=experiment)
+    (feed,) = rank_together([RankJob(request, assignment, models, ranked_at)], scores, failed)
+    return feed
+
+
+def rank_together(
+    jobs: Sequence[RankJob], scores: Scores, failed: Mask | None = None
+) -> list[Feed]:
+    """Rank closed requests whose candidates are scored by the same models. Each feed is ranked under
+    exactly one set of weights.
+
+    `scores` and `failed` have the candidates of all jobs, one job after the other. Combining and
+    sorting is done for all of them at once, which changes no feed.
 
     What becomes of a candidate:
     - If its score is not finite in some objective, it is removed. If a model `failed` on it, that
@@ -84,38 +110,113 @@ def rank(
     - If it ranks below the surface's `top_k`, it is counted.
     - Otherwise it is an item of the feed.
     """
+    ends = list(accumulate(len(job.request.item_ids) for job in jobs))
+    item_ids = list(chain.from_iterable(job.request.item_ids for job in jobs))
+    is_finite = np.isfinite(scores)
+    are_all_finite = bool(is_finite.all())
+
+    final = _combine_together(jobs, scores)
+    order = _order_together(ends, final, item_ids)
+    ordered = FeedItems(
+        item_ids=[item_ids[index] for index in order.tolist()],
+        final_scores=final[order],
+        scores=scores.astype(np.float64)[order],
+    )
+
+    feeds: list[Feed] = []
+    start = 0
+    for job, end in zip(jobs, ends, strict=True):
+        surface = job.request.surface
+        if surface.has_source_rules or not (are_all_finite or is_finite[start:end].all()):
+            own_failed = None if failed is None else failed[start:end]
+            feeds.append(_rank_by_itself(job, scores[start:end], own_failed))
+        else:
+            stop = min(end, start + surface.top_k) if surface.top_k else end
+            feeds.append(_feed(job, ordered[start:stop], [], below_top_k=end - stop))
+        start = end
+    return feeds
+
+
+def _rank_by_itself(job: RankJob, scores: Scores, failed: Mask | None) -> Feed:
+    """Rank a request whose surface has rules on sources, or that loses candidates before the
+    sum.
+    """
+    request = job.request
     surface = request.surface
     sources = request.sources or (None,) * len(request.item_ids)
     candidates = ScoredCandidates(request.item_ids, sources, scores)
     candidates, removed = keep_finite(candidates, failed)
 
-    ranking = rank_candidates(candidates, weights, surface.diversity, surface.max_per_source)
+    ranking = rank_candidates(
+        candidates, job.assignment.weights, surface.diversity, surface.max_per_source
+    )
     removed += source_limit_removals(candidates, ranking.over_limit)
 
     kept = ranking.kept[: surface.top_k or None]
-    if surface.has_source_rules:
-        items = feed_items(candidates, ranking, kept)
-    else:
-        items = _items_without_sources(candidates, ranking, kept)
+    items = feed_items(candidates, ranking, kept)
+    if not surface.has_source_rules:
+        items = FeedItems(items.item_ids, items.final_scores, items.scores)
+    return _feed(job, items, sorted(removed), below_top_k=len(ranking.kept) - len(kept))
 
+
+def _feed(job: RankJob, items: FeedItems, removed: list[Removal], below_top_k: int) -> Feed:
+    request = job.request
+    surface = request.surface
+    assignment = job.assignment
     return Feed(
         request_id=request.request_id,
         surface=surface.name,
         user_id=request.user_id,
         requested_at=request.requested_at,
-        ranked_at=ranked_at,
+        ranked_at=job.ranked_at,
         completion=request.completion,
         refused=request.refused,
-        arm=arm,
-        experiment=experiment,
-        weights=weights,
-        models=models,
+        arm=assignment.arm,
+        experiment=assignment.experiment,
+        weights=assignment.weights,
+        models=job.models,
         items=items,
-        removed=sorted(removed),
-        below_top_k=len(ranking.kept) - len(kept),
+        removed=removed,
+        below_top_k=below_top_k,
         diversity=surface.diversity,
         max_per_source=surface.max_per_source,
     )
+
+
+# Many requests at once
+
+
+def _combine_together(jobs: Sequence[RankJob], scores: Scores) -> NDArray[np.float64]:
+    """The weighted sums of all jobs `[candidates]`, each as `combine` adds it up."""
+    weights = np.array([list(job.assignment.weights.values.values()) for job in jobs])
+    counts = [len(job.request.item_ids) for job in jobs]
+    weights_of_each = np.repeat(weights, counts, axis=0)
+
+    combined = np.zeros(scores.shape[0], np.float64)
+    # A score may be infinite. Its candidate is removed, so its sum does not matter.
+    with np.errstate(invalid="ignore"):
+        for column in range(scores.shape[1]):
+            combined += weights_of_each[:, column] * scores[:, column].astype(np.float64)
+    return combined
+
+
+def _order_together(
+    ends: Sequence[int], final: NDArray[np.float64], item_ids: Sequence[str]
+) -> NDArray[np.intp]:
+    """The indices of all candidates: those of one job after the other, each job's by
+    (-final score, item id by bytes). `ends` are the indices behind the last candidate of each job.
+    """
+    job_of_each = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    order = np.lexsort((-final, job_of_each))
+
+    in_order = final[order]
+    is_tied = (in_order[1:] == in_order[:-1]) & (job_of_each[1:] == job_of_each[:-1])
+    for job in np.unique(job_of_each[1:][is_tied]).tolist():
+        start = ends[job - 1] if job else 0
+        end = ends[job]
+        order[start:end] = order_by_score(final[start:end], item_ids[start:end])
+        order[start:end] += start
+    return order
 
 
 # Filter
@@ -183,11 +284,11 @@ def combine(scores: Scores, weights: Weights) -> NDArray[np.float64]:
     return combined
 
 
-def order_by_score(final: NDArray[np.float64], item_ids: tuple[str, ...]) -> list[int]:
+def order_by_score(final: NDArray[np.float64], item_ids: Sequence[str]) -> list[int]:
     """Indices by (-final score, item id by bytes). Every final score must be finite."""
     order = np.argsort(-final, kind="stable")
-    has_ties = len(order) > 1 and not np.diff(final[order]).all()
-    if has_ties:
+    in_order = final[order]
+    if (in_order[1:] == in_order[:-1]).any():
         # UTF-8 bytes sort as code points do, and so do Python's strings.
         scores = final.tolist()
         return sorted(range(len(scores)), key=lambda index: (-scores[index], item_ids[index]))
@@ -222,44 +323,25 @@ def limit_sources(order: list[int], sources: Sources, max_per_source: int) -> Li
 
 # The parts of a feed
 
-# The constructor of a named tuple is a Python function. This one costs half as much.
-_new = tuple.__new__
 
-
-def feed_items(
-    candidates: ScoredCandidates, ranking: Ranking, kept: Iterable[int]
-) -> list[FeedItem]:
-    """The items of a feed whose surface reads sources, with their sources and adjustments. `kept`
-    are indices in the order of the feed.
+def feed_items(candidates: ScoredCandidates, ranking: Ranking, kept: Sequence[int]) -> FeedItems:
+    """The items of a feed with their sources and adjustments. `kept` are indices in the order of
+    the feed.
     """
-    item_ids = candidates.item_ids
-    sources = candidates.sources
-    final = ranking.final.tolist()
-    scores = candidates.scores.tolist()
-    adjustments = [0.0] * len(final)
+    indices = np.array(kept, np.intp)
+    adjustments: list[Mapping[str, float]] | None = None
     if ranking.adjustments is not None:
-        adjustments = ranking.adjustments.tolist()
+        adjustments = []
+        for adjustment in ranking.adjustments[indices].tolist():
+            adjustments.append({DIVERSITY: adjustment} if adjustment else NO_ADJUSTMENTS)
 
-    items = list[FeedItem]()
-    for index in kept:
-        adjustment = adjustments[index]
-        adjusted = {DIVERSITY: adjustment} if adjustment else NO_ADJUSTMENTS
-        fields = (item_ids[index], final[index], tuple(scores[index]), sources[index], adjusted)
-        items.append(_new(FeedItem, fields))
-    return items
-
-
-def _items_without_sources(
-    candidates: ScoredCandidates, ranking: Ranking, kept: Iterable[int]
-) -> list[FeedItem]:
-    """The same for all other surfaces. Most feeds are such, so this loop stays tight."""
-    item_ids = candidates.item_ids
-    final = ranking.final.tolist()
-    scores = candidates.scores.tolist()
-    return [
-        _new(FeedItem, (item_ids[i], final[i], tuple(scores[i]), None, NO_ADJUSTMENTS))
-        for i in kept
-    ]
+    return FeedItems(
+        item_ids=[candidates.item_ids[index] for index in kept],
+        final_scores=ranking.final[indices],
+        scores=candidates.scores[indices].astype(np.float64),
+        sources=[candidates.sources[index] for index in kept],
+        adjustments=adjustments,
+    )
 
 
 def source_limit_removals(candidates: ScoredCandidates, indices: Iterable[int]) -> list[Removal]:
@@ -271,5 +353,5 @@ def source_limit_removals(candidates: ScoredCandidates, indices: Iterable[int]) 
         item_id = candidates.item_ids[index]
         source = candidates.sources[index]
         scores = tuple(candidates.scores[index].tolist())
-        removals.append(_new(Removal, (item_id, RemovalReason.SOURCE_LIMIT, source, scores)))
+        removals.append(Removal(item_id, RemovalReason.SOURCE_LIMIT, source, scores))
     return removals

@@ -23,22 +23,31 @@ from workers.scoring.failing_rows import ModelError, ModelFailed, score_isolated
 from workers.scoring.model import ROWS_PER_CALL, Matrix, Model
 
 
+class ScoredGroup(NamedTuple):
+    """Requests that were scored together. `indices` are theirs in the micro-batch.
+
+    `scores` float32 `[candidates, objectives]` and `failed` `[candidates]` have the candidates of
+    one request after the other. `failed`: a model failed on them. None: on no candidate.
+    """
+
+    indices: list[int]
+    scores: Scores
+    failed: Mask | None
+
+
 @dataclass
 class ScoredBatch:
-    """The scores of a micro-batch. An index is that of a request in the batch."""
+    """The scores of a micro-batch, in groups of requests with the same models."""
 
-    scores: list[Scores]
-    """For each request float32 `[candidates, objectives]`."""
+    groups: list[ScoredGroup] = field(default_factory=list)
     clipped: int = 0
     """Features that were outside their bounds."""
 
     # The rest is empty unless a model fails.
-    failed: dict[int, Mask] = field(default_factory=dict)
-    """Index of the request to the candidates that a model failed on."""
     unscored: set[int] = field(default_factory=set)
     """The indices of requests with candidates, if a model failed on every row."""
     model_errors: int = 0
-    """The number of candidates in `failed` and `unscored`."""
+    """The number of candidates that a model failed on."""
     errors: list[ModelError] = field(default_factory=list)
 
 
@@ -96,34 +105,43 @@ class SurfaceModels:
 
 
 def score_requests(pairs: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatch:
-    """Score a micro-batch, each request by its own models. A request without candidates gets scores
-    of shape `[0, objectives]`.
+    """Score a micro-batch, each request by its own models. Every request is in one group, or it is
+    `unscored`.
     """
-    batch = ScoredBatch([np.empty((0, 0), np.float32)] * len(pairs))
+    batch = ScoredBatch()
     for models, indices in _groups(pairs):
         try:
-            group = models.score(b"".join([pairs[index][0].rows for index in indices]))
+            scored = models.score(b"".join([pairs[index][0].rows for index in indices]))
         except ModelFailed as failed:
             batch.errors.append(failed.error)
-            for index in indices:
-                batch.scores[index] = np.empty((0, len(models.models)), np.float32)
-                candidates = len(pairs[index][0].item_ids)
-                if candidates:
-                    batch.unscored.add(index)
-                    batch.model_errors += candidates
+            _leave_unscored(batch, pairs, indices, len(models.models))
             continue
 
-        batch.clipped += group.clipped
-        batch.errors += group.errors
-        start = 0
-        for index in indices:
-            end = start + len(pairs[index][0].item_ids)
-            batch.scores[index] = group.scores[start:end]
-            if group.failed is not None and group.failed[start:end].any():
-                batch.failed[index] = group.failed[start:end]
-                batch.model_errors += int(group.failed[start:end].sum())
-            start = end
+        batch.groups.append(ScoredGroup(indices, scored.scores, scored.failed))
+        batch.clipped += scored.clipped
+        batch.errors += scored.errors
+        if scored.failed is not None:
+            batch.model_errors += int(scored.failed.sum())
     return batch
+
+
+def _leave_unscored(
+    batch: ScoredBatch,
+    pairs: Sequence[tuple[Request, SurfaceModels]],
+    indices: Sequence[int],
+    objectives: int,
+) -> None:
+    """A model failed on every row. Requests without candidates have all their scores."""
+    empty: list[int] = []
+    for index in indices:
+        candidates = len(pairs[index][0].item_ids)
+        if candidates == 0:
+            empty.append(index)
+            continue
+        batch.unscored.add(index)
+        batch.model_errors += candidates
+    if empty:
+        batch.groups.append(ScoredGroup(empty, np.empty((0, objectives), np.float32), None))
 
 
 def _groups(
