@@ -32,10 +32,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class CurveLimits:
-    """The points of each curve, and how much is measured at each: candidates, or seconds."""
+    """The points of each curve, and how much is measured at each: candidates, or seconds.
+
+    Both counts of candidates are a multiple of what a client fetches ahead, or the cost of fetching
+    them would lie before the first feed.
+    """
 
     seed: int = 1
-    candidates: int = 200_000
+    candidates: int = 300_000
+    open_candidates: int = 500_000
     turns: int = 2
     seconds: float = 10.0
     open_requests: tuple[int, ...] = (100, 1000, 10_000, 100_000)
@@ -43,7 +48,7 @@ class CurveLimits:
     surfaces: tuple[int, ...] = (1, 10, 100, 1000)
     objectives: tuple[int, ...] = (1, 2, 4, 8)
     batches: tuple[int, ...] = (1, 5, 10, 50)
-    rates: tuple[int, ...] = (100, 200, 500, 1000)
+    rates: tuple[int, ...] = (100, 500, 1000)
     lingers_ms: tuple[int, ...] = (0, 5, 10, 20, 50, 100)
 
 
@@ -142,7 +147,7 @@ def measure_curves(env: Environment, limits: CurveLimits, say: Say) -> CurvesRep
 
 def _over_open_requests(env: Environment, limits: CurveLimits, say: Say) -> Curve:
     load = Load(limits.seed, _ITEMS)
-    judged = limits.candidates // _ITEMS
+    judged = limits.open_candidates // _ITEMS
     backlogs = []
     for count in limits.open_requests:
         say(f"curve: a backlog with {count:,} open requests")

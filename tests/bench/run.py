@@ -46,6 +46,7 @@ QUICK = Scale(
     stages=StageLimits(candidates=20_000, repeats=2),
     curves=CurveLimits(
         candidates=50_000,
+        open_candidates=50_000,
         turns=1,
         seconds=6.0,
         open_requests=(100, 2000),
