@@ -57,6 +57,8 @@ allow "$users" $describe --operation Read --topic "$request_outcomes"
 allow "$users" $describe --operation Write --topic "$user_outcomes"
 allow "$users" $describe --operation Read --operation Write --topic "$user_changelog"
 allow "$users" --operation Read --group "$users_group"
+# Its guard rails.
+allow "$users" --operation Describe --operation Read --topic "$feed_outcomes"
 
 # The tools: feeds tail, weights preview and margin; dead-letters list; offsets resume and skip; who
 # is in the group, for weights wait; outcomes counts and tail.
