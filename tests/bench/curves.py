@@ -255,10 +255,10 @@ def _over_rates(env: Environment, limits: CurveLimits, say: Say) -> Curve:
         cases.append(StreamCase(f"worker, {rate}/s", WORKER, rate, limits.seconds, {LINGER: "0"}))
         cases.append(StreamCase(f"loop, {rate}/s", PLAIN_LOOP, rate, limits.seconds))
         cases.append(StreamCase(f"harness, {rate}/s", None, rate, limits.seconds))
-    measured = measure_streams(env, cases, limits.seed, say)
+    measured = measure_streams(env, cases, turns=1, seed=limits.seed, say=say)
     series = []
     for place, name in enumerate(("worker, linger 0", "plain loop", "harness alone")):
-        own = [one.latency for one in measured[place::3]]
+        own = measured[place::3]
         series.append(Series(f"{name}, p50", tuple(one.p50_ms for one in own)))
         series.append(Series(f"{name}, p99", tuple(one.p99_ms for one in own)))
     return Curve(
@@ -276,10 +276,10 @@ def _over_lingers(env: Environment, limits: CurveLimits, say: Say) -> tuple[Curv
         StreamCase(f"worker, linger {ms} ms", WORKER, 100, limits.seconds, {LINGER: str(ms)})
         for ms in limits.lingers_ms
     ]
-    measured = measure_streams(env, cases, limits.seed, say)
-    cpu = tuple(one.cost.microseconds for one in measured if one.cost is not None)
-    p50 = tuple(one.latency.p50_ms for one in measured)
-    p99 = tuple(one.latency.p99_ms for one in measured)
+    measured = measure_streams(env, cases, turns=1, seed=limits.seed, say=say)
+    cpu = tuple(one.microseconds or 0.0 for one in measured)
+    p50 = tuple(one.p50_ms for one in measured)
+    p99 = tuple(one.p99_ms for one in measured)
     title = "Linger at 100 requests/s of 50, events of 10"
     return (
         _cost_curve("linger", title, "linger, ms", limits.lingers_ms, cpu),

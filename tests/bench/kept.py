@@ -71,9 +71,9 @@ def document_of(run: Run) -> dict[str, Any]:
         streams.append(
             {
                 "name": stream.name,
-                "p50_ms": stream.latency.p50_ms,
-                "p99_ms": stream.latency.p99_ms,
-                "microseconds": None if stream.cost is None else stream.cost.microseconds,
+                "p50_ms": stream.p50_ms,
+                "p99_ms": stream.p99_ms,
+                "microseconds": stream.microseconds,
             }
         )
 

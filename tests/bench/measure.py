@@ -42,26 +42,26 @@ def measure_worker(
     load_before = os.getloadavg()[0]
     backlogs = Backlogs(env, limits.seed, limits.backlog_candidates)
     cases = [Case(YARDSTICK, PLAIN_LOOP, SINGLE_JSON, env)]
-    share: float | None = None
-    if "backlog" in sections:
-        timed = trees_environment(env)
+    forest = trees_environment(env) if "backlog" in sections else None
+    if forest is not None:
         cases += [Case(shape.name, WORKER, shape, env) for shape in _INPUTS]
         cases += [
             Case(PROTOBUF_FEEDS, WORKER, BATCH_PROTOBUF, env, {"TRIMTAB_FEEDS_FORMAT": "protobuf"}),
-            Case(TREES, WORKER, BATCH_PROTOBUF, timed),
+            Case(TREES, WORKER, BATCH_PROTOBUF, forest),
         ]
     costs = measure_turns(backlogs, cases, YARDSTICK, limits.turns, say)
 
-    if "backlog" in sections:
+    share: float | None = None
+    if forest is not None:
         say("the share of onnxruntime")
         topic = backlogs.topic(BATCH_PROTOBUF)
         share = measure_onnx_share(
-            timed.fresh(candidates=topic), BATCH_PROTOBUF, backlogs.requests(BATCH_PROTOBUF)
+            forest.fresh(candidates=topic), BATCH_PROTOBUF, backlogs.requests(BATCH_PROTOBUF)
         )
 
     streams = []
     if "stream" in sections:
-        streams = measure_streams(env, stream_cases(limits), limits.seed, say)
+        streams = measure_streams(env, stream_cases(limits), limits.turns, limits.seed, say)
 
     memory = None
     if "memory" in sections:
