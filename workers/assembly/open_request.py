@@ -1,7 +1,7 @@
 """A request that is still open: the columns of its events, in as little memory as Python allows.
 
-Half a million candidates may be open at once. So nothing is kept for each candidate but its id and
-its share of a longer bytes object.
+Half a million candidates may be open at once, and an object for each id and each row would take more
+than what they hold. So the last few of a request are kept as they came, and all others are joined.
 
 - An item that comes a second time is ignored: its first candidate counts.
 - Whether items came twice is only looked at if it matters: if there may be as many as expected, if
@@ -17,12 +17,15 @@ from workers.ranking.request import Completion, Event, Request, pick_rows
 
 # Measured: the object, its lists and its strings, before the first candidate.
 _REQUEST_BYTES = 1200
-# Measured: the string object of an id and its places in a list and in a set, without its
-# characters.
-_CANDIDATE_BYTES = 110
-# Blocks of rows are joined when there are this many. A bytes object for each row would cost 50
-# bytes more a row, and a growing buffer would have unused room.
-_LOOSE_BLOCKS = 8
+# Measured, beside its row and the characters of its id: a candidate that is joined, the string
+# object of an id that is not, and an entry in a set with its string object.
+_CANDIDATE_BYTES = 20
+_LOOSE_BYTES = 80
+_DISTINCT_BYTES = 110
+# From so many ids on, they and their rows are joined.
+_LOOSE = 8
+# Between ids that are joined.
+_SEPARATOR = "\0"
 
 
 class OpenRequest:
@@ -33,11 +36,14 @@ class OpenRequest:
     """
 
     __slots__ = (
-        "_blocks",
+        "_checked",
+        "_count",
         "_distinct",
-        "_item_ids",
-        "_loose",
+        "_id_blocks",
+        "_ids",
         "_refused",
+        "_row_blocks",
+        "_rows",
         "_sources",
         "bytes_held",
         "due",
@@ -61,12 +67,17 @@ class OpenRequest:
         self.due = due
         self.bytes_held = _REQUEST_BYTES
 
-        self._item_ids: list[str] = []
+        self._count = 0
+        # How many candidates there were when the items were found to be distinct.
+        self._checked = 0
+        # The last ids and their rows, and before them those that are joined. An item of
+        # `_id_blocks` is a list if an id has the separator in it.
+        self._ids: list[str] = []
+        self._rows: list[bytes] = []
+        self._id_blocks: list[str | list[str]] = []
+        self._row_blocks: list[bytes] = []
         # Kept only if the surface has a rule on them.
         self._sources: list[str | None] | None = [] if event.surface.has_source_rules else None
-        # Rows of features, in the order of the ids. The last `_loose` blocks are not joined yet.
-        self._blocks: list[bytes] = []
-        self._loose = 0
         self._distinct: set[str] | None = None
         self._refused: set[str | bytes] | None = None
 
@@ -90,7 +101,7 @@ class OpenRequest:
             self.expected = event.expected
 
         refused: Sequence[RefusedCandidate] = event.refused
-        count = len(self._item_ids) + len(event.item_ids)
+        count = self._count + len(event.item_ids)
         if self._distinct is None and not refused and count <= self.surface.max_candidates:
             self._append(event.item_ids, event.sources, event.rows)
             return refused
@@ -110,9 +121,9 @@ class OpenRequest:
         - Otherwise None.
         """
         expected = self.expected
-        if expected is not None and len(self._item_ids) + self._refused_only() >= expected:
+        if expected is not None and self._count_all() >= expected:
             self._drop_repeated()
-            if len(self._item_ids) + self._refused_only() >= expected:
+            if self._count_all() >= expected:
                 return Completion.FULL
         return Completion.MARKER if event.last else None
 
@@ -124,9 +135,9 @@ class OpenRequest:
             surface=self.surface,
             user_id=self.user_id,
             requested_at=self.requested_at,
-            item_ids=tuple(self._item_ids),
+            item_ids=tuple(self._all_ids()),
             sources=None if self._sources is None else tuple(self._sources),
-            rows=b"".join(self._blocks),
+            rows=self._all_rows(),
             completion=completion,
             refused=self._refused_only(),
             first_offset=self.first_offset,
@@ -139,21 +150,36 @@ class OpenRequest:
         if not item_ids:
             return
 
-        self._item_ids += item_ids
+        self._ids += item_ids
+        self._rows.append(rows)
         if self._sources is not None:
             self._sources += sources
 
-        blocks = self._blocks
-        blocks.append(rows)
-        self._loose += 1
-        if self._loose == _LOOSE_BLOCKS:
-            blocks[-_LOOSE_BLOCKS:] = [b"".join(blocks[-_LOOSE_BLOCKS:])]
-            self._loose = 0
+        self._count += len(item_ids)
+        self.bytes_held += _CANDIDATE_BYTES * len(item_ids) + len(rows)
+        # A request that is full closes at once.
+        if len(self._ids) >= _LOOSE and self._count != self.expected:
+            self._join()
 
-        characters = 0
-        for item_id in item_ids:
-            characters += len(item_id)
-        self.bytes_held += _CANDIDATE_BYTES * len(item_ids) + characters + len(rows)
+    def _join(self) -> None:
+        """Join the ids and rows that are loose."""
+        text = _SEPARATOR.join(self._ids)
+        is_unambiguous = text.count(_SEPARATOR) == len(self._ids) - 1
+        self._id_blocks.append(text if is_unambiguous else self._ids)
+        self._row_blocks.append(b"".join(self._rows))
+        self._ids = []
+        self._rows = []
+        self.bytes_held += len(text)
+
+    def _all_ids(self) -> list[str]:
+        item_ids: list[str] = []
+        for block in self._id_blocks:
+            item_ids += block.split(_SEPARATOR) if isinstance(block, str) else block
+        item_ids += self._ids
+        return item_ids
+
+    def _all_rows(self) -> bytes:
+        return b"".join([*self._row_blocks, *self._rows])
 
     def _append_distinct(self, event: Event) -> list[int]:
         """Add those candidates of an event that are not here already. Return the indices of those
@@ -161,7 +187,8 @@ class OpenRequest:
         """
         self._drop_repeated()
         if self._distinct is None:
-            self._distinct = set(self._item_ids)
+            self._distinct = set(self._all_ids())
+            self.bytes_held += _DISTINCT_BYTES * len(self._distinct)
 
         distinct = self._distinct
         limit = self.surface.max_candidates
@@ -175,6 +202,7 @@ class OpenRequest:
                 continue
             distinct.add(item_id)
             new.append(index)
+        self.bytes_held += _DISTINCT_BYTES * len(new)
 
         if len(new) == len(event.item_ids):
             self._append(event.item_ids, event.sources, event.rows)
@@ -191,24 +219,29 @@ class OpenRequest:
         """Leave the first candidate of each item. From then on `_distinct` is kept, if an item has
         come twice.
         """
-        if self._distinct is not None:
+        if self._distinct is not None or self._checked == self._count:
             return
-        distinct = set(self._item_ids)
-        if len(distinct) == len(self._item_ids):
+        item_ids = self._all_ids()
+        distinct = set(item_ids)
+        if len(distinct) == len(item_ids):
+            self._checked = self._count
             return
 
         first: dict[str, int] = {}
-        for index, item_id in enumerate(self._item_ids):
+        for index, item_id in enumerate(item_ids):
             first.setdefault(item_id, index)
         indices = list(first.values())
+        rows = pick_rows(self._all_rows(), self.surface.feature_set.row_bytes, indices)
 
-        rows = b"".join(self._blocks)
-        self._item_ids = list(first)
         if self._sources is not None:
             self._sources = [self._sources[index] for index in indices]
-        self._blocks = [pick_rows(rows, self.surface.feature_set.row_bytes, indices)]
-        self._loose = 0
+        self._count = len(indices)
         self._distinct = distinct
+        self.bytes_held += _DISTINCT_BYTES * len(distinct)
+        self._id_blocks = []
+        self._row_blocks = []
+        self._ids = list(first)
+        self._rows = [rows]
 
     # Refused candidates
 
@@ -219,7 +252,11 @@ class OpenRequest:
             identity = candidate.identity
             if identity not in self._refused:
                 self._refused.add(identity)
-                self.bytes_held += _CANDIDATE_BYTES + len(identity)
+                self.bytes_held += _DISTINCT_BYTES + len(identity)
+
+    def _count_all(self) -> int:
+        """How many candidates came, those that were refused among them."""
+        return self._count if self._refused is None else self._count + self._refused_only()
 
     def _refused_only(self) -> int:
         """How many candidates were refused and not sent again in a valid form."""
@@ -260,4 +297,4 @@ def _refuse_past_limit(event: Event, indices: Sequence[int]) -> list[RefusedCand
 def bytes_of(request: Request) -> int:
     """What a closed request holds, by the same measure as an open one."""
     ids = sum(map(len, request.item_ids))
-    return _REQUEST_BYTES + _CANDIDATE_BYTES * len(request.item_ids) + ids + len(request.rows)
+    return _REQUEST_BYTES + _LOOSE_BYTES * len(request.item_ids) + ids + len(request.rows)

@@ -1,0 +1,76 @@
+"""An open request keeps the first candidate of each item, however its events came."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.builders import PAIR, event, refused, surface
+from workers.assembly.open_request import OpenRequest
+from workers.ranking.request import Completion, Event
+
+_IDS = st.sampled_from(["a", "b", "c", "d", "é", "\0", "a\0b", "日本", "long" * 60, "x", "y", "z"])
+_NUMBERS = st.integers(0, 9)
+_CANDIDATES = st.tuples(_IDS, st.sampled_from([None, "s", "t"]), _NUMBERS)
+_LOTS = [(str(number), "s", number % 10) for number in range(40)]
+
+
+def _event(
+    listed: list[tuple[str, str | None, int]], expected: int, limit: int, rules: int
+) -> Event:
+    """An event with these candidates: id, source, and a number as their first feature."""
+    rows = b"".join(PAIR.pack_positional([number, 0.0]) for _, _, number in listed)
+    return event(
+        "r",
+        surface=surface(max_candidates=limit, max_per_source=rules),
+        expected=expected,
+        item_ids=[item_id for item_id, _, _ in listed],
+        sources=[source for _, source, _ in listed],
+        rows=rows,
+    )
+
+
+@given(
+    st.lists(st.lists(_CANDIDATES, max_size=12), min_size=1, max_size=12),
+    st.integers(0, 14),
+    st.integers(1, 14),
+    st.integers(0, 1),
+)
+@example([_LOTS, _LOTS], 50, 60, 1)
+@example([[candidate] for candidate in [*_LOTS, *_LOTS]], 40, 60, 0)
+def test_the_first_candidate_of_each_item_counts_up_to_the_limit(
+    events: list[list[tuple[str, str | None, int]]], expected: int, limit: int, rules: int
+) -> None:
+    first: dict[str, tuple[str | None, int]] = {}
+    open_request = OpenRequest(_event([], expected, limit, rules), 0, 0, 0)
+    for listed in events:
+        past_limit = []
+        for position, (item_id, source, number) in enumerate(listed):
+            if item_id in first:
+                continue
+            if len(first) < limit:
+                first[item_id] = source, number
+            else:
+                past_limit.append((position, item_id))
+
+        sent = _event(listed, expected, limit, rules)
+        got = open_request.add(sent)
+        assert [(candidate.position, candidate.identity) for candidate in got] == past_limit
+        is_full = open_request.completion(sent) is Completion.FULL
+        is_past_limit = open_request.close(Completion.DEADLINE).refused > 0
+        assert is_full == (len(first) >= expected) or is_past_limit
+
+    closed = open_request.close(Completion.DEADLINE)
+    assert closed.item_ids == tuple(first)
+    assert closed.sources == (tuple(source for source, _ in first.values()) if rules else None)
+    assert closed.rows == b"".join(PAIR.pack_positional([n, 0.0]) for _, n in first.values())
+
+
+def test_a_refused_candidate_counts_until_it_comes_in_a_valid_form() -> None:
+    open_request = OpenRequest(event("r"), 0, 0, 0)
+    first = event("r", "a", "b", expected=3, refused=(refused("c", 2),))
+    open_request.add(first)
+    assert open_request.completion(first) is Completion.FULL
+    assert open_request.close(Completion.FULL).refused == 1
+
+    open_request.add(event("r", "c"))
+    closed = open_request.close(Completion.FULL)
+    assert (closed.item_ids, closed.refused) == (("a", "b", "c"), 0)
