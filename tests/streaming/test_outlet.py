@@ -236,3 +236,15 @@ def test_what_no_request_is_to_blame_for_ends_the_worker(
     pipeline["hook"] = fail
     with pytest.raises(type(error)):
         started(Recorder()).publish([partition_of(0, "r")])
+
+
+def test_only_records_count_as_published_and_not_offsets_that_are_committed_alone() -> None:
+    producer = Recorder()
+    outlet = started(producer)
+    read_on = partition_of(0)
+    read_on.assembler.observe(0, 1000)
+    outlet.drain([read_on])
+    assert producer.calls.count("commit") == 1
+    assert outlet.published_at == float("-inf"), "the next request does not linger for it"
+    outlet.publish([partition_of(0, "r")])
+    assert outlet.published_at > 0

@@ -16,7 +16,7 @@ Rules:
 | left records unread, because a turn was full  | none: a backlog needs no waiting        |
 | has not published for `seconds`               | none                                    |
 | otherwise                                     | until `seconds` after the last          |
-|                                               |   transaction began                     |
+|                                               |   transaction with records began        |
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Linger:
     ) -> float:
         """The next part of the pause, in seconds, by the table at the head. 0: the turn begins.
 
-        `published_at`: when the last transaction began. Both moments are in monotonic seconds.
+        `published_at`: when the last transaction with records began. Both in monotonic seconds.
         """
         if is_stopping or is_restoring or is_behind:
             return 0.0

@@ -39,7 +39,7 @@ _COMMIT_SECONDS = 1.0
 class Outlet(Generic[P]):
     """Publishes what the emitter makes. `source` is the topic whose offsets are committed.
 
-    `published_at`: when the last transaction began, in monotonic seconds.
+    `published_at`: when the last transaction with records began, in monotonic seconds.
     """
 
     emitter: Emitter[P]
@@ -48,7 +48,8 @@ class Outlet(Generic[P]):
     source: str
     limits: OutputLimits
     retries: Retries = field(default_factory=Retries)
-    published_at: float = field(default_factory=time.monotonic)
+    published_at: float = float("-inf")
+    _committed_at: float = field(default_factory=time.monotonic)
 
     def publish(self, partitions: Collection[P], *, is_drain: bool = False) -> None:
         """Emit what is closed and publish all that is ready, until nothing is left or a transaction
@@ -66,15 +67,18 @@ class Outlet(Generic[P]):
 
     def drain(self, partitions: Collection[P]) -> None:
         """Publish, and commit offsets also if that is not due yet."""
-        self.published_at = float("-inf")
+        self._committed_at = float("-inf")
         self.publish(partitions, is_drain=True)
 
     def _transact(self, partitions: Collection[P]) -> None:
         """Publish every outbox with the marks of its partitions."""
         now = time.monotonic()
-        if not _has_output(partitions) and now - self.published_at < _COMMIT_SECONDS:
+        has_output = _has_output(partitions)
+        if not has_output and now - self._committed_at < _COMMIT_SECONDS:
             return
-        self.published_at = now
+        self._committed_at = now
+        if has_output:
+            self.published_at = now
 
         ready: dict[int, P] = {}
         for partition in partitions:
