@@ -15,6 +15,7 @@ from workers.settings import ConfigurationError
 from workers.streaming.clients import KafkaException
 
 _COMMANDS = (
+    "init",
     "stack",
     "worker",
     "status",
