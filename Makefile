@@ -9,7 +9,7 @@ READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
-.PHONY: help demo check test lint models bench bench-keep bench-check trial lock proto clean
+.PHONY: help demo check test lint models bench bench-keep bench-check trial lock proto metrics clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 19
@@ -47,6 +47,9 @@ trial: $(READY) ## weights changed, models swapped, Redis, worker, join, users s
 
 proto: $(READY) ## the generated Protobuf code, from schemas/*.proto
 	$(BIN)/python schemas/generate.py
+
+metrics: $(READY) ## docs/metrics.md, from workers/metrics/names.py
+	$(BIN)/python -m workers.metrics.document > docs/metrics.md
 
 lock: ## requirements.lock and deploy/requirements.lock, from pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "$(UV): not found. Install it: pip install uv" >&2; exit 1; }
