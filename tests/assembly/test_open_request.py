@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.builders import PAIR, event, refused, surface
 from workers.assembly.open_request import OpenRequest
 from workers.ranking.request import Completion, Event
+from workers.ranking.surface import Surface
 
 _IDS = st.sampled_from(["a", "b", "c", "d", "é", "\0", "a\0b", "日本", "long" * 60, "x", "y", "z"])
 _NUMBERS = st.integers(0, 9)
@@ -13,14 +14,12 @@ _CANDIDATES = st.tuples(_IDS, st.sampled_from([None, "s", "t"]), _NUMBERS)
 _LOTS = [(str(number), "s", number % 10) for number in range(40)]
 
 
-def _event(
-    listed: list[tuple[str, str | None, int]], expected: int, limit: int, rules: int
-) -> Event:
+def _event(listed: list[tuple[str, str | None, int]], expected: int, where: Surface) -> Event:
     """An event with these candidates: id, source, and a number as their first feature."""
     rows = b"".join(PAIR.pack_positional([number, 0.0]) for _, _, number in listed)
     return event(
         "r",
-        surface=surface(max_candidates=limit, max_per_source=rules),
+        surface=where,
         expected=expected,
         item_ids=[item_id for item_id, _, _ in listed],
         sources=[source for _, source, _ in listed],
@@ -40,7 +39,8 @@ def test_the_first_candidate_of_each_item_counts_up_to_the_limit(
     events: list[list[tuple[str, str | None, int]]], expected: int, limit: int, rules: int
 ) -> None:
     first: dict[str, tuple[str | None, int]] = {}
-    open_request = OpenRequest(_event([], expected, limit, rules), 0, 0, 0)
+    where = surface(max_candidates=limit, max_per_source=rules)
+    open_request = OpenRequest(_event([], expected, where), 0, 0, 0)
     for listed in events:
         past_limit = []
         for position, (item_id, source, number) in enumerate(listed):
@@ -51,7 +51,7 @@ def test_the_first_candidate_of_each_item_counts_up_to_the_limit(
             else:
                 past_limit.append((position, item_id))
 
-        sent = _event(listed, expected, limit, rules)
+        sent = _event(listed, expected, where)
         got = open_request.add(sent)
         assert [(candidate.position, candidate.identity) for candidate in got] == past_limit
         is_full = open_request.completion(sent) is Completion.FULL

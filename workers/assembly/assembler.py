@@ -117,10 +117,6 @@ class Assembler:
         request = self._open.get(event.request_id)
         if request is None:
             request = self._open_request(event, offset, timestamp)
-        else:
-            difference = request.conflict(event)
-            if difference:
-                raise EventRefused(Reason.CONFLICT, difference)
 
         before = request.bytes_held
         refused = request.add(event)

@@ -12,7 +12,7 @@ than what they hold. So the last few of a request are kept as they came, and all
 
 from collections.abc import Sequence
 
-from workers.ranking.refusal import CandidateReason, RefusedCandidate
+from workers.ranking.refusal import CandidateReason, EventRefused, Reason, RefusedCandidate
 from workers.ranking.request import Completion, Event, Request, pick_rows
 
 # Measured: the object, its lists and its strings, before the first candidate.
@@ -81,29 +81,28 @@ class OpenRequest:
         self._distinct: set[str] | None = None
         self._refused: set[str | bytes] | None = None
 
-    def conflict(self, event: Event) -> str | None:
-        """How the event contradicts an earlier one of the request. None if it does not."""
-        if event.surface is not self.surface:
-            return _differs("surface", event.surface.name, self.surface.name)
-        if event.user_id != self.user_id:
-            return _differs("user_id", event.user_id, self.user_id)
-        if event.requested_at != self.requested_at:
-            return _differs("requested_at", event.requested_at, self.requested_at)
-        if event.expected is not None and self.expected not in (None, event.expected):
-            return _differs("expected", event.expected, self.expected)
-        return None
-
     def add(self, event: Event) -> Sequence[RefusedCandidate]:
         """Add the candidates of an event. Return the refused ones, including those past
-        `max_candidates`.
-        """
-        if event.expected is not None:
-            self.expected = event.expected
+        `max_candidates`. Raises EventRefused: conflict.
 
-        refused: Sequence[RefusedCandidate] = event.refused
-        count = self._count + len(event.item_ids)
-        if self._distinct is None and not refused and count <= self.surface.max_candidates:
-            self._append(event.item_ids, event.sources, event.rows)
+        It runs once for each event, so it unpacks the event instead of reading its fields by name.
+        """
+        _, surface, user_id, requested_at, expected, _, item_ids, sources, rows, given, _, _ = event
+        is_same = (
+            surface is self.surface
+            and user_id == self.user_id
+            and requested_at == self.requested_at
+            and (expected is None or expected == self.expected or self.expected is None)
+        )
+        if not is_same:
+            raise EventRefused(Reason.CONFLICT, self._conflict(event))
+        if expected is not None:
+            self.expected = expected
+
+        refused: Sequence[RefusedCandidate] = given
+        count = self._count + len(item_ids)
+        if self._distinct is None and not refused and count <= surface.max_candidates:
+            self._append(item_ids, sources, rows)
             return refused
 
         past_limit = self._append_distinct(event)
@@ -143,6 +142,16 @@ class OpenRequest:
             first_offset=self.first_offset,
             opened_at=self.opened_at,
         )
+
+    def _conflict(self, event: Event) -> str:
+        """How the event, which does, contradicts an earlier one of the request."""
+        if event.surface is not self.surface:
+            return _differs("surface", event.surface.name, self.surface.name)
+        if event.user_id != self.user_id:
+            return _differs("user_id", event.user_id, self.user_id)
+        if event.requested_at != self.requested_at:
+            return _differs("requested_at", event.requested_at, self.requested_at)
+        return _differs("expected", event.expected, self.expected)
 
     # Columns
 

