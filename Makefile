@@ -9,7 +9,7 @@ READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
-.PHONY: help demo check test lint models bench bench-keep bench-check trial lock proto metrics clean
+.PHONY: help demo check test test-deploy lint models bench bench-keep bench-check trial lock proto metrics clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 19
@@ -23,6 +23,10 @@ check: lint ## for everyday work: lint, types, import rules, and every test that
 # Four processes on two cores: a test on real servers mostly waits.
 test: lint ## everything: the same, and every test on a real Kafka and a real Redis
 	$(PYTEST) -n 4 $(ARGS)
+
+# Prometheus, promtool and Debian's redis-server come by apt-get into the user's cache. It fails if it cannot have them.
+test-deploy: $(READY) ## alerts, dashboard and secured servers on a real Prometheus, Kafka and Redis (Debian or Ubuntu)
+	$(PYTEST) -n 0 $(or $(ARGS),tests/deploy)
 
 lint: $(READY) ## ruff, format, mypy --strict, imports only downward
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from tests.rig.servers import user_cache
 from workers.local import Stack
 
 _TEAR_DOWN_SECONDS = 60.0
+_DEPLOY_TESTS = Path(__file__).parent / "deploy"
+"""Collected only if they are named, as `make test-deploy` does: they install programs."""
 
 pytest_plugins = ["pytester", "tests.rig.server_mark"]
 
@@ -35,6 +37,15 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("terminated", returncode=1)
 
     signal.signal(signal.SIGTERM, end_run)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests of deploy/ unless the folder or a file of it is named."""
+    if collection_path != _DEPLOY_TESTS:
+        return None
+    named = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    is_named = any(path.is_relative_to(_DEPLOY_TESTS) for path in named)
+    return None if is_named else True
 
 
 def is_xdist_worker(config: pytest.Config) -> bool:
