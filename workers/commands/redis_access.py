@@ -118,13 +118,14 @@ def change_options(default_reason: str | None) -> Decorator:
     """--reason and --actor, as `by`. Without a default, --reason is required."""
 
     def decorate(command: CommandFunction) -> CommandFunction:
-        reason = click.option(
-            "--reason",
-            required=default_reason is None,
-            default=default_reason,
-            show_default=default_reason is not None,
-            help="Reason of the change, for the history.",
-        )
+        help_text = "Reason of the change, for the history."
+        # With a default of None, click 8.3 does not require the option.
+        if default_reason is None:
+            reason = click.option("--reason", required=True, help=help_text)
+        else:
+            reason = click.option(
+                "--reason", default=default_reason, show_default=True, help=help_text
+            )
         gathered = gather("by", ("actor", "reason"), ChangeBy.of)(command)
         return settings("actor")(reason(gathered))
 

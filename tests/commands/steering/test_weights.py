@@ -56,6 +56,15 @@ def test_a_set_is_written_whole_with_actor_and_reason(server: RedisServer, run: 
     assert entry["version"] == Weights.of({"quality": 0.6, "engagement": 0.5}).version
 
 
+def test_a_set_without_a_reason_is_refused_before_anything_is_written(
+    server: RedisServer, run: Run
+) -> None:
+    ended = run("weights", "set", "home", "quality=0.6")
+    assert ended.code == 2
+    assert "Missing option '--reason'" in ended.err
+    assert in_redis(server) == {}
+
+
 def test_what_is_not_named_stays_as_it_is_in_force(server: RedisServer, run: Run) -> None:
     run("weights", "set", "home", "quality=0.1", "engagement=0.2", "--reason", "x")
     run("weights", "set", "home", "engagement=0.9", "--reason", "x")
