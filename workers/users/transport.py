@@ -9,11 +9,13 @@ Written for faust-streaming 0.15.3 and aiokafka 0.14.0, which are pinned: parts 
   there is none. Faust seeks only to offsets above 0, and would skip what it had fetched and dropped.
 - Each record of the input says from which offset on it covers its partition, so that the stage
   notices if Faust has dropped records on the way.
+- A rebalance in the middle of a recovery begins the recovery again, and does not crash the process.
 - A partition whose committed offset is gone is refused, never continued at the next one.
 - The producer is idempotent, so that a retry can neither repeat nor reorder the states of an entry.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -146,6 +148,21 @@ class _Consumer(driver.Consumer):
             return {}
         self.app.stage.positions_sought(positions)
         return {TP(topic, partition): offset for partition, offset in positions.items()}
+
+    async def seek_wait(self, partitions: Mapping[Any, int | None]) -> None:
+        """Faust seeks the changelog before it recovers.
+
+        If a rebalance began since it looked up the offsets, some partitions are new and have none,
+        and others are ours no more. Faust would crash. It begins the recovery again for all of them
+        right after this, so they are left out.
+        """
+        assigned = self.assignment()
+        offsets: dict[Any, int] = {}
+        for tp, offset in partitions.items():
+            if offset is not None and tp in assigned:
+                offsets[tp] = offset
+        with suppress(IllegalStateError):
+            await super().seek_wait(offsets)
 
     async def commit_offsets(self, topic: str, offsets: Mapping[int, int]) -> bool:
         """Commit the next offsets of partitions. False if they may be ours no more."""
