@@ -69,12 +69,12 @@ class GuardRail:
     def __post_init__(self) -> None:
         if self.is_relative and not self.bound > -1:
             raise PlanRefused(
-                f"{self.metric}: got a bound of {self.bound:+.10g} of control, expected more than"
+                f"guard: {self.metric}: got a bound of {self.bound:+.10g} of control, expected more than"
                 " -100 %"
             )
         if not self.is_relative and not self.bound > 0:
             raise PlanRefused(
-                f"{self.metric}: got a bound of {self.bound:g}, expected more than 0, or a"
+                f"guard: {self.metric}: got a bound of {self.bound:g}, expected more than 0, or a"
                 " percentage with a sign, which is relative to control"
             )
         if not self.is_relative and self.metric in BUILT_IN_METRICS:
@@ -222,7 +222,7 @@ def check_tuned_for(fraction: float) -> None:
 def _check_is_rate(metric: str, bound: float) -> None:
     if bound > 1:
         raise PlanRefused(
-            f"{metric}: got a bound of {bound:g}, expected at most 1, because it is a rate"
+            f"guard: {metric}: got a bound of {bound:g}, expected at most 1, because it is a rate"
             " (5% is 0.05)"
         )
 

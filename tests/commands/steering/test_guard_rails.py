@@ -105,7 +105,7 @@ def test_a_start_without_a_plan_writes_one_without_guard_rails(
     [
         ("home", "clicks <= 5%", "--guard: got 'clicks', expected one of: take_rate, deadline"),
         ("home", "take_rate", "--guard: got 'take_rate', expected METRIC >= BOUND"),
-        ("home", "take_rate >= -200%", "--take_rate: got a bound of -2 of control"),
+        ("home", "take_rate >= -200%", "--guard: take_rate: got a bound of -2 of control"),
         ("search", "take_rate >= -2%", "the surface 'search' counts no outcomes"),
     ],
 )
