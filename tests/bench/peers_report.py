@@ -87,6 +87,8 @@ def frameworks(cache: Path) -> tuple[list[Program], list[Program], Program | Non
 def measure_peers(env: Environment, limits: PeersLimits, cache: Path, say: Say) -> PeersReport:
     """Measure worker, plain loop and every framework. Fails if one ranks otherwise than the worker."""
     peers, slow, java = frameworks(cache)
+    if java is None:
+        say("peers: without Kafka Streams, which needs javac and mvn on PATH")
     backlogs = Backlogs(env, limits.seed, limits.candidates)
 
     def measure(program: Program, some: Backlogs) -> tuple[Cost, list[Fetched]]:
