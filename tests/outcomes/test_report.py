@@ -357,7 +357,7 @@ def test_an_arm_without_feeds_cannot_be_compared_with(against: str) -> None:
 
 
 def test_without_feeds_there_is_no_report() -> None:
-    with pytest.raises(ReportRefused, match="none has"):
+    with pytest.raises(ReportRefused, match="no feed of an experiment is counted yet"):
         make_report(Counted({}), STEERED)
 
 

@@ -265,7 +265,7 @@ def make_report(
     """Report the current experiment of a surface.
 
     `tuned_for` replaces that of the plan. Raises ReportRefused if the arm to compare with
-    has no feeds, which is also the case if there is nothing to report.
+    has no feeds, or if no arm has any yet.
     """
     experiments = steered.experiments or {}
     phases = _phases_of_experiment(counted, steered)
@@ -275,8 +275,12 @@ def make_report(
         users = {key: sums for key, sums in counted.users.items() if key.experiment in phases}
 
     arms = {key.arm for key in feeds}
+    if not arms:
+        raise ReportRefused(
+            "no feed of an experiment is counted yet: feeds count once their outcome window is over"
+        )
     if against not in arms:
-        expected = ", ".join(sorted(arms)) or "none has"
+        expected = ", ".join(sorted(arms))
         raise ReportRefused(
             f"against: got {against[:80]!r}, expected an arm with counted feeds: {expected}"
         )
