@@ -14,7 +14,7 @@ COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --unive
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 19
 
-demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a model changed meanwhile (ARGS=--keep leaves it running)
+demo: $(READY) ## real posts to ranked feeds on a real Kafka, weights and a model changed meanwhile (ARGS=--outcomes: an experiment; ARGS=--keep leaves it running)
 	@$(BIN)/python -m demo $(ARGS)
 
 check: lint ## for everyday work: lint, types, import rules, and every test that needs no server

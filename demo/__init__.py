@@ -8,4 +8,7 @@ It is not part of the installed package. To change what it
 - sends and reads: `traffic.py`,
 - uses as posts, models and weights: `fixtures.py`,
 - starts and ends: `environment.py`.
+
+`make demo ARGS=--outcomes` shows an experiment instead. Its own modules are `outcomes_script.py`,
+`outcomes_fixtures.py`, `outcomes_audit.py`, `taste.py` and `readers.py`.
 """

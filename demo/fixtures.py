@@ -102,21 +102,7 @@ class Fixtures:
 
     def model_scores(self) -> ScoresByModel:
         """The score that each version but BAD gives each post, bit for bit."""
-        first_posts: dict[str, Post] = {}
-        for post in self.posts:
-            first_posts.setdefault(post.item_id, post)
-        rows, _ = self.surface.feature_set.clip(matrix(first_posts.values()))
-
-        by_model: dict[str, dict[int, Mapping[str, float]]] = {}
-        for objective, versions in Folder(self.models).scan().items():
-            by_model[objective] = {}
-            for number, version in versions.items():
-                if (objective, number) == (OBJECTIVE, BAD):
-                    continue
-                model = verify(version.folder, [self.surface.feature_set])
-                scores: list[float] = model.score(rows).tolist()
-                by_model[objective][number] = dict(zip(first_posts, scores, strict=True))
-        return by_model
+        return model_scores(self.surface, self.posts, self.models, leave_out=(OBJECTIVE, BAD))
 
 
 def prepare(environment: Environment, seed: int, terminal: Terminal) -> Fixtures:
@@ -211,3 +197,29 @@ def train_new_model(posts: Sequence[Post]) -> bytes:
     voted = [post for post in posts if post.ups + post.downs > 0]
     with one_thread():
         return Study(voted, _TRAINING_SEED).ship(QUALITY)
+
+
+def model_scores(
+    surface: Surface,
+    posts: Sequence[Post],
+    models: Path,
+    leave_out: tuple[str, int] | None = None,
+) -> ScoresByModel:
+    """The score that each version in the folder `models` gives each post, bit for bit, except for
+    the objective and version `leave_out`.
+    """
+    first_posts: dict[str, Post] = {}
+    for post in posts:
+        first_posts.setdefault(post.item_id, post)
+    rows, _ = surface.feature_set.clip(matrix(first_posts.values()))
+
+    by_model: dict[str, dict[int, Mapping[str, float]]] = {}
+    for objective, versions in Folder(models).scan().items():
+        by_model[objective] = {}
+        for number, version in versions.items():
+            if (objective, number) == leave_out:
+                continue
+            model = verify(version.folder, [surface.feature_set])
+            scores: list[float] = model.score(rows).tolist()
+            by_model[objective][number] = dict(zip(first_posts, scores, strict=True))
+    return by_model

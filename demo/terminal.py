@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import click
 
 from demo.audit import ArmCounts, Audit, ModelSwap, PreviewCheck, WeightChange, WeightsByArm
 from demo.environment import SURFACES, StepFailed, without_settings
+from demo.outcomes_audit import Compared, Fact
 from workers.local import StackAddresses
 from workers.ranking.experiment import CONTROL
 from workers.ranking.feed import Feed
@@ -29,10 +30,12 @@ Labels = Mapping[str, str]
 
 WIDTH = 100
 PROMPT = "  $ "
+_INDENT = 4  # of a command's output
 _ROWS = 10  # of a feed
 _SHOWN_FAULTS = 3  # of each kind
+_CONTINUED = " \\"
 _CLEAR_LINE = "\r\x1b[K"
-_VERBS = ("HSET", "weights", "experiment", "models", "feeds", "status")
+_VERBS = ("HSET", "weights", "experiment", "outcomes", "models", "feeds", "status")
 
 
 class Terminal:
@@ -85,8 +88,14 @@ class Shell:
     and no other setting.
     """
 
-    def __init__(self, addresses: StackAddresses, models: Path, terminal: Terminal) -> None:
-        self._variables = exports(addresses, models)
+    def __init__(
+        self,
+        addresses: StackAddresses,
+        models: Path,
+        terminal: Terminal,
+        surfaces: Path = SURFACES,
+    ) -> None:
+        self._variables = exports(addresses, models, surfaces)
         self._terminal = terminal
 
     def show_exports(self) -> None:
@@ -97,16 +106,16 @@ class Shell:
         """Show `trimtab <words>`, run it, and show its output: empty lines, and lines that begin
         with one of `only`. Raises StepFailed if its exit code is not 0.
         """
-        command = [*trimtab(), *words]
-        self._terminal.print(*command_lines(command))
-
-        name = " ".join(("trimtab", *words[:2]))
-        output = run_command(without_settings(*self._variables, *command), name)
+        self._terminal.print(*command_lines([*trimtab(), *words]))
+        output = self.read_trimtab(*words)
 
         shown = [line for line in output.splitlines() if not line or line.startswith(only)]
-        for line in "\n".join(shown).rstrip().splitlines():
-            self._terminal.print(*_output_lines(line))
-        self._terminal.print("")
+        self._terminal.print(*_output_lines("\n".join(shown).rstrip()), "")
+
+    def read_trimtab(self, *words: str) -> str:
+        """Run `trimtab <words>` and return its output. Raises StepFailed if its exit code is not 0."""
+        command = without_settings(*self._variables, *trimtab(), *words)
+        return run_command(command, " ".join(("trimtab", *words[:2])))
 
     def run_script(self, folder: Path, lines: Sequence[str]) -> None:
         """Show lines for a shell that starts in `folder`, and run them up to the first that fails.
@@ -121,17 +130,25 @@ class Shell:
         run_command(["/bin/sh", "-c", script], lines[-1])
 
 
-def _output_lines(line: str) -> list[str]:
-    """A line of a command's output, indented, and broken if it is too wide."""
-    wrapped = textwrap.wrap(
-        line,
-        WIDTH,
-        initial_indent="    ",
-        subsequent_indent="      ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return wrapped or [""]
+def _output_lines(output: str) -> list[str]:
+    """The output of a command, indented unless it is too wide for that. A line that is too wide even
+    so is broken.
+    """
+    lines = output.splitlines()
+    widest = max(map(len, lines), default=0)
+    indent = " " * _INDENT if widest <= WIDTH - _INDENT else ""
+
+    wrapped: list[str] = []
+    for line in lines:
+        wrapped += textwrap.wrap(
+            line,
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return wrapped
 
 
 def run_command(command: Sequence[str], name: str) -> str:
@@ -165,12 +182,12 @@ def trimtab() -> list[str]:
     return [sys.executable, "-m", "workers.cli"]
 
 
-def exports(addresses: StackAddresses, models: Path) -> list[str]:
+def exports(addresses: StackAddresses, models: Path, surfaces: Path = SURFACES) -> list[str]:
     """The variables that commands in this folder need, as NAME=value."""
     values = {"kafka": addresses.kafka, "redis": addresses.redis, "models": str(models)}
     default_surfaces = Path(str(SETTINGS["surfaces"].default))
-    if default_surfaces.resolve() != SURFACES.resolve():
-        values["surfaces"] = str(SURFACES)
+    if default_surfaces.resolve() != surfaces.resolve():
+        values["surfaces"] = str(surfaces)
     return [f"{SETTINGS[name].variable}={value}" for name, value in values.items()]
 
 
@@ -183,17 +200,33 @@ def export_lines(variables: Sequence[str], prompt: str = PROMPT) -> list[str]:
 
 
 def command_lines(command: Sequence[str], prompt: str = PROMPT) -> list[str]:
-    """A command for a shell: one line, or two that are broken before its verb if that is too wide."""
+    """A command for a shell: one line. If that is too wide, it is broken before its verb, and if
+    that is not enough, before its options.
+    """
     line = prompt + shlex.join(command)
     if len(line) <= WIDTH:
         return [line]
 
     verb = next(index for index, word in enumerate(command) if word in _VERBS)
     indent = " " * (len(prompt) + 2)
-    return [
-        f"{prompt}{shlex.join(command[:verb])} \\",
-        f"{indent}{shlex.join(command[verb:])}",
-    ]
+    lines = [prompt + shlex.join(command[:verb])]
+    for part in _option_parts(command[verb:]):
+        longer = f"{lines[-1]} {part}"
+        if len(lines) > 1 and len(longer) <= WIDTH - len(_CONTINUED):
+            lines[-1] = longer
+        else:
+            lines.append(indent + part)
+    return [line + _CONTINUED for line in lines[:-1]] + lines[-1:]
+
+
+def _option_parts(words: Sequence[str]) -> list[str]:
+    """The words of a command up to each of its options, as one types them."""
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            parts.append([])
+        parts[-1].append(word)
+    return [shlex.join(part) for part in parts]
 
 
 def weights_text(weights: Weights) -> str:
@@ -275,7 +308,7 @@ def weight_change_lines(change: WeightChange) -> list[str]:
 
 def preview_lines(sent_again: int, check: PreviewCheck) -> list[str]:
     """Whether the feeds equal their preview."""
-    result = _verdict(f"{check.as_previewed} of {check.compared}", good=check.holds)
+    result = verdict_text(f"{check.as_previewed} of {check.compared}", good=check.holds)
     partial = ""
     if check.compared < sent_again:
         partial = f" ({sent_again - check.compared} more are partial)"
@@ -291,7 +324,9 @@ def arms_lines(counts: ArmCounts) -> list[str]:
         f"{count:,} in {arm} ({counts.percent(arm):.1f} %)"
         for arm, count in sorted(counts.feeds.items())
     ]
-    users = _verdict(f"{counts.in_two_arms} of them in more than one arm", not counts.in_two_arms)
+    users = verdict_text(
+        f"{counts.in_two_arms} of them in more than one arm", not counts.in_two_arms
+    )
     return [
         f"  {counts.total:,} feeds since the canary's first: {', '.join(shares)}.",
         f"  {counts.returning:,} users have several of these feeds, {users}.",
@@ -300,7 +335,7 @@ def arms_lines(counts: ArmCounts) -> list[str]:
 
 def model_swap_lines(swap: ModelSwap, objective: str, version: int) -> list[str]:
     """Whether the pin holds."""
-    others = _verdict(f"{swap.others} by another version", good=swap.others == 0)
+    others = verdict_text(f"{swap.others} by another version", good=swap.others == 0)
     return [f"  {swap.pinned:,} feeds since then, {others} than {objective}/{version}."]
 
 
@@ -309,7 +344,7 @@ def audit_lines(audit: Audit, weights: WeightsByArm) -> list[str]:
     counts = f"{len(audit.lost)} lost, {len(audit.doubled)} doubled, {len(audit.torn)} torn"
     lines = [
         f"  {audit.requests:,} requests sent, {audit.feeds:,} feeds read under read_committed: "
-        + _verdict(counts, good=audit.clean)
+        + verdict_text(counts, good=audit.clean)
     ]
 
     for arm, sets in weights.items():
@@ -331,5 +366,34 @@ def audit_lines(audit: Audit, weights: WeightsByArm) -> list[str]:
     return lines
 
 
-def _verdict(text: str, good: bool) -> str:
+def compared_lines(arms: Iterable[Compared]) -> list[str]:
+    """What the report says of each arm beside what is true of it."""
+    lines = [
+        f"  {'arm':<10}{'take-rate':>10}{'true':>9}{'lift':>10}{'95 % interval':>20}{'true lift':>12}"
+    ]
+    for arm in arms:
+        limits = f"{arm.low * 100:+.1f} to {arm.high * 100:+.1f} %"
+        place = "inside" if arm.is_inside else "outside (at most 5 in 100)"
+        lines.append(
+            f"  {arm.arm:<10}{arm.take_rate * 100:>8.2f} %{arm.true_take_rate * 100:>7.2f} %"
+            f"{arm.lift * 100:>+8.1f} %{limits:>20}{arm.true_lift * 100:>+10.1f} %  {place}"
+        )
+    lines += [
+        "  True is what the taste of the readers gives for the posts of the same feeds under each set of",
+        "  weights.",
+    ]
+    return lines
+
+
+def fact_lines(facts: Iterable[Fact]) -> list[str]:
+    """Each fact, and whether it holds."""
+    lines: list[str] = []
+    for fact in facts:
+        mark = verdict_text("right" if fact.holds else "WRONG", fact.holds)
+        lines += [f"  {mark}  {fact.text}"]
+    return lines
+
+
+def verdict_text(text: str, good: bool) -> str:
+    """A result in green or in red."""
     return click.style(text, fg="green" if good else "red", bold=True)

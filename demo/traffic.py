@@ -37,8 +37,10 @@ KEPT_RATE = 5.0
 work.
 """
 
+JSON_HEADERS: list[tuple[str, bytes | None]] = [("content-type", Format.JSON.content_type)]
+"""The headers of what the demo sends."""
+
 _KEPT_REQUESTS = 18_000  # an hour of them: half a gigabyte in Kafka's log
-_HEADERS: list[tuple[str, bytes | None]] = [("content-type", Format.JSON.content_type)]
 _SEND_SECONDS = 5.0  # how long sending the last events may take
 _SILENCE_SECONDS = 0.1
 _READ_SECONDS = 10.0
@@ -156,7 +158,7 @@ class RequestStream:
     def _send(self, events: Iterable[Event]) -> None:
         for event in events:
             key = event.request.request_id.encode()
-            self._sender.send(key, self._encode(event), _HEADERS)
+            self._sender.send(key, self._encode(event), JSON_HEADERS)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class FeedReader:
         if record is None:
             return False
 
-        feed = _decode(record)
+        feed = feed_of(record)
         self.newest.append(feed)
         self.answered.add(feed.request_id)
         self.first_by_weights.setdefault(feed.weights.version, ReadFeed(feed, now_ms()))
@@ -239,12 +241,13 @@ def read_all_feeds(cluster: Cluster) -> Iterator[Feed]:
     reader = TopicReader(cluster, TOPIC_FEEDS, from_beginning=True)
     try:
         for record in reader.records(follow=False, timeout=_READ_SECONDS):
-            yield _decode(record)
+            yield feed_of(record)
     finally:
         reader.close()
 
 
-def _decode(record: Record) -> Feed:
+def feed_of(record: Record) -> Feed:
+    """The feed of a record. Raises StepFailed if it is not one."""
     try:
         return decode_feed(record.value, record.headers)
     except FeedUnreadable as error:

@@ -132,6 +132,19 @@ def test_the_demo_loses_doubles_and_tears_nothing_and_leaves_nothing_running(dem
     assert demo.left() == []
 
 
+def test_an_experiment_that_is_given_no_time_is_not_decided_and_its_books_are_balanced(
+    demo: Demo,
+) -> None:
+    assert demo.run("--outcomes", "--patience=2") == 1
+    assert "experiment start home canary=40 risky=20 --salt demo-7" in demo.output
+    assert "Not seen within 2 s: canary better" in demo.output
+    assert re.search(r"right  (\S+) requests, \1 feeds: 0 lost, 0 doubled, 0 torn", demo.output)
+    assert re.search(r"right  \S+ interactions sent: \S+ counted once", demo.output)
+    assert re.search(r"right  the join has (.+); the users stage \1\n", demo.output)
+    assert "WRONG" not in demo.output
+    assert demo.left() == []
+
+
 def test_what_is_kept_goes_on_until_it_is_stopped(demo: Demo) -> None:
     assert demo.run("--requests=10", "--keep", "--json") == 0, demo.output
     assert json.loads(demo.output.splitlines()[-1])["requests"] >= 10
@@ -176,7 +189,14 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
 def test_wrong_use_ends_with_2_and_says_where_help_is() -> None:
     ended = run_command(demo_command, "--nonsense")
     assert (ended.code, ended.out) == (2, "")
-    assert "--help" in ended.err
+    assert "for help" in ended.err
+
+
+@pytest.mark.parametrize("option", ["--keep", "--requests=20"])
+def test_the_experiment_takes_no_options_of_the_other_demo(option: str) -> None:
+    ended = run_command(demo_command, "--outcomes", option)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{option.partition('=')[0]} and --outcomes" in ended.err
 
 
 def test_the_help_shows_how_make_runs_it() -> None:
