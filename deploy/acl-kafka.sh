@@ -61,7 +61,7 @@ allow "$users" --operation Read --group "$users_group"
 allow "$users" --operation Describe --operation Read --topic "$feed_outcomes"
 
 # The tools: feeds tail, weights preview and margin; dead-letters list; offsets resume and skip; who
-# is in the group, for weights wait; outcomes counts and tail.
+# is in the group, for weights wait; outcomes counts, tail and report; experiment show, promote and plan.
 allow "$ops" --operation Describe --operation Read --topic "$feeds"
 allow "$ops" --operation Describe --operation Read --topic "$dead_letters"
 allow "$ops" --operation Describe --operation Read --topic "$candidates"

@@ -138,6 +138,8 @@ def right_on(env: Environment, operation: str, resource: str, name: str) -> Righ
         "request-outcomes": outcomes.request_outcomes,
         "feed-outcomes": outcomes.feed_outcomes,
         "user-outcomes": f"{env.name}.user-outcomes",
+        "user-outcomes.changelog": f"{env.name}.user-outcomes.changelog",
+        f"{GROUP}-users": f"{env.name}-users",
         GROUP: env.name,
         f"{GROUP}-outcomes": f"{env.name}-outcomes",
     }
@@ -179,7 +181,9 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
         "TRIMTAB_TOPIC_FEED_OUTCOMES": join_topics(env).feed_outcomes,
         "TRIMTAB_GROUP": env.name,
         "TRIMTAB_TOPIC_USER_OUTCOMES": f"{env.name}.user-outcomes",
+        "TRIMTAB_TOPIC_USER_CHANGELOG": f"{env.name}.user-outcomes.changelog",
         "TRIMTAB_OUTCOMES_GROUP": f"{env.name}-outcomes",
+        "TRIMTAB_USERS_GROUP": f"{env.name}-users",
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }
     access = ["--bootstrap-server", "kafka:9092", "--command-config", "admin.properties"]
@@ -198,9 +202,13 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
         "outcomes counts",
         "outcomes report",
         "outcomes tail",
+        "experiment show",
+        "experiment promote",
+        "experiment plan",
     )
     assert granted["User:trimtab-worker"] == set(listed_rights(env, "worker"))
     assert granted["User:trimtab-outcomes"] == set(listed_rights(env, "outcomes join"))
+    assert granted["User:trimtab-users"] == set(listed_rights(env, "outcomes users"))
     assert granted["User:interaction-producer"] == {
         Right(operation, Resource.TOPIC, join_topics(env).interactions)
         for operation in ("Describe", "Write")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import click
 
 from workers.commands.experiment_plan import plan
-from workers.commands.experiment_rails import JudgedRails, judge_rails_of, rail_document
+from workers.commands.experiment_rails import JudgedRails, judge_rails_of
 from workers.commands.options import (
     BrokersAt,
     brokers_options,
@@ -18,6 +18,7 @@ from workers.commands.options import (
     surface_argument,
     tuned_for_option,
 )
+from workers.commands.outcomes.report_output import rail_document
 from workers.commands.redis_access import (
     ChangeBy,
     OpenSurface,

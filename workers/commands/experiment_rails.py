@@ -86,19 +86,3 @@ def judge_rails_of(
         if arm.verdict is not None and arm.verdict.is_withheld and arm.sentence is not None:
             distrusted[arm.counts.arm] = arm.sentence
     return JudgedRails(by_arm, None, distrusted)
-
-
-def rail_document(state: RailState) -> dict[str, object]:
-    """A rail as --json prints it."""
-    return {
-        "rail": state.rail.text,
-        "standing": str(state.standing),
-        "value": state.value,
-        "control_value": state.control_value,
-        "low": state.low,
-        "high": state.high,
-        "level": state.level,
-        "events": state.events,
-        "control_events": state.control_events,
-        "reason": state.reason,
-    }

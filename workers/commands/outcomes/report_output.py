@@ -106,7 +106,7 @@ def _arm_document(arm: ArmReport) -> dict[str, object]:
         "verdict": arm.verdict,
         "sentence": arm.sentence,
         "days_more": arm.days_more,
-        "rails": [_rail_document(state) for state in arm.rails],
+        "rails": [rail_document(state) for state in arm.rails],
     }
 
 
@@ -131,7 +131,8 @@ def _lift_document(lift: Lift | None) -> dict[str, object] | None:
     return {"lift": lift.lift, "interval": {"low": lift.low, "high": lift.high}, "p": lift.p}
 
 
-def _rail_document(state: RailState) -> dict[str, object]:
+def rail_document(state: RailState) -> dict[str, object]:
+    """A rail as --json prints it, in a report and in `experiment show`."""
     return {
         "rail": state.rail.text,
         "standing": state.standing,
