@@ -5,6 +5,8 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers.ranking.features import FLOAT32_MAX, FeatureSet
 from workers.ranking.refusal import CandidateReason, CandidateRefused
@@ -93,3 +95,14 @@ def test_a_feature_set_that_contradicts_itself_cannot_be_constructed(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         FeatureSet(**({"name": "posts", "names": ("a",)} | changes))  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=5),
+    st.integers(1, 3),
+)
+def test_rows_are_finite_if_each_of_their_numbers_is(numbers: list[float], rows: int) -> None:
+    names = tuple(f"f{place}" for place in range(len(numbers)))
+    packed = struct.pack(f"<{len(numbers)}f", *numbers)
+    expected = all(math.isfinite(number) for number in numbers)
+    assert FeatureSet("any", names).are_finite(packed * rows) == expected
