@@ -5,8 +5,9 @@ import tomllib
 from pathlib import Path
 
 from tests.docs.documents import ROOT
-from workers.local.topics import DEFAULT_PARTITIONS, stack_topics
+from workers.local.topics import stack_topics
 from workers.settings import SETTINGS
+from workers.streaming.topic_plans import DEFAULT_PARTITIONS
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = (DEPLOY / "compose.yaml").read_text()

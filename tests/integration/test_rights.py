@@ -40,14 +40,8 @@ from workers.streaming.rights import (
     worker_rights,
 )
 from workers.streaming.send import Sender, SendFailed
-from workers.streaming.topics import (
-    FEED_OUTCOMES_CONFIG,
-    INTERACTIONS_CONFIG,
-    JoinTopics,
-    TopicPlan,
-    WorkerTopics,
-    create_topics,
-)
+from workers.streaming.topic_plans import FEED_OUTCOMES_CONFIG, INTERACTIONS_CONFIG
+from workers.streaming.topics import JoinTopics, TopicPlan, WorkerTopics, create_topics
 
 SCRIPT = ROOT / "deploy" / "acl-kafka.sh"
 LISTED = (

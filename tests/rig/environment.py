@@ -32,13 +32,12 @@ from workers.codec.dead_letters import DeadLetter, read_dead_letter
 from workers.streaming.clients import Cluster
 from workers.streaming.records import Record
 from workers.streaming.send import Sender
-from workers.streaming.topics import (
+from workers.streaming.topic_plans import (
     FEED_OUTCOMES_CONFIG,
     INTERACTIONS_CONFIG,
     USER_CHANGELOG_CONFIG,
-    TopicPlan,
-    create_topics,
 )
+from workers.streaming.topics import TopicPlan, create_topics
 
 PARTITIONS = 4
 REQUEST_PARTITIONS = 3

@@ -18,8 +18,8 @@ from workers.streaming import preflight as preflight_module
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import RECORD_OVERHEAD
 from workers.streaming.preflight import TopicsUnfit, check_join_topics, check_topics
+from workers.streaming.topic_plans import FEED_OUTCOMES_CONFIG
 from workers.streaming.topics import (
-    FEED_OUTCOMES_CONFIG,
     JoinTopics,
     TopicPlan,
     WorkerTopics,

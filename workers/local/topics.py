@@ -9,25 +9,16 @@ from dataclasses import replace
 
 from workers.local.state import Report
 from workers.settings import SETTINGS
+from workers.streaming.topic_plans import DEFAULT_PARTITIONS, outcome_plans, ranking_plans
 from workers.streaming.topics import (
-    FEED_OUTCOMES_CONFIG,
-    INTERACTIONS_CONFIG,
-    USER_CHANGELOG_CONFIG,
+    JoinTopics,
     TopicPlan,
+    UsersTopics,
+    WorkerTopics,
     create_topics,
     describe_topics,
     update_topic_config,
 )
-
-DEFAULT_PARTITIONS = 4
-
-# Kafka's own default. It is set on each topic, because the broker's limit is the larger one of the
-# dead letters.
-_RECORD_SIZE = {"max.message.bytes": "1048588"}
-# A dead letter holds a whole record, and headers that say what is wrong with it.
-_DEAD_LETTER_SIZE = {"max.message.bytes": "2097152"}
-# With the broker's clock, no producer can move stream time ahead.
-_BROKER_CLOCK = {"message.timestamp.type": "LogAppendTime"}
 
 _CANDIDATES = str(SETTINGS["topic_candidates"].default)
 _FEEDS = str(SETTINGS["topic_feeds"].default)
@@ -49,26 +40,15 @@ def stack_topics(partitions: int) -> tuple[TopicPlan, ...]:
 
 
 def _ranking_topics(partitions: int) -> tuple[TopicPlan, ...]:
-    """Feeds and dead letters go to the partition number of their event."""
-    return (
-        TopicPlan(_CANDIDATES, partitions, _RECORD_SIZE | _BROKER_CLOCK),
-        TopicPlan(_FEEDS, partitions, _RECORD_SIZE),
-        TopicPlan(_DEAD_LETTERS, partitions, _DEAD_LETTER_SIZE),
-    )
+    return ranking_plans(WorkerTopics(_CANDIDATES, _FEEDS, _DEAD_LETTERS), partitions)
 
 
 def _outcome_topics(partitions: int, request_partitions: int) -> tuple[TopicPlan, ...]:
-    """Feed records go to the partition number of their event, and what the join writes to that of
-    its interactions. Outcomes of requests go to a partition of their user, so their number is one
-    of its own. What is known about users goes to the partition number of those.
-    """
-    return (
-        TopicPlan(_INTERACTIONS, partitions, {**_RECORD_SIZE, **INTERACTIONS_CONFIG}),
-        TopicPlan(_INTERACTION_LETTERS, partitions, _DEAD_LETTER_SIZE),
-        TopicPlan(_REQUEST_OUTCOMES, request_partitions, _RECORD_SIZE),
-        TopicPlan(_FEED_OUTCOMES, partitions, {**_RECORD_SIZE, **FEED_OUTCOMES_CONFIG}),
-        TopicPlan(_USER_OUTCOMES, request_partitions, {**_RECORD_SIZE, **FEED_OUTCOMES_CONFIG}),
-        TopicPlan(_USER_CHANGELOG, request_partitions, {**_RECORD_SIZE, **USER_CHANGELOG_CONFIG}),
+    return outcome_plans(
+        JoinTopics(_INTERACTIONS, _INTERACTION_LETTERS, _REQUEST_OUTCOMES, _FEED_OUTCOMES),
+        UsersTopics(_REQUEST_OUTCOMES, _USER_OUTCOMES, _USER_CHANGELOG),
+        partitions=partitions,
+        request_partitions=request_partitions,
     )
 
 

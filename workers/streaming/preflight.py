@@ -47,10 +47,13 @@ The users stage:
 |   changelog is deleted for its age          |                                             |
 
 TopicsUnfit names the topic, what it is, what was expected, and the command that changes it.
+
+A stage that starts ends at the first finding that stops it. `trimtab doctor` and `trimtab topics
+check` show all findings.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from workers.errors import Failure
@@ -59,10 +62,14 @@ from workers.ranking.surface import Surfaces
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import RecordLimits, limits_of
 from workers.streaming.rights import Right, hidden_hint, require_rights
-from workers.streaming.topics import (
+from workers.streaming.topic_plans import (
+    DEFAULT_PARTITIONS,
     FEED_OUTCOMES_CONFIG,
     INTERACTIONS_CONFIG,
+    LETTER_OVERHEAD,
     USER_CHANGELOG_CONFIG,
+)
+from workers.streaming.topics import (
     BrokerUnreachable,
     JoinTopics,
     UsersTopics,
@@ -71,13 +78,9 @@ from workers.streaming.topics import (
     topic_config,
 )
 
-_LETTER_OVERHEAD = 32_768
-"""Bytes of the headers that say why, beside the record's own key, value and headers."""
 _LEAST_OUTCOME_BYTES = 65_536
 """A record of sums has 5 to 10 kB, that of a large feed more."""
 _DAY_MS = 24 * 3600 * 1000
-_PARTITIONS = 4
-"""Of a topic that is to be created, if there is no other to go by."""
 _WAIT_SECONDS = 5.0
 
 _Configs = Mapping[str, Mapping[str, str]]
@@ -85,6 +88,31 @@ _Configs = Mapping[str, Mapping[str, str]]
 
 class TopicsUnfit(Failure):
     """The topics are not as the guarantees need them. The message says how to mend it."""
+
+
+class Finding(NamedTuple):
+    """What is not as it should be. `text` names the topic, what it is, what was expected, and what
+    mends it.
+
+    A finding without `event` stops the stage. Otherwise a guarantee is only weaker: `event` and
+    `fields` are the log line.
+    """
+
+    text: str
+    event: str = ""
+    fields: Mapping[str, object] = {}
+
+    @property
+    def stops(self) -> bool:
+        """Whether the stage does not start."""
+        return not self.event
+
+
+class SeenTopics(NamedTuple):
+    """What is known of the topics that exist: partition counts and configurations."""
+
+    partitions: Mapping[str, int]
+    configs: Mapping[str, Mapping[str, str]]
 
 
 class TopicFacts(NamedTuple):
@@ -116,6 +144,18 @@ class _Fault(NamedTuple):
 # The worker
 
 
+def worker_topics(topics: WorkerTopics) -> Mapping[str, Mapping[str, str]]:
+    """The topics of a worker, and with which configuration a missing one is created."""
+    created_with: dict[str, Mapping[str, str]] = {
+        topics.candidates: {},
+        topics.feeds: {},
+        topics.dead_letters: {},
+    }
+    if topics.interactions is not None:
+        created_with[topics.interactions] = INTERACTIONS_CONFIG
+    return created_with
+
+
 def check_topics(
     cluster: Cluster, topics: WorkerTopics, needed: Sequence[Right] = ()
 ) -> TopicFacts:
@@ -124,66 +164,89 @@ def check_topics(
     Raises RightMissing, TopicsUnfit and LimitTooSmall. Warns if a guarantee is weaker than it could
     be.
     """
-    candidates = topics.candidates
-    created_with: dict[str, Mapping[str, str]] = {
-        candidates: {},
-        topics.feeds: {},
-        topics.dead_letters: {},
-    }
-    if topics.interactions is not None:
-        created_with[topics.interactions] = INTERACTIONS_CONFIG
-
-    partitions = _wait_for_partitions(cluster, tuple(created_with))
+    partitions = _wait_for_partitions(cluster, tuple(worker_topics(topics)))
     # Rights first: a topic that may not be described is missing from `partitions`.
     require_rights(cluster, needed)
 
-    _require_topics(
-        cluster,
-        created_with,
-        existing=partitions,
-        count=max(partitions.values(), default=_PARTITIONS),
+    _require(missing_worker_topics(cluster, topics, partitions))
+    seen = read_topics(cluster, partitions)
+    _require_one_by_one(worker_findings(cluster, topics, seen))
+    return TopicFacts(
+        limits=_output_limits(cluster, topics, seen.configs),
+        partitions=partitions[topics.candidates],
     )
-    _require_same_count(
+
+
+def missing_worker_topics(
+    cluster: Cluster, topics: WorkerTopics, partitions: Mapping[str, int]
+) -> list[Finding]:
+    """A finding for each topic that is not among `partitions`."""
+    count = max(partitions.values(), default=DEFAULT_PARTITIONS)
+    return _missing_topics(cluster, worker_topics(topics), existing=partitions, count=count)
+
+
+def worker_findings(cluster: Cluster, topics: WorkerTopics, seen: SeenTopics) -> Iterator[Finding]:
+    """What is not as it should be, of the topics that exist."""
+    candidates = topics.candidates
+    interactions = topics.interactions
+    configs = seen.configs
+    yield from _other_counts(
         cluster,
         candidates,
         others=(topics.feeds, topics.dead_letters),
-        partitions=partitions,
+        partitions=seen.partitions,
         reason="a feed goes to its input's partition number",
     )
-    configs = _read_configs(cluster, created_with)
-    if topics.interactions is not None:
-        _require_same_count(
+    if interactions is not None and interactions in configs:
+        yield from _other_counts(
             cluster,
             candidates,
-            others=(topics.interactions,),
-            partitions=partitions,
+            others=(interactions,),
+            partitions=seen.partitions,
             reason="a feed record goes to its input's partition number",
         )
-        faults = _timestamp_faults(configs[topics.interactions])
-        faults += _size_faults(configs[topics.interactions], _max_bytes(configs[topics.feeds]))
-        _require_no_faults(cluster, topics.interactions, faults)
+        faults = _timestamp_faults(configs[interactions])
+        if topics.feeds in configs:
+            faults += _size_faults(configs[interactions], _max_bytes(configs[topics.feeds]))
+        yield from _faulty_config(cluster, interactions, faults)
 
-    timestamps = configs[candidates]["message.timestamp.type"]
-    if timestamps != "LogAppendTime":
-        log.warning(
-            "timestamps_by_producers",
-            topic=candidates,
-            got=timestamps,
-            expected="LogAppendTime",
-            risk="a producer with a fast clock closes other requests early",
-        )
-    _warn_of_small_letters(
+    if candidates in configs:
+        yield from _times_of_producers(cluster, candidates, configs[candidates])
+    yield from _small_letters(
+        cluster,
         configs,
         source=candidates,
         dead_letters=topics.dead_letters,
         risk="the largest events would be cut in their dead letters",
     )
-    return TopicFacts(
-        limits=_output_limits(cluster, topics, configs), partitions=partitions[candidates]
+
+
+def _times_of_producers(
+    cluster: Cluster, topic: str, config: Mapping[str, str]
+) -> Iterator[Finding]:
+    key = "message.timestamp.type"
+    if config[key] == "LogAppendTime":
+        return
+    risk = "a producer with a fast clock closes other requests early"
+    yield Finding(
+        f"topic {topic!r}: {key}: got {config[key]}, expected LogAppendTime; {risk}. Mend it:"
+        f" {_configure(cluster, topic, f'{key}=LogAppendTime')}",
+        event="timestamps_by_producers",
+        fields={"topic": topic, "got": config[key], "expected": "LogAppendTime", "risk": risk},
     )
 
 
 # The join of outcomes
+
+
+def join_topics(topics: JoinTopics) -> Mapping[str, Mapping[str, str]]:
+    """The topics of the join, and with which configuration a missing one is created."""
+    return {
+        topics.interactions: INTERACTIONS_CONFIG,
+        topics.dead_letters: {},
+        topics.request_outcomes: {},
+        topics.feed_outcomes: FEED_OUTCOMES_CONFIG,
+    }
 
 
 def check_join_topics(
@@ -194,58 +257,73 @@ def check_join_topics(
     Raises RightMissing, TopicsUnfit and LimitTooSmall. Warns if a guarantee is weaker than it could
     be.
     """
-    interactions = topics.interactions
-    created_with: dict[str, Mapping[str, str]] = {
-        interactions: INTERACTIONS_CONFIG,
-        topics.dead_letters: {},
-        topics.request_outcomes: {},
-        topics.feed_outcomes: FEED_OUTCOMES_CONFIG,
-    }
-    partitions = _wait_for_partitions(cluster, tuple(created_with))
+    partitions = _wait_for_partitions(cluster, tuple(join_topics(topics)))
     require_rights(cluster, needed)
 
+    _require(missing_join_topics(cluster, topics, partitions))
+    seen = read_topics(cluster, partitions)
+    _require_one_by_one(join_findings(cluster, topics, surfaces, seen))
+    return JoinTopicFacts(
+        limits=_output_limits(cluster, topics, seen.configs),
+        partitions=partitions[topics.interactions],
+        request_partitions=partitions[topics.request_outcomes],
+    )
+
+
+def missing_join_topics(
+    cluster: Cluster, topics: JoinTopics, partitions: Mapping[str, int]
+) -> list[Finding]:
+    """A finding for each topic that is not among `partitions`."""
     followers = (topics.dead_letters, topics.feed_outcomes)
     known_counts = [partitions[name] for name in followers if name in partitions]
-    count = partitions.get(interactions, max(known_counts, default=_PARTITIONS))
-    _require_topics(
+    count = partitions.get(topics.interactions, max(known_counts, default=DEFAULT_PARTITIONS))
+    return _missing_topics(
         cluster,
-        created_with,
+        join_topics(topics),
         existing=partitions,
         count=count,
-        unsure_of=interactions,
+        unsure_of=topics.interactions,
     )
-    _require_same_count(
+
+
+def join_findings(
+    cluster: Cluster, topics: JoinTopics, surfaces: Surfaces, seen: SeenTopics
+) -> Iterator[Finding]:
+    """What is not as it should be, of the topics that exist."""
+    interactions = topics.interactions
+    configs = seen.configs
+    yield from _other_counts(
         cluster,
         interactions,
-        others=followers,
-        partitions=partitions,
+        others=(topics.dead_letters, topics.feed_outcomes),
+        partitions=seen.partitions,
         reason="dead letters and sums go to their input's partition number",
     )
 
-    configs = _read_configs(cluster, created_with)
-    kept_ms = _longest_window_ms(surfaces) + _DAY_MS
-    faults = {interactions: _timestamp_faults(configs[interactions])}
+    kept_ms = longest_window_ms(surfaces) + _DAY_MS
+    if interactions in configs:
+        faults = _timestamp_faults(configs[interactions])
+        yield from _faulty_config(cluster, interactions, faults)
     for name in topics.outputs.values():
-        faults[name] = _size_faults(configs[name], _LEAST_OUTCOME_BYTES)
-    faults[topics.feed_outcomes] += _cleanup_faults(configs[topics.feed_outcomes], kept_ms)
-    for name, faults_of_topic in faults.items():
-        _require_no_faults(cluster, name, faults_of_topic)
+        if name not in configs:
+            continue
+        faults = _size_faults(configs[name], _LEAST_OUTCOME_BYTES)
+        if name == topics.feed_outcomes:
+            faults += _cleanup_faults(configs[name], kept_ms)
+        yield from _faulty_config(cluster, name, faults)
 
-    _warn_of_short_retention(interactions, configs[interactions], kept_ms)
-    _warn_of_small_letters(
+    if interactions in configs:
+        yield from _short_retention(cluster, interactions, configs[interactions], kept_ms)
+    yield from _small_letters(
+        cluster,
         configs,
         source=interactions,
         dead_letters=topics.dead_letters,
         risk="the largest interactions would be cut in their dead letters",
     )
-    return JoinTopicFacts(
-        limits=_output_limits(cluster, topics, configs),
-        partitions=partitions[interactions],
-        request_partitions=partitions[topics.request_outcomes],
-    )
 
 
-def _longest_window_ms(surfaces: Surfaces) -> int:
+def longest_window_ms(surfaces: Surfaces) -> int:
     """The longest outcome window of all surfaces, in milliseconds; 0 if there is none."""
     longest_s = 0
     for surface in surfaces.values():
@@ -254,19 +332,37 @@ def _longest_window_ms(surfaces: Surfaces) -> int:
     return longest_s * 1000
 
 
-def _warn_of_short_retention(topic: str, config: Mapping[str, str], kept_ms: int) -> None:
-    retention_ms = _retention_ms(config)
-    if retention_ms is not None and retention_ms < kept_ms:
-        log.warning(
-            "retention_short",
-            topic=topic,
-            retention_ms=retention_ms,
-            expected_ms=kept_ms,
-            risk="open feeds could be gone at a restart, and their partition would then stop",
-        )
+def _short_retention(
+    cluster: Cluster, topic: str, config: Mapping[str, str], kept_ms: int
+) -> Iterator[Finding]:
+    retention_ms = retention_of(config)
+    if retention_ms is None or retention_ms >= kept_ms:
+        return
+    risk = "open feeds could be gone at a restart, and their partition would then stop"
+    yield Finding(
+        f"topic {topic!r}: retention.ms: got {retention_ms}, expected at least {kept_ms} (the"
+        f" longest outcome window and a day); {risk}. Mend it:"
+        f" {_configure(cluster, topic, f'retention.ms={kept_ms}')}",
+        event="retention_short",
+        fields={
+            "topic": topic,
+            "retention_ms": retention_ms,
+            "expected_ms": kept_ms,
+            "risk": risk,
+        },
+    )
 
 
 # The users stage
+
+
+def users_topics(topics: UsersTopics) -> Mapping[str, Mapping[str, str]]:
+    """The topics of the users stage, and with which configuration a missing one is created."""
+    return {
+        topics.request_outcomes: {},
+        topics.user_outcomes: FEED_OUTCOMES_CONFIG,
+        topics.changelog: USER_CHANGELOG_CONFIG,
+    }
 
 
 def check_users_topics(cluster: Cluster, topics: UsersTopics, needed: Sequence[Right] = ()) -> int:
@@ -274,39 +370,47 @@ def check_users_topics(cluster: Cluster, topics: UsersTopics, needed: Sequence[R
 
     Raises RightMissing and TopicsUnfit.
     """
-    requests = topics.request_outcomes
-    created_with: dict[str, Mapping[str, str]] = {
-        requests: {},
-        topics.user_outcomes: FEED_OUTCOMES_CONFIG,
-        topics.changelog: USER_CHANGELOG_CONFIG,
-    }
-    partitions = _wait_for_partitions(cluster, tuple(created_with))
+    partitions = _wait_for_partitions(cluster, tuple(users_topics(topics)))
     require_rights(cluster, needed)
-    _require_topics(
-        cluster, created_with, existing=partitions, count=partitions.get(requests, _PARTITIONS)
-    )
 
+    _require(missing_users_topics(cluster, topics, partitions))
+    seen = read_topics(cluster, partitions)
+    _require_one_by_one(users_findings(cluster, topics, seen))
+    return partitions[topics.request_outcomes]
+
+
+def missing_users_topics(
+    cluster: Cluster, topics: UsersTopics, partitions: Mapping[str, int]
+) -> list[Finding]:
+    """A finding for each topic that is not among `partitions`."""
+    count = partitions.get(topics.request_outcomes, DEFAULT_PARTITIONS)
+    return _missing_topics(cluster, users_topics(topics), existing=partitions, count=count)
+
+
+def users_findings(cluster: Cluster, topics: UsersTopics, seen: SeenTopics) -> Iterator[Finding]:
+    """What is not as it should be, of the topics that exist."""
+    requests = topics.request_outcomes
     for name in (topics.user_outcomes, topics.changelog):
-        _require_count_of_requests(cluster, requests, name, partitions)
+        if requests in seen.partitions and name in seen.partitions:
+            yield from _other_count_of_requests(cluster, requests, name, seen.partitions)
 
-    configs = _read_configs(cluster, created_with)
-    sums_faults = _cleanup_faults(configs[topics.user_outcomes], _DAY_MS)
-    _require_no_faults(cluster, topics.user_outcomes, sums_faults)
+    configs = seen.configs
+    if topics.user_outcomes in configs:
+        sums_faults = _cleanup_faults(configs[topics.user_outcomes], _DAY_MS)
+        yield from _faulty_config(cluster, topics.user_outcomes, sums_faults)
 
-    policy = configs[topics.changelog]["cleanup.policy"]
-    expected = USER_CHANGELOG_CONFIG["cleanup.policy"]
-    if policy != expected:
-        fault = _Fault("cleanup.policy", got=policy, expected=expected, value=expected)
-        _require_no_faults(cluster, topics.changelog, [fault])
-    return partitions[requests]
+    if topics.changelog in configs:
+        policy = configs[topics.changelog]["cleanup.policy"]
+        expected = USER_CHANGELOG_CONFIG["cleanup.policy"]
+        if policy != expected:
+            fault = _Fault("cleanup.policy", got=policy, expected=expected, value=expected)
+            yield from _faulty_config(cluster, topics.changelog, [fault])
 
 
-def _require_count_of_requests(
+def _other_count_of_requests(
     cluster: Cluster, requests: str, name: str, partitions: Mapping[str, int]
-) -> None:
-    """Raises TopicsUnfit if a topic has another partition count than request-outcomes, whose own
-    must never change.
-    """
+) -> Iterator[Finding]:
+    """A topic with another partition count than request-outcomes, whose own must never change."""
     count = partitions[requests]
     if partitions[name] == count:
         return
@@ -319,7 +423,7 @@ def _require_count_of_requests(
             f"If the count of {requests!r} was never changed, delete this topic, and create it with"
             f" {count}: {shlex.join([*words, '--delete'])}"
         )
-    raise TopicsUnfit(
+    yield Finding(
         f"topic {name!r} has {partitions[name]} partitions, expected {count} as {requests!r};"
         f" what is known of a user goes to the partition of the user's feeds. {how}"
     )
@@ -342,15 +446,19 @@ def _wait_for_partitions(cluster: Cluster, names: Sequence[str]) -> dict[str, in
             )
 
 
-def _read_configs(cluster: Cluster, names: Iterable[str]) -> _Configs:
-    return {name: topic_config(cluster.bootstrap, name, cluster.properties) for name in names}
+def read_topics(cluster: Cluster, partitions: Mapping[str, int]) -> SeenTopics:
+    """The topics with these partition counts. Raises TopicError and BrokerUnreachable."""
+    configs: dict[str, Mapping[str, str]] = {}
+    for name in partitions:
+        configs[name] = topic_config(cluster.bootstrap, name, cluster.properties)
+    return SeenTopics(partitions, configs)
 
 
 def _max_bytes(config: Mapping[str, str]) -> int:
     return int(config["max.message.bytes"])
 
 
-def _retention_ms(config: Mapping[str, str]) -> int | None:
+def retention_of(config: Mapping[str, str]) -> int | None:
     """How long records are kept. None if they are not deleted for their age."""
     retention_ms = int(config["retention.ms"])
     if "delete" not in config["cleanup.policy"] or retention_ms < 0:
@@ -366,23 +474,37 @@ def _output_limits(
     return limits_of(topic_bytes, cluster.properties)
 
 
-# What is refused
+# What is found
 
 
-def _require_topics(
+def _require(findings: Sequence[Finding]) -> None:
+    """Raises TopicsUnfit with all findings, one a line."""
+    if findings:
+        raise TopicsUnfit("\n".join(finding.text for finding in findings))
+
+
+def _require_one_by_one(findings: Iterable[Finding]) -> None:
+    """Raises TopicsUnfit with the first finding that stops the stage. Logs those before it."""
+    for finding in findings:
+        if finding.stops:
+            raise TopicsUnfit(finding.text)
+        log.warning(finding.event, **finding.fields)
+
+
+def _missing_topics(
     cluster: Cluster,
     created_with: Mapping[str, Mapping[str, str]],
     *,
     existing: Mapping[str, int],
     count: int,
     unsure_of: str | None = None,
-) -> None:
-    """Raises TopicsUnfit that names every topic that is missing, and how to create it.
+) -> list[Finding]:
+    """A finding for each topic that is missing, with how to create it.
 
     `unsure_of` is a topic that needs as many partitions as the candidates, whose count is not known
     here.
     """
-    missing: list[str] = []
+    missing: list[Finding] = []
     for name, config in created_with.items():
         if name in existing:
             continue
@@ -394,30 +516,33 @@ def _require_topics(
         if name == unsure_of:
             how = "create it, with as many partitions as the topic of candidates has"
         missing.append(
-            f"topic {name!r} is not there{hidden_hint(cluster)}; {how}: {shlex.join(words)}"
+            Finding(
+                f"topic {name!r} is not there{hidden_hint(cluster)}; {how}: {shlex.join(words)}"
+            )
         )
-    if missing:
-        raise TopicsUnfit("\n".join(missing))
+    return missing
 
 
-def _require_same_count(
+def _other_counts(
     cluster: Cluster,
     source: str,
     *,
     others: Sequence[str],
     partitions: Mapping[str, int],
     reason: str,
-) -> None:
-    """Raises TopicsUnfit if another topic has another partition count than the source.
+) -> Iterator[Finding]:
+    """The other topics with another partition count than the source.
 
     A count can only be raised, so the command raises the smaller one.
     """
+    if source not in partitions:
+        return
     for other in others:
-        if partitions[other] == partitions[source]:
+        if partitions.get(other, partitions[source]) == partitions[source]:
             continue
         smaller = source if partitions[source] <= partitions[other] else other
         count = max(partitions[source], partitions[other])
-        raise TopicsUnfit(
+        yield Finding(
             f"topic {other!r} has {partitions[other]} partitions, expected {partitions[source]} as"
             f" {source!r}; {reason}. Mend it: kafka-topics.sh --bootstrap-server"
             f" {cluster.bootstrap} --alter --topic {smaller} --partitions {count}"
@@ -449,7 +574,7 @@ def _cleanup_faults(config: Mapping[str, str], kept_ms: int) -> list[_Fault]:
         planned = FEED_OUTCOMES_CONFIG["cleanup.policy"]
         faults.append(_Fault("cleanup.policy", got=policy, expected=planned, value=f"[{planned}]"))
 
-    retention_ms = _retention_ms(config)
+    retention_ms = retention_of(config)
     if retention_ms is not None and retention_ms < kept_ms:
         faults.append(
             _Fault(
@@ -462,27 +587,42 @@ def _cleanup_faults(config: Mapping[str, str], kept_ms: int) -> list[_Fault]:
     return faults
 
 
-def _require_no_faults(cluster: Cluster, topic: str, faults: Sequence[_Fault]) -> None:
-    """Raises TopicsUnfit with all faults of a topic, and the one command that corrects them."""
+def _faulty_config(cluster: Cluster, topic: str, faults: Sequence[_Fault]) -> Iterator[Finding]:
+    """All faults of a topic, and the one command that corrects them."""
     if not faults:
         return
     described = [f"{fault.key}: got {fault.got}, expected {fault.expected}" for fault in faults]
     values = ",".join(f"{fault.key}={fault.value}" for fault in faults)
+    yield Finding(
+        f"topic {topic!r}: {', and '.join(described)}. Mend it:"
+        f" {_configure(cluster, topic, values)}"
+    )
+
+
+def _configure(cluster: Cluster, topic: str, values: str) -> str:
+    """The command that sets values of a topic's configuration."""
     words = ["kafka-configs.sh", "--bootstrap-server", cluster.bootstrap, "--alter"]
     words += ["--entity-type", "topics", "--entity-name", topic, "--add-config", values]
-    raise TopicsUnfit(f"topic {topic!r}: {', and '.join(described)}. Mend it: {shlex.join(words)}")
+    return shlex.join(words)
 
 
-# What is warned of
-
-
-def _warn_of_small_letters(configs: _Configs, *, source: str, dead_letters: str, risk: str) -> None:
-    largest_letter = _max_bytes(configs[source]) + _LETTER_OVERHEAD
-    if _max_bytes(configs[dead_letters]) < largest_letter:
-        log.warning(
-            "dead_letters_small",
-            topic=dead_letters,
-            max_message_bytes=_max_bytes(configs[dead_letters]),
-            expected=largest_letter,
-            risk=risk,
-        )
+def _small_letters(
+    cluster: Cluster, configs: _Configs, *, source: str, dead_letters: str, risk: str
+) -> Iterator[Finding]:
+    if source not in configs or dead_letters not in configs:
+        return
+    got = _max_bytes(configs[dead_letters])
+    expected = _max_bytes(configs[source]) + LETTER_OVERHEAD
+    if got >= expected:
+        return
+    yield Finding(
+        f"topic {dead_letters!r}: max.message.bytes: got {got}, expected at least {expected};"
+        f" {risk}. Mend it: {_configure(cluster, dead_letters, f'max.message.bytes={expected}')}",
+        event="dead_letters_small",
+        fields={
+            "topic": dead_letters,
+            "max_message_bytes": got,
+            "expected": expected,
+            "risk": risk,
+        },
+    )

@@ -26,29 +26,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from workers.errors import Failure
 from workers.streaming.clients import Cluster
 
-INTERACTIONS_CONFIG: Mapping[str, str] = {"message.timestamp.type": "LogAppendTime"}
-"""What the topic of interactions needs: what counts depends on the time of its records, so no
-producer may set it.
-"""
-FEED_OUTCOMES_CONFIG: Mapping[str, str] = {
-    "cleanup.policy": "compact,delete",
-    "retention.ms": str(14 * 24 * 3600 * 1000),
-    # The newest segment is never compacted, so it is kept small.
-    "segment.bytes": str(16 * 1024 * 1024),
-    "segment.ms": str(3600 * 1000),
-}
-"""What the topic of sums needs: the latest sums of a key count, and they outlive the longest outcome
-window.
-"""
-USER_CHANGELOG_CONFIG: Mapping[str, str] = {
-    "cleanup.policy": "compact",
-    "min.compaction.lag.ms": str(3600 * 1000),
-    "segment.bytes": str(64 * 1024 * 1024),
-    "segment.ms": str(3600 * 1000),
-}
-"""What the changelog of the users stage needs: nothing of it is deleted for its age, and for an hour
-it keeps every state of a key, so that a restore finds the one that is furthest on.
-"""
+BROKERS_DEFAULT = -1
+"""The replication factor of a new topic is the broker's own default."""
 
 _NO_CONFIG: Mapping[str, str] = {}
 
@@ -165,9 +144,9 @@ def create_topics(
     plans: Sequence[TopicPlan],
     config: Mapping[str, str] = _NO_CONFIG,
     timeout: float = 15.0,
+    replication_factor: int = BROKERS_DEFAULT,
 ) -> TopicsReady:
-    """Create the topics that are missing, replicated as the broker's default says. Return once
-    every partition can be written and read.
+    """Create the topics that are missing. Return once every partition can be written and read.
 
     Raises TopicError if a topic has another partition count (then none is created) or Kafka refuses
     one, and BrokerUnreachable if no broker answers within `timeout` seconds.
@@ -176,7 +155,7 @@ def create_topics(
     existing = _partition_counts(_metadata(admin, bootstrap, timeout))
     _check_partition_counts(plans, existing)
     missing = [plan for plan in plans if plan.name not in existing]
-    created = _create(admin, missing, timeout)
+    created = _create(admin, missing, replication_factor, timeout)
 
     # A topic is known a moment before its partitions have leaders.
     deadline = time.monotonic() + timeout
@@ -205,6 +184,36 @@ def describe_topics(
     """The partition count of each of the named topics that exists. Raises BrokerUnreachable."""
     counts = _partition_counts(_metadata(_admin(bootstrap, config), bootstrap, timeout))
     return {name: counts[name] for name in names if name in counts}
+
+
+def describe_replicas(
+    bootstrap: str,
+    names: Iterable[str],
+    config: Mapping[str, str] = _NO_CONFIG,
+    timeout: float = 15.0,
+) -> dict[str, int]:
+    """How many replicas each of the named topics has, if it exists: those of the partition with the
+    fewest. Raises BrokerUnreachable.
+    """
+    metadata = _metadata(_admin(bootstrap, config), bootstrap, timeout)
+    replicas: dict[str, int] = {}
+    for name in names:
+        topic = metadata.topics.get(name)
+        if topic is not None and topic.error is None and topic.partitions:
+            counts = [len(partition.replicas) for partition in topic.partitions.values()]
+            replicas[name] = min(counts)
+    return replicas
+
+
+def broker_addresses(
+    bootstrap: str, config: Mapping[str, str] = _NO_CONFIG, timeout: float = 15.0
+) -> list[str]:
+    """The address under which each broker of the cluster says that it can be reached. Raises
+    BrokerUnreachable.
+    """
+    metadata = _metadata(_admin(bootstrap, config), bootstrap, timeout)
+    brokers = sorted(metadata.brokers.values(), key=lambda broker: broker.id)
+    return [f"{broker.host}:{broker.port}" for broker in brokers]
 
 
 def topic_config(
@@ -309,11 +318,17 @@ def _has_leaders(metadata: ClusterMetadata, name: str) -> bool:
     return all(partition.leader >= 0 for partition in topic.partitions.values())
 
 
-def _create(admin: AdminClient, plans: Sequence[TopicPlan], timeout: float) -> tuple[str, ...]:
+def _create(
+    admin: AdminClient, plans: Sequence[TopicPlan], replication_factor: int, timeout: float
+) -> tuple[str, ...]:
     """Create topics. Return the names of those that nobody else has created meanwhile."""
     if not plans:
         return ()
-    new = [NewTopic(plan.name, plan.partitions, -1, config=dict(plan.config)) for plan in plans]
+    new = []
+    for plan in plans:
+        new.append(
+            NewTopic(plan.name, plan.partitions, replication_factor, config=dict(plan.config))
+        )
     futures = admin.create_topics(new, operation_timeout=timeout, request_timeout=timeout)
     created: list[str] = []
     for name, future in futures.items():
