@@ -27,6 +27,7 @@ _COMMANDS = (
     "rank",
     "validate",
     "models",
+    "topics",
     "dead-letters",
     "offsets",
 )

@@ -91,7 +91,7 @@ def command_of(path: Path) -> str:
     name = path.name.removesuffix(".schema.json")
     if name == "validate-interactions":
         return "validate --interactions"
-    for group in ("dead-letters", "experiment", "feeds", "models", "outcomes", "weights"):
+    for group in ("dead-letters", "experiment", "feeds", "models", "outcomes", "topics", "weights"):
         if name.startswith(f"{group}-"):
             return f"{group} {name.removeprefix(f'{group}-')}"
     return name
@@ -141,6 +141,18 @@ def test_stack_up_and_status_of_a_stack_that_is_up(stack: Stack, cache: Path) ->
         assert ended.code == 0
         check("stack", json.loads(ended.out))
         assert json.loads(ended.out)["up"] is True
+
+
+@pytest.mark.parametrize("command", ["create", "check"])
+def test_topics(kafka: str, settings: dict[str, str], command: str) -> None:
+    # Topics that are missing: create says what it would do, and check what is wrong.
+    names = {"TRIMTAB_TOPIC_CANDIDATES": "absent.candidates", "TRIMTAB_TOPIC_FEEDS": "absent.feeds"}
+    words = ["topics", command, "--json"]
+    if command == "create":
+        words.append("--dry-run")
+    printed = json.loads(trimtab(*words, **settings, **names, TRIMTAB_KAFKA=kafka).out)
+    check(f"topics-{command}", printed)
+    assert printed["findings" if command == "check" else "commands"]
 
 
 def test_rank(tmp_path: Path, settings: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.rig.process import until
 from workers.local import topics as topics_module
 from workers.local.topics import create_stack_topics
 from workers.streaming.topics import TopicPlan, create_topics, describe_topics, topic_config
@@ -88,7 +89,9 @@ def test_the_topics_of_an_earlier_version_get_what_outcomes_need_once(
         f"topic '{sums}': set segment.bytes to 16777216, was 1073741824",
         f"topic '{sums}': set segment.ms to 3600000, was 604800000",
     ]
-    assert topic_config(kafka, interactions)["message.timestamp.type"] == "LogAppendTime"
+    # The broker answers a change a moment before it shows it.
+    key = "message.timestamp.type"
+    until(lambda: topic_config(kafka, interactions)[key] == "LogAppendTime", lambda: "not changed")
     assert topic_config(kafka, interactions)["max.message.bytes"] == "1048588"
     assert topic_config(kafka, sums)["cleanup.policy"] == "compact,delete"
 

@@ -230,7 +230,7 @@ def _times_of_producers(
     risk = "a producer with a fast clock closes other requests early"
     yield Finding(
         f"topic {topic!r}: {key}: got {config[key]}, expected LogAppendTime; {risk}. Mend it:"
-        f" {_configure(cluster, topic, f'{key}=LogAppendTime')}",
+        f" {configure_command(cluster, topic, f'{key}=LogAppendTime')}",
         event="timestamps_by_producers",
         fields={"topic": topic, "got": config[key], "expected": "LogAppendTime", "risk": risk},
     )
@@ -342,7 +342,7 @@ def _short_retention(
     yield Finding(
         f"topic {topic!r}: retention.ms: got {retention_ms}, expected at least {kept_ms} (the"
         f" longest outcome window and a day); {risk}. Mend it:"
-        f" {_configure(cluster, topic, f'retention.ms={kept_ms}')}",
+        f" {configure_command(cluster, topic, f'retention.ms={kept_ms}')}",
         event="retention_short",
         fields={
             "topic": topic,
@@ -595,11 +595,11 @@ def _faulty_config(cluster: Cluster, topic: str, faults: Sequence[_Fault]) -> It
     values = ",".join(f"{fault.key}={fault.value}" for fault in faults)
     yield Finding(
         f"topic {topic!r}: {', and '.join(described)}. Mend it:"
-        f" {_configure(cluster, topic, values)}"
+        f" {configure_command(cluster, topic, values)}"
     )
 
 
-def _configure(cluster: Cluster, topic: str, values: str) -> str:
+def configure_command(cluster: Cluster, topic: str, values: str) -> str:
     """The command that sets values of a topic's configuration."""
     words = ["kafka-configs.sh", "--bootstrap-server", cluster.bootstrap, "--alter"]
     words += ["--entity-type", "topics", "--entity-name", topic, "--add-config", values]
@@ -617,7 +617,7 @@ def _small_letters(
         return
     yield Finding(
         f"topic {dead_letters!r}: max.message.bytes: got {got}, expected at least {expected};"
-        f" {risk}. Mend it: {_configure(cluster, dead_letters, f'max.message.bytes={expected}')}",
+        f" {risk}. Mend it: {configure_command(cluster, dead_letters, f'max.message.bytes={expected}')}",
         event="dead_letters_small",
         fields={
             "topic": dead_letters,
