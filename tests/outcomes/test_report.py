@@ -126,7 +126,7 @@ def test_few_takes_give_an_interval_and_no_verdict() -> None:
 def test_an_arm_without_takes_has_no_lift() -> None:
     canary = arm(report(rate(0.0)))
     assert canary.lift is None
-    assert canary.sentence == "canary: no lift, fewer than 100 takes"
+    assert canary.sentence == "canary: lift not known, fewer than 100 takes"
 
 
 def test_a_verdict_needs_counted_users_and_fifty_of_them() -> None:
@@ -376,6 +376,15 @@ def test_the_counts_of_an_arm_have_the_wilson_interval() -> None:
     assert counted.take_rate == pytest.approx(0.06)
     assert counted.interval is not None
     assert counted.interval.low < 0.06 < counted.interval.high
+
+
+def test_a_phase_whose_experiment_is_not_known_clears_no_guard_rail() -> None:
+    """It may be of another experiment, of which Redis has lost the history."""
+    rails = (GuardRail.parse("take_rate >= -2%"),)
+    planned = replace(STEERED, plan=Plan("salt-1", rails=rails), experiments={})
+    made = report(rate(0.07), steered=planned)
+    assert made.unknown_phases == (PHASE,)
+    assert [state.reason for state in arm(made).rails] == ["no data"]
 
 
 def test_guard_rails_are_judged_for_every_arm_but_control() -> None:

@@ -299,7 +299,11 @@ def make_report(
     hours = _count_by_hour(feeds)
     counts = count_by_phase((key, ClusterCounts.of(sums)) for key, sums in feeds.items())
 
-    reports = [ArmReport(_arm_counts(against, counts, users), rails=_rails(plan, counts, against))]
+    # What nobody knows the experiment of may be another one's. It clears no rail.
+    known_counts = {phase: by_arm for phase, by_arm in counts.items() if phase in experiments}
+    rails = _rails(plan, known_counts, against)
+
+    reports = [ArmReport(_arm_counts(against, counts, users), rails=rails)]
     for arm in sorted(arms - {against}):
         comparisons = compare_by_hour(hours, arm, against)
         arm_counts = _arm_counts(arm, counts, users)
@@ -323,7 +327,7 @@ def make_report(
                 lift=lift,
                 verdict=verdict,
                 sentence=f"{arm}: {_lift_text(lift)}, {words}",
-                rails=_rails(plan, counts, arm),
+                rails=_rails(plan, known_counts, arm),
                 days_more=days_more,
             )
         )
@@ -667,7 +671,7 @@ def _time_text(days: float | None) -> str:
 
 def _lift_text(lift: Lift | None) -> str:
     if lift is None:
-        return "no lift"
+        return "lift not known"
     low = _percent(lift.low)
     high = _percent(lift.high)
     return f"{_percent(lift.lift)} % (95 %: {low} to {high})"

@@ -198,7 +198,7 @@ def test_several_arms_have_a_sentence_and_a_row_each() -> None:
     shown = reported(feeds, over_users=None, steered=steered)
     sentences = text(shown).splitlines()[:3]
     assert [sentence.split(":")[0] for sentence in sentences] == ["bold", "canary", "late"]
-    assert "late: no lift, fewer than 100 takes" in sentences
+    assert "late: lift not known, fewer than 100 takes" in sentences
     assert [arm["arm"] for arm in document(shown)["arms"]] == ["control", "bold", "canary", "late"]
     assert document(shown)["arms"][3]["comparison"] is None
     assert "late      10 %       0      -        0       0          -                 -" in text(
