@@ -6,6 +6,7 @@ Redis is real. The sums over feeds are given.
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from workers.outcomes.sums import CLUSTERS
 from workers.ranking.experiment import Experiment
 from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
 from workers.ranking.weights import Weights
+from workers.steering.documents import EXPERIMENT as EXPERIMENT_KIND
 from workers.steering.documents import PLAN, WEIGHTS
 from workers.steering.editor import Change, RedisUnreachable, SteeringEditor
 from workers.streaming.clients import Cluster
@@ -133,4 +135,27 @@ def test_redis_that_is_away_is_tried_again(editor: SteeringEditor, open_editor: 
     is_away = False
     rails._reader = sums
     rails.turn()
+    assert shares(editor) == {"a": 0, "b": 2000}
+
+
+def test_a_plan_that_is_refused_is_logged_and_other_surfaces_are_judged(
+    editor: SteeringEditor, open_editor: OpenEditor
+) -> None:
+    set_plan(editor)
+    for name in (
+        editor.keys.document("first", PLAN),
+        editor.keys.document("first", EXPERIMENT_KIND),
+    ):
+        editor.execute(("HSET", name, "salt", "t", "a", "10"))
+    editor.execute(("HSET", editor.keys.document("first", WEIGHTS, "a"), "quality", "0.5"))
+
+    rails = rails_of(editor, open_editor, RATES)
+    assert rails._reader is not None
+    rails._reader.surfaces.add("first")
+    rails._surfaces = {"first": replace(HOME, name="first"), "home": HOME}
+    rails.turn()
+
+    assert "first: no guard rail holds, because the plan is refused: a: not a field" in str(
+        rails._failure
+    )
     assert shares(editor) == {"a": 0, "b": 2000}

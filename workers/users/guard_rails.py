@@ -2,8 +2,8 @@
 
 Every two seconds the process that has partition 0 of `request-outcomes` takes in the new sums over
 feeds, and judges the rails of each surface that has a plan. Everything here blocks, so it runs in a
-thread. If Redis or Kafka is away, that is logged once, and the next turn tries again. Nothing else
-of the stage stops.
+thread. If Redis or Kafka is away, or a plan is refused, that is logged once, and the next turn tries
+again. Nothing else of the stage stops, and other surfaces are judged.
 
 A rail is judged over all phases of the current experiment. Whoever starts a stopped arm again under
 the same salt has overruled its rails (`steering/guard_rail.py`).
@@ -19,7 +19,7 @@ from workers.outcomes.cluster_counts import PhaseCounts, count_by_phase
 from workers.outcomes.rails import RailStanding, RailState, judge_rails
 from workers.ranking.surface import Surface
 from workers.steering.documents import PLAN
-from workers.steering.editor import SteeringEditor
+from workers.steering.editor import RedisUnreachable, SteeringEditor
 from workers.steering.guard_rail import stop_arm
 from workers.steering.view import SurfaceView
 from workers.streaming.clients import Cluster, KafkaException
@@ -60,9 +60,10 @@ class GuardRails:
 
     def turn(self) -> None:
         """Take in what is new, and judge. A failure is logged once, and the next turn goes on."""
-        failure = None
         try:
-            self._judge_all()
+            failure = self._judge_all()
+        except RedisUnreachable as error:
+            failure = str(error)
         except (Failure, KafkaException) as error:
             failure = str(error)
             self.close()
@@ -78,15 +79,34 @@ class GuardRails:
             self._reader.close()
             self._reader = None
 
-    def _judge_all(self) -> None:
+    def _judge_all(self) -> str | None:
+        """Judge every surface. Returns why some could not be judged, None if all were."""
         if self._reader is None:
             self._reader = FeedSumsReader(self._cluster, self._feed_outcomes)
         self._reader.read_to_end()
+
+        not_judged = list[str]()
         with self._open_editor() as editor:
             for surface in self._planned(editor):
-                view = editor.read_view(surface, workers=[])
-                for state in _broken(view, self._reader):
-                    self._stop(editor, view, state)
+                try:
+                    self._judge(editor, surface, self._reader)
+                except Failure as error:
+                    not_judged.append(f"{surface.name}: {error}")
+        return "; ".join(not_judged) or None
+
+    def _judge(self, editor: SteeringEditor, surface: Surface, reader: FeedSumsReader) -> None:
+        """Stop the arms of a surface that break a rail. Raises Failure if its plan is refused."""
+        planned = editor.read_planned(surface)
+        if planned.experiment is None or not planned.experiment.running:
+            return
+        if planned.refused is not None:
+            raise Failure(f"no guard rail holds, because the plan is refused: {planned.refused}")
+        if planned.plan is None or not planned.plan.rails:
+            return
+
+        view = editor.read_view(surface, workers=[])
+        for state in _broken(view, reader):
+            self._stop(editor, view, state)
 
     def _planned(self, editor: SteeringEditor) -> list[Surface]:
         """The surfaces that have sums and a plan."""
