@@ -161,6 +161,9 @@ def build_app(
         broker_rebalance_timeout=30.0,
         consumer_auto_offset_reset="earliest",
         store="memory://",
+        # Faust would give each process the partitions of another one as well, to have read them when
+        # they become its own. That doubles memory, and here each rebalance reads everything again.
+        table_standby_replicas=0,
         topic_partitions=partitions,
         topic_allow_declare=False,
         topic_disable_leader=True,
