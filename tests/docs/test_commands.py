@@ -28,7 +28,13 @@ trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 """
 _OPERATORS = frozenset("();<>|&")
 # What the blocks leave in the shared Redis.
-_WRITTEN_KEYS = ("weights:home", "weights:home:canary", "experiment:home", "history:home")
+_WRITTEN_KEYS = (
+    "weights:home",
+    "weights:home:canary",
+    "experiment:home",
+    "plan:home",
+    "history:home",
+)
 
 
 def inner_command(group: click.Group, name: str) -> click.Command:
