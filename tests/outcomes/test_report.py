@@ -83,9 +83,9 @@ def test_what_is_not_decided_says_how_long_it_takes() -> None:
     canary = arm(made)
     assert canary.verdict is Verdict.NOT_DECIDED
     assert canary.days_more is not None
-    assert (
-        canary.sentence
-        == "canary: +4.0 % (95 %: -1.3 to +9.6), not decided yet: about 1 more hour at this traffic"
+    assert canary.sentence == (
+        "canary: +4.0 % (95 %: -1.3 to +9.6), not decided yet: less than 1 more hour at this"
+        " traffic"
     )
 
 

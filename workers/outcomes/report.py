@@ -665,7 +665,9 @@ def _time_text(days: float | None) -> str:
         return "more than a year at this traffic"
     if days >= 1.5:
         return f"about {days:.0f} more days at this traffic"
-    hours = max(1, round(days * 24))
+    if days * 24 < 1:
+        return "less than 1 more hour at this traffic"
+    hours = round(days * 24)
     return f"about {hours} more hour{'' if hours == 1 else 's'} at this traffic"
 
 
