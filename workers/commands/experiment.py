@@ -440,6 +440,8 @@ def _lines(view: SurfaceView, judged: JudgedRails | None) -> list[str]:
 
     if running is None:
         lines = [f"{view.surface.name}: no experiment runs ({change})"]
+        for_all = [[CONTROL, "100 %", _weights_cell(view.weights.in_force)]]
+        lines += [f"  {line}" for line in table(for_all, align="lrl")]
     else:
         lines = [f"{view.surface.name}: salt {running.salt}, {change}"]
         rows = [_arm_row(CONTROL, running, view.weights.in_force)]
@@ -486,5 +488,8 @@ def _plan_lines(view: SurfaceView, judged: JudgedRails | None) -> Iterator[str]:
 
 
 def _arm_row(arm: str, running: Experiment, weights: Weights | None) -> list[str]:
-    percent = f"{running.percent(arm):g} %"
-    return [arm, percent, "no weights" if weights is None else weights_text(weights.values)]
+    return [arm, f"{running.percent(arm):g} %", _weights_cell(weights)]
+
+
+def _weights_cell(weights: Weights | None) -> str:
+    return "no weights" if weights is None else weights_text(weights.values)

@@ -65,7 +65,8 @@ def test_a_canary_is_started_ramped_and_promoted_while_workers_follow(
 def test_a_promotion_is_one_step_with_two_entries(server: RedisServer, run: Run) -> None:
     arm(run)
     run("experiment", "start", "home", "canary=5")
-    run("experiment", "promote", "home", "canary", "--reason", "it won")
+    promoted = run("experiment", "promote", "home", "canary", "--reason", "it won")
+    assert "  control  100 %  quality 0.1, engagement 0.9" in promoted.out
     assert in_redis(server, "weights:home") == {"quality": "0.1", "engagement": "0.9"}
     assert in_redis(server, "experiment:home")["canary"] == "0"
 
