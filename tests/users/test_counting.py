@@ -302,6 +302,43 @@ def test_states_may_be_read_back_in_any_order(
     assert dict(restored.entries()) == dict(books.entries())
 
 
+@settings(deadline=None)
+@given(RECORDS, st.randoms())
+def test_a_newer_state_behind_which_an_older_one_was_written_survives_compaction(
+    records: list[RequestOutcomes], random: object
+) -> None:
+    """One process reads the log back, and writes what rule 5 says. Then compaction keeps the last
+    state of each entry, and another process reads these.
+    """
+    books = Books(0)
+    log: list[Written] = []
+    for offset, record in enumerate(records):
+        count(books, record, offset)
+        log += [Written(*change) for change in books.take_changes().items()]
+    random.shuffle(log)  # type: ignore[attr-defined]
+
+    reader = Books(0)
+    for key, entry in log:
+        reader.restore(key, entry)
+    log += [Written(*change) for change in reader.take_changes().items()]
+
+    last = Books(0)
+    for key, entry in dict(log).items():
+        last.restore(key, entry)
+    assert dict(last.entries()) == dict(books.entries())
+    assert not last.has_changes
+
+
+def test_states_that_are_read_back_in_order_are_not_written_again() -> None:
+    books = Books(0)
+    restored = Books(0)
+    for offset in range(3):
+        count(books, feed("u-1"), offset)
+        for key, entry in books.take_changes().items():
+            restored.restore(key, entry)
+    assert not restored.has_changes
+
+
 def test_an_entry_of_another_kind_is_refused() -> None:
     with pytest.raises(TypeError, match="expected one of its kind"):
         Books(0).restore(PhaseKey("home", "00000000000a"), Newcomer(0, 0))

@@ -4,8 +4,10 @@ import ssl
 
 import pytest
 import trustme
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from workers.settings import ConfigurationError
+from workers.users.app import credentials_of
 from workers.users.kafka_access import KafkaAccess, Sasl, kafka_access
 
 
@@ -41,6 +43,36 @@ def test_certificates_are_checked_unless_the_file_says_otherwise(tmp_path: objec
     assert (without_name.check_hostname, without_name.verify_mode) == (False, ssl.CERT_REQUIRED)
     assert without is not None
     assert (without.check_hostname, without.verify_mode) == (False, ssl.CERT_NONE)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SASL_SSL"])
+def test_aiokafka_logs_in_as_the_properties_say(protocol: str, mechanism: str) -> None:
+    properties = {
+        "security.protocol": protocol,
+        "sasl.mechanism": mechanism,
+        "sasl.username": "u",
+        "sasl.password": "p",
+    }
+    access = kafka_access("k:9092", properties)
+    assert (access.tls is not None) == (protocol == "SASL_SSL")
+    assert credentials_to_aiokafka_auth(credentials_of(access)) == {
+        "security_protocol": protocol,
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": "u",
+        "sasl_plain_password": "p",
+        "ssl_context": access.tls,
+    }
+
+
+def test_aiokafka_connects_with_certificates_alone_or_in_clear() -> None:
+    with_tls = kafka_access("k:9092", {"security.protocol": "ssl"})
+    assert credentials_to_aiokafka_auth(credentials_of(with_tls)) == {
+        "security_protocol": "SSL",
+        "ssl_context": with_tls.tls,
+    }
+    in_clear = credentials_of(kafka_access("k:9092", {}))
+    assert credentials_to_aiokafka_auth(in_clear) == {"security_protocol": "PLAINTEXT"}
 
 
 def test_sessions_are_in_seconds() -> None:

@@ -155,7 +155,7 @@ def build_app(
         group,
         broker=";".join(f"kafka://{server}" for server in _servers(access.bootstrap)),
         broker_client_id=name,
-        broker_credentials=_credentials(access),
+        broker_credentials=credentials_of(access),
         broker_session_timeout=access.session_seconds,
         broker_heartbeat_interval=access.heartbeat_seconds,
         broker_rebalance_timeout=30.0,
@@ -262,7 +262,8 @@ def _servers(bootstrap: str) -> list[str]:
     ]
 
 
-def _credentials(access: KafkaAccess) -> Any:
+def credentials_of(access: KafkaAccess) -> SASLCredentials | SSLCredentials | None:
+    """Name, password and certificates as Faust takes them. None for a connection in clear."""
     if access.sasl is not None:
         return SASLCredentials(
             username=access.sasl.username,

@@ -9,6 +9,8 @@ Rules:
 3. A sum asks whether a feed is the first of its user by comparing offsets, never by whether the
    user was there before. Otherwise rule 2 would not hold if the user was kept and the sum was lost.
 4. Feeds without a phase change sums only.
+5. A process that was stopped past its session may write an older state behind a newer one. Whoever
+   reads both back writes the newer one again, before the changelog is compacted to the older one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -122,10 +124,15 @@ class Books:
         """Take over a state that was read back. None: the entry was deleted."""
         if entry is None:
             self._delete(key)
+            self._changes.pop(key, None)
             return
+
         known = self.get(key)
         if known is None or is_further(entry, known):
             self._put(key, entry)
+            self._changes.pop(key, None)
+        else:
+            self._changes[key] = known  # rule 5
 
     # Counting
 

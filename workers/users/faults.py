@@ -51,5 +51,19 @@ class OffsetsGone(UsersFault):
         )
 
 
+class TopicReplaced(UsersFault):
+    """The offsets of the input are not those that were counted."""
+
+    def __init__(self, topic: str, partition: int, *, committed: int, end: int) -> None:
+        super().__init__(
+            f"topic {topic!r}, partition {partition}: the stage has counted up to offset"
+            f" {committed}, and the topic ends at {end}: it was deleted and created again, or has"
+            " lost records. Feeds under offsets that were counted before would not be counted. To"
+            " begin again with what is there: stop the stage, delete its topics user-outcomes and"
+            " user-outcomes.changelog and create them again, and delete its group with"
+            " kafka-consumer-groups.sh --delete"
+        )
+
+
 class StageFailed(UsersFault):
     """Something in the stage or in its libraries has failed. What is not committed is replayed."""

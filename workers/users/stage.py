@@ -14,6 +14,7 @@ Rules:
    dropped. Faust does drop records: it clears its queues when it ends a recovery. So once a second
    the stage looks whether records were given out that never came, and reads again from there.
 6. A delivery that fails ends the stage. What is in memory is then no longer what is in the log.
+7. Nothing is written during a recovery. What is read back by then may be an older state.
 """
 
 import asyncio
@@ -336,6 +337,9 @@ class UsersStage:
         A failure ends the stage.
         """
         async with self._checkpointing:
+            if self.is_recovering:
+                return  # rule 7
+
             generation = self._generation
             deliveries: list[Awaitable[object]] = []
             offsets: dict[int, int] = {}

@@ -10,12 +10,15 @@ Written for faust-streaming 0.15.3 and aiokafka 0.14.0, which are pinned: parts 
 - Each record of the input says from which offset on it covers its partition, so that the stage
   notices if Faust has dropped records on the way.
 - A rebalance in the middle of a recovery begins the recovery again, and does not crash the process.
-- A partition whose committed offset is gone is refused, never continued at the next one.
+- A partition whose next offset is gone is refused, never continued at another one: when it is sought,
+  and while it is read. aiokafka would begin at the first record that is left, without a word.
 - The producer is idempotent, so that a retry can neither repeat nor reorder the states of an entry.
 """
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -24,7 +27,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from workers.users.faults import OffsetsGone
+from workers.users.faults import OffsetsGone, StageFailed, TopicReplaced, UsersFault
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
@@ -34,6 +37,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         # By partition of the input: where the next record is expected, by the client's position.
         self._expected: dict[int, int] = {}
+        self._out_of_range: dict[int, asyncio.Future[None]] = {}
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -59,28 +63,60 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:
         self._expected.clear()
+        self._out_of_range.clear()
         await super().on_partitions_revoked(revoked)
 
     async def seek_sources(self, topic: str) -> dict[int, int]:
-        """Seek every partition of the input to where it is to be read. Raises OffsetsGone."""
+        """Seek every partition of the input to where it is to be read. Raises UsersFault."""
         return await self.call_thread(self._seek_sources, topic)  # type: ignore[no-any-return]
 
     async def _seek_sources(self, topic: str) -> dict[int, int]:
         consumer = self._ensure_consumer()
         sources = [tp for tp in consumer.assignment() if tp.topic == topic]
-        beginnings = await consumer.beginning_offsets(sources) if sources else {}
         positions: dict[int, int] = {}
+        if not sources:
+            return positions
+
+        beginnings = await consumer.beginning_offsets(sources)
+        ends = await consumer.end_offsets(sources)
         for tp in sources:
-            position = beginnings[tp]
-            committed = await consumer.committed(tp)
-            if committed is not None:
-                if committed < position:
-                    raise OffsetsGone(topic, tp.partition, committed=committed, beginning=position)
-                position = committed
+            position = await consumer.committed(tp)
+            if position is None:
+                position = beginnings[tp]
+            fault = _fault_of(tp, position, beginnings[tp], ends[tp])
+            if fault is not None:
+                raise fault
+
             consumer.seek(tp, position)
+            state = consumer._subscription.subscription.assignment.state_value(tp)
+            state.await_reset = partial(self._refuse_reset, tp)
             self._expected[tp.partition] = position
             positions[tp.partition] = position
         return positions
+
+    def _refuse_reset(self, tp: TopicPartition, _strategy: int) -> None:
+        """aiokafka calls this instead of its own method when the broker does not have the position.
+
+        The position stays, so nothing behind it is read. aiokafka asks for it again and again until
+        the stage has ended.
+        """
+        if tp.partition not in self._out_of_range:
+            self._out_of_range[tp.partition] = asyncio.ensure_future(self._name_what_is_gone(tp))
+
+    async def _name_what_is_gone(self, tp: TopicPartition) -> None:
+        consumer = self._ensure_consumer()
+        fault: UsersFault | None
+        try:
+            position = await consumer.position(tp)
+            beginnings = await consumer.beginning_offsets([tp])
+            ends = await consumer.end_offsets([tp])
+        except KafkaError as error:
+            fault = StageFailed(f"{tp}: the next offset is gone, and it is not known why: {error}")
+        else:
+            fault = _fault_of(tp, position, beginnings[tp], ends[tp])
+            if fault is None:
+                fault = StageFailed(f"{tp}: the broker did not have offset {position} for a moment")
+        self.parent_loop.call_soon_threadsafe(self.app.stage.fail, fault)
 
     def given_out(self, partition: int) -> int | None:
         """The offset behind the last record that was given out. None before the first seek."""
@@ -129,6 +165,15 @@ class _Thread(driver.AIOKafkaConsumerThread):
         return True
 
 
+def _fault_of(tp: TopicPartition, position: int, beginning: int, end: int) -> UsersFault | None:
+    """Why a partition cannot be read from a position. None if it can."""
+    if position < beginning:
+        return OffsetsGone(tp.topic, tp.partition, committed=position, beginning=beginning)
+    if position > end:
+        return TopicReplaced(tp.topic, tp.partition, committed=position, end=end)
+    return None
+
+
 class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -143,8 +188,8 @@ class _Consumer(driver.Consumer):
         topic = self.app.stage.topics.request_outcomes
         try:
             positions = await self._thread.seek_sources(topic)
-        except OffsetsGone as gone:
-            self.app.stage.fail(gone)
+        except UsersFault as fault:
+            self.app.stage.fail(fault)
             return {}
         self.app.stage.positions_sought(positions)
         return {TP(topic, partition): offset for partition, offset in positions.items()}
