@@ -4,14 +4,20 @@ never waits without saying for what.
 `make trial ARGS=users` kills it ten times behind a real join: see tests/rig/user_runs.py.
 """
 
+import json
 import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from confluent_kafka import OFFSET_END, TopicPartition
 
 from tests.rig.environment import REQUEST_PARTITIONS, Environment
 from tests.rig.outcome_runs import write_outcome_files
+from tests.rig.redis import free_port
 from tests.rig.user_runs import (
     PHASES,
     OutcomeStream,
@@ -109,3 +115,67 @@ def last_counted(logged: str) -> list[int]:
     """The partitions that a process counts, by its log."""
     found = re.findall(r'event=counting partitions="?\[([0-9, ]*)\]', logged)
     return [int(number) for number in found[-1].split(",")] if found else []
+
+
+def test_two_processes_recover_share_the_partitions_show_their_sums_and_drain(
+    env: Environment,
+) -> None:
+    """At first one partition has feeds, so the changelogs of the others are empty."""
+    env.create_user_topics()
+    writer = OutcomeWriter(env, PHASES, seed=3)
+    writer.begin()
+    for _ in range(5):
+        writer.send(writer.make_feed() | {"user_id": "u1"})
+    writer.commit()
+    alone = env.start_users()
+    wait_until_counted(env, alone)
+    alone.kill()
+
+    port = free_port()
+    both = env.start_users("--processes", "2", "--users-port", str(port))
+    writer.write(20)
+    wait_until_counted(env, both)
+    shown = [*live_sums("127.0.0.1", port), *live_sums("127.0.0.1", port + 1)]
+    assert sum(row["feeds"] for row in shown) == 25
+    with pytest.raises(OSError, match="refused"):
+        live_sums("127.0.0.2", port)
+    assert both.terminate() == 0, both.logged()
+    assert published_sums(env) == expected_sums(env, known={})
+
+
+def live_sums(host: str, port: int) -> list[dict[str, Any]]:
+    """The sums that a process serves."""
+    with urllib.request.urlopen(f"http://{host}:{port}/", timeout=10) as answer:
+        rows: list[dict[str, Any]] = json.load(answer)["sums"]
+        return rows
+
+
+def test_retention_that_overtakes_a_running_process_stops_it(env: Environment) -> None:
+    env.create_user_topics()
+    writer = OutcomeWriter(env, PHASES, seed=4)
+    writer.write(30)
+    process = env.start_users()
+    wait_until_counted(env, process)
+
+    process.freeze()
+    for _ in range(3):
+        writer.write(30)  # the fetch that it waits for may have the first of them
+    gone = [TopicPartition(env.request_outcomes, p, OFFSET_END) for p in range(REQUEST_PARTITIONS)]
+    for deleted in env.admin.delete_records(gone).values():
+        deleted.result()
+    process.thaw()
+    assert process.process.wait(30) == 1
+    assert "retention has deleted feeds that were never counted" in process.logged()
+
+
+def test_both_stages_run_together_and_one_that_dies_is_started_again(env: Environment) -> None:
+    env.create_outcome_topics()
+    env.create_user_topics()
+    both = env.start(["-m", "workers.cli", "outcomes"])
+    both.wait_for("event=counting")
+    for stage in psutil.Process(both.pid).children():
+        if "users" in stage.cmdline():
+            stage.kill()
+    both.wait_for("event=counting", times=2)
+    assert both.terminate() == 0, both.logged()
+    assert both.logged().count("event=drained") == 2
