@@ -4,7 +4,7 @@ The worker and `trimtab rank` use the same path. Each request is one job, and ea
 in its own field of the jobs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ class Ranked(NamedTuple):
     """Feeds for which a look-up was skipped."""
     model_errors: int = 0
     """Candidates that a model failed on."""
+    score_ns: Mapping[str, int] = {}
+    """Nanoseconds of scoring, by objective."""
 
 
 @dataclass(slots=True)
@@ -109,6 +111,7 @@ def rank_requests(
         defaulted=sum(len(hydrated.defaulted) for hydrated in scored),
         without_lookups=sum(bool(hydrated.skipped) for hydrated in scored),
         model_errors=batch.model_errors,
+        score_ns=batch.nanoseconds,
     )
 
 

@@ -67,12 +67,15 @@ class RegistryFailed(Exception):
 
 
 class LoadCounts(NamedTuple):
-    """How often a version was verified, refused, loaded and evicted."""
+    """How often a version was verified, refused, loaded and evicted. `load_ns`: nanoseconds in which
+    versions were loaded.
+    """
 
     verified: int = 0
     refused: int = 0
     loads: int = 0
     evictions: int = 0
+    load_ns: int = 0
 
 
 class ModelCounts(NamedTuple):
@@ -129,6 +132,7 @@ class Loader:
 
         cached = self.sessions.get(verified.session_key)
         if cached is None:
+            began = time.perf_counter_ns()
             try:
                 model = reopen(
                     entry.version.folder,
@@ -143,7 +147,10 @@ class Loader:
                 return self._refused(entry, Rejected(refused.reason, refused.message))
 
             cached = self.sessions.put(verified.session_key, model.session, verified.size)
-            self.counts = self.counts._replace(loads=self.counts.loads + 1)
+            self.counts = self.counts._replace(
+                loads=self.counts.loads + 1,
+                load_ns=self.counts.load_ns + time.perf_counter_ns() - began,
+            )
 
         cached.holders.add(entry.version)
         return replace(entry, cached_session=cached)
@@ -318,6 +325,16 @@ class Registry:
             evictions=loaded.evictions,
             bytes_loaded=self._loader.sessions.bytes,
         )
+
+    @property
+    def load_seconds(self) -> float:
+        """Seconds in which versions were loaded, added up."""
+        return self._loader.counts.load_ns / 1e9
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the models thread has ended by an error."""
+        return self._failure is not None
 
     def request_verification(self, objective: str, version: int) -> None:
         """Request that a version be verified. The verdict appears in a later catalogue."""

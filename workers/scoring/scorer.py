@@ -8,6 +8,7 @@
   (failing_rows.py).
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,6 +43,8 @@ class ScoredBatch:
     groups: list[ScoredGroup] = field(default_factory=list)
     clipped: int = 0
     """Features that were outside their bounds."""
+    nanoseconds: dict[str, int] = field(default_factory=dict)
+    """How long scoring took, by objective."""
 
     # The rest is empty unless a model fails.
     unscored: set[int] = field(default_factory=set)
@@ -54,13 +57,15 @@ class ScoredBatch:
 class SurfaceScores(NamedTuple):
     """Scores as float32 `[candidates, objectives]`.
 
-    `failed` has the candidates that a model failed on. None: no candidate.
+    `failed` has the candidates that a model failed on. None: no candidate. `nanoseconds` is how long
+    each model took, in the order of the objectives.
     """
 
     scores: Scores
     clipped: int
     failed: Mask | None
     errors: list[ModelError]
+    nanoseconds: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +97,19 @@ class SurfaceModels:
         scores = np.empty((len(matrix), len(self.models)), np.float32)
         failed: Mask | None = None
         errors: list[ModelError] = []
+        nanoseconds: list[int] = []
         for objective, (model, columns) in enumerate(self.models):
+            began = time.perf_counter_ns()
             inputs = matrix if columns is None else matrix[:, columns]
             isolated = score_isolated(model, inputs)
             scores[:, objective] = isolated.scores
+            nanoseconds.append(time.perf_counter_ns() - began)
             if isolated.error is not None:
                 if failed is None:
                     failed = np.zeros(len(matrix), np.bool_)
                 failed[isolated.failed] = True
                 errors.append(isolated.error)
-        return SurfaceScores(scores, clipped, failed, errors)
+        return SurfaceScores(scores, clipped, failed, errors, nanoseconds)
 
 
 def score_requests(pairs: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatch:
@@ -119,6 +127,8 @@ def score_requests(pairs: Sequence[tuple[Request, SurfaceModels]]) -> ScoredBatc
 
         batch.groups.append(ScoredGroup(indices, scored.scores, scored.failed))
         batch.clipped += scored.clipped
+        for objective, took in zip(models.versions, scored.nanoseconds, strict=True):
+            batch.nanoseconds[objective] = batch.nanoseconds.get(objective, 0) + took
         batch.errors += scored.errors
         if scored.failed is not None:
             batch.model_errors += int(scored.failed.sum())

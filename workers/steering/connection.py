@@ -151,6 +151,7 @@ class RedisLink:
     The URL gives user, password, database, timeouts and the client's options. `timeout_s` is for a
     URL that gives no timeout. Raises ValueError for a URL or a timeout that cannot be right.
     Entering it and every method raise RedisLost. Then it is closed, and can be entered again.
+    `calls` counts round trips, `failures` how often RedisLost was raised.
     """
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
@@ -171,6 +172,8 @@ class RedisLink:
             # The client's own message may quote a piece of the password.
             raise UrlRefused(url, "with a port or an option that is not valid") from None
 
+        self.calls = 0
+        self.failures = 0
         self._pushed: set[bytes | None] = set()
         # Without a handler the client reads pushes recursively: a thousand of them before a reply
         # end in RecursionError.
@@ -191,6 +194,7 @@ class RedisLink:
         If Redis does not know a script, the script is loaded and its commands are sent again, after
         all the others. Raises WrongServer, beside RedisLost.
         """
+        self.calls += 1
         with self._closed_on_error():
             replies = self._exchange(commands)
             again = [index for index, reply in enumerate(replies) if reply is _NO_SCRIPT]
@@ -275,6 +279,7 @@ class RedisLink:
         except Exception as error:
             # A peer that speaks another protocol shows as ValueError, AttributeError...: all of
             # them mean that the connection is of no use.
+            self.failures += 1
             self._connection.disconnect()
             _forget_frames(error)
 

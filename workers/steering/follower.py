@@ -53,7 +53,7 @@ from workers.steering.documents import EXPERIMENT, MODELS, DocumentId, document_
 from workers.steering.history import UnrecordedChanges
 from workers.steering.keys import Keys
 from workers.steering.last_good import LastGoodStore
-from workers.steering.surface_state import Replies, SurfaceStates
+from workers.steering.surface_state import Replies, SurfaceState, SurfaceStates
 
 _JOIN_S: Final = 1.0  # how long start() and stop() wait for a thread at most, if Redis is near
 _ROUND_TRIPS: Final = 8  # to connect and read everything: TCP, TLS, HELLO, SELECT, documents, arms
@@ -219,6 +219,27 @@ class Follower:
         """The mixes of all surfaces as one immutable mapping."""
         return self._states.mixes
 
+    @property
+    def redis(self) -> tuple[int, int]:
+        """How many round trips were made, and how many connections failed. For any thread."""
+        return self._link.calls, self._link.failures
+
+    @property
+    def states(self) -> Mapping[str, SurfaceState]:
+        """The state of the documents of each surface, as an immutable snapshot. For any thread."""
+        return self._states.current
+
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether Redis has answered a read in the last three polls, or within its timeout. For any
+        thread.
+        """
+        return self.age_seconds() < max(3 * self._poll_s, 2 * max(self._link.timeouts))
+
+    def describe(self) -> bytes:
+        """The status of this worker as JSON, as it is written to Redis. For any thread."""
+        return self._describe(self._now())
+
     def age_seconds(self) -> float:
         """Seconds since Redis last answered a read; infinite if it never has."""
         return self._clock() - self._contact_at
@@ -342,27 +363,32 @@ class Follower:
         )
 
     def _status_commands(self) -> tuple[Command, ...]:
+        now = self._now()
+        text = self._describe(now)
+        return (
+            ("SET", self._keys.status(self._worker_id), text, "PX", self._expiry_ms),
+            ("ZADD", self._keys.live, now, self._worker_id),
+            ("ZREMRANGEBYSCORE", self._keys.live, "-inf", now - _FORGET_AFTER_MS),
+        )
+
+    @property
+    def _expiry_ms(self) -> int:
+        return round(_STATUS_POLLS * self._poll_s * 1000)
+
+    def _describe(self, now: int) -> bytes:
+        """The status as JSON; `now` in milliseconds since the epoch."""
         available = self._available()
         objectives: dict[str, tuple[str, ...]] = {}
         for name, feature_set in self._feature_sets.items():
             objectives[name] = available.suitable_objectives(feature_set)
-
-        now = self._now()
-        expiry_ms = round(_STATUS_POLLS * self._poll_s * 1000)
-        text = status.encode(
+        return status.encode(
             worker=self._worker_id,
             at=now,
-            expiry_ms=expiry_ms,
+            expiry_ms=self._expiry_ms,
             pushes=self._pushes_on,
             states=self._states.current,
             objectives=objectives,
             report=self._report(),
-        )
-
-        return (
-            ("SET", self._keys.status(self._worker_id), text, "PX", expiry_ms),
-            ("ZADD", self._keys.live, now, self._worker_id),
-            ("ZREMRANGEBYSCORE", self._keys.live, "-inf", now - _FORGET_AFTER_MS),
         )
 
     def _exchange(

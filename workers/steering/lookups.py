@@ -105,6 +105,11 @@ class Lookups:
         self._requests.put(None)
         self._thread.join(_JOIN_S)
 
+    @property
+    def redis(self) -> tuple[int, int]:
+        """How many round trips were made, and how many connections failed. For any thread."""
+        return self._link.calls, self._link.failures
+
     def reconnect(self) -> None:
         """Use a new connection from now on. Called by another thread, which knows that Redis may
         have moved.

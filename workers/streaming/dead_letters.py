@@ -36,7 +36,14 @@ class DeadLetters:
             message.key(), message.value(), letter_headers, self.limits.record_bytes(self.topic)
         )
         partition.outbox.append(
-            Output(self.topic, partition.number, letter.key, letter.value, letter.headers)
+            Output(
+                topic=self.topic,
+                partition=partition.number,
+                key=letter.key,
+                value=letter.value,
+                headers=letter.headers,
+                counted_as=reason,
+            )
         )
 
     def pass_over(self, partition: Partition, span: Span) -> None:
@@ -54,7 +61,16 @@ class DeadLetters:
             headers = dead_letter_headers(
                 None, Reason.UNREADABLE, why, self.source, partition.number, first
             )
-            partition.outbox.append(Output(self.topic, partition.number, None, None, headers))
+            partition.outbox.append(
+                Output(
+                    topic=self.topic,
+                    partition=partition.number,
+                    key=None,
+                    value=None,
+                    headers=headers,
+                    counted_as=Reason.UNREADABLE,
+                )
+            )
         partition.pass_over(span)
         log.warning("skipped", partition=partition.number, first=first, last=last)
 

@@ -19,8 +19,9 @@ from workers.codec.outcomes import (
     outcome_headers,
 )
 from workers.codec.partitioner import partition_of
-from workers.counts import JoinCounts
+from workers.counts import ClosedFacts, JoinCounts, JoinedCounts, note_letter
 from workers.outcomes.records import ClosedFeed
+from workers.ranking.outcome_rules import SEEN_BIT, TAKE_BIT
 from workers.streaming.join_partition import JoinPartition
 from workers.streaming.limits import OutputLimits
 from workers.streaming.publisher import Output
@@ -30,6 +31,8 @@ from workers.worker_errors import WorkerErrors
 _INTERVAL_SECONDS = 1.0
 _MAX_FEEDS = 2000
 """In one transaction."""
+_NOT_SEEN = bytes(bits for bits in range(256) if not bits & SEEN_BIT)
+_NOT_TAKEN = bytes(bits for bits in range(256) if not bits & TAKE_BIT)
 
 
 @dataclass
@@ -44,6 +47,7 @@ class JoinEmitter:
     limits: OutputLimits
     counts: JoinCounts
     errors: WorkerErrors
+    joined: JoinedCounts = field(default_factory=JoinedCounts)
     broken: dict[int, str] = field(default_factory=dict)
     _emitted_at: float = float("-inf")
     _has_more: bool = False
@@ -87,8 +91,11 @@ class JoinEmitter:
         for output in published:
             if output.topic == self.topics.request_outcomes:
                 self.counts.closed += 1
+                if isinstance(output.counted_as, ClosedFacts):
+                    self.joined.note_closed(output.counted_as)
             elif output.topic == self.topics.dead_letters:
                 self.counts.dead_letters += 1
+                note_letter(self.joined.letters, str(output.counted_as))
 
     def _put_out(self, partition: JoinPartition, closed: Sequence[ClosedFeed]) -> None:
         number = partition.number
@@ -104,6 +111,7 @@ class JoinEmitter:
                     value=encode_request_outcomes(feed, self.outcomes_format, limit),
                     headers=headers,
                     input_partition=number,
+                    counted_as=_facts_of(feed),
                 )
             )
 
@@ -121,3 +129,9 @@ class JoinEmitter:
                     input_partition=number,
                 )
             )
+
+
+def _facts_of(feed: ClosedFeed) -> ClosedFacts:
+    seen = len(feed.marks.translate(None, _NOT_SEEN))
+    takes = len(feed.marks.translate(None, _NOT_TAKEN))
+    return ClosedFacts(feed.key.surface, feed.key.arm, seen, takes)

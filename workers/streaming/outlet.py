@@ -20,9 +20,11 @@ from typing import Generic
 from confluent_kafka import Consumer, TopicPartition
 
 from workers.codec.pointer import write_pointer
+from workers.counts import TransactionCounts
 from workers.streaming.limits import OutputLimits
 from workers.streaming.partition import Partition, Position
 from workers.streaming.publisher import (
+    Fenced,
     Output,
     ProducerLost,
     Publisher,
@@ -40,6 +42,7 @@ class Outlet(Generic[P]):
     """Publishes what the emitter makes. `source` is the topic whose offsets are committed.
 
     `published_at`: when the last transaction with records began, in monotonic seconds.
+    `transactions`: what became of them.
     """
 
     emitter: Emitter[P]
@@ -49,6 +52,7 @@ class Outlet(Generic[P]):
     limits: OutputLimits
     retries: Retries = field(default_factory=Retries)
     published_at: float = float("-inf")
+    transactions: TransactionCounts = field(default_factory=TransactionCounts)
     _committed_at: float = field(default_factory=time.monotonic)
 
     def publish(self, partitions: Collection[P], *, is_drain: bool = False) -> None:
@@ -107,8 +111,16 @@ class Outlet(Generic[P]):
         try:
             self.publisher.publish(outputs, offsets, self.consumer)
         except TransactionFailed as failure:
+            if isinstance(failure, TransactionAborted):
+                self.transactions.aborted += 1
+            else:
+                self.transactions.lost += 1
             self._note_failure(numbers, failure)
             return
+        except Fenced:
+            self.transactions.lost += 1
+            raise
+        self.transactions.committed += 1
 
         for partition, position in positions:
             self.emitter.count(partition.outbox)

@@ -75,7 +75,8 @@ class Ownership(Generic[P, R]):
 
     `partitions`: by number, those that are restored. `not_read`: those that stand still or fail.
     `assigned`: all of them, and since when, in monotonic seconds; those that are in neither of the
-    others are being restored. `joins`: how often partitions were assigned.
+    others are being restored. `joins`: how often partitions were assigned. `restores`: how many were
+    restored, and `restore_seconds` how long that took, added up.
 
     `make_partition` makes a partition of what was restored. `command_options` are what `trimtab
     offsets` needs to know of a group and its topic, if they are not the usual ones, and
@@ -97,6 +98,8 @@ class Ownership(Generic[P, R]):
         self.not_read: dict[int, NotRead] = {}
         self.assigned: dict[int, float] = {}
         self.joins = 0
+        self.restores = 0
+        self.restore_seconds = 0.0
         self._consumer = consumer
         self._restorer = restorer
         self._topic = topic
@@ -176,6 +179,9 @@ class Ownership(Generic[P, R]):
 
         self.partitions[number] = self._make_partition(restored)
         self._consumer.resume([where])
+        self.restores += 1
+        now = time.monotonic()
+        self.restore_seconds += now - self.assigned.get(number, now)
         log.info(
             "restored",
             partition=number,

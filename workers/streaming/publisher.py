@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from workers.counts import ClosedFacts, FeedFacts, StepTimes
 from workers.streaming.clients import Cluster
 from workers.streaming.hanging_calls import CallOverdue, CallThread
 from workers.streaming.limits import OutputLimits
@@ -107,6 +108,8 @@ class Output(NamedTuple):
     """One record to publish, encoded once: a retry sends the same bytes.
 
     `input_partition` is the partition that it comes from, if its own number is another one.
+    `counted_as` is what is counted once it is committed: what is known of a feed, or the reason of
+    a dead letter.
     """
 
     topic: str
@@ -115,6 +118,7 @@ class Output(NamedTuple):
     value: bytes | None
     headers: Headers
     input_partition: int | None = None
+    counted_as: FeedFacts | ClosedFacts | str | None = None
 
     @property
     def source(self) -> int:
@@ -221,7 +225,8 @@ class _Session:
 class Publisher:
     """One transactional producer at a time.
 
-    `ends`: by partition, the offset after our last record in `feeds_topic`.
+    `ends`: by partition, the offset after our last record in `feeds_topic`. `times` takes how long
+    it took to publish and to commit.
     """
 
     def __init__(
@@ -245,6 +250,7 @@ class Publisher:
         self._starting: _Session | None = None
         self._was_started = False
         self.ends: dict[int, int] = {}
+        self.times = StepTimes()
 
     def start(self) -> bool:
         """Start a producer, which fences whoever used our transactional id before. Return whether
@@ -307,6 +313,7 @@ class Publisher:
         positions = list(offsets)
         seconds = self._call_seconds
         doing = "begin_transaction"
+        began = time.perf_counter_ns()
         try:
             session.begin()
             doing = "produce"
@@ -319,7 +326,10 @@ class Publisher:
                 )
             )
             doing = "commit_transaction"
+            published = time.perf_counter_ns()
+            self.times.publish += published - began
             session.call(lambda producer: producer.commit_transaction(seconds))
+            self.times.commit += time.perf_counter_ns() - published
         except CallOverdue as overdue:
             self._discard()
             raise ProducerLost(f"{doing}: {overdue}", cause=doing) from None

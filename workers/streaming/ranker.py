@@ -17,11 +17,11 @@ from typing import NamedTuple
 from workers.codec.feed_records import encode_feed_record, feed_record_headers
 from workers.codec.feeds import EncodedFeed, feed_headers, fit_feed
 from workers.codec.formats import Format
-from workers.counts import Counts
+from workers.counts import Counts, FeedFacts, RankedCounts, StepTimes, note_letter
 from workers.outcomes.records import feed_record
 from workers.pipeline import Ranked, rank_requests
 from workers.ranking.feed import Feed, unscored_feed
-from workers.ranking.lookup import LookUp
+from workers.ranking.lookup import LookUp, LookupQuery, LookupResult
 from workers.ranking.mix import Mix
 from workers.ranking.removal import Removal, RemovalReason
 from workers.ranking.request import Request
@@ -62,6 +62,8 @@ class Ranker:
     limits: OutputLimits
     counts: Counts
     errors: WorkerErrors
+    ranked: RankedCounts = field(default_factory=RankedCounts)
+    times: StepTimes = field(default_factory=StepTimes)
     broken: dict[int, str] = field(default_factory=dict)
     _catalogue: Catalogue | None = None
     _released_at: float = float("-inf")
@@ -106,7 +108,10 @@ class Ranker:
         for closed in batch:
             requests += closed.requests
         now = time.monotonic()
+        self.ranked.requests += len(requests)
+        self.ranked.batches.observe(sum([len(request.item_ids) for request in requests]))
         feeds = iter(self._rank(requests, batch, now))
+        began = time.perf_counter_ns()
         for partition, taken in batch:
             ranked = [(request, next(feeds)) for request in taken]
             try:
@@ -116,6 +121,7 @@ class Ranker:
             except Exception as error:  # noqa: BLE001 - our fault: must cost one partition only
                 self.errors.note("publish", error, partition=partition.number)
                 self.broken[partition.number] = repr(error)
+        self.times.encode += time.perf_counter_ns() - began
         return True
 
     def _rank(
@@ -128,9 +134,14 @@ class Ranker:
             return any(closed.partition.assembler.is_overdue(request, now) for closed in batch)
 
         def rank(some: Sequence[Request]) -> Ranked:
-            return rank_requests(
-                some, self.registry, self.mix, lambda _: ranked_at, is_overdue, self.look_up
+            began = time.perf_counter_ns()
+            looked_up = self.times.look_up
+            ranked = rank_requests(
+                some, self.registry, self.mix, lambda _: ranked_at, is_overdue, self._timed_look_up
             )
+            took = time.perf_counter_ns() - began - (self.times.look_up - looked_up)
+            self._note_times(ranked, took)
+            return ranked
 
         try:
             ranked = rank(requests)
@@ -164,10 +175,31 @@ class Ranker:
 
     def count(self, published: Sequence[Output]) -> None:
         """Count the feeds and dead letters that went out."""
-        feeds = sum(output.topic == self.topics.feeds for output in published)
-        letters = sum(output.topic == self.topics.dead_letters for output in published)
-        self.counts.feeds += feeds
-        self.counts.dead_letters += letters
+        now_ms = time.time_ns() // 1_000_000
+        for output in published:
+            if output.topic == self.topics.feeds:
+                self.counts.feeds += 1
+                if isinstance(output.counted_as, FeedFacts):
+                    self.ranked.note_feed(output.counted_as, now_ms)
+            elif output.topic == self.topics.dead_letters:
+                self.counts.dead_letters += 1
+                note_letter(self.ranked.letters, str(output.counted_as))
+
+    def _timed_look_up(self, query: LookupQuery) -> LookupResult:
+        began = time.perf_counter_ns()
+        try:
+            return self.look_up(query)
+        finally:
+            self.times.look_up += time.perf_counter_ns() - began
+
+    def _note_times(self, ranked: Ranked, nanoseconds: int) -> None:
+        """Note how long a micro-batch took, without its look-ups."""
+        scored = 0
+        for objective, took in ranked.score_ns.items():
+            scored += took
+            self.ranked.score_ns[objective] = self.ranked.score_ns.get(objective, 0) + took
+        self.times.score += scored
+        self.times.combine += nanoseconds - scored
 
     def _count(self, ranked: Ranked) -> None:
         self.counts.clipped_features += ranked.clipped
@@ -195,7 +227,16 @@ class Ranker:
             key = request.request_id.encode()
             encoded = self._encode(request, feed)
             partition.outbox.append(
-                Output(self.topics.feeds, partition.number, key, encoded.value, headers)
+                Output(
+                    topic=self.topics.feeds,
+                    partition=partition.number,
+                    key=key,
+                    value=encoded.value,
+                    headers=headers,
+                    counted_as=FeedFacts(
+                        feed.surface, feed.arm, feed.completion, feed.requested_at
+                    ),
+                )
             )
             outcomes = request.surface.outcomes
             if outcomes is not None and self.topics.interactions is not None:

@@ -9,13 +9,14 @@ Rules:
 `take` is on the hot path: it runs once for each event.
 """
 
+import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workers.assembly.held import Budget
 from workers.codec.decoder import Decoder
 from workers.codec.pointer import Span
-from workers.counts import Counts
+from workers.counts import TIMED_RECORDS, Counts, StepTimes
 from workers.ranking.refusal import EventRefused, Reason, candidates_message
 from workers.ranking.request import Event
 from workers.streaming.dead_letters import DeadLetters, explain_without_headers
@@ -33,6 +34,7 @@ class RankingIntake:
     counts: Counts
     dead_letters: DeadLetters
     errors: WorkerErrors
+    times: StepTimes = field(default_factory=StepTimes)
 
     def take(self, partition: RankingPartition, message: Fetched, timestamp: int) -> bool:
         """Take one record of a partition; `timestamp` in ms. What it closes waits in the
@@ -51,6 +53,8 @@ class RankingIntake:
             counts.settled += 1
             return False
 
+        is_timed = counts.events % TIMED_RECORDS == 0
+        began = time.perf_counter_ns() if is_timed else 0
         headers = read_headers(message)
         event: Event | None = None
         try:
@@ -58,7 +62,11 @@ class RankingIntake:
                 event = self._decode_without_headers(message)
             else:
                 event = self.decoder.decode(message.value(), message.key(), headers)
+            decoded = time.perf_counter_ns() if is_timed else 0
             refused = assembler.take(event, offset, timestamp)
+            if is_timed:
+                self.times.decode += TIMED_RECORDS * (decoded - began)
+                self.times.assemble += TIMED_RECORDS * (time.perf_counter_ns() - decoded)
         except EventRefused as refusal:
             self._dead_letter(partition, message, headers, refusal.reason, refusal.message)
             return False
