@@ -287,6 +287,20 @@ _ALL_SETTINGS = (
         least=1,
         help="Port on 127.0.0.1 of the users stage's live view, for the first slot of a host.",
     ),
+    # Metrics and health
+    Setting(
+        "metrics_port",
+        default=None,
+        least=1,
+        most=65_535,
+        help="Port of metrics and health, for the first slot of a host. Without it: none are served.",
+    ),
+    Setting(
+        "metrics_host",
+        default="127.0.0.1",
+        value_name="ADDRESS",
+        help="Address that metrics and health are served on.",
+    ),
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL_SETTINGS}
 
@@ -315,6 +329,8 @@ class WorkerSettings:
     group_protocol: str
     slot: int | None
     home: str
+    metrics_port: int | None
+    metrics_host: str
     linger_ms: int
     lookup_ms: int
     max_open_requests: int
@@ -348,6 +364,8 @@ class JoinSettings:
     group_protocol: str
     slot: int | None
     home: str
+    metrics_port: int | None
+    metrics_host: str
     max_outcomes_mb: int
 
     @property
@@ -373,6 +391,8 @@ class UsersSettings:
     users_group: str
     slot: int | None
     home: str
+    metrics_port: int | None
+    metrics_host: str
     users_days: int
     users_port: int | None
 

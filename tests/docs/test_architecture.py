@@ -40,6 +40,7 @@ VENDORS = {
     "google": {"codec"},
     "onnx": {"scoring"},
     "onnxruntime": {"scoring"},
+    "prometheus_client": {"metrics"},
     "redis": {"steering"},
     "structlog": {"log"},
 }

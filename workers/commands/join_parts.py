@@ -8,7 +8,7 @@ import msgspec
 
 from workers.codec.formats import Format
 from workers.codec.interactions import InteractionDecoder
-from workers.counts import JoinCounts
+from workers.counts import JoinCounts, JoinedCounts, StepTimes
 from workers.log import log
 from workers.outcomes.join import Join, OpenFeeds
 from workers.outcomes.sums import SumsLedger
@@ -40,10 +40,13 @@ JoinWorker = Worker[JoinPartition, RestoredJoin]
 
 
 class BuiltJoin(NamedTuple):
-    """A process that joins outcomes, and what it counts."""
+    """A process that joins outcomes, and the parts that count something."""
 
     worker: JoinWorker
     counts: JoinCounts
+    joined: JoinedCounts
+    times: tuple[StepTimes, ...]
+    open_feeds: OpenFeeds
 
     def report(self) -> StageReport:
         """What it says of itself in its status. Called from another thread, so it only reads."""
@@ -188,4 +191,10 @@ def build_join(
         errors=errors,
         describe_stage=describe_stage,
     )
-    return BuiltJoin(worker, counts)
+    return BuiltJoin(
+        worker=worker,
+        counts=counts,
+        joined=emitter.joined,
+        times=(publisher.times,),
+        open_feeds=open_feeds,
+    )

@@ -11,6 +11,7 @@
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from typing import NoReturn
 
 import click
 
+from workers.commands.metrics_endpoint import MetricsEndpoint
 from workers.commands.options import CommandFunction, Decorator
 from workers.log import LINE_START, configure_logs, log
 from workers.settings import ConfigurationError, how_to_set
@@ -49,8 +51,8 @@ _MAX_QUICK_ENDS = 3
 
 
 def process_options(help_text: str) -> Decorator:
-    """--processes, and the hidden option by which a parent starts its children: `processes` and
-    `with_parent`.
+    """--processes, and the hidden options by which a parent starts its children: `processes`,
+    `with_parent`, and `metrics_socket`, the number of a socket that the child inherits.
     """
 
     def decorate(command: CommandFunction) -> CommandFunction:
@@ -65,17 +67,27 @@ def process_options(help_text: str) -> Decorator:
             show_default=True,
             help=help_text,
         )
-        return processes(with_parent(command))
+        metrics_socket = click.option(
+            "--metrics-socket", type=int, hidden=True, help="Answer the parent on this socket."
+        )
+        return processes(with_parent(metrics_socket(command)))
 
     return decorate
 
 
 def run_until_signal(
-    run: Callable[[], int], *, processes: int, slot: int | None, with_parent: bool
+    run: Callable[[], int],
+    *,
+    processes: int,
+    slot: int | None,
+    with_parent: bool,
+    metrics: MetricsEndpoint,
 ) -> NoReturn:
     """Run one process, or several children with the same arguments, and exit with the exit code.
+    With several, the parent serves the metrics of all.
 
-    Raises ConfigurationError if several processes are to have one slot.
+    Raises ConfigurationError if several processes are to have one slot, or if the metrics cannot be
+    served.
     """
     configure_logs()
     with end_at_signals():
@@ -85,7 +97,8 @@ def run_until_signal(
                     f"slot: got {slot} with {processes} processes, expected none"
                 )
             own = _without_processes(sys.argv[1:])
-            sys.exit(run_processes([own] * processes))
+            with metrics.of_parent(processes) as sockets:
+                sys.exit(run_processes([own] * processes, sockets))
 
         if with_parent:
             drain_when_parent_ends()
@@ -245,13 +258,16 @@ class RateLine:
 # Several processes
 
 
-def run_processes(commands: Sequence[Sequence[str]]) -> int:
-    """Run a child for each command until a signal. Returns the worst exit code.
+def run_processes(commands: Sequence[Sequence[str]], sockets: Sequence[socket.socket] = ()) -> int:
+    """Run a child for each command until a signal, each with one of the sockets to answer us on, if
+    there are some. Returns the worst exit code.
 
     A child that fails is started again. All are stopped if one is wrongly configured, or ends
     within 5 s of its start three times in a row.
     """
-    children = [_Child(command) for command in commands]
+    children = list[_Child]()
+    for number, command in enumerate(commands):
+        children.append(_Child(command, sockets[number] if sockets else None))
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -276,17 +292,24 @@ class _Child:
     the child drains.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], metrics_socket: socket.socket | None) -> None:
         self._command = command
+        self._metrics_socket = metrics_socket
         self._quick_ends = 0
         self._failed_code = 0
         self._start()
 
     def _start(self) -> None:
+        options = ["--with-parent"]
+        inherited: list[int] = []
+        if self._metrics_socket is not None:
+            inherited.append(self._metrics_socket.fileno())
+            options += ["--metrics-socket", str(inherited[0])]
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", *self._command, "--with-parent"],
+            [sys.executable, "-m", "workers.cli", *self._command, *options],
             stdin=subprocess.PIPE,
+            pass_fds=inherited,
             start_new_session=True,
         )
 

@@ -8,11 +8,16 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
+
+from workers.commands.metrics_endpoint import MetricsEndpoint
 from workers.commands.options import BrokersAt
 from workers.commands.process import take_process_slot
 from workers.commands.redis_access import RedisAt
 from workers.errors import Failure
 from workers.log import log
+from workers.metrics.users_samples import users_liveness, users_readiness, users_samples
+from workers.metrics.view import Sources
 from workers.ranking.experiment import Experiment
 from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, UsersSettings
@@ -28,7 +33,7 @@ from workers.users.kafka_access import kafka_access
 from workers.users.stage import UsersStage
 
 
-def run_users(settings: UsersSettings) -> int:
+def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
     """Check what the stage needs, put it together and run it to its end. Returns the exit code.
 
     Raises ConfigurationError and Failure.
@@ -81,12 +86,25 @@ def run_users(settings: UsersSettings) -> int:
         beside: list[Awaitable[None]] = []
         if rails is not None:
             beside.append(rails.run(app.stage))
+        stops = {} if rails is None else rails.stops
+        serve_from(_sources(app.stage, stops))
         with ExitStack() as status:
             if redis is not None:
                 status.enter_context(_status_writer(redis, name, app.stage))
             return await run_app(app, beside)
 
-    return asyncio.run(main())
+    with metrics.of_process(slot.number) as serve_from:
+        return asyncio.run(main())
+
+
+def _sources(stage: UsersStage, stops: Mapping[tuple[str, str], int]) -> Sources:
+    """Where the answers about metrics and health come from."""
+    return Sources(
+        samples=lambda: users_samples(stage.report(), stops),
+        live=lambda: users_liveness(stage.report()),
+        ready=lambda: users_readiness(stage.report()),
+        status=lambda: msgspec.json.encode(stage.report()),
+    )
 
 
 def require_faust() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from workers.commands.metrics_endpoint import MetricsEndpoint
 from workers.commands.options import BrokersAt, example, gather_settings
 from workers.commands.process import (
     RateLine,
@@ -25,6 +26,10 @@ from workers.commands.worker_parts import (
     build_steering,
     build_worker,
 )
+from workers.metrics.loop_samples import liveness, readiness
+from workers.metrics.names import RANKING
+from workers.metrics.ranking_samples import RankingParts, ranking_samples
+from workers.metrics.view import Sources
 from workers.settings import WorkerSettings
 from workers.streaming.clients import worker_clients
 from workers.surfaces import load_surfaces
@@ -37,24 +42,31 @@ _SETTINGS = tuple(field.name for field in fields(WorkerSettings))
 )
 @gather_settings("worker_settings", _SETTINGS, WorkerSettings)
 @process_options("Run N worker processes.")
-def worker(processes: int, with_parent: bool, worker_settings: WorkerSettings) -> None:
+def worker(
+    processes: int,
+    with_parent: bool,
+    metrics_socket: int | None,
+    worker_settings: WorkerSettings,
+) -> None:
     """Rank candidates into feeds, exactly once.
 
     It runs until SIGTERM or Ctrl-C. Then it publishes the requests that are closed, leaves the
     group and exits with 0. Each process takes the lowest free slot of this host.
     """
+    metrics = MetricsEndpoint(RANKING, worker_settings.metrics_host, worker_settings.metrics_port)
     run_until_signal(
-        lambda: _run_worker(worker_settings),
+        lambda: _run_worker(worker_settings, metrics.in_child(metrics_socket)),
         processes=processes,
         slot=worker_settings.slot,
         with_parent=with_parent,
+        metrics=metrics,
     )
 
 
 # One worker
 
 
-def _run_worker(settings: WorkerSettings) -> int:
+def _run_worker(settings: WorkerSettings, metrics: MetricsEndpoint) -> int:
     """Put a worker together and run it to its end. Returns the exit code."""
     surfaces = load_surfaces(Path(settings.surfaces))
     clients = worker_clients(settings.group, settings.group_protocol)
@@ -68,7 +80,7 @@ def _run_worker(settings: WorkerSettings) -> int:
     steering = build_steering(settings, surfaces, name, report, registry, lookups)
 
     # The registry starts first: pins that were kept on disk are judged by the models that exist.
-    with registry, steering, lookups:
+    with metrics.of_process(slot.number) as serve_from, registry, steering, lookups:
         built = build_worker(
             settings,
             surfaces,
@@ -88,5 +100,24 @@ def _run_worker(settings: WorkerSettings) -> int:
                 "feeds": lambda: counts.feeds,
             },
             totals={"feeds": lambda: counts.feeds, "dead letters": lambda: counts.dead_letters},
+        )
+        parts = RankingParts(
+            worker=built.worker,
+            counts=counts,
+            ranked=built.ranked,
+            times=built.times,
+            budget=built.budget,
+            registry=registry,
+            models_budget=settings.models_mb * 1024 * 1024,
+            steering=steering,
+            lookups=lookups,
+        )
+        serve_from(
+            Sources(
+                samples=lambda: ranking_samples(parts),
+                live=lambda: liveness(built.worker),
+                ready=lambda: readiness(built.worker),
+                status=steering.describe,
+            )
         )
         return run_loop(built.worker, rate_line)

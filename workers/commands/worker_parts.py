@@ -10,7 +10,7 @@ from workers.assembly.held import Budget
 from workers.assembly.rules import rules_digest
 from workers.codec.decoder import Decoder
 from workers.codec.formats import Format
-from workers.counts import Counts
+from workers.counts import Counts, RankedCounts, StepTimes
 from workers.log import log
 from workers.ranking.lookup import LookUp
 from workers.ranking.pins import AvailableModels
@@ -42,10 +42,13 @@ RankingWorker = Worker[RankingPartition, Restored]
 
 
 class BuiltWorker(NamedTuple):
-    """A worker, and what it counts."""
+    """A worker, and the parts that count something."""
 
     worker: RankingWorker
     counts: Counts
+    ranked: RankedCounts
+    times: tuple[StepTimes, ...]
+    budget: Budget
 
 
 class StatusReport:
@@ -257,7 +260,13 @@ def build_worker(
         describe_stage=describe_stage,
         linger=Linger(settings.linger_ms / 1000),
     )
-    return BuiltWorker(worker, counts)
+    return BuiltWorker(
+        worker=worker,
+        counts=counts,
+        ranked=ranker.ranked,
+        times=(intake.times, ranker.times, publisher.times),
+        budget=budget,
+    )
 
 
 def _log_event(event: str, /, **fields: object) -> None:

@@ -14,7 +14,7 @@ _HEAD: Final = """\
 
 Every series has the labels `stage` (`ranking`, `join` or `users`) and `slot`, the slot of the process on its host. A
 metric that a stage does not have is absent. Counters begin at 0 with the process.
-[operations.md](operations.md) says how to get them.
+[operations.md](operations.md#metrics-and-health) says how to get them.
 """
 
 

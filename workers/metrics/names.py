@@ -449,7 +449,8 @@ MODEL_INFO = _gauge(
 )
 MODEL_VERSIONS = _gauge(
     "trimtab_model_versions",
-    "Versions in the models folder by state: listed (not verified yet), available, loaded, refused.",
+    "Versions in the models folder by state: listed (not verified yet), available, loaded, refused,"
+    " gone (its folder is gone, and it is in force).",
     "new versions in the models folder",
     "objective",
     "state",
@@ -595,6 +596,18 @@ USERS_ENTRIES = _counter(
     "traffic of users",
     of=(USERS,),
 )
+USERS_DELETED = _counter(
+    "trimtab_users_deleted_entries_total",
+    "Entries of phases and hours that are over.",
+    "time",
+    of=(USERS,),
+)
+USERS_READ_AGAIN = _counter(
+    "trimtab_users_read_again_total",
+    "How often a partition was read again, because Faust had dropped records.",
+    "rebalances",
+    of=(USERS,),
+)
 USERS_RESTORED = _counter(
     "trimtab_users_restored_entries_total",
     "Records of the changelog that were read back.",
@@ -718,7 +731,9 @@ SECTIONS: Final = (
             USERS_FEEDS,
             USERS_UNCHECKED,
             USERS_ENTRIES,
+            USERS_DELETED,
             USERS_RESTORED,
+            USERS_READ_AGAIN,
             GUARD_RAIL_STOPS,
         ),
     ),

@@ -33,7 +33,9 @@ OpenEditor = Callable[[], AbstractContextManager[SteeringEditor]]
 
 
 class GuardRails:
-    """The rails of all surfaces. `surfaces` has those that count outcomes."""
+    """The rails of all surfaces. `surfaces` has those that count outcomes. `stops`: by surface and
+    arm, how often a rail has stopped it since the start.
+    """
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class GuardRails:
         self._open_editor = open_editor
         self._reader: FeedSumsReader | None = None
         self._failure: str | None = None
+        self.stops: dict[tuple[str, str], int] = {}
 
     async def run(self, stage: UsersStage) -> None:
         """Judge the rails as long as the stage runs and has the partition."""
@@ -128,6 +131,8 @@ class GuardRails:
             editor, view.surface, salt=experiment.salt, arm=state.arm, reason=state.text
         )
         if revision is not None:
+            key = (view.surface.name, state.arm)
+            self.stops[key] = self.stops.get(key, 0) + 1
             log.warning(
                 "guard_rail_broken",
                 surface=view.surface.name,

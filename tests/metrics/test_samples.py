@@ -1,0 +1,130 @@
+"""Samples, what Prometheus reads of them, and that nothing that is counted is forgotten."""
+
+import gc
+from dataclasses import fields
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from workers.counts import (
+    LATENCY_BOUNDS_S,
+    Counts,
+    FeedFacts,
+    Histogram,
+    JoinCounts,
+    RankedCounts,
+)
+from workers.metrics import join_samples, ranking_samples
+from workers.metrics.exposition import render
+from workers.metrics.names import (
+    DEAD_LETTERS,
+    FEEDS,
+    LATENCY,
+    METRICS,
+    READY,
+    REDIS_CONTACT_SECONDS,
+    Kind,
+)
+from workers.metrics.samples import Sample, Snapshot, decode, encode, histogram, sample, samples_by
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+def snapshot(slot: int, *samples: Sample) -> Snapshot:
+    return Snapshot("ranking", slot, samples)
+
+
+def test_the_series_of_two_processes_are_in_one_family() -> None:
+    text = render([snapshot(0, sample(READY, 1)), snapshot(1, sample(READY, 0))], "").text.decode()
+    assert text.count("# TYPE trimtab_ready gauge") == 1
+    assert 'trimtab_ready{slot="0",stage="ranking"} 1.0' in text
+    assert 'trimtab_ready{slot="1",stage="ranking"} 0.0' in text
+
+
+@pytest.mark.parametrize(("accept", "read"), [("", read_text), (OPENMETRICS, read_openmetrics)])
+def test_every_metric_can_be_read_back(accept: str, read: object) -> None:
+    samples = []
+    for metric in METRICS.values():
+        labels = [f'a "{label}"\n\\' for label in metric.labels]
+        if metric.kind is Kind.HISTOGRAM:
+            samples.append(histogram(metric, Histogram((1.0, 2.0)), *labels))
+        else:
+            samples.append(sample(metric, 1, *labels))
+    text = render([snapshot(3, *samples)], accept, {0: True}).text.decode()
+    families = {family.name: family for family in read(text)}  # type: ignore[operator]
+    for name, metric in METRICS.items():
+        family = families[name.removesuffix("_total")]
+        assert family.type == metric.kind
+        assert family.documentation == metric.help
+
+
+def test_a_histogram_counts_what_is_not_above_each_bound() -> None:
+    observed = Histogram((0.5, 1.0))
+    for value in (0.1, 0.5, 0.7, 3.0):
+        observed.observe(value)
+    one = histogram(LATENCY, observed, "home")
+    assert one.buckets == ((0.5, 2), (1.0, 3), (float("inf"), 4))
+    assert one.value == pytest.approx(4.3)
+    text = render([snapshot(0, one)], "").text.decode()
+    labels = 'slot="0",stage="ranking",surface="home"'
+    assert f'trimtab_feed_latency_seconds_bucket{{le="+Inf",{labels}}} 4.0' in text
+    assert f"trimtab_feed_latency_seconds_count{{{labels}}} 4.0" in text
+
+
+def test_a_snapshot_survives_the_way_to_the_parent() -> None:
+    one = snapshot(
+        2, sample(REDIS_CONTACT_SECONDS, float("inf")), *samples_by(DEAD_LETTERS, {"late": 3})
+    )
+    assert decode(encode(one)) == one
+
+
+def test_a_snapshot_of_another_version_is_refused() -> None:
+    unknown = Snapshot("ranking", 0, (Sample("trimtab_old", (), 1.0),))
+    with pytest.raises(ValueError, match="trimtab_old"):
+        decode(encode(unknown))
+
+
+def test_labels_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="surface"):
+        sample(FEEDS, 1, "home")
+    with pytest.raises(ValueError, match="surface"):
+        histogram(LATENCY, Histogram((1.0,)))
+
+
+def test_a_committed_feed_counts_by_surface_arm_and_completion_and_its_latency() -> None:
+    ranked = RankedCounts()
+    ranked.note_feed(FeedFacts("home", "control", "full", 1_000), now_ms=1_200)
+    ranked.note_feed(FeedFacts("home", "control", "full", 5_000), now_ms=1_200)  # a clock ahead
+    assert ranked.feeds == {("home", "control", "full"): 2}
+    assert ranked.latency["home"].total == pytest.approx(0.2)
+    assert sum(ranked.latency["home"].counts) == 2
+    assert ranked.latency["home"].counts[LATENCY_BOUNDS_S.index(0.25)] == 1
+
+
+def test_every_counter_of_the_loop_is_exported() -> None:
+    with_labels = {"feeds", "dead_letters"}
+    assert {one.name for one in fields(Counts)} == ranking_samples.OF_COUNTS.keys() | with_labels
+    with_labels = {"closed", "dead_letters"}
+    assert {one.name for one in fields(JoinCounts)} == join_samples.OF_COUNTS.keys() | with_labels
+
+
+def test_no_scrape_leaves_a_cycle() -> None:
+    ranked = RankedCounts()
+    ranked.note_feed(FeedFacts("home", "control", "full", 1_000), now_ms=1_200)
+
+    def scrape() -> None:
+        latency = histogram(LATENCY, ranked.latency["home"], "home")
+        one = snapshot(0, latency, *samples_by(FEEDS, ranked.feeds))
+        render([decode(encode(one))], OPENMETRICS)
+        render([one], "")
+
+    scrape()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            scrape()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
