@@ -173,6 +173,7 @@ def build_app(
         web_host="127.0.0.1",
         web_port=port or 6066,
     )
+
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw"}
     raw["value_serializer"] = "raw"
     # Without acknowledgements: the stage commits by itself.
@@ -187,6 +188,7 @@ def build_app(
         maxsize=131_072,  # as Faust makes it
         **raw,
     )
+
     table = app.tables.add(
         UsersTable(
             app,
@@ -197,6 +199,7 @@ def build_app(
             value_type=bytes,
         )
     )
+
     app.stage = UsersStage(
         topics=topics,
         partitions=partitions,
@@ -288,6 +291,7 @@ async def run_app(app: UsersApp, beside: Iterable[Awaitable[None]] = ()) -> int:
 
     def drain(number: signal.Signals) -> None:
         log.info("draining", signal=number.name)
+
         timer = threading.Timer(DRAIN_SECONDS, _give_up)
         timer.daemon = True
         timer.start()
@@ -306,9 +310,11 @@ async def run_app(app: UsersApp, beside: Iterable[Awaitable[None]] = ()) -> int:
     if stage.failure is None and not stage.is_recovering:
         last = asyncio.ensure_future(stage.checkpoint())
         await asyncio.wait([last], timeout=_LAST_CHECKPOINT_SECONDS)
+
     for task in tasks:
         task.cancel()
     await asyncio.wait([asyncio.ensure_future(app.stop())], timeout=_STOP_SECONDS)
+
     if stage.failure is not None:
         log.error("stopped", error=str(stage.failure))
         return 1
@@ -341,6 +347,7 @@ async def _watch_recovery(app: UsersApp) -> None:
         if not app.stage.is_recovering:
             waited_at.clear()
             continue
+
         remaining = {tp: count for tp, count in recovery.active_remaining().items() if count > 0}
         log.info(
             "recovering",
@@ -348,11 +355,14 @@ async def _watch_recovery(app: UsersApp) -> None:
             restored=app.stage.counts.restored,
             remaining=sum(remaining.values()),
         )
+
         for tp in remaining:
             offset = recovery.active_offsets[tp]
             position = await app.consumer.position(tp)
             highwater = recovery.active_highwaters[tp]
+
             if waited_at.get(tp) == offset and position is not None and position > highwater:
                 log.warning("changelog_end_missing", partition=tp.partition, offset=highwater)
                 recovery.active_offsets[tp] = highwater
+
             waited_at[tp] = offset

@@ -150,6 +150,7 @@ class Books:
             if experiment is not None:
                 is_new = self._note_newcomer(feed, experiment.salt, offset)
                 is_misassigned = experiment.assign(feed.user_id) != feed.arm
+
             salt = None if experiment is None else experiment.salt
             self._note_phase(PhaseKey(feed.surface, feed.experiment), feed, offset, salt)
 
@@ -162,6 +163,7 @@ class Books:
         sums = self._sums.get(key, UserSums())
         if offset <= sums.last_offset:
             return
+
         is_unchecked = feed.experiment is not None and experiment is None
         self._change(
             key,
@@ -192,6 +194,7 @@ class Books:
                 seen=0,
                 takes=0,
             )
+
         if offset > user.last_offset:
             user = User(
                 last_offset=offset,
@@ -204,6 +207,7 @@ class Books:
                 takes=user.takes + feed.takes,
             )
             self._change(key, user)
+
         return offset == user.first_offset
 
     def _note_newcomer(self, feed: RequestOutcomes, salt: str, offset: int) -> bool:
@@ -212,6 +216,7 @@ class Books:
         if newcomer is None:
             newcomer = Newcomer(first_offset=offset, first_at=feed.published_at)
             self._change(NewcomerKey(feed.surface, salt, feed.user_id), newcomer)
+
         return offset == newcomer.first_offset
 
     def _note_phase(
@@ -242,6 +247,7 @@ class Books:
                     over.append(UserKey(phase_key.surface, phase_key.phase, user_id))
             elif phase.salt is not None:
                 salts.add((phase_key.surface, phase.salt))
+
         for (surface, salt), newcomers in self._newcomers.items():
             if (surface, salt) not in salts:
                 for user_id in newcomers:

@@ -57,19 +57,23 @@ class Experiments:
         known = self._known.get((surface, phase))
         if known is not None or self._read is None:
             return known
+
         now = time.monotonic()
         asked_at = self._asked_at.get(surface)
         if asked_at is not None and now - asked_at < _SECONDS_BETWEEN:
             return None
+
         miss = self._misses.get((surface, phase))
         if miss is not None and now < miss.ask_at:
             return None
 
         await self._ask(surface, phase, self._read)
         found = self._known.get((surface, phase))
+
         if found is None:
             seconds = _SECONDS_BETWEEN if miss is None else min(_MOST_SECONDS, 2 * miss.seconds)
             self._misses[surface, phase] = _Miss(seconds, time.monotonic() + seconds)
+
         if found is None and miss is None:
             log.warning(
                 "phase_unknown",

@@ -175,6 +175,7 @@ class UsersStage:
             feed = decode_request_outcomes(value, headers)
         except ValueError as error:
             raise Undecodable(topic, partition, offset, error) from None
+
         expected = partition_of(feed.user_id.encode(), self.partitions)
         if expected != partition:
             raise Misplaced(
@@ -191,6 +192,7 @@ class UsersStage:
             if self.books.get(partition) is not books:
                 return  # the partition was lost while Redis was asked, so it is replayed
             self.counts.unchecked += experiment is None
+
         books.count(feed, offset, experiment)
         self.counts.feeds += 1
 
@@ -201,6 +203,7 @@ class UsersStage:
         if self.failure is None:
             checkpoint = asyncio.ensure_future(self.checkpoint())
             await asyncio.wait([checkpoint], timeout=seconds)
+
         self._generation += 1
         self.books.clear()
         self._committed.clear()
@@ -239,10 +242,12 @@ class UsersStage:
                 continue
             books.next_offset = position
             self._committed[partition] = -1  # so that the progress is published once more
+
             unpublished = self._unpublished.setdefault(partition, set())
             for key, sums in books.sums.items():
                 if sums.last_offset >= position:
                     unpublished.add(key)
+
         if self.is_recovering and positions.keys() <= self.books.keys():
             self.is_recovering = False
             self._must_read_again = True
@@ -269,6 +274,7 @@ class UsersStage:
         for partition, books in self.books.items():
             count = self.kafka.unread(partition)
             given_out = self.kafka.given_out(partition)
+
             if count is not None and given_out is not None and books.next_offset is not None:
                 unread[partition] = count + max(0, given_out - books.next_offset)
         self._unread = unread
@@ -279,6 +285,7 @@ class UsersStage:
         if self.is_recovering:
             waiting_for = f"its partitions, or their recovery: {self.counts.restored:,} read back"
         times = [books.stream_time for books in list(self.books.values())]
+
         return StageReport(
             partitions=tuple(sorted(self.books)),
             lag=self._unread,
@@ -301,17 +308,21 @@ class UsersStage:
         if self.is_recovering or self.experiments.waits_for is not None:
             self._missing.clear()
             return
+
         now = time.monotonic()
         is_after_recovery = self._must_read_again
         self._must_read_again = False
+
         for partition, books in list(self.books.items()):
             next_offset = books.next_offset
             if is_after_recovery and next_offset is not None:
                 await self.kafka.read_again(partition, next_offset)
                 continue
+
             given_out = self.kafka.given_out(partition)
             if next_offset is None or given_out is None:
                 continue
+
             is_dropped = given_out > next_offset
             if not is_dropped and not self.kafka.unread(partition):
                 self._missing.pop(partition, None)
@@ -321,11 +332,13 @@ class UsersStage:
             if missing is None or missing.offset != next_offset:
                 self._missing[partition] = _Missing(next_offset, now, now)
                 continue
+
             if is_dropped and now - missing.since > _MISSING_SECONDS:
                 self.fail(
                     StageFailed(f"partition {partition}: no record comes after {next_offset}")
                 )
                 return
+
             if is_dropped or now - missing.read_at > _STALLED_SECONDS:
                 self.counts.read_again += 1
                 self._missing[partition] = missing._replace(read_at=now)
@@ -343,14 +356,17 @@ class UsersStage:
             generation = self._generation
             deliveries: list[Awaitable[object]] = []
             offsets: dict[int, int] = {}
+
             for books in self.books.values():
                 self._delete_what_is_over(books)
                 deliveries += self._write(books)
+
                 next_offset = books.next_offset
                 if next_offset is not None and next_offset != self._committed.get(books.partition):
                     offsets[books.partition] = next_offset
                     progress = encode_user_progress(UserProgress(books.partition, next_offset))
                     deliveries.append(self.kafka.publish(books.partition, PROGRESS_KEY, progress))
+
             try:
                 await asyncio.gather(*deliveries)
                 is_ours = generation == self._generation
@@ -364,6 +380,7 @@ class UsersStage:
         partition = books.partition
         deliveries: list[Awaitable[object]] = []
         unpublished = self._unpublished.pop(partition, set())
+
         for key, entry in books.take_changes().items():
             value = None if entry is None else encode_entry(entry)
             deliveries.append(self.kafka.write_entry(partition, encode_key(key), value))
@@ -383,6 +400,7 @@ class UsersStage:
         cleaned_at = self._cleaned_at.setdefault(books.partition, 0)
         if books.stream_time - cleaned_at < _CLEANING_MS:
             return
+
         self._cleaned_at[books.partition] = books.stream_time
         deleted = books.delete_before(books.stream_time - self.days * DAY_MS)
         self.counts.deleted += deleted

@@ -53,10 +53,12 @@ class _Thread(driver.AIOKafkaConsumerThread):
         for tp, records in batches.items():
             if tp.topic != self.app.stage.topics.request_outcomes:
                 continue
+
             expected = self._expected.get(tp.partition)
             for record in records:
                 record.covers_from = expected
                 expected = record.offset + 1
+
             if expected is not None and tp.partition in self._expected:
                 self._expected[tp.partition] = expected
         return batches
@@ -88,10 +90,12 @@ class _Thread(driver.AIOKafkaConsumerThread):
                 raise fault
 
             consumer.seek(tp, position)
-            state = consumer._subscription.subscription.assignment.state_value(tp)
-            state.await_reset = partial(self._refuse_reset, tp)
             self._expected[tp.partition] = position
             positions[tp.partition] = position
+
+            state = consumer._subscription.subscription.assignment.state_value(tp)
+            state.await_reset = partial(self._refuse_reset, tp)
+
         return positions
 
     def _refuse_reset(self, tp: TopicPartition, _strategy: int) -> None:
@@ -128,6 +132,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         tp = TopicPartition(topic, partition)
         if tp not in consumer.assignment() or partition not in self._expected:
             return None
+
         state = consumer._subscription.subscription.assignment.state_value(tp)
         if state.lso is None or not state.has_valid_position:
             return None
@@ -154,6 +159,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
             TopicPartition(topic, partition): OffsetAndMetadata(offset, "")
             for partition, offset in offsets.items()
         }
+
         try:
             await consumer.commit(commit)
         except (CommitFailedError, IllegalStateError):
@@ -191,6 +197,7 @@ class _Consumer(driver.Consumer):
         except UsersFault as fault:
             self.app.stage.fail(fault)
             return {}
+
         self.app.stage.positions_sought(positions)
         return {TP(topic, partition): offset for partition, offset in positions.items()}
 
@@ -224,6 +231,7 @@ class _Consumer(driver.Consumer):
     async def read_again(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition of the input from this offset on."""
         await self._thread.seek_again(topic, partition, offset)
+
         # Faust drops records below the last one that it has passed on. And it fetches nothing of a
         # partition whose records filled its queue, until they are taken out of the queue one by
         # one. If the queue was cleared instead, that never happens.
