@@ -39,7 +39,7 @@ from demo.outcomes_fixtures import (
 )
 from demo.readers import Readers
 from demo.taste import SEEN, TAKE_OTHER, TAKE_TALKED_OF
-from demo.terminal import Shell, Terminal, compared_lines, fact_lines
+from demo.terminal import Shell, Terminal, compared_lines, fact_lines, look_lines
 from demo.traffic import POSTS, RATE, RequestStream, make_requests, read_all_feeds
 from workers.local import processes
 from workers.outcomes.rails import RailStanding
@@ -236,9 +236,8 @@ class OutcomesScript:
         if entry is not None:
             self._stopped = entry
             after_s = (entry.at - self._started_at) / 1000
-            self._terminal.print(
-                f"  {after_s:5.1f} s  {GUARD_RAIL_ACTOR}: {RISKY} gets no users any more"
-            )
+            sentence = f"{GUARD_RAIL_ACTOR}: {RISKY} gets no users any more"
+            self._terminal.print(*look_lines(after_s, [sentence]))
 
     def _read_report(self) -> dict[str, Any] | None:
         """The report as JSON. None if the command has nothing to report yet, or fails."""
@@ -255,17 +254,13 @@ class OutcomesScript:
         guard rails. Raises StepFailed if it is found to be something else.
         """
         if report is None:
-            self._terminal.print(f"  {self._age_s():5.1f} s  {self._last_failure}")
+            message = self._last_failure.partition("Error: ")[2] or self._last_failure
+            self._terminal.print(*look_lines(self._age_s(), [message]))
             return False
 
-        when = f"{self._age_s():5.1f} s"
         by_arm: dict[str, Any] = {arm["arm"]: arm for arm in report["arms"]}
-        for arm in PERCENTS:
-            if arm in by_arm:
-                self._terminal.print(f"  {when:<7}  {by_arm[arm]['sentence']}")
-                when = ""
-        for warning in report["warnings"]:
-            self._terminal.print(f"           {warning}")
+        sentences = [by_arm[arm]["sentence"] for arm in PERCENTS if arm in by_arm]
+        self._terminal.print(*look_lines(self._age_s(), [*sentences, *report["warnings"]]))
 
         canary = by_arm.get(CANARY)
         if canary is None:

@@ -34,6 +34,7 @@ _INDENT = 4  # of a command's output
 _ROWS = 10  # of a feed
 _SHOWN_FAULTS = 3  # of each kind
 _CONTINUED = " \\"
+_MARK_WIDTH = 9
 _CLEAR_LINE = "\r\x1b[K"
 _VERBS = ("HSET", "weights", "experiment", "outcomes", "models", "feeds", "status")
 
@@ -389,8 +390,25 @@ def fact_lines(facts: Iterable[Fact]) -> list[str]:
     """Each fact, and whether it holds."""
     lines: list[str] = []
     for fact in facts:
+        first, *others = textwrap.wrap(fact.text, WIDTH - _MARK_WIDTH)
         mark = verdict_text("right" if fact.holds else "WRONG", fact.holds)
-        lines += [f"  {mark}  {fact.text}"]
+        lines.append(f"  {mark}  {first}")
+        lines += [" " * _MARK_WIDTH + other for other in others]
+    return lines
+
+
+def look_lines(seconds: float, sentences: Sequence[str]) -> list[str]:
+    """What a look found, so many seconds after the start of the experiment."""
+    lines: list[str] = []
+    for sentence in sentences:
+        start = "" if lines else f"{seconds:7.1f} s"
+        lines += textwrap.wrap(
+            sentence,
+            WIDTH,
+            initial_indent=f"{start:<11}",
+            subsequent_indent=" " * 13,
+            break_on_hyphens=False,
+        )
     return lines
 
 

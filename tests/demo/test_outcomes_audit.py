@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import click
 import pytest
 
 from demo.audit import Audit
@@ -16,7 +17,7 @@ from demo.outcomes_audit import (
     Totals,
     follow_stop,
 )
-from demo.terminal import WIDTH, command_lines, compared_lines
+from demo.terminal import WIDTH, command_lines, compared_lines, fact_lines, look_lines
 from workers.steering.history import HistoryEntry
 
 CLEAN = Audit(
@@ -177,3 +178,15 @@ def test_a_long_command_is_broken_before_its_options() -> None:
     assert lines[0] == "  $ trimtab \\"
     assert lines[1].endswith(" \\")
     assert lines[2].lstrip().startswith("--guard")
+
+
+def test_what_is_printed_fits_and_says_what_is_wrong() -> None:
+    wrong = replace(
+        GOOD, books=replace(BOOKS, over_users=Totals(10_000_000, 98_000_000, 5_000_000))
+    )
+    facts = fact_lines(wrong.facts())
+    assert sum("WRONG" in line for line in facts) == 1
+    looked = look_lines(4.06, ["canary: better", "a sentence of many words " * 10])
+    assert looked[0] == "    4.1 s  canary: better"
+    table = compared_lines([BETTER, HARMFUL])
+    assert max(len(click.unstyle(line)) for line in (*facts, *looked, *table)) <= WIDTH
