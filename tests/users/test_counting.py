@@ -1,6 +1,7 @@
 """What the users stage counts is a function of the log, whatever a crash keeps and loses."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import pytest
@@ -141,22 +142,26 @@ def test_a_user_is_what_a_report_by_user_needs() -> None:
     assert books.get(NewcomerKey("home", "summer", "u-1")) == Newcomer(4, NOW)
 
 
-def test_a_feed_is_the_first_one_of_its_user_also_if_a_crash_kept_the_user_and_lost_the_sum() -> (
-    None
-):
+@pytest.mark.parametrize("written", [1, 2, 3])
+def test_every_choice_of_entries_that_a_crash_may_keep_gives_the_same_sums(written: int) -> None:
+    """A user comes back three times. The first feeds are written, and some entries are kept."""
+    whole = Books(0)
+    for offset in range(3):
+        count(whole, feed(), offset)
+
     before = Books(0)
-    count(before, feed(), 0)
-    count(before, feed(), 1)
+    for offset in range(written):
+        count(before, feed(), offset)
     changes = before.take_changes()
 
-    after = Books(0)
-    for key, entry in changes.items():
-        if not isinstance(entry, UserSums):
-            after.restore(key, entry)
-    count(after, feed(), 0)
-    count(after, feed(), 1)
-    assert sums_of(after) == sums_of(before)
-    assert sums_of(after).users == sums_of(after).new_users == 1
+    for number in range(len(changes) + 1):
+        for kept in combinations(changes.items(), number):
+            after = Books(0)
+            for key, entry in kept:
+                after.restore(key, entry)
+            for offset in range(3):
+                count(after, feed(), offset)
+            assert after.sums == whole.sums, kept
 
 
 @pytest.mark.parametrize("offsets", [(2, 5), (5, 2)])
