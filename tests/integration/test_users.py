@@ -5,7 +5,6 @@ never waits without saying for what.
 """
 
 import json
-import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,29 +91,6 @@ def test_what_cannot_be_counted_stops_the_stage_and_is_named(env: Environment) -
     assert f"partition {wrong}" in first.logged()
     assert f"the user belongs to partition {right} of {REQUEST_PARTITIONS}" in first.logged()
     assert sum(counts["feeds"] for counts in published_sums(env).values()) == 10
-
-
-def test_two_processes_share_the_partitions_and_each_holds_only_its_own(env: Environment) -> None:
-    env.create_user_topics()
-    writer = OutcomeWriter(env, PHASES, seed=3)
-    writer.write(100)
-    processes = [env.start_users(), env.start_users()]
-    everything = list(range(REQUEST_PARTITIONS))
-
-    def share_the_partitions() -> bool:
-        first, second = (last_counted(process.logged()) for process in processes)
-        return bool(first and second) and sorted(first + second) == everything
-
-    processes[0].wait_until(share_the_partitions)
-    writer.write(100)
-    wait_until_counted(env, processes[0])
-    assert published_sums(env) == expected_sums(env, known={})
-
-
-def last_counted(logged: str) -> list[int]:
-    """The partitions that a process counts, by its log."""
-    found = re.findall(r'event=counting partitions="?\[([0-9, ]*)\]', logged)
-    return [int(number) for number in found[-1].split(",")] if found else []
 
 
 def test_two_processes_recover_share_the_partitions_show_their_sums_and_drain(

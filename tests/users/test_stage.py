@@ -13,7 +13,7 @@ from workers.outcomes.user_sums import LatestUserSums
 from workers.ranking.experiment import Experiment
 from workers.streaming.topics import UsersTopics
 from workers.users.experiments import Experiments, HistoryUnavailable
-from workers.users.faults import Misplaced, StageFailed, Undecodable
+from workers.users.faults import Misplaced, StageFailed, TopicReplaced, Undecodable
 from workers.users.stage import UserRecord, UsersStage
 
 PARTITION = partition_of(b"u-1", 4)
@@ -70,7 +70,7 @@ def make_stage(log: ListLog, read: object = None) -> UsersStage:
     )
     stage.open_books([PARTITION])
     stage.restored()
-    stage.positions_sought({PARTITION: 0})
+    stage.positions_sought({PARTITION: 0}, {PARTITION: 100})
     return stage
 
 
@@ -124,6 +124,32 @@ def test_a_delivery_that_fails_ends_the_stage_and_commits_nothing() -> None:
     asyncio.run(run())
 
 
+def test_a_topic_that_ends_before_what_is_counted_is_refused() -> None:
+    """It was created again: its first feeds would be taken for counted ones."""
+
+    async def run() -> None:
+        log = ListLog()
+        stage = make_stage(log)
+        for offset in range(7):
+            await stage.take(record(offset))
+        await stage.checkpoint()
+
+        restarted = make_stage(ListLog())
+        restarted.open_books([PARTITION])
+        restarted._committed.clear()
+        for key, value in log.changelog:
+            restarted.restore(PARTITION, key, value)
+        restarted.positions_sought({PARTITION: 0}, {PARTITION: 7})
+        assert restarted.failure is None
+
+        restarted._committed.clear()
+        restarted.positions_sought({PARTITION: 0}, {PARTITION: 3})
+        assert isinstance(restarted.failure, TopicReplaced)
+        assert "has counted up to offset 7, and the topic ends at 3" in str(restarted.failure)
+
+    asyncio.run(run())
+
+
 def test_a_rebalance_in_a_checkpoint_commits_nothing() -> None:
     async def run() -> None:
         log = ListLog()
@@ -167,7 +193,7 @@ def test_what_a_restart_reads_back_is_counted_on_and_published_again() -> None:
         for key, value in log.changelog:
             restarted.restore(PARTITION, key, value)
         restarted.restored()
-        restarted.positions_sought({PARTITION: 0})
+        restarted.positions_sought({PARTITION: 0}, {PARTITION: 100})
         await restarted.take(record(0))
         await restarted.take(record(1))
         await restarted.checkpoint()

@@ -39,7 +39,13 @@ from workers.streaming.topics import UsersTopics
 from workers.users.changelog import ChangelogDamaged, decode_entry, encode_entry, encode_key
 from workers.users.counting import DAY_MS, Books
 from workers.users.experiments import Experiments
-from workers.users.faults import Misplaced, StageFailed, Undecodable, UsersFault
+from workers.users.faults import (
+    Misplaced,
+    StageFailed,
+    TopicReplaced,
+    Undecodable,
+    UsersFault,
+)
 
 CHECKPOINT_SECONDS = 1.0
 _STALLED_SECONDS = 10.0
@@ -232,14 +238,26 @@ class UsersStage:
         """The changelog is read to its end."""
         self._is_restored = True
 
-    def positions_sought(self, positions: Mapping[int, int]) -> None:
-        """The input is read from these offsets on, now or again."""
+    def positions_sought(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """The input is read from these offsets on, now or again. `ends` are where it ends."""
         if not self._is_restored:
             return
         for partition, position in positions.items():
             books = self.books.get(partition)
             if books is None or partition in self._committed:
                 continue
+            # Whoever deletes a topic deletes the committed offsets with it. The entries stay.
+            counted = max([position, *(sums.last_offset + 1 for sums in books.sums.values())])
+            if counted > ends[partition]:
+                self.fail(
+                    TopicReplaced(
+                        self.topics.request_outcomes,
+                        partition,
+                        committed=counted,
+                        end=ends[partition],
+                    )
+                )
+                return
             books.next_offset = position
             self._committed[partition] = -1  # so that the progress is published once more
 

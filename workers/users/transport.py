@@ -68,16 +68,18 @@ class _Thread(driver.AIOKafkaConsumerThread):
         self._out_of_range.clear()
         await super().on_partitions_revoked(revoked)
 
-    async def seek_sources(self, topic: str) -> dict[int, int]:
-        """Seek every partition of the input to where it is to be read. Raises UsersFault."""
+    async def seek_sources(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+        """Seek every partition of the input to where it is to be read. Returns these offsets, and
+        where the partitions end. Raises UsersFault.
+        """
         return await self.call_thread(self._seek_sources, topic)  # type: ignore[no-any-return]
 
-    async def _seek_sources(self, topic: str) -> dict[int, int]:
+    async def _seek_sources(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
         consumer = self._ensure_consumer()
         sources = [tp for tp in consumer.assignment() if tp.topic == topic]
         positions: dict[int, int] = {}
         if not sources:
-            return positions
+            return positions, {}
 
         beginnings = await consumer.beginning_offsets(sources)
         ends = await consumer.end_offsets(sources)
@@ -96,7 +98,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
             state = consumer._subscription.subscription.assignment.state_value(tp)
             state.await_reset = partial(self._refuse_reset, tp)
 
-        return positions
+        return positions, {tp.partition: end for tp, end in ends.items()}
 
     def _refuse_reset(self, tp: TopicPartition, _strategy: int) -> None:
         """aiokafka calls this instead of its own method when the broker does not have the position.
@@ -193,12 +195,12 @@ class _Consumer(driver.Consumer):
         """Faust calls this whenever it begins to read the input, or begins again."""
         topic = self.app.stage.topics.request_outcomes
         try:
-            positions = await self._thread.seek_sources(topic)
+            positions, ends = await self._thread.seek_sources(topic)
         except UsersFault as fault:
             self.app.stage.fail(fault)
             return {}
 
-        self.app.stage.positions_sought(positions)
+        self.app.stage.positions_sought(positions, ends)
         return {TP(topic, partition): offset for partition, offset in positions.items()}
 
     async def seek_wait(self, partitions: Mapping[Any, int | None]) -> None:
