@@ -4,50 +4,19 @@ import json
 import os
 import random
 import signal
-import urllib.request
-from collections.abc import Callable
-from urllib.error import HTTPError
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
+import pytest
 
 from tests.rig.environment import Environment
+from tests.rig.feed_writer import FeedWriter, make_feed
+from tests.rig.metrics import ask, is_ready, total
+from tests.rig.outcome_runs import Plan, outcomes_environment, rules_of
 from tests.rig.process import until
 from tests.rig.redis import free_port
 from tests.rig.traffic import make_request
 from workers.local import Stack
-
-Series = dict[str, dict[tuple[tuple[str, str], ...], float]]
-
-
-def ask(port: int, path: str) -> tuple[int, str]:
-    """The status and the text of an answer. Raises OSError if nobody answers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
-            return reply.status, reply.read().decode()
-    except HTTPError as refused:
-        return refused.code, refused.read().decode()
-
-
-def is_ready(port: int) -> Callable[[], bool]:
-    """Whether /readyz answers 200 by now."""
-
-    def look() -> bool:
-        try:
-            return ask(port, "/readyz")[0] == 200
-        except OSError:
-            return False
-
-    return look
-
-
-def total(port: int, name: str, **labels: str) -> float:
-    """The sum of the series of a metric that have these labels."""
-    values = 0.0
-    for family in text_string_to_metric_families(ask(port, "/metrics")[1]):
-        for sample in family.samples:
-            if sample.name == name and labels.items() <= sample.labels.items():
-                values += sample.value
-    return values
 
 
 def test_a_parent_shows_two_workers_whatever_they_wait_for(
@@ -99,6 +68,36 @@ def test_a_parent_shows_two_workers_whatever_they_wait_for(
     until(lambda: str(child) not in children_of(parent.pid))
     until(is_ready(port), parent.logged)
     assert total(port, "trimtab_child_up") == 2
+
+
+@pytest.fixture
+def outcomes(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Environment]:
+    """An environment whose surfaces count outcomes for two seconds."""
+    plan = Plan(window_s=2, protocol="cooperative-sticky")
+    with outcomes_environment(kafka, redis_url, tmp_path, plan) as env:
+        env.create_outcome_topics()
+        yield env
+
+
+def test_the_join_and_the_users_stage_show_theirs_on_ports_of_their_own(
+    outcomes: Environment,
+) -> None:
+    base = free_port() - 2000
+    outcomes.create_user_topics()
+    outcomes.variables["TRIMTAB_METRICS_PORT"] = str(base)
+    join = outcomes.start_join()
+    users = outcomes.start_users()
+    until(is_ready(base + 1000), join.logged)
+    until(is_ready(base + 2000), users.logged)
+
+    windows = {name: rules.window_s for name, rules in rules_of(outcomes).items()}
+    FeedWriter(outcomes, windows).write(make_feed("r"))
+    until(lambda: total(base + 1000, "trimtab_closed_feeds_total", surface="home") == 1)
+    until(lambda: total(base + 2000, "trimtab_users_feeds_total") == 1, users.logged)
+    assert total(base + 1000, "trimtab_outcomes_seen_total", surface="home") == 0
+    assert total(base + 1000, "trimtab_outcomes_closed_until_seconds") > 1e9
+    assert total(base + 2000, "trimtab_stage_waiting") == 0
+    assert json.loads(ask(base + 2000, "/status")[1])["counts"]["feeds"] == 1
 
 
 def children_of(pid: int) -> list[str]:

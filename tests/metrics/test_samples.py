@@ -1,7 +1,7 @@
 """Samples, what Prometheus reads of them, and that nothing that is counted is forgotten."""
 
 import gc
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -15,7 +15,7 @@ from workers.counts import (
     JoinCounts,
     RankedCounts,
 )
-from workers.metrics import join_samples, ranking_samples
+from workers.metrics import join_samples, ranking_samples, users_samples
 from workers.metrics.exposition import render
 from workers.metrics.names import (
     DEAD_LETTERS,
@@ -27,6 +27,8 @@ from workers.metrics.names import (
     Kind,
 )
 from workers.metrics.samples import Sample, Snapshot, decode, encode, histogram, sample, samples_by
+from workers.steering.stage_status import StageReport
+from workers.users.stage import UserCounts
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -128,3 +130,16 @@ def test_no_scrape_leaves_a_cycle() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_every_counter_of_the_users_stage_is_exported() -> None:
+    report = StageReport(
+        partitions=(0, 1), lag={0: 3, 1: 4}, closed_until=5_000, counts=asdict(UserCounts(feeds=2))
+    )
+    samples = users_samples.users_samples(report, {("home", "bold"): 1})
+    values = {one.name: one.value for one in samples}
+    assert users_samples.OF_COUNTS.keys() == report.counts.keys()
+    assert values["trimtab_users_feeds_total"] == 2
+    assert (values["trimtab_lag_records"], values["trimtab_lag_records_max"]) == (7, 4)
+    assert values["trimtab_outcomes_closed_until_seconds"] == 5
+    assert Sample("trimtab_guard_rail_stops_total", ("home", "bold"), 1.0) in samples
