@@ -202,8 +202,8 @@ class OutcomesScript:
             f"Look every {_LOOK_EVERY_SECONDS:.0f} seconds, and the guard rails look as well"
         )
         self._terminal.print(
-            "  A look is `trimtab outcomes report home`. These are its first lines. A feed counts once its"
-            f" {WINDOW_S} s are over.",
+            "  A look is `trimtab outcomes report home`. These are its first lines. Times are since the start.",
+            f"  A feed counts once its outcome window of {WINDOW_S} s is over.",
             "",
         )
         deadline = time.monotonic() + self._patience
