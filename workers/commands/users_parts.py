@@ -4,8 +4,6 @@ import asyncio
 import importlib.util
 import socket
 from collections.abc import Awaitable, Mapping
-from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -14,6 +12,7 @@ from workers.commands.metrics_endpoint import MetricsEndpoint
 from workers.commands.options import BrokersAt
 from workers.commands.process import take_process_slot
 from workers.commands.redis_access import RedisAt
+from workers.commands.stage_report import stage_status
 from workers.errors import Failure
 from workers.log import log
 from workers.metrics.users_samples import users_liveness, users_readiness, users_samples
@@ -21,7 +20,6 @@ from workers.metrics.view import Sources
 from workers.ranking.experiment import Experiment
 from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, UsersSettings
-from workers.steering.stage_status import StageStatusWriter
 from workers.streaming.clients import ADMIN
 from workers.streaming.preflight import check_users_topics
 from workers.streaming.rights import users_rights
@@ -88,9 +86,14 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
             beside.append(rails.run(app.stage))
         stops = {} if rails is None else rails.stops
         serve_from(_sources(app.stage, stops))
-        with ExitStack() as status:
-            if redis is not None:
-                status.enter_context(_status_writer(redis, name, app.stage))
+        with stage_status(
+            settings.redis,
+            settings.redis_prefix,
+            settings.redis_timeout_ms,
+            stage="users",
+            process=name,
+            report=app.stage.report,
+        ):
             return await run_app(app, beside)
 
     with metrics.of_process(slot.number) as serve_from:
@@ -142,24 +145,3 @@ def _history_reader(redis: RedisAt, surfaces: Surfaces) -> ReadExperiments:
             raise HistoryUnavailable(str(error)) from None
 
     return read
-
-
-def _status_writer(redis: RedisAt, name: str, stage: UsersStage) -> StageStatusWriter:
-    """Writes the status of this process to Redis while its block runs."""
-
-    def log_event(event: str, /, **fields: object) -> None:
-        log.warning(event, **fields)
-
-    try:
-        return StageStatusWriter(
-            redis.url,
-            redis.prefix,
-            log_event,
-            stage="users",
-            process=name,
-            version=version("trimtab"),
-            report=stage.report,
-            timeout_s=redis.timeout_s,
-        )
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
