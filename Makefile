@@ -6,10 +6,11 @@ PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv-tools
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 COMPILE := pip compile --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
-.PHONY: help demo check test test-deploy lint models bench bench-keep bench-check trial lock proto metrics clean
+.PHONY: help demo check test test-deploy lint models bench bench-keep bench-check trial lock proto metrics sbom audit clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 19
@@ -60,8 +61,22 @@ lock: ## requirements.lock and deploy/requirements.lock, from pyproject.toml (ne
 	$(UV) $(COMPILE) --all-extras pyproject.toml -o requirements.lock
 	$(UV) $(COMPILE) --extra outcomes pyproject.toml -c requirements.lock -o deploy/requirements.lock
 
+sbom: $(TOOLS) ## dist/sbom.json: what the image installs, as a CycloneDX document
+	@mkdir -p dist
+	@$(TOOLS)/bin/cyclonedx-py requirements deploy/requirements.lock --pyproject pyproject.toml --output-reproducible \
+	  --of JSON -o dist/sbom.json
+	@echo "dist/sbom.json"
+
+audit: $(TOOLS) ## ask the vulnerability database of PyPI about every package of requirements.lock (needs the network)
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+
+# In an environment of their own: what these two need is not what the project is tested with.
+$(TOOLS):
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1 || { rm -rf $(TOOLS); exit 1; }
+
 clean: ## delete the environment and every cache in this folder
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml

@@ -3,11 +3,8 @@ missing is named.
 """
 
 import json
-import os
 import random
 import re
-import shlex
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +14,7 @@ from confluent_kafka import KafkaError
 
 from tests.builders import HOME
 from tests.docs.documents import ROOT
-from tests.integration.guarded import GuardedKafka
+from tests.integration.guarded import GuardedKafka, granted_by_script
 from tests.rig.environment import Environment
 from tests.rig.fixtures import write_test_files
 from tests.rig.process import until
@@ -43,7 +40,6 @@ from workers.streaming.send import Sender, SendFailed
 from workers.streaming.topic_plans import FEED_OUTCOMES_CONFIG, INTERACTIONS_CONFIG
 from workers.streaming.topics import JoinTopics, TopicPlan, WorkerTopics, create_topics
 
-SCRIPT = ROOT / "deploy" / "acl-kafka.sh"
 LISTED = (
     (ROOT / "deploy" / "README.md").read_text().split("## Rights on Kafka")[1].split("\n## ")[0]
 )
@@ -161,10 +157,6 @@ def needed(env: Environment) -> tuple[Right, ...]:
 
 
 def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path) -> None:
-    """The script runs with a stand-in for kafka-acls.sh that writes down its arguments."""
-    stand_in = tmp_path / "kafka-acls.sh"
-    stand_in.write_text('#!/bin/sh\nprintf "%s " "$@" >> granted\necho >> granted\n')
-    stand_in.chmod(0o755)
     names = {
         "TRIMTAB_TOPIC_CANDIDATES": env.candidates,
         "TRIMTAB_TOPIC_FEEDS": env.feeds,
@@ -178,15 +170,9 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
         "TRIMTAB_TOPIC_USER_CHANGELOG": f"{env.name}.user-outcomes.changelog",
         "TRIMTAB_OUTCOMES_GROUP": f"{env.name}-outcomes",
         "TRIMTAB_USERS_GROUP": f"{env.name}-users",
-        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }
     access = ["--bootstrap-server", "kafka:9092", "--command-config", "admin.properties"]
-    subprocess.run([SCRIPT, *access], env=names, cwd=tmp_path, check=True)
-    granted: dict[str, set[Right]] = {}
-    for line in (tmp_path / "granted").read_text().splitlines():
-        words = shlex.split(line)
-        assert words[:6] == [*access, "--add", "--allow-principal"]
-        granted.setdefault(words[6], set()).update(_granted(words[7:]))
+    granted = granted_by_script(tmp_path, names, access)
     tools = (
         "feeds tail",
         "weights preview",
@@ -211,22 +197,6 @@ def test_the_script_grants_what_the_table_lists(env: Environment, tmp_path: Path
     assert granted["User:trimtab-ops"] == {
         right for tool in tools for right in listed_rights(env, tool)
     }
-
-
-def _granted(words: Sequence[str]) -> Iterator[Right]:
-    pairs = list(zip(words[::2], words[1::2], strict=True))
-    prefixed = ("--resource-pattern-type", "prefixed") in pairs
-    (option, name) = next(
-        pair for pair in pairs if pair[0] not in ("--operation", "--resource-pattern-type")
-    )
-    for word, operation in pairs:
-        if word == "--operation":
-            yield Right(
-                operation,
-                Resource(option.removeprefix("--")),
-                name,
-                prefix=name if prefixed else "",
-            )
 
 
 def test_each_right_that_a_worker_lacks_is_named_with_the_line_that_grants_it(
