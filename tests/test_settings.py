@@ -150,7 +150,7 @@ MISTAKES = {
     "a drop set under a key that steers": (
         changed('seen = "user"', 'weights = "user"'),
         "surfaces.home.drop.weights: expected another name than experiment, features, history, model-error, "
-        "models, not-scored, score-not-finite, source-limit, weights, worker-error, workers",
+        "models, not-scored, outcomes, plan, score-not-finite, source-limit, weights, worker-error, workers",
     ),
     "a drop set that is a user's here and a surface's there": (
         GOOD + 'drop = { seen = "surface" }\n',
