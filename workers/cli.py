@@ -16,6 +16,7 @@ from workers.streaming.clients import KafkaException
 
 _COMMANDS = (
     "init",
+    "doctor",
     "stack",
     "worker",
     "status",

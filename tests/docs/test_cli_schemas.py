@@ -143,6 +143,13 @@ def test_stack_up_and_status_of_a_stack_that_is_up(stack: Stack, cache: Path) ->
         assert json.loads(ended.out)["up"] is True
 
 
+def test_doctor(kafka: str, redis_url: str, settings: dict[str, str]) -> None:
+    servers = {"TRIMTAB_KAFKA": kafka, "TRIMTAB_REDIS": redis_url}
+    printed = json.loads(trimtab("doctor", "--json", **settings, **servers).out)
+    check("doctor", printed)
+    assert printed["checks"]
+
+
 @pytest.mark.parametrize("command", ["create", "check"])
 def test_topics(kafka: str, settings: dict[str, str], command: str) -> None:
     # Topics that are missing: create says what it would do, and check what is wrong.

@@ -48,6 +48,7 @@ def init(folder: Path) -> None:
     click.echo(f"Wrote {len(STARTER_FILES)} files to {folder}. Next:")
     click.echo(f"  cd {folder}")
     click.echo('  eval "$(trimtab stack up --export)"')
+    click.echo("  trimtab doctor")
     click.echo("  trimtab worker &")
     click.echo("  trimtab produce events.jsonl")
     click.echo("  trimtab feeds tail --from-beginning --count 20 --top 3")

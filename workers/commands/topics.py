@@ -145,12 +145,16 @@ class TopicsAt:
         """The partition counts of those that exist. Raises BrokerUnreachable."""
         return describe_topics(self.cluster.bootstrap, self.names, self.cluster.properties)
 
+    def read_existing(self) -> SeenTopics:
+        """Those that exist, with their configurations. Raises BrokerUnreachable and TopicError."""
+        return read_topics(self.cluster, self.existing())
+
     def findings(self) -> list[Finding]:
         """Everything about these topics that is not as it should be.
 
         Raises BrokerUnreachable and TopicError.
         """
-        seen = read_topics(self.cluster, self.existing())
+        seen = self.read_existing()
         worker = self.named.worker(self.surfaces)
         found = missing_worker_topics(self.cluster, worker, seen.partitions)
         found += worker_findings(self.cluster, worker, seen)
