@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from workers.metrics import server
 from workers.metrics.server import MAX_CONNECTIONS, MAX_REQUEST_BYTES, listen, serve
 from workers.metrics.view import Answer
 
@@ -15,8 +16,11 @@ Address = tuple[str, int]
 
 
 @pytest.fixture
-def address() -> Iterator[Address]:
-    """A server that answers `yes` to /yes, has a fault at /fault, and knows nothing else."""
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
+    """A server that answers `yes` to /yes, has a fault at /fault, and knows nothing else. Idle
+    connections stay, so that only others can close them.
+    """
+    monkeypatch.setattr(server._Handler, "timeout", 600.0)
 
     def answers(path: str, accept: str) -> Answer | None:
         if path == "/fault":
