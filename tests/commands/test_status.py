@@ -277,7 +277,11 @@ def test_without_a_worker_it_ends_with_1_with_json_too(
         "expected `trimtab worker` to run with this Redis and prefix\n"
     )
     assert run() == (1, "", message)
-    assert run("--json") == (1, '{"workers":[],"surfaces":[]}\n', message)
+    assert run("--json") == (
+        1,
+        '{"workers":[],"surfaces":[],"stages":[],"stages_denied":null}\n',
+        message,
+    )
 
 
 def test_a_redis_that_does_not_answer_ends_with_1_without_its_password() -> None:

@@ -122,8 +122,6 @@ def test_each_right_that_is_missing_is_named(
     not_needed_at_start = {
         ("trimtab-worker", "Read", env.letters),
         ("trimtab-users", "Read", env.feed_outcomes),
-        # Not named yet: Faust waits without a word. deploy/README.md says so.
-        ("trimtab-users", "Read", env.users_group),
     }
     missed = 0
     for right in sorted(granted, key=str):

@@ -324,6 +324,20 @@ def test_a_worker_without_a_right_ends_with_one_and_names_it(
         assert hint in refused.stderr
 
 
+def test_a_users_stage_without_the_right_on_its_group_ends_with_one_and_names_it(
+    env: Environment, guarded: GuardedKafka
+) -> None:
+    env.create_user_topics()
+    rights = listed_rights(env, "outcomes users")
+    guarded.allow("worker", [right for right in rights if right.resource is not Resource.GROUP])
+    refused = env.trimtab("outcomes", "users")
+    assert refused.returncode == 1
+    assert (
+        f"missing on the broker's authorizer: Read on group '{env.users_group}'" in refused.stderr
+    )
+    assert f"--operation Read --group {env.users_group}" in refused.stderr
+
+
 def test_a_worker_says_once_what_is_taken_away_and_goes_on_when_it_is_back(
     env: Environment, guarded: GuardedKafka
 ) -> None:

@@ -50,9 +50,11 @@ def check_stream(env: Environment, stream: RequestStream) -> None:
     for feed in feeds:
         oracle.check(feed, stream.sent[feed["request_id"]], completion="full")
 
-    letters = Counter(letter.value for letter in env.read_letters(stream.refused))
-    assert len(letters) == stream.refused
-    assert set(letters.values()) == {1}
+    letters = env.read_letters(stream.refused)
+    values = Counter(letter.value for letter in letters)
+    why = Counter(letter.reason for letter in letters)
+    assert len(values) == stream.refused, f"{len(values)} letters of {stream.refused}: {why}"
+    assert set(values.values()) == {1}
 
 
 def is_whole(feed: Mapping[str, Any], request: int, candidates: int) -> bool:

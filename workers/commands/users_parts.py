@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,10 +20,18 @@ from workers.metrics.view import Sources
 from workers.ranking.experiment import Experiment
 from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, UsersSettings
-from workers.streaming.clients import ADMIN
+from workers.streaming.clients import ADMIN, Cluster
 from workers.streaming.preflight import check_users_topics
-from workers.streaming.rights import users_rights
+from workers.streaming.rights import (
+    Resource,
+    Right,
+    RightMissing,
+    denied_resource,
+    denied_rights,
+    users_rights,
+)
 from workers.streaming.topics import UsersTopics
+from workers.streaming.trial_requests import group_error
 from workers.surfaces import load_surfaces
 from workers.users.experiments import Experiments, HistoryUnavailable, ReadExperiments
 from workers.users.guard_rails import GuardRails
@@ -58,6 +66,8 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
         group=group,
     )
     partitions = check_users_topics(cluster, topics, rights)
+    _require_group(cluster, group, rights)
+
     port = None if settings.users_port is None else settings.users_port + slot.number
     log.info("starting", group=group, name=name, partitions=partitions, live_view_port=port)
     rails = None
@@ -98,6 +108,17 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
 
     with metrics.of_process(slot.number) as serve_from:
         return asyncio.run(main())
+
+
+def _require_group(cluster: Cluster, group: str, rights: Sequence[Right]) -> None:
+    """Raise RightMissing if the broker denies the group.
+
+    The broker cannot be asked about a group, and the library would try again without end and say
+    nothing.
+    """
+    error = group_error(cluster, group)
+    if error is not None and denied_resource(error) is Resource.GROUP:
+        raise RightMissing(cluster, denied_rights(cluster, error, rights))
 
 
 def _sources(stage: UsersStage, stops: Mapping[tuple[str, str], int]) -> Sources:

@@ -219,6 +219,7 @@ class Cluster:
 
 
 _BUILD_ERRORS = (KafkaException, KafkaConfigError, TypeError, AttributeError, ValueError)
+_UNKNOWN_NAME = "No such configuration property"
 _LARGEST_NUMBER = 2**31 - 1
 _ONLY_FOR_PROGRAMS = frozenset(
     {
@@ -272,7 +273,9 @@ def check_properties(properties: Mapping[str, str], clients: Sequence[ClientKind
         message = _build_error(client, properties)
         if message is not None:
             guilty = _find_guilty(client, properties, message)
-            got = ", ".join(f"{key}: got {_shown(key, properties[key])}" for key in guilty)
+            # A name that the library does not know may be that of a password, misspelt.
+            show = _shown if not message.startswith(_UNKNOWN_NAME) else _hidden
+            got = ", ".join(f"{key}: got {show(key, properties[key])}" for key in guilty)
             expected = _expected(client, properties, guilty[0], message)
             raise KafkaConfigError(f"{got}, expected {expected}")
 
@@ -338,7 +341,7 @@ def _find_guilty(client: ClientKind, properties: Mapping[str, str], message: str
 
 def _expected(client: ClientKind, properties: Mapping[str, str], key: str, message: str) -> str:
     """What librdkafka expects, by its message."""
-    if message.startswith("No such configuration property"):
+    if message.startswith(_UNKNOWN_NAME):
         hint = f"; did you mean {key.lower()}?" if key != key.lower() else ""
         return f"a property of librdkafka{hint}"
     allowed = re.search(r"outside allowed range (-?\d+)\.\.(-?\d+)", message)
@@ -358,4 +361,8 @@ def _expected(client: ClientKind, properties: Mapping[str, str], key: str, messa
 
 
 def _shown(key: str, value: str) -> str:
-    return "a value that is not shown" if _SECRET.search(key) else repr(value)
+    return _hidden(key, value) if _SECRET.search(key) else repr(value)
+
+
+def _hidden(_key: str, _value: str) -> str:
+    return "a value that is not shown"
