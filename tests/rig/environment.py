@@ -156,7 +156,8 @@ class Environment:
             TopicPlan(self.feeds, self.partitions, self.feeds_config),
             TopicPlan(self.letters, self.partitions, {"max.message.bytes": "2097152"}),
         ]
-        create_topics(self.kafka, plans)
+        # A broker that the test before has paused may still be on its way back.
+        create_topics(self.kafka, plans, timeout=PATIENCE_S)
 
     def create_outcome_topics(self) -> None:
         """Create the topics of outcomes as well, for surfaces that count some."""
