@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.local.pipes import make_pipe, read_line
+from tests.rig.process import until
 from workers.local.jars import kafka_jars
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -111,9 +112,18 @@ def test_an_up_that_is_interrupted_ends_what_it_started(
     assert up.wait(60) == 1
     assert not psutil.pid_exists(server)
 
+    # Redis may need a moment to end.
     stack_folder = str(tmp_path / "home" / "stack")
-    for process in psutil.process_iter(["cwd"]):
-        assert not (process.info["cwd"] or "").startswith(stack_folder)
+    until(lambda: not processes_in(stack_folder), lambda: processes_in(stack_folder))
+
+
+def processes_in(folder: str) -> list[int]:
+    """The ids of the processes that work in a folder or below it."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cwd"])
+        if (process.info["cwd"] or "").startswith(folder)
+    ]
 
 
 def test_a_missing_java_is_named_with_what_to_install(run: Run, programs: Path) -> None:
