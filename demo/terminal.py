@@ -398,7 +398,7 @@ def fact_lines(facts: Iterable[Fact]) -> list[str]:
 
 
 def look_lines(seconds: float, sentences: Sequence[str]) -> list[str]:
-    """What a look found, so many seconds after the start of the experiment."""
+    """What a look found. `seconds`: how long after the start of the experiment."""
     lines: list[str] = []
     for sentence in sentences:
         start = "" if lines else f"{seconds:7.1f} s"

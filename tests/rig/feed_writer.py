@@ -4,11 +4,10 @@ transaction, as a worker writes them.
 
 import json
 import random
-import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.rig.environment import Environment
+from tests.rig.streams import Stream
 from workers.codec.partitioner import partition_of
 
 _ANSWER_SECONDS = 30.0
@@ -82,28 +81,14 @@ def _record_of(feed: Any, window_s: int) -> dict[str, Any]:
     }
 
 
-class FeedStream:
+class FeedStream(Stream):
     """A thread that writes about 100 feeds a second until the end of the `with` block."""
 
     def __init__(self, writer: FeedWriter, seed: int) -> None:
+        super().__init__("feeds")
         self.feeds = 0
         self._writer = writer
         self._draw = random.Random(seed)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="feeds", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.wait(0.05):

@@ -6,15 +6,13 @@ one.
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from onnx_models.event_encoding import JsonEvents
 from onnx_models.home_requests import Communities, Event, Request, interleaved, requests
@@ -24,6 +22,7 @@ from tests.rig.outcome_judge import Verdict, ends_of, judge
 from tests.rig.process import Process, pause
 from tests.rig.progress import wait_until_all_is_out, wait_until_published
 from tests.rig.readers import Readers
+from tests.rig.streams import Stream
 from tests.rig.traffic import JSON, now_ms
 from workers.local import Stack
 from workers.ranking.outcome_rules import OutcomeRules
@@ -106,7 +105,7 @@ def write_outcome_files(folder: Path, window_s: int) -> None:
     (folder / "surfaces.toml").write_text(feature_sets + "".join(surfaces) + outcomes)
 
 
-class PostStream:
+class PostStream(Stream):
     """A thread that sends requests of real posts until the end of the `with` block.
 
     One request in 20 lacks its last event, and closes at its deadline. `events` and `requests` count
@@ -114,6 +113,7 @@ class PostStream:
     """
 
     def __init__(self, sender: Sender, plan: Plan) -> None:
+        super().__init__("posts")
         self.events = 0
         self.requests = 0
         self._sender = sender
@@ -122,21 +122,6 @@ class PostStream:
         posts = islice(read_posts(_MODELS / "data" / "reddit_top_posts.csv.gz"), _POSTS)
         self._communities = Communities(posts)
         self._encoders = {name: JsonEvents(name, by_name=False) for name in _SURFACE_NAMES}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="posts", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         for event in interleaved(self._paced(), self._plan.items // 2, self._plan.seed):

@@ -12,9 +12,9 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from tests.rig.streams import Stream
 from tests.rig.topics import RecordReader
 from tests.rig.traffic import JSON, now_ms
 from workers.codec.generated.interaction_pb2 import Interaction as WireInteraction
@@ -158,7 +158,7 @@ def in_protobuf(values: Mapping[str, Any]) -> bytes:
     return raw
 
 
-class Readers:
+class Readers(Stream):
     """A thread that reads feeds, and writes to the topic of interactions what readers do with them.
 
     `written` counts the records. `finish` waits until everything is written.
@@ -174,6 +174,7 @@ class Readers:
         window_s: float,
         seed: int,
     ) -> None:
+        super().__init__("readers")
         self.written = 0
         self.seen = 0
         self._kafka = kafka
@@ -184,22 +185,7 @@ class Readers:
         self._sender = Sender.to(Cluster(kafka), interactions)
         self._due: list[tuple[float, int, Deed]] = []
         self._finishing = threading.Event()
-        self._stopping = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="readers", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def finish(self) -> None:
         """Read the feeds to their end, do everything that is to be done, and return. Call it when

@@ -9,13 +9,12 @@
 import json
 import random
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from tests.rig.background import Signals
+from tests.rig.streams import Stream
 from tests.scoring.building import FEATURES
 from workers.codec.formats import Format
 from workers.codec.generated.candidate_pb2 import CandidateEvent
@@ -94,7 +93,7 @@ def interleave(
     return mixed
 
 
-class RequestStream:
+class RequestStream(Stream):
     """A thread that sends about 400 requests a second until the end of the `with` block.
 
     `sent` holds the events of each request by its id. Every eighth request is followed by an event
@@ -102,25 +101,11 @@ class RequestStream:
     """
 
     def __init__(self, sender: Sender, seed: int) -> None:
+        super().__init__("requests")
         self.sent: dict[str, list[dict[str, Any]]] = {}
         self.refused = 0
         self._sender = sender
         self._draw = random.Random(seed)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def __len__(self) -> int:
         return len(self.sent)

@@ -7,14 +7,13 @@ behind a real join.
 
 import json
 import random
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.rig.environment import REQUEST_PARTITIONS, Environment
 from tests.rig.process import Process, pause, until
+from tests.rig.streams import Stream
 from tests.rig.topics import read_to_end
 from tests.rig.traffic import now_ms
 from workers.codec.partitioner import partition_of
@@ -100,26 +99,12 @@ class OutcomeWriter:
         return feed if phase is None else feed | {"experiment": phase}
 
 
-class OutcomeStream:
+class OutcomeStream(Stream):
     """A thread that writes about 200 closed feeds a second until the end of the `with` block."""
 
     def __init__(self, writer: OutcomeWriter) -> None:
+        super().__init__("closed-feeds")
         self._writer = writer
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="closed-feeds", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         transactions = 0

@@ -7,12 +7,10 @@ runs are in tests/rig/user_runs.py.
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.rig.environment import Environment
 from tests.rig.feed_writer import FeedWriter, make_feed
@@ -20,6 +18,7 @@ from tests.rig.outcome_judge import written_requests
 from tests.rig.outcome_runs import Plan, outcomes_environment
 from tests.rig.process import Process
 from tests.rig.servers import Servers
+from tests.rig.streams import Stream
 from tests.rig.user_runs import (
     PHASES,
     expected_sums,
@@ -67,30 +66,16 @@ class UsersReport:
             yield f"    {line}"
 
 
-class _Feeds:
+class _Feeds(Stream):
     """A thread that writes 200 feeds a second until the end of the `with` block, half of them in a
     phase of an experiment.
     """
 
     def __init__(self, env: Environment, window_s: int, seed: int) -> None:
+        super().__init__("feeds")
         self.feeds = 0
         self._writer = FeedWriter(env, {"home": window_s, "list": window_s + 1})
         self._draw = random.Random(seed)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="feeds", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def _run(self) -> None:
         due = time.monotonic()

@@ -22,7 +22,7 @@ _REQUEST_BYTES = 1200
 _CANDIDATE_BYTES = 20
 _LOOSE_BYTES = 80
 _DISTINCT_BYTES = 110
-# From so many ids on, they and their rows are joined.
+# Once a request has this many loose ids, they and their rows are joined.
 _LOOSE = 8
 # Between ids that are joined.
 _SEPARATOR = "\0"
