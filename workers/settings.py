@@ -7,7 +7,7 @@ The values frozen here are valid: nothing downstream checks them again.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +54,9 @@ class Setting(NamedTuple):
         """The lowest value of a number."""
         return 1 if self.least is None else self.least
 
+
+_NAME_OF_PROPERTY = re.compile(r"[A-Za-z]+([._-][A-Za-z]+)*")
+_CONTENT_OF_PROPERTIES = re.compile(r"[=\n]")
 
 FORMATS = ("json", "protobuf")
 PARTITIONERS = ("any", "murmur2")
@@ -311,7 +314,7 @@ class WorkerSettings:
 
     kafka: str | None
     kafka_config: str | None
-    redis: str | None
+    redis: str | None = field(repr=False)
     redis_prefix: str
     redis_timeout_ms: int
     surfaces: str
@@ -350,7 +353,7 @@ class JoinSettings:
 
     kafka: str | None
     kafka_config: str | None
-    redis: str | None
+    redis: str | None = field(repr=False)
     redis_prefix: str
     redis_timeout_ms: int
     surfaces: str
@@ -380,7 +383,7 @@ class UsersSettings:
 
     kafka: str | None
     kafka_config: str | None
-    redis: str | None
+    redis: str | None = field(repr=False)
     redis_prefix: str
     redis_timeout_ms: int
     surfaces: str
@@ -436,10 +439,16 @@ def need(name: str, value: str | None) -> str:
 def read_properties(path: Path | None) -> dict[str, str]:
     """Read a file of librdkafka properties: `key=value` lines, `#` for comments.
 
-    None: no properties. Raises ConfigurationError.
+    None: no properties. Raises ConfigurationError. It shows nothing of a line that cannot be read,
+    because that may be `sasl.password: ...`, or a line of a private key.
     """
     if path is None:
         return {}
+    if _CONTENT_OF_PROPERTIES.search(str(path)) and not path.exists():
+        raise ConfigurationError(
+            f"kafka_config: got a value that is not shown, because it looks like properties and may"
+            f" hold a password; expected the path of a file of them. {how_to_set('kafka_config')}"
+        )
 
     properties = {}
     for number, line in enumerate(re.split(r"\r\n?|\n", read_text(path)), 1):
@@ -447,8 +456,11 @@ def read_properties(path: Path | None) -> dict[str, str]:
         if not stripped or stripped.startswith("#"):
             continue
         key, equals, value = stripped.partition("=")
-        if not equals or not key.strip():
-            raise ConfigurationError(f"{path}: line {number}: got {stripped!r}, expected key=value")
+        if not equals or not _NAME_OF_PROPERTY.fullmatch(key.strip()):
+            raise ConfigurationError(
+                f"{path}: line {number}: got a line that is not shown, because it may hold a"
+                " password; expected key=value, with a key of letters and dots"
+            )
         properties[key.strip()] = value.strip()
     return properties
 

@@ -18,7 +18,7 @@ Rules:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -97,7 +97,7 @@ class DoctorSettings:
 
     kafka: str | None
     kafka_config: str | None
-    redis: str | None
+    redis: str | None = field(repr=False)
     redis_prefix: str
     redis_timeout_ms: int
     surfaces: str

@@ -36,6 +36,8 @@ CommandFunction = Callable[..., Any]
 Decorator = Callable[[CommandFunction], CommandFunction]
 
 KAFKA = ("kafka", "kafka_config")
+_SERVERS = re.compile(r"[^@?#=]*")
+"""Servers have none of these characters. A URL with a password has one, and so have properties."""
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -151,9 +153,16 @@ class BrokersAt:
 
         Raises ConfigurationError.
         """
+        servers = need("kafka", self.servers)
+        if not _SERVERS.fullmatch(servers):
+            raise ConfigurationError(
+                "kafka: got a value that is not shown, because it may hold a password; expected"
+                " host:port[,host:port]. Passwords go into the file of --kafka-config"
+            )
+
         path = self.properties_file
         try:
-            cluster = Cluster(need("kafka", self.servers), read_properties(path))
+            cluster = Cluster(servers, read_properties(path))
             if path is not None:
                 check_properties(cluster.properties, clients or (ADMIN, READER))
         except KafkaConfigError as error:

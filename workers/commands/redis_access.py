@@ -4,7 +4,7 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ REDIS = ("redis", "redis_prefix", "redis_timeout_ms")
 class RedisAt:
     """Where Redis is, and the prefix of its keys."""
 
-    url: str
+    url: str = field(repr=False)
     prefix: str
     timeout_s: float
 

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import socket
+import sys
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
@@ -133,7 +134,8 @@ def _sources(stage: UsersStage, stops: Mapping[tuple[str, str], int]) -> Sources
 
 def require_faust() -> None:
     """Raises ConfigurationError if the extra is not installed."""
-    if importlib.util.find_spec("faust") is None:
+    # Once imported, Faust has no spec to find.
+    if "faust" not in sys.modules and importlib.util.find_spec("faust") is None:
         raise ConfigurationError(
             "faust: not installed, expected the extra 'outcomes'."
             " Install it: pip install 'trimtab[outcomes]'"

@@ -87,7 +87,7 @@ class Cluster:
     """
 
     bootstrap: str
-    properties: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for key, value in sorted(self.properties.items()):
@@ -232,7 +232,11 @@ _ONLY_FOR_PROGRAMS = frozenset(
     }
 )
 _FRACTIONS = frozenset({"queue.buffering.max.ms"})
-_SECRET = re.compile(r"password|secret|token|\.pem$|jaas|oauthbearer\.config")
+_SECRET_NAMES = re.compile(
+    r"pass|secret|token|\.pem$|jaas|oauthbearer\.(config|extensions)|assertion|kinit", re.IGNORECASE
+)
+_SECRET_VALUES = re.compile(r"PRIVATE KEY|password", re.IGNORECASE)
+"""A key in the place of its file, or what Java's clients take for `sasl.jaas.config`."""
 _SHORTEST_VALUE = 3
 """Of a value that is searched for in a message: a single digit is in almost any."""
 
@@ -361,7 +365,8 @@ def _expected(client: ClientKind, properties: Mapping[str, str], key: str, messa
 
 
 def _shown(key: str, value: str) -> str:
-    return _hidden(key, value) if _SECRET.search(key) else repr(value)
+    is_secret = _SECRET_NAMES.search(key) or _SECRET_VALUES.search(value)
+    return _hidden(key, value) if is_secret else repr(value)
 
 
 def _hidden(_key: str, _value: str) -> str:

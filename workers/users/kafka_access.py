@@ -7,7 +7,7 @@ by name, because what it was meant for would silently not hold.
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workers.settings import ConfigurationError
 from workers.streaming.clients import canonical
@@ -38,7 +38,7 @@ class Sasl:
 
     mechanism: str
     username: str
-    password: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def _tls(given: Mapping[str, str]) -> ssl.SSLContext:
             context.load_cert_chain(
                 given["ssl.certificate.location"],
                 keyfile=given.get("ssl.key.location"),
-                password=given.get("ssl.key.password"),
+                # Without one, OpenSSL would ask the terminal for it.
+                password=given.get("ssl.key.password", ""),
             )
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
