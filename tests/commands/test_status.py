@@ -394,6 +394,28 @@ def test_a_stage_that_fails_is_a_failure(
     assert "join host-0: partition 3 standing: no sums" in ended.err
 
 
+def test_a_process_of_a_stage_that_has_died_is_shown_and_a_stage_without_any_is_a_failure(
+    write: Write, write_stage: Write, run: Callable[..., Ended], redis_url: str, prefix: str
+) -> None:
+    write("w", status(weights(EVEN)))
+    client = redis.Redis.from_url(redis_url)
+    client.zadd(f"{prefix}outcomes:live", {"join:host-0": 1_700_000_000_000})
+    ended = run()
+    assert ended.code == 1
+    assert "join: no process lives" in ended.err
+    text = " ".join(ended.out.split())
+    assert "join host-0 gone - - -" in text
+    assert "join host-0: gone since 2023-11-14 22:13:20.000Z: it was killed, or has ended" in text
+    assert f"redis-cli ZREM {prefix}outcomes:live join:host-0" in text
+    (document,) = json.loads(run("--json").out)["stages"]
+    assert (document["gone_since"], document["unreadable"]) == (1_700_000_000_000, None)
+
+    write_stage("join", "host-1")
+    ended = run()
+    assert ended.code == 0
+    assert "join host-0 gone - - -" in " ".join(ended.out.split())
+
+
 def test_a_stage_is_shown_if_no_worker_lives(write_stage: Write, run: Callable[..., Ended]) -> None:
     write_stage("join", "host-0")
     ended = run()

@@ -30,7 +30,7 @@ class Secrets:
 
     def make(self, of: str) -> str:
         """A new one. Its special characters must be escaped in a URL."""
-        secret = f"S3cret@{of}:{secrets.token_hex(8)}"
+        secret = f"S3%cr%65t@{of}:{secrets.token_hex(8)}"
         self._known.append(secret)
         return secret
 

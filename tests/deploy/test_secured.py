@@ -13,8 +13,10 @@ from redis import Redis
 from tests.deploy.programs import Programs
 from tests.deploy.secured import SecuredServers, script_rights
 from tests.rig.environment import REQUEST_PARTITIONS, Environment
+from tests.rig.metrics import ask
 from tests.rig.outcome_runs import Plan, PostStream, outcomes_environment
 from tests.rig.process import Process, until
+from tests.rig.redis import free_port
 from tests.rig.user_runs import wait_until_counted
 from workers.streaming.rights import Resource, Right
 
@@ -25,6 +27,25 @@ COMMANDS = {
     "trimtab-users": ("outcomes", "users"),
 }
 NOWHERE = "127.0.0.1:9"
+COMMANDS_THAT_ONLY_READ = (
+    ("doctor", "--for", "all"),
+    ("doctor", "--for", "all", "--json"),
+    ("topics", "check"),
+    ("topics", "create", "--dry-run"),
+    ("dead-letters", "list", "--json"),
+    ("outcomes", "counts", "home"),
+    ("experiment", "show", "home"),
+    ("models", "status"),
+)
+COMMANDS_THAT_END = (
+    *COMMANDS_THAT_ONLY_READ,
+    ("status",),
+    ("weights", "show", "home"),
+    ("weights", "set", "home", "quality=0.5", "--reason", "a test"),
+    ("feeds", "tail", "--count", "1", "--from-beginning", "--timeout", "5"),
+    ("dead-letters", "list"),
+    ("offsets", "resume", "--partition", "0"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +94,8 @@ def everything_in(redis: Redis) -> str:
 def test_the_granted_rights_are_enough_from_event_to_sums_and_no_secret_is_shown(
     env: Environment, servers: SecuredServers
 ) -> None:
+    base = free_port()
+    env.variables["TRIMTAB_METRICS_PORT"] = str(base)
     worker = start(env, servers, "trimtab-worker")
     join = start(env, servers, "trimtab-outcomes")
     users = start(env, servers, "trimtab-users")
@@ -98,6 +121,13 @@ def test_the_granted_rights_are_enough_from_event_to_sums_and_no_secret_is_shown
     history = env.trimtab("weights", "history", "home")
     assert history.returncode == 0, history.stderr
     tail = env.trimtab("feeds", "tail", "--count", "1", "--from-beginning", "--timeout", "5")
+    others = [env.trimtab(*command) for command in COMMANDS_THAT_ONLY_READ]
+    served = [
+        ask(port, path)[1]
+        for port in (base, base + 1000, base + 2000)
+        for path in ("/metrics", "/status", "/livez", "/readyz", "/nowhere")
+    ]
+    assert all(served)
 
     for process in (worker, join, users):
         assert process.terminate() == 0, process.logged()
@@ -106,9 +136,10 @@ def test_the_granted_rights_are_enough_from_event_to_sums_and_no_secret_is_shown
     shown = [process.logged() for process in (worker, join, users)]
     shown += [
         text
-        for ended in (turned, status, as_json, history, tail)
+        for ended in (turned, status, as_json, history, tail, *others)
         for text in (ended.stdout, ended.stderr)
     ]
+    shown += served
     shown.append(everything_in(servers.redis.client))
     assert servers.secrets.found_in("\n".join(shown)) == []
 
@@ -155,16 +186,6 @@ def script_rights_of(env: Environment, user: str) -> set[Right]:
     rights = script_rights(env)[f"User:{user}"]
     assert {right.resource for right in rights} >= {Resource.TOPIC, Resource.GROUP}
     return rights
-
-
-COMMANDS_THAT_END = (
-    ("status",),
-    ("weights", "show", "home"),
-    ("weights", "set", "home", "quality=0.5", "--reason", "a test"),
-    ("feeds", "tail", "--count", "1", "--from-beginning", "--timeout", "5"),
-    ("dead-letters", "list"),
-    ("offsets", "resume", "--partition", "0"),
-)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def outcomes(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Environment
 
 
 def test_the_join_and_the_users_stage_show_theirs_on_ports_of_their_own(
-    outcomes: Environment,
+    outcomes: Environment, stack: Stack
 ) -> None:
     base = free_port() - 2000
     outcomes.create_user_topics()
@@ -98,6 +98,20 @@ def test_the_join_and_the_users_stage_show_theirs_on_ports_of_their_own(
     assert total(base + 1000, "trimtab_outcomes_closed_until_seconds") > 1e9
     assert total(base + 2000, "trimtab_stage_waiting") == 0
     assert json.loads(ask(base + 2000, "/status")[1])["counts"]["feeds"] == 1
+    for port in (base + 1000, base + 2000):
+        assert total(port, "trimtab_broker_up") == 1
+        assert total(port, "trimtab_redis_up") == 1
+        assert total(port, "trimtab_redis_calls_total", use="status") > 0
+    until(lambda: total(base + 2000, "trimtab_redis_calls_total", use="guard_rails") > 0)
+    assert total(base + 2000, "trimtab_guard_rails_wait_seconds") < 60
+
+    stack.pause("kafka")
+    try:
+        until(lambda: total(base + 2000, "trimtab_broker_up") == 0)
+        assert ask(base + 2000, "/livez")[0] == 200
+    finally:
+        stack.resume("kafka")
+    until(lambda: total(base + 2000, "trimtab_broker_up") == 1)
 
 
 def children_of(pid: int) -> list[str]:

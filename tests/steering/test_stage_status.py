@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.rig.process import until
 from tests.rig.redis import RedisServer
 from tests.steering.conftest import Events
 from workers.steering.editor import SteeringEditor
-from workers.steering.stage_status import LiveStage, StageReport, StageStatusWriter
+from workers.steering.stage_status import StageProcess, StageReport, Stages, StageStatusWriter
 from workers.steering.status import PartitionStatus
 
 REPORT = StageReport(
@@ -40,7 +41,7 @@ def writer(stopped_server: RedisServer, events: Events) -> Callable[..., StageSt
     return make
 
 
-def processes(server: RedisServer) -> list[LiveStage]:
+def processes(server: RedisServer) -> list[StageProcess]:
     with SteeringEditor(server.url, "p:") as editor:
         return editor.read_stages().processes
 
@@ -70,11 +71,46 @@ def test_a_process_that_ends_takes_its_status_with_it(
     assert server.client.exists("p:outcomes:status:join:host-0", "p:outcomes:live") == 0
 
 
-def test_a_process_that_was_killed_is_gone_when_its_status_has_expired(
-    server: RedisServer,
+@pytest.mark.parametrize(("score", "gone_since"), [("5", 5), ("-inf", 0), ("inf", 253402300799000)])
+def test_a_process_that_was_killed_is_missed_when_its_status_has_expired(
+    server: RedisServer, score: str, gone_since: int
 ) -> None:
-    server.client.zadd("p:outcomes:live", {"join:host-0": 1})
-    assert processes(server) == []
+    server.client.zadd("p:outcomes:live", {"join:host-0": score})
+    assert processes(server) == [StageProcess("join", "host-0", None, gone_since=gone_since)]
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_process_that_ends_with_an_error_is_missed(
+    server: RedisServer, writer: Callable[..., StageStatusWriter], events: Events, raises: bool
+) -> None:
+    with suppress(RuntimeError), writer() as status:
+        events.wait("redis_connected")
+        if raises:
+            raise RuntimeError
+        status.ends_with(1)
+    assert server.client.zscore("p:outcomes:live", "join:host-0") == 1234
+
+
+def test_a_stage_is_without_process_if_some_are_missed_and_none_lives() -> None:
+    gone = StageProcess("join", "a", None, gone_since=1)
+    living = StageProcess("join", "b", None, unreadable="of another version")
+    other = StageProcess("users", "a", None, gone_since=1)
+    assert Stages([gone, living, other]).without_process() == ["users"]
+    assert Stages([gone]).without_process() == ["join"]
+    assert Stages([living]).without_process() == []
+
+
+def test_what_redis_was_used_for_is_counted_and_whether_it_answers(
+    stopped_server: RedisServer, writer: Callable[..., StageStatusWriter], events: Events
+) -> None:
+    with writer() as status:
+        events.wait("redis_lost")
+        assert not status.is_in_touch
+        stopped_server.start()
+        events.wait("redis_connected")
+        until(lambda: status.redis.calls > 1)
+        assert status.is_in_touch
+    assert status.redis.failures >= 1
 
 
 def test_without_redis_the_block_runs_and_it_is_logged_once_until_redis_is_back(

@@ -129,13 +129,19 @@ def test_redis_that_is_away_is_tried_again(editor: SteeringEditor, open_editor: 
 
     rails = rails_of(editor, open_if_there, RATES)
     sums = rails._reader
+    assert rails.wait_s is None
     rails.turn()
+    waits_since = rails.judged_at
+    assert waits_since is not None
+    rails.turn()
+    assert rails.judged_at == waits_since
     assert shares(editor) == EXPERIMENT.shares
 
     is_away = False
     rails._reader = sums
     rails.turn()
     assert shares(editor) == {"a": 0, "b": 2000}
+    assert rails.judged_at > waits_since
 
 
 def test_a_plan_that_is_refused_is_logged_and_other_surfaces_are_judged(

@@ -1,6 +1,7 @@
 """Faust's client, where the users stage changes it, without a Kafka."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -41,6 +42,17 @@ def test_a_position_that_the_broker_does_not_have_ends_the_stage_once(
     """aiokafka would begin again at the first record that is left."""
     faults = asyncio.run(refuse_reset(position=10, beginning=beginning, end=end))
     assert [type(each) for each in faults] == [fault]
+
+
+def test_when_a_broker_was_last_heard_is_the_latest_of_all_connections() -> None:
+    thread = _Thread.__new__(_Thread)
+    assert thread.heard_s() == float("inf")
+    now = time.monotonic()
+    connections = {number: SimpleNamespace(_last_action=now - 10 * number) for number in (3, 1, 2)}
+    thread._consumer = SimpleNamespace(_client=SimpleNamespace(_conns=connections))
+    assert 10 <= thread.heard_s() < 20
+    connections.clear()
+    assert thread.heard_s() == float("inf")
 
 
 def test_a_kafka_that_is_away_then_ends_the_stage_too() -> None:

@@ -17,9 +17,9 @@ def stage_status(
     stage: str,
     process: str,
     report: Callable[[], StageReport],
-) -> AbstractContextManager[object]:
+) -> AbstractContextManager[StageStatusWriter | None]:
     """Writes the status of this process while its block runs. Without a Redis that is logged, and
-    nothing else happens. Raises ConfigurationError for a URL that cannot be right.
+    gives None. Raises ConfigurationError for a URL that cannot be right.
 
     `report` is called in another thread.
     """

@@ -28,7 +28,7 @@ from workers.steering.fleet import (
     WeightsGroup,
     agreements,
 )
-from workers.steering.stage_status import LiveStage, Stages
+from workers.steering.stage_status import StageProcess, Stages
 from workers.steering.status import WorkerStatus
 
 _PARTITIONS_WIDTH = 16
@@ -48,10 +48,10 @@ def status(redis: RedisAt, as_json: bool) -> None:
     most. A partition that is not being read has a line of its own.
 
     The stages of outcomes, `join` and `users`, are shown with the time up to which they have counted
-    and with what they wait for.
+    and with what they wait for. A process that did not end well is shown for a day.
 
     Exit code 1 if no worker lives, if a partition is stopped or fails, if a worker's loop is stuck,
-    or if a stage fails.
+    or if a stage fails or has died.
     """
     with redis.open() as editor:
         workers = editor.live_workers()
@@ -71,7 +71,7 @@ def status(redis: RedisAt, as_json: bool) -> None:
         lines = list[str]()
         if workers:
             lines += [*_worker_table(workers), *_worker_notes(workers), *_surface_lines(surfaces)]
-        lines += _stage_lines(stages)
+        lines += _stage_lines(stages, editor.keys.live_stages)
         if lines:
             click.echo("\n".join(lines).removeprefix("\n"))
 
@@ -84,6 +84,7 @@ def status(redis: RedisAt, as_json: bool) -> None:
     for stage in stages.processes:
         if stage.status is not None and stage.status.report.failing is not None:
             problems.append(f"{stage.stage} {stage.process}: {stage.status.report.failing}")
+    problems += [f"{name}: no process lives" for name in stages.without_process()]
     if problems:
         raise Failure("; ".join(problems))
 
@@ -110,7 +111,7 @@ def _worker_document(worker: LiveWorker) -> dict[str, object]:
 # The stages of outcomes
 
 
-def _stage_document(stage: LiveStage) -> dict[str, object]:
+def _stage_document(stage: StageProcess) -> dict[str, object]:
     status = stage.status
     report = None if status is None else status.report
     return {
@@ -118,6 +119,7 @@ def _stage_document(stage: LiveStage) -> dict[str, object]:
         "process": stage.process,
         "age_ms": stage.age_ms,
         "unreadable": stage.unreadable,
+        "gone_since": stage.gone_since,
         "since": status and status.since,
         "version": status and status.version,
         "partitions": report and report.partitions,
@@ -130,8 +132,10 @@ def _stage_document(stage: LiveStage) -> dict[str, object]:
     }
 
 
-def _stage_lines(stages: Stages) -> Iterator[str]:
-    """One line a process, then what each waits for and what is wrong with it."""
+def _stage_lines(stages: Stages, live_key: str) -> Iterator[str]:
+    """One line a process, then what each waits for and what is wrong with it. `live_key` has the
+    processes.
+    """
     if stages.denied is not None:
         yield ""
         yield from wrap(f"the stages of outcomes cannot be read: {printable(stages.denied)}")
@@ -142,9 +146,18 @@ def _stage_lines(stages: Stages) -> Iterator[str]:
     notes = list[str]()
     for stage in stages.processes:
         age = NOTHING if stage.age_ms is None else f"{stage.age_ms / 1000:.1f} s"
+        if stage.gone_since is not None:
+            age = "gone"
         row = [printable(stage.stage), printable(stage.process), age]
         name = f"{stage.stage} {stage.process}"
-        if stage.status is None:
+        if stage.gone_since is not None:
+            row += [NOTHING] * (len(_STAGE_HEAD) - len(row))
+            notes.append(
+                f"{name}: gone since {moment_text(stage.gone_since)}: it was killed, or has ended with"
+                " an error. Start it again, or forget it:"
+                f" redis-cli ZREM {live_key} {stage.stage}:{stage.process}"
+            )
+        elif stage.status is None:
             row += [NOTHING] * (len(_STAGE_HEAD) - len(row))
             notes.append(f"{name}: its status cannot be read: {stage.unreadable}")
         else:

@@ -4,7 +4,8 @@ import asyncio
 import importlib.util
 import socket
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,11 +17,18 @@ from workers.commands.redis_access import RedisAt
 from workers.commands.stage_report import stage_status
 from workers.errors import Failure
 from workers.log import log
-from workers.metrics.users_samples import users_liveness, users_readiness, users_samples
+from workers.metrics.users_samples import (
+    UsersState,
+    users_liveness,
+    users_readiness,
+    users_samples,
+)
 from workers.metrics.view import Sources
 from workers.ranking.experiment import Experiment
 from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, UsersSettings
+from workers.steering.connection import RedisUse
+from workers.steering.editor import RedisUnreachable, SteeringEditor
 from workers.streaming.clients import ADMIN, Cluster
 from workers.streaming.preflight import check_users_topics
 from workers.streaming.rights import (
@@ -36,8 +44,7 @@ from workers.streaming.trial_requests import group_error
 from workers.surfaces import load_surfaces
 from workers.users.experiments import Experiments, HistoryUnavailable, ReadExperiments
 from workers.users.guard_rails import GuardRails
-from workers.users.kafka_access import kafka_access
-from workers.users.stage import UsersStage
+from workers.users.kafka_access import KafkaAccess, kafka_access
 
 
 def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
@@ -50,11 +57,32 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
     access = kafka_access(cluster.bootstrap, cluster.properties)
     redis = _redis_at(settings)
     surfaces = load_surfaces(Path(settings.surfaces))
-    experiments = Experiments(None if redis is None else _history_reader(redis, surfaces))
 
+    slot = take_process_slot(settings.home_folder, settings.users_group, settings.slot)
+    with metrics.of_process(slot.number) as serve_from:
+        return _run_stage(
+            settings,
+            cluster=cluster,
+            access=access,
+            redis=redis,
+            surfaces=surfaces,
+            slot=slot.number,
+            serve_from=serve_from,
+        )
+
+
+def _run_stage(
+    settings: UsersSettings,
+    *,
+    cluster: Cluster,
+    access: KafkaAccess,
+    redis: RedisAt | None,
+    surfaces: Surfaces,
+    slot: int,
+    serve_from: Callable[[Sources], None],
+) -> int:
     group = settings.users_group
-    slot = take_process_slot(settings.home_folder, group, settings.slot)
-    name = f"{socket.gethostname()}-{slot.number}"
+    name = f"{socket.gethostname()}-{slot}"
     topics = UsersTopics(
         request_outcomes=settings.topic_request_outcomes,
         user_outcomes=settings.topic_user_outcomes,
@@ -69,14 +97,20 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
     partitions = check_users_topics(cluster, topics, rights)
     _require_group(cluster, group, rights)
 
-    port = None if settings.users_port is None else settings.users_port + slot.number
+    port = None if settings.users_port is None else settings.users_port + slot
     log.info("starting", group=group, name=name, partitions=partitions, live_view_port=port)
+
+    experiments = Experiments(None)
     rails = None
+    editors: dict[str, CountedEditors] = {}
     if redis is not None:
+        for_phases, for_rails = CountedEditors(redis), CountedEditors(redis)
+        editors = {"phases": for_phases, "guard_rails": for_rails}
+        experiments = Experiments(_history_reader(for_phases, surfaces))
         counting = {
             surface.name: surface for surface in surfaces.values() if surface.outcomes is not None
         }
-        rails = GuardRails(cluster, settings.topic_feed_outcomes, counting, redis.open)
+        rails = GuardRails(cluster, settings.topic_feed_outcomes, counting, for_rails.open)
 
     async def main() -> int:
         # Not at the head: the extra may be missing.
@@ -92,23 +126,64 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
             port=port,
             experiments=experiments,
         )
+        stage = app.stage
         beside: list[Awaitable[None]] = []
         if rails is not None:
-            beside.append(rails.run(app.stage))
-        stops = {} if rails is None else rails.stops
-        serve_from(_sources(app.stage, stops))
+            beside.append(rails.run(stage))
+
         with stage_status(
             settings.redis,
             settings.redis_prefix,
             settings.redis_timeout_ms,
             stage="users",
             process=name,
-            report=app.stage.report,
-        ):
-            return await run_app(app, beside)
+            report=stage.report,
+        ) as status:
 
-    with metrics.of_process(slot.number) as serve_from:
-        return asyncio.run(main())
+            def state() -> UsersState:
+                return UsersState(
+                    broker_up=app.is_broker_heard,
+                    status=status,
+                    redis={use: opened.use for use, opened in editors.items()},
+                    stops={} if rails is None else rails.stops,
+                    rails_wait_s=None if rails is None else rails.wait_s,
+                )
+
+            serve_from(
+                Sources(
+                    samples=lambda: users_samples(stage.report(), state()),
+                    live=lambda: users_liveness(stage.report()),
+                    ready=lambda: users_readiness(stage.report()),
+                    status=lambda: msgspec.json.encode(stage.report()),
+                )
+            )
+            exit_code = await run_app(app, beside)
+            if status is not None:
+                status.ends_with(exit_code)
+            return exit_code
+
+    return asyncio.run(main())
+
+
+class CountedEditors:
+    """Opens editors of Redis for one use, and counts what they do."""
+
+    def __init__(self, redis: RedisAt) -> None:
+        self.use = RedisUse(0, 0)
+        self._redis = redis
+
+    @contextmanager
+    def open(self) -> Iterator[SteeringEditor]:
+        """A connected editor. Raises what `RedisAt.open` raises."""
+        try:
+            with self._redis.open() as editor:
+                try:
+                    yield editor
+                finally:
+                    self.use = self.use._replace(calls=self.use.calls + editor.calls)
+        except RedisUnreachable:
+            self.use = self.use._replace(failures=self.use.failures + 1)
+            raise
 
 
 def _require_group(cluster: Cluster, group: str, rights: Sequence[Right]) -> None:
@@ -120,16 +195,6 @@ def _require_group(cluster: Cluster, group: str, rights: Sequence[Right]) -> Non
     error = group_error(cluster, group)
     if error is not None and denied_resource(error) is Resource.GROUP:
         raise RightMissing(cluster, denied_rights(cluster, error, rights))
-
-
-def _sources(stage: UsersStage, stops: Mapping[tuple[str, str], int]) -> Sources:
-    """Where the answers about metrics and health come from."""
-    return Sources(
-        samples=lambda: users_samples(stage.report(), stops),
-        live=lambda: users_liveness(stage.report()),
-        ready=lambda: users_readiness(stage.report()),
-        status=lambda: msgspec.json.encode(stage.report()),
-    )
 
 
 def require_faust() -> None:
@@ -154,7 +219,7 @@ def _redis_at(settings: UsersSettings) -> RedisAt | None:
     return None
 
 
-def _history_reader(redis: RedisAt, surfaces: Surfaces) -> ReadExperiments:
+def _history_reader(editors: CountedEditors, surfaces: Surfaces) -> ReadExperiments:
     """Reads the phases of a surface from the history in Redis."""
 
     def read(surface: str) -> Mapping[str, Experiment]:
@@ -162,7 +227,7 @@ def _history_reader(redis: RedisAt, surfaces: Surfaces) -> ReadExperiments:
         if described is None:
             return {}
         try:
-            with redis.open() as editor:
+            with editors.open() as editor:
                 return editor.read_phases(described).experiments
         except Failure as error:
             raise HistoryUnavailable(str(error)) from None

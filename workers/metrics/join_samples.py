@@ -7,10 +7,8 @@ from workers.counts import JoinCounts, JoinedCounts, StepTimes
 from workers.metrics.loop_samples import loop_samples, steps_of
 from workers.metrics.names import (
     CLOSED_FEEDS,
-    CLOSED_UNTIL,
     DEAD_LETTERS,
     DUPLICATE_FEED_RECORDS,
-    FAILING,
     FEED_RECORDS,
     IGNORED,
     INTERACTION_RECORDS,
@@ -23,13 +21,13 @@ from workers.metrics.names import (
     SKIPPED,
     TAKES,
     UNREADABLE_HEADERS,
-    WAITING,
     WORKER_ERRORS,
     MetricName,
 )
 from workers.metrics.samples import Sample, sample, samples_by
+from workers.metrics.stage_samples import report_samples, status_samples
 from workers.outcomes.join import OpenFeeds
-from workers.steering.stage_status import StageReport
+from workers.steering.stage_status import StageReport, StageStatusWriter
 from workers.streaming.worker import Worker
 
 OF_COUNTS: Final[dict[str, MetricName]] = {
@@ -60,8 +58,10 @@ class JoinParts:
     max_bytes: int
 
 
-def join_samples(parts: JoinParts, report: StageReport) -> list[Sample]:
-    """All series of a join that is put together."""
+def join_samples(
+    parts: JoinParts, report: StageReport, status: StageStatusWriter | None
+) -> list[Sample]:
+    """All series of a join that is put together. `status` None: it has no Redis."""
     joined = parts.joined
     samples = loop_samples(parts.worker, steps_of(*parts.times))
     samples += [sample(metric, getattr(parts.counts, name)) for name, metric in OF_COUNTS.items()]
@@ -73,15 +73,5 @@ def join_samples(parts: JoinParts, report: StageReport) -> list[Sample]:
     samples.append(sample(OPEN_BYTES, parts.open_feeds.bytes_held))
     samples.append(sample(OPEN_BYTES_LIMIT, parts.max_bytes))
     samples += report_samples(report)
-    return samples
-
-
-def report_samples(report: StageReport) -> list[Sample]:
-    """What the status of a stage of outcomes says."""
-    samples = [
-        sample(WAITING, report.waiting_for is not None),
-        sample(FAILING, report.failing is not None),
-    ]
-    if report.closed_until is not None:
-        samples.append(sample(CLOSED_UNTIL, report.closed_until / 1000))
+    samples += status_samples(status)
     return samples

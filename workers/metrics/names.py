@@ -127,15 +127,17 @@ PARTITION_STATE_SECONDS = _gauge(
 )
 BROKER_UP = _gauge(
     "trimtab_broker_up",
-    "1 if the brokers answer and deny nothing, as far as the client has noticed.",
+    "1 if the brokers answer and deny nothing, as far as the client has noticed. Of the users stage:"
+    " if one has answered within three heartbeats.",
     "brokers that are away, and rights that were taken away",
-    of=_LOOPS,
+    of=_ALL,
 )
 REDIS_UP = _gauge(
     "trimtab_redis_up",
-    "1 if Redis has answered the steering thread in the last 3 s (or within its timeout, if that is"
-    " longer).",
+    "1 if Redis has answered in the last 3 s (or within its timeout, if that is longer): a worker's"
+    " read of the weights, or a stage's write of its status. Absent if a stage has no Redis.",
     "a Redis that is away or slow",
+    of=_ALL,
 )
 REDIS_CONTACT_SECONDS = _gauge(
     "trimtab_redis_contact_age_seconds",
@@ -429,15 +431,18 @@ DOCUMENTS_REFUSED = _gauge(
 )
 REDIS_CALLS = _counter(
     "trimtab_redis_calls_total",
-    "Round trips with Redis, by use: steering, lookups.",
+    "Round trips with Redis, by use: steering and lookups of a worker, status of a stage of outcomes,"
+    " phases and guard_rails of the users stage.",
     "time, changes of weights; lookups: traffic",
     "use",
+    of=_ALL,
 )
 REDIS_FAILURES = _counter(
     "trimtab_redis_failures_total",
     "Connections to Redis that could not be made, or failed, by use.",
     "a Redis that is away or slow",
     "use",
+    of=_ALL,
 )
 MODEL_INFO = _gauge(
     "trimtab_model_info",
@@ -614,6 +619,13 @@ USERS_RESTORED = _counter(
     "restarts and rebalances",
     of=(USERS,),
 )
+GUARD_RAILS_WAIT = _gauge(
+    "trimtab_guard_rails_wait_seconds",
+    "Seconds since the guard rails of all surfaces were last judged, which is done each 2 s. Absent"
+    " in the processes that do not judge them: the one with partition 0 of `request-outcomes` does.",
+    "a Redis or a Kafka that is away, a missing right, a plan that is refused",
+    of=(USERS,),
+)
 GUARD_RAIL_STOPS = _counter(
     "trimtab_guard_rail_stops_total",
     "How often a guard rail has stopped an arm.",
@@ -734,6 +746,7 @@ SECTIONS: Final = (
             USERS_DELETED,
             USERS_RESTORED,
             USERS_READ_AGAIN,
+            GUARD_RAILS_WAIT,
             GUARD_RAIL_STOPS,
         ),
     ),

@@ -3,12 +3,13 @@ stage needs an extra.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from workers.metrics.health import Health
-from workers.metrics.join_samples import report_samples
 from workers.metrics.names import (
+    BROKER_UP,
     GUARD_RAIL_STOPS,
+    GUARD_RAILS_WAIT,
     LAG_RECORDS,
     LAG_RECORDS_MAX,
     USERS_DELETED,
@@ -20,7 +21,9 @@ from workers.metrics.names import (
     MetricName,
 )
 from workers.metrics.samples import Sample, sample, samples_by
-from workers.steering.stage_status import StageReport
+from workers.metrics.stage_samples import redis_samples, report_samples, status_samples
+from workers.steering.connection import RedisUse
+from workers.steering.stage_status import StageReport, StageStatusWriter
 
 OF_COUNTS: Final[dict[str, MetricName]] = {
     "feeds": USERS_FEEDS,
@@ -33,15 +36,36 @@ OF_COUNTS: Final[dict[str, MetricName]] = {
 """The metrics of the counts of the stage."""
 
 
-def users_samples(report: StageReport, stops: Mapping[tuple[str, str], int]) -> list[Sample]:
-    """All series of a stage that is put together. `stops`: by surface and arm, how often a guard rail
-    has stopped it.
+class UsersState(NamedTuple):
+    """What is exported of a process of the stage beside its report.
+
+    - `broker_up`: whether a broker answers.
+    - `status`: what writes its status to Redis, None without a Redis.
+    - `redis`: by use, what else Redis was used for.
+    - `stops`: by surface and arm, how often a guard rail has stopped it.
+    - `rails_wait_s`: seconds since all guard rails were judged. None: another process judges them.
     """
+
+    broker_up: bool
+    status: StageStatusWriter | None = None
+    redis: Mapping[str, RedisUse] = {}
+    stops: Mapping[tuple[str, str], int] = {}
+    rails_wait_s: float | None = None
+
+
+def users_samples(report: StageReport, state: UsersState) -> list[Sample]:
+    """All series of a stage that is put together."""
     samples = [sample(metric, report.counts[name]) for name, metric in OF_COUNTS.items()]
     lag = dict(report.lag)
     samples.append(sample(LAG_RECORDS, sum(lag.values())))
     samples.append(sample(LAG_RECORDS_MAX, max(lag.values(), default=0)))
-    samples += samples_by(GUARD_RAIL_STOPS, stops)
+    samples.append(sample(BROKER_UP, state.broker_up))
+    for use, redis in state.redis.items():
+        samples += redis_samples(use, redis)
+    samples += samples_by(GUARD_RAIL_STOPS, state.stops)
+    if state.rails_wait_s is not None:
+        samples.append(sample(GUARD_RAILS_WAIT, state.rails_wait_s))
+    samples += status_samples(state.status)
     samples += report_samples(report)
     return samples
 

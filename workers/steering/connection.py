@@ -40,7 +40,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, parse_url
@@ -110,6 +110,13 @@ class WrongServer(RedisLost):
     """The server answers that nothing can be read: it is a replica without its master, or it still
     loads.
     """
+
+
+class RedisUse(NamedTuple):
+    """How many round trips were made, and how often the connection could not be made or failed."""
+
+    calls: int
+    failures: int
 
 
 @dataclass(frozen=True)

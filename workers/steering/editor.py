@@ -125,6 +125,11 @@ class SteeringEditor:
     def __exit__(self, *_: object) -> None:
         self._link.__exit__()
 
+    @property
+    def calls(self) -> int:
+        """How many round trips were made."""
+        return self._link.calls
+
     def execute(self, *commands: Command) -> list[object]:
         """Replies of one round trip."""
         with self._failures():

@@ -44,6 +44,7 @@ from workers.steering.connection import (
     OnEvent,
     RedisLink,
     RedisLost,
+    RedisUse,
     UnwritableReply,
     as_transaction,
     transaction_replies,
@@ -220,9 +221,9 @@ class Follower:
         return self._states.mixes
 
     @property
-    def redis(self) -> tuple[int, int]:
-        """How many round trips were made, and how many connections failed. For any thread."""
-        return self._link.calls, self._link.failures
+    def redis(self) -> RedisUse:
+        """What the connection was used for so far. For any thread."""
+        return RedisUse(self._link.calls, self._link.failures)
 
     @property
     def states(self) -> Mapping[str, SurfaceState]:

@@ -26,6 +26,7 @@ from workers.steering.connection import (
     OnEvent,
     RedisLink,
     RedisLost,
+    RedisUse,
 )
 from workers.steering.keys import Keys
 
@@ -106,9 +107,9 @@ class Lookups:
         self._thread.join(_JOIN_S)
 
     @property
-    def redis(self) -> tuple[int, int]:
-        """How many round trips were made, and how many connections failed. For any thread."""
-        return self._link.calls, self._link.failures
+    def redis(self) -> RedisUse:
+        """What the connection was used for so far. For any thread."""
+        return RedisUse(self._link.calls, self._link.failures)
 
     def reconnect(self) -> None:
         """Use a new connection from now on. Called by another thread, which knows that Redis may

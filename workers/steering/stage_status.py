@@ -4,7 +4,8 @@ by `trimtab status`.
 Rules:
 - The stage does not need Redis. A thread of its own writes, so nothing waits for Redis. While Redis
   is away, that is logged once, and the thread tries again each second.
-- A status expires. A process that has ended well deletes it.
+- A status expires. A process that has ended well deletes it, and its id. The id of one that has
+  crashed, was killed or ended with an error stays for a day, so that it is missed.
 - Redis holds the ids of the processes in a sorted set, because nobody may list keys.
 """
 
@@ -23,6 +24,7 @@ from workers.steering.connection import (
     OnEvent,
     RedisLink,
     RedisLost,
+    RedisUse,
     UnwritableReply,
 )
 from workers.steering.keys import Keys
@@ -32,6 +34,7 @@ _EVERY_S: Final = 1.0
 _EXPIRY_MS: Final = 10_000
 _FORGET_AFTER_MS: Final = 86_400_000  # the id of a process that died is dropped after a day
 _JOIN_S: Final = 1.0
+_LATEST_MS: Final = 253_402_300_799_000.0  # the end of the year 9999
 
 
 class StageReport(msgspec.Struct, frozen=True):
@@ -73,11 +76,17 @@ class StageStatus(msgspec.Struct, frozen=True):
     report: StageReport
 
 
-class LiveStage(NamedTuple):
-    """A process whose status has not expired. `status` None: it cannot be read, and `unreadable`
-    says why.
+class StageProcess(NamedTuple):
+    """A process of a stage.
 
-    `age_ms`: milliseconds by Redis's clock since it was written; None if it never expires.
+    | `status` | `unreadable` | `gone_since` |                                                   |
+    |----------|--------------|--------------|---------------------------------------------------|
+    | its own  | None         | None         | it lives                                          |
+    | None     | why          | None         | it lives, and its status cannot be read           |
+    | None     | None         | a time       | it has not ended well, and its status has expired |
+
+    `age_ms`: milliseconds by Redis's clock since the status was written; None if it never expires.
+    `gone_since`: when it last wrote, in ms since the epoch, by its own clock.
     """
 
     stage: str
@@ -85,53 +94,68 @@ class LiveStage(NamedTuple):
     status: StageStatus | None
     age_ms: int | None = None
     unreadable: str | None = None
+    gone_since: int | None = None
 
 
 class Stages(NamedTuple):
-    """The processes that have a status, by stage and id. `denied` is what Redis says if it does not
-    let us read them.
+    """The processes that live or are missed, by stage and id. `denied` is what Redis says if it does
+    not let us read them.
     """
 
-    processes: list[LiveStage]
+    processes: list[StageProcess]
     denied: str | None = None
+
+    def without_process(self) -> list[str]:
+        """The stages of which processes are missed and none lives."""
+        missed = {each.stage for each in self.processes if each.gone_since is not None}
+        living = {each.stage for each in self.processes if each.gone_since is None}
+        return sorted(missed - living)
 
 
 def read_stages(link: RedisLink, keys: Keys) -> Stages:
     """Read all statuses, in two round trips. Raises RedisLost."""
-    (ids,) = link.execute(("ZRANGE", keys.live_stages, 0, -1))
+    (ids,) = link.execute(("ZRANGE", keys.live_stages, 0, -1, "WITHSCORES"))
     if not isinstance(ids, list):
         return Stages([], ids.message if isinstance(ids, ErrorReply) else repr(ids))
 
-    names = sorted(raw.decode("utf-8", "replace").partition(":") for raw in ids)
-    if not names:
+    written_at: dict[tuple[str, str], int] = {}
+    for raw, score in ids:
+        stage, _, process = raw.decode("utf-8", "replace").partition(":")
+        written_at[stage, process] = round(min(max(0.0, score), _LATEST_MS))
+    if not written_at:
         return Stages([])
+
+    names = sorted(written_at)
     commands: list[Command] = []
-    for stage, _, process in names:
+    for stage, process in names:
         key = keys.stage_status(stage, process)
         commands += [("GET", key), ("PTTL", key)]
     replies = link.execute(*commands)
 
-    processes = list[LiveStage]()
-    for (stage, _, process), text, ttl_ms in zip(names, replies[::2], replies[1::2], strict=True):
-        if text is not None:
-            processes.append(_live_stage(stage, process, text, ttl_ms))
+    processes = list[StageProcess]()
+    for (stage, process), text, ttl_ms in zip(names, replies[::2], replies[1::2], strict=True):
+        if text is None:
+            gone_since = written_at[stage, process]
+            processes.append(StageProcess(stage, process, None, gone_since=gone_since))
+        else:
+            processes.append(_living(stage, process, text, ttl_ms))
     return Stages(processes)
 
 
-def _live_stage(stage: str, process: str, text: object, ttl_ms: object) -> LiveStage:
+def _living(stage: str, process: str, text: object, ttl_ms: object) -> StageProcess:
     if not isinstance(text, bytes):
         got = text.message if isinstance(text, ErrorReply) else repr(text)
         unreadable = f"Redis answers {got!r}, expected a string"
-        return LiveStage(stage, process, None, unreadable=unreadable)
+        return StageProcess(stage, process, None, unreadable=unreadable)
     try:
         status = msgspec.json.decode(text, type=StageStatus)
     except (msgspec.MsgspecError, RecursionError) as error:
-        return LiveStage(stage, process, None, unreadable=str(error))
+        return StageProcess(stage, process, None, unreadable=str(error))
 
     age_ms = None
     if isinstance(ttl_ms, int) and ttl_ms >= 0:
         age_ms = max(0, status.expiry_ms - ttl_ms)
-    return LiveStage(stage, process, status, age_ms)
+    return StageProcess(stage, process, status, age_ms)
 
 
 class StageStatusWriter:
@@ -171,6 +195,8 @@ class StageStatusWriter:
         self._now = now
         self._since = now()
         self._is_connected = False
+        self._written_at = float("-inf")
+        self._is_missed = False
 
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stage-status", daemon=True)
@@ -179,13 +205,33 @@ class StageStatusWriter:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Delete the status. Returns after a second at the latest, or two round trips if Redis is
-        far away.
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object
+    ) -> None:
+        """Delete the status, unless the block has failed. Returns after a second at the latest, or two
+        round trips if Redis is far away.
         """
+        self._is_missed = self._is_missed or error is not None
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(max(_JOIN_S, 2 * max(self._link.timeouts)))
+
+    def ends_with(self, exit_code: int) -> None:
+        """The process ends with this code. If that is an error, it is to be missed."""
+        self._is_missed = exit_code != 0
+
+    @property
+    def redis(self) -> RedisUse:
+        """What the connection was used for so far. For any thread."""
+        return RedisUse(self._link.calls, self._link.failures)
+
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether Redis has answered in the last three writes, or within its timeout. For any
+        thread.
+        """
+        age = time.monotonic() - self._written_at
+        return age < max(3 * self._every_s, 2 * max(self._link.timeouts))
 
     def _run(self) -> None:
         try:
@@ -204,6 +250,8 @@ class StageStatusWriter:
             with self._link:
                 while self._write():
                     if self._stopping.wait(self._every_s):
+                        if self._is_missed:
+                            return
                         self._link.execute(
                             ("DEL", self._keys.stage_status(self._stage, self._process)),
                             ("ZREM", self._keys.live_stages, self._member),
@@ -231,6 +279,7 @@ class StageStatusWriter:
             ("ZADD", self._keys.live_stages, now, self._member),
             ("ZREMRANGEBYSCORE", self._keys.live_stages, "-inf", now - _FORGET_AFTER_MS),
         )
+        self._written_at = time.monotonic()
         self._events.emit_if_new("redis_lost", None)
 
         refusal = next((reply for reply in replies if isinstance(reply, ErrorReply)), None)

@@ -32,6 +32,7 @@ _LAST_CHECKPOINT_SECONDS = 4.0
 _REBALANCE_CHECKPOINT_SECONDS = 2.0
 _STOP_SECONDS = 3.0
 _WATCH_SECONDS = 5.0
+_LEAST_HEARD_SECONDS = 5.0
 
 
 class UsersTable(faust.Table):
@@ -60,6 +61,14 @@ class UsersApp(faust.App):
     """The Faust app of the users stage. `stage` is set before it is started."""
 
     stage: UsersStage
+
+    @property
+    def is_broker_heard(self) -> bool:
+        """Whether a broker has answered within the last three heartbeats. For any thread."""
+        if self._consumer is None:  # Faust would make it in this thread
+            return False
+        limit = max(_LEAST_HEARD_SECONDS, 3 * self.conf.broker_heartbeat_interval)
+        return bool(self._consumer.heard_s() < limit)
 
     def _new_transport(self) -> UsersTransport:
         return UsersTransport(self.conf.broker_consumer, self)

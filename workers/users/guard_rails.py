@@ -10,6 +10,7 @@ the same salt has overruled its rails (`steering/guard_rail.py`).
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
@@ -33,8 +34,11 @@ OpenEditor = Callable[[], AbstractContextManager[SteeringEditor]]
 
 
 class GuardRails:
-    """The rails of all surfaces. `surfaces` has those that count outcomes. `stops`: by surface and
-    arm, how often a rail has stopped it since the start.
+    """The rails of all surfaces. `surfaces` has those that count outcomes.
+
+    - `stops`: by surface and arm, how often a rail has stopped it since the start.
+    - `judged_at`: when all of them were last judged, or else since when they are to be, in monotonic
+      seconds. None: another process judges them.
     """
 
     def __init__(
@@ -51,6 +55,13 @@ class GuardRails:
         self._reader: FeedSumsReader | None = None
         self._failure: str | None = None
         self.stops: dict[tuple[str, str], int] = {}
+        self.judged_at: float | None = None
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds since all rails were judged. None: another process judges them. For any thread."""
+        judged_at = self.judged_at
+        return None if judged_at is None else time.monotonic() - judged_at
 
     async def run(self, stage: UsersStage) -> None:
         """Judge the rails as long as the stage runs and has the partition."""
@@ -58,11 +69,15 @@ class GuardRails:
             await asyncio.sleep(EVERY_SECONDS)
             if stage.is_recovering or _PARTITION not in stage.books:
                 self.close()
+                self.judged_at = None
                 continue
             await asyncio.to_thread(self.turn)
 
     def turn(self) -> None:
         """Take in what is new, and judge. A failure is logged once, and the next turn goes on."""
+        if self.judged_at is None:
+            self.judged_at = time.monotonic()
+
         try:
             failure = self._judge_all()
         except RedisUnreachable as error:
@@ -74,6 +89,8 @@ class GuardRails:
             log.warning("guard_rails_wait", error=failure, then="they are judged again each 2 s")
         if failure is None and self._failure is not None:
             log.info("guard_rails_go_on")
+        if failure is None:
+            self.judged_at = time.monotonic()
         self._failure = failure
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ Written for faust-streaming 0.15.3 and aiokafka 0.14.0, which are pinned: parts 
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -140,6 +141,13 @@ class _Thread(driver.AIOKafkaConsumerThread):
             return None
         return max(0, state.lso - state.position)  # type: ignore[no-any-return]
 
+    def heard_s(self) -> float:
+        """Seconds since a broker has answered, infinite if none has."""
+        if self._consumer is None:
+            return float("inf")
+        answered = [each._last_action for each in list(self._consumer._client._conns.values())]
+        return time.monotonic() - max(answered, default=float("-inf"))
+
     async def seek_again(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition from this offset on, if it is still ours."""
         await self.call_thread(self._seek_again, topic, partition, offset)
@@ -229,6 +237,10 @@ class _Consumer(driver.Consumer):
     def unread(self, topic: str, partition: int) -> int | None:
         """How many offsets of a partition were not given out. None: not known."""
         return self._thread.unread(topic, partition)  # type: ignore[no-any-return]
+
+    def heard_s(self) -> float:
+        """Seconds since a broker has answered, infinite if none has."""
+        return self._thread.heard_s()  # type: ignore[no-any-return]
 
     async def read_again(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition of the input from this offset on."""

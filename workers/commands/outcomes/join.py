@@ -90,14 +90,6 @@ def _run_join(settings: JoinSettings, metrics: MetricsEndpoint) -> int:
             open_feeds=built.open_feeds,
             max_bytes=settings.max_outcomes_mb * 1024 * 1024,
         )
-        serve_from(
-            Sources(
-                samples=lambda: join_samples(parts, built.report()),
-                live=lambda: liveness(built.worker),
-                ready=lambda: readiness(built.worker),
-                status=lambda: msgspec.json.encode(built.report()),
-            )
-        )
         with stage_status(
             settings.redis,
             settings.redis_prefix,
@@ -105,5 +97,16 @@ def _run_join(settings: JoinSettings, metrics: MetricsEndpoint) -> int:
             stage="join",
             process=name,
             report=built.report,
-        ):
-            return run_loop(built.worker, rate_line)
+        ) as status:
+            serve_from(
+                Sources(
+                    samples=lambda: join_samples(parts, built.report(), status),
+                    live=lambda: liveness(built.worker),
+                    ready=lambda: readiness(built.worker),
+                    status=lambda: msgspec.json.encode(built.report()),
+                )
+            )
+            exit_code = run_loop(built.worker, rate_line)
+            if status is not None:
+                status.ends_with(exit_code)
+            return exit_code
