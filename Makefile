@@ -59,7 +59,7 @@ metrics: $(READY) ## docs/metrics.md, from workers/metrics/names.py
 lock: ## requirements.lock and deploy/requirements.lock, from pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "$(UV): not found. Install it: pip install uv" >&2; exit 1; }
 	$(UV) $(COMPILE) --all-extras pyproject.toml -o requirements.lock
-	$(UV) $(COMPILE) --extra outcomes pyproject.toml -c requirements.lock -o deploy/requirements.lock
+	$(UV) $(COMPILE) --extra outcomes --extra otel pyproject.toml -c requirements.lock -o deploy/requirements.lock
 
 sbom: $(TOOLS) ## dist/sbom.json: what the image installs, as a CycloneDX document
 	@mkdir -p dist

@@ -140,6 +140,20 @@ class TransactionCounts:
     lost: int = 0
 
 
+@dataclass
+class TraceCounts:
+    """Spans by what became of them, and records whose trace context is damaged. All 0 if nothing is
+    traced. The loop counts `dropped` and `bad_contexts`, the thread that exports the others.
+    """
+
+    exported: int = 0
+    failed: int = 0
+    dropped: int = 0
+    bad_contexts: int = 0
+    worker_errors: int = 0
+    """Of the dropped spans: those that our own code failed on."""
+
+
 class FeedFacts(NamedTuple):
     """What is counted of a feed once it is committed. `requested_at` in ms since the epoch."""
 

@@ -304,6 +304,19 @@ _ALL_SETTINGS = (
         value_name="ADDRESS",
         help="Address that metrics and health are served on.",
     ),
+    # Traces
+    Setting(
+        "trace_endpoint",
+        default=None,
+        value_name="URL",
+        help="OTLP/HTTP address of a collector of traces, http:// or https://. Without it: nothing is traced.",
+    ),
+    Setting(
+        "trace_ratio",
+        default="0",
+        value_name="RATIO",
+        help="Share of requests without a trace context that are traced, from 0 to 1.",
+    ),
 )
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _ALL_SETTINGS}
 
@@ -334,6 +347,8 @@ class WorkerSettings:
     home: str
     metrics_port: int | None
     metrics_host: str
+    trace_endpoint: str | None
+    trace_ratio: str
     linger_ms: int
     lookup_ms: int
     max_open_requests: int

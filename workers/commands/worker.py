@@ -19,6 +19,7 @@ from workers.commands.process import (
     run_until_signal,
     take_process_slot,
 )
+from workers.commands.trace_export import tracing
 from workers.commands.worker_parts import (
     StatusReport,
     build_lookups,
@@ -26,6 +27,7 @@ from workers.commands.worker_parts import (
     build_steering,
     build_worker,
 )
+from workers.counts import TraceCounts
 from workers.metrics.loop_samples import liveness, readiness
 from workers.metrics.names import RANKING
 from workers.metrics.ranking_samples import RankingParts, ranking_samples
@@ -75,12 +77,19 @@ def _run_worker(settings: WorkerSettings, metrics: MetricsEndpoint) -> int:
     name = f"{socket.gethostname()}-{slot.number}"
 
     report = StatusReport()
+    traces = TraceCounts()
     registry = build_registry(settings, surfaces)
     lookups = build_lookups(settings)
     steering = build_steering(settings, surfaces, name, report, registry, lookups)
 
     # The registry starts first: pins that were kept on disk are judged by the models that exist.
-    with metrics.of_process(slot.number) as serve_from, registry, steering, lookups:
+    with (
+        metrics.of_process(slot.number) as serve_from,
+        tracing(settings, name, traces) as tracer,
+        registry,
+        steering,
+        lookups,
+    ):
         built = build_worker(
             settings,
             surfaces,
@@ -90,6 +99,7 @@ def _run_worker(settings: WorkerSettings, metrics: MetricsEndpoint) -> int:
             steering=steering,
             registry=registry,
             look_up=lookups,
+            tracer=tracer,
         )
         report.worker = built.worker
         counts = built.counts
@@ -111,6 +121,7 @@ def _run_worker(settings: WorkerSettings, metrics: MetricsEndpoint) -> int:
             models_budget=settings.models_mb * 1024 * 1024,
             steering=steering,
             lookups=lookups,
+            traces=traces,
         )
         serve_from(
             Sources(

@@ -36,6 +36,7 @@ from workers.streaming.reachability import BrokerReachability, Denials
 from workers.streaming.rights import worker_rights
 from workers.streaming.topics import WorkerTopics
 from workers.streaming.worker import Worker, build_loop
+from workers.tracing.request_traces import RequestTracer
 from workers.worker_errors import WorkerErrors
 
 RankingWorker = Worker[RankingPartition, Restored]
@@ -153,8 +154,12 @@ def build_worker(
     steering: Follower,
     registry: Registry,
     look_up: LookUp,
+    tracer: RequestTracer | None = None,
 ) -> BuiltWorker:
-    """Check the topics and the rights, and put the loop together. Raises ConfigurationError."""
+    """Check the topics and the rights, and put the loop together. Raises ConfigurationError.
+
+    `tracer` is None if nothing is traced.
+    """
     group = settings.group
     protocol = settings.group_protocol
     has_outcomes = any(surface.outcomes is not None for surface in surfaces.values())
@@ -214,7 +219,7 @@ def build_worker(
         consumer,
         ranking_restorer(cluster, group, topics, surfaces, rules, reachability),
         topics.candidates,
-        partial(make_partition, budget=budget, placement=placement, rules=rules),
+        partial(make_partition, budget=budget, placement=placement, rules=rules, tracer=tracer),
         cooperative=protocol != "range",
     )
     intake = RankingIntake(

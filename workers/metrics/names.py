@@ -635,6 +635,21 @@ GUARD_RAIL_STOPS = _counter(
     of=(USERS,),
 )
 
+# Traces
+
+SPANS = _counter(
+    "trimtab_spans_total",
+    "Spans by result: exported, failed (the collector did not take them), dropped (too many were on"
+    " their way).",
+    "sampled requests; failed and dropped ones: a collector that is away or slow",
+    "result",
+)
+TRACE_CONTEXTS_IGNORED = _counter(
+    "trimtab_trace_contexts_ignored_total",
+    "Records whose traceparent is not one by the W3C's rules. They are ranked without it.",
+    "a producer with faulty tracing; counted only if the worker traces",
+)
+
 SECTIONS: Final = (
     Section(
         "Is it healthy",
@@ -705,6 +720,7 @@ SECTIONS: Final = (
             START_TIME,
         ),
     ),
+    Section("Traces", (SPANS, TRACE_CONTEXTS_IGNORED)),
     Section(
         "What ops change",
         (

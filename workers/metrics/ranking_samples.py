@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from workers.assembly.held import Budget
-from workers.counts import Counts, RankedCounts, StepTimes
+from workers.counts import Counts, RankedCounts, StepTimes, TraceCounts
 from workers.metrics.loop_samples import loop_samples, steps_of
 from workers.metrics.names import (
     BATCH_CANDIDATES,
@@ -45,6 +45,8 @@ from workers.metrics.names import (
     REQUESTS,
     SCORE_SECONDS,
     SETTLED,
+    SPANS,
+    TRACE_CONTEXTS_IGNORED,
     UNKNOWN_FEATURES,
     UNREADABLE_HEADERS,
     UNSCORED,
@@ -100,6 +102,7 @@ class RankingParts:
     models_budget: int
     steering: Follower
     lookups: Lookups
+    traces: TraceCounts
 
 
 def ranking_samples(parts: RankingParts) -> list[Sample]:
@@ -123,6 +126,7 @@ def ranking_samples(parts: RankingParts) -> list[Sample]:
     for surface, state in parts.steering.states.items():
         samples += _documents(surface, state)
     samples += _models(parts.registry, parts.models_budget)
+    samples += _traces(parts.traces)
     return samples
 
 
@@ -144,6 +148,15 @@ def _redis(steering: Follower, lookups: Lookups) -> list[Sample]:
         samples.append(sample(REDIS_CALLS, calls, use))
         samples.append(sample(REDIS_FAILURES, failures, use))
     return samples
+
+
+def _traces(traces: TraceCounts) -> list[Sample]:
+    return [
+        sample(SPANS, traces.exported, "exported"),
+        sample(SPANS, traces.failed, "failed"),
+        sample(SPANS, traces.dropped, "dropped"),
+        sample(TRACE_CONTEXTS_IGNORED, traces.bad_contexts),
+    ]
 
 
 def _documents(surface: str, state: SurfaceState) -> list[Sample]:

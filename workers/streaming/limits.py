@@ -24,8 +24,8 @@ from workers.streaming.topics import (
 )
 
 RECORD_OVERHEAD = 1024
-"""Bytes that a record takes beside its value: batch and record headers, the key (256 bytes at most)
-and the content type.
+"""Bytes that a record takes beside its value: batch and record headers, the key (256 bytes at most),
+the content type, and the trace context of a traced request (600 bytes at most).
 """
 LEAST_BYTES = 4096
 """A topic that takes less than this takes neither every feed nor every dead letter."""

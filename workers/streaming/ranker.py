@@ -31,6 +31,7 @@ from workers.streaming.limits import OutputLimits
 from workers.streaming.publisher import Output
 from workers.streaming.ranking_partition import RankingPartition
 from workers.streaming.topics import WorkerTopics
+from workers.tracing.request_traces import NOT_TRACED
 from workers.worker_errors import WorkerErrors
 
 _MAX_CANDIDATES = 8192
@@ -213,8 +214,9 @@ class Ranker:
         self, partition: RankingPartition, ranked: Sequence[tuple[Request, Feed | None]], now: float
     ) -> None:
         """Encode a partition's feeds into its outbox, and the feed records of surfaces that count
-        outcomes. Hold the requests that have none yet.
+        outcomes. Hold the requests that have none yet. Both carry on the trace of a traced request.
         """
+        traces = partition.traces
         headers = feed_headers(self.feeds_format)
         record_headers = feed_record_headers(self.feeds_format)
         done: list[Request] = []
@@ -226,13 +228,14 @@ class Ranker:
             done.append(request)
             key = request.request_id.encode()
             encoded = self._encode(request, feed)
+            trace = NOT_TRACED if traces is None else traces.rank(request, encoded.feed)
             partition.outbox.append(
                 Output(
                     topic=self.topics.feeds,
                     partition=partition.number,
                     key=key,
                     value=encoded.value,
-                    headers=headers,
+                    headers=[*headers, *trace],
                     counted_as=FeedFacts(
                         feed.surface, feed.arm, feed.completion, feed.requested_at
                     ),
@@ -243,7 +246,13 @@ class Ranker:
                 record = feed_record(encoded.feed, outcomes.window_s)
                 value = encode_feed_record(record, self.feeds_format)
                 partition.outbox.append(
-                    Output(self.topics.interactions, partition.number, key, value, record_headers)
+                    Output(
+                        self.topics.interactions,
+                        partition.number,
+                        key,
+                        value,
+                        [*record_headers, *trace],
+                    )
                 )
 
         partition.assembler.publish(done)

@@ -84,6 +84,8 @@ class RankingIntake:
             self._dead_letter(partition, message, headers, Reason.WORKER_ERROR, why)
             return False
 
+        if partition.traces is not None:
+            partition.traces.take(event.request_id, headers, offset)
         counts.candidates += len(event.item_ids)
         if event.missing or event.unknown:
             counts.missing_features += event.missing
@@ -144,3 +146,5 @@ class RankingIntake:
         ):
             return
         self.dead_letters.put(partition, message, headers, reason, why)
+        if partition.traces is not None:
+            partition.traces.refuse(headers, offset, reason)

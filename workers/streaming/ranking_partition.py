@@ -1,4 +1,6 @@
-"""A partition of candidates: its assembler, and what became of its events before a restore."""
+"""A partition of candidates: its assembler, what became of its events before a restore, and the
+traces of its requests.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,10 +12,13 @@ from workers.codec.pointer import Pointer, Span
 from workers.streaming.partition import Partition, Position
 from workers.streaming.placement import Placement
 from workers.streaming.ranking_restore import Restored
+from workers.tracing.request_traces import PartitionTraces, RequestTracer
 
 
 class RankingPartition(Partition):
-    """Events in, closed requests out. `rules` is the digest of the rules of today."""
+    """Events in, closed requests out. `rules` is the digest of the rules of today. `traces` is None
+    if nothing is traced.
+    """
 
     def __init__(
         self,
@@ -22,9 +27,11 @@ class RankingPartition(Partition):
         replay: Replay | None = None,
         rules: str = "",
         skip: Sequence[Span] = (),
+        traces: PartitionTraces | None = None,
     ) -> None:
         self.assembler = assembler
         self.replay = replay or Replay(until=0)
+        self.traces = traces
         self._rules = rules
         super().__init__(number, assembler, skip)
 
@@ -63,14 +70,26 @@ class RankingPartition(Partition):
         if position.low_water >= self.replay.until:
             self.replay = Replay(until=0)
         self.assembler.ledger_end = max(self.assembler.ledger_end, ledger_end)
+        if self.traces is not None:
+            self.traces.commit(self.assembler.ledger_end)
 
 
 def make_partition(
-    restored: Restored, *, budget: Budget, placement: Placement, rules: str
+    restored: Restored,
+    *,
+    budget: Budget,
+    placement: Placement,
+    rules: str,
+    tracer: RequestTracer | None = None,
 ) -> RankingPartition:
-    """A partition of what was restored. `rules`: the digest of the rules of today."""
+    """A partition of what was restored. `rules`: the digest of the rules of today. `tracer`: None if
+    nothing is traced.
+    """
     assembler = Assembler(restored.mark, budget, admit=partial(placement.check, restored.partition))
     for request_id, expires, ledger in restored.published:
         assembler.remember(request_id, expires, ledger)
     assembler.ledger_end = restored.end
-    return RankingPartition(restored.partition, assembler, restored.replay, rules, restored.skip)
+    traces = None if tracer is None else tracer.of_partition(restored.partition)
+    return RankingPartition(
+        restored.partition, assembler, restored.replay, rules, restored.skip, traces
+    )

@@ -1,0 +1,89 @@
+"""How a worker begins to trace, and what it says if it cannot."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import trimtab
+from workers.commands.trace_export import tracing
+from workers.counts import TraceCounts
+from workers.settings import SETTINGS, ConfigurationError, WorkerSettings
+
+
+def settings_of(**given: object) -> WorkerSettings:
+    """The settings of a worker, other than the default ones."""
+    names = [field.name for field in fields(WorkerSettings)]
+    values = {name: SETTINGS[name].default for name in names}
+    return WorkerSettings(**(values | given))  # type: ignore[arg-type]
+
+
+def test_without_an_endpoint_nothing_is_traced_and_nothing_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "workers.tracing.export", None)
+    with tracing(settings_of(trace_ratio="1"), "host-0", TraceCounts()) as tracer:
+        assert tracer is None
+
+
+@pytest.mark.parametrize("ratio", ["0", "0.25", "1", "1e-3"])
+def test_a_tracer_has_what_the_settings_say(ratio: str) -> None:
+    settings = settings_of(
+        trace_endpoint="http://127.0.0.1:1", trace_ratio=ratio, group="g", topic_candidates="c"
+    )
+    with tracing(settings, "host-0", TraceCounts()) as tracer:
+        assert tracer is not None
+        assert (tracer.group, tracer.candidates, tracer.ratio) == ("g", "c", float(ratio))
+
+
+@pytest.mark.parametrize("ratio", ["", "1.1", "-0.1", "nan", "inf", "ten"])
+def test_a_ratio_that_is_no_share_is_refused(ratio: str) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=f"trace_ratio: got '{ratio}', expected a number"),
+        tracing(settings_of(trace_ratio=ratio), "host-0", TraceCounts()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "s3cr3t:4318",
+        "ftp://s3cr3t:4318",
+        "http://",
+        "http:///s3cr3t",
+        "http://s3cr3t:what",
+        "http://s3cr3t:99999",
+        "http://[s3cr3t",
+    ],
+)
+def test_an_endpoint_that_is_no_url_is_refused_and_not_shown(endpoint: str) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=r"trace_endpoint: got '.*expected http") as refused,
+        tracing(settings_of(trace_endpoint=endpoint), "host-0", TraceCounts()),
+    ):
+        pass
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_a_worker_without_the_extra_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / "opentelemetry"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "opentelemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    with (
+        pytest.raises(ConfigurationError, match=r"pip install 'trimtab\[otel\]'"),
+        tracing(settings_of(trace_endpoint="http://127.0.0.1:4318"), "host-0", TraceCounts()),
+    ):
+        pass
+
+
+def test_the_options_are_those_of_a_worker() -> None:
+    helped = trimtab("worker", "--help").out
+    assert "--trace-endpoint URL" in helped
+    assert "--trace-ratio RATIO" in helped

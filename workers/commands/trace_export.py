@@ -1,0 +1,89 @@
+"""Whether a worker traces, and how it begins to."""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Final
+from urllib.parse import urlsplit
+
+from workers.counts import TraceCounts
+from workers.settings import ConfigurationError, WorkerSettings, how_to_set
+from workers.tracing.request_traces import RequestTracer
+
+_PATH: Final = "/v1/traces"
+"""Where a collector listens for traces."""
+
+
+@contextmanager
+def tracing(
+    settings: WorkerSettings, instance: str, counts: TraceCounts
+) -> Iterator[RequestTracer | None]:
+    """Export traces while the block runs, if a collector is set. Gives None if not. `instance` names
+    the process. Raises ConfigurationError.
+    """
+    ratio = _read_ratio(settings.trace_ratio)
+    if not settings.trace_endpoint:
+        yield None
+        return
+
+    endpoint = _read_endpoint(settings.trace_endpoint)
+    _require_opentelemetry()
+    # Only the extra brings what this imports.
+    from workers.tracing.export import export_spans  # noqa: PLC0415
+
+    exporting = export_spans(endpoint, counts, instance=instance, version=version("trimtab"))
+    with exporting as export:
+        yield RequestTracer(
+            group=settings.group,
+            candidates=settings.topic_candidates,
+            ratio=ratio,
+            counts=counts,
+            finish=export.emit,
+        )
+
+
+def _read_ratio(value: str) -> float:
+    """A share. Raises ConfigurationError."""
+    try:
+        ratio = float(value)
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio <= 1:
+        raise ConfigurationError(
+            f"trace_ratio: got {value!r}, expected a number from 0 to 1. {how_to_set('trace_ratio')}"
+        )
+    return ratio
+
+
+def _read_endpoint(value: str) -> str:
+    """The URL that spans are sent to. Without a path, the usual one is added.
+
+    Raises ConfigurationError, which shows only the scheme: the rest may hold a password or a token.
+    """
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        scheme = value.split("://", 1)[0] + "://" if "://" in value else ""
+        raise ConfigurationError(
+            f"trace_endpoint: got '{scheme}***', expected http://host:port or https://host:port,"
+            f" with or without a path. {how_to_set('trace_endpoint')}"
+        )
+    return value if parts.path.strip("/") else parts._replace(path=_PATH).geturl()
+
+
+def _require_opentelemetry() -> None:
+    """Raises ConfigurationError if the extra is not installed."""
+    names = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+    try:
+        missing = [name for name in names if importlib.util.find_spec(name) is None]
+    except ModuleNotFoundError as error:
+        missing = [str(error.name)]
+    if missing:
+        raise ConfigurationError(
+            "trace_endpoint: is set, but OpenTelemetry is not installed; expected the extra 'otel'."
+            " Install it: pip install 'trimtab[otel]'"
+        )
