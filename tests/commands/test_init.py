@@ -49,6 +49,15 @@ def test_it_ranks_without_a_server(project: Path, monkeypatch: pytest.MonkeyPatc
     assert {feed["completion"] for feed in feeds} == {"full"}
 
 
+def test_what_init_prints_is_in_the_readme_in_the_same_order(tmp_path: Path) -> None:
+    folder = tmp_path / "feeds"
+    _, *printed = trimtab("init", folder).out.splitlines()
+    in_readme = (folder / "README.md").read_text().splitlines()
+    places = [in_readme.index(line.strip()) for line in printed if not line.startswith("  cd ")]
+    assert places == sorted(places)
+    assert len(places) == 6
+
+
 def test_every_objective_of_its_surfaces_has_a_model(project: Path) -> None:
     for surface in load_surfaces(project / "deploy" / "surfaces.toml").values():
         for objective in surface.objectives:

@@ -436,7 +436,9 @@ def _stopped_document(view: SurfaceView) -> dict[str, object]:
 def _lines(view: SurfaceView, judged: JudgedRails | None) -> list[str]:
     document = view.experiment
     running = view.running
-    change = last_change_text(document, view)
+    # The reason of a guard rail is in the line of its arm.
+    is_by_rail = document.last in stopped_arms(view).values()
+    change = last_change_text(document, view, shows_reason=not is_by_rail)
 
     if running is None:
         lines = [f"{view.surface.name}: no experiment runs ({change})"]

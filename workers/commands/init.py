@@ -49,9 +49,10 @@ def init(folder: Path) -> None:
     click.echo(f"  cd {folder}")
     click.echo('  eval "$(trimtab stack up --export)"')
     click.echo("  trimtab doctor")
-    click.echo("  trimtab worker &")
+    click.echo("  trimtab worker --metrics-port 9464 &")
     click.echo("  trimtab produce events.jsonl")
     click.echo("  trimtab feeds tail --from-beginning --count 20 --top 3")
+    click.echo("  curl -s http://127.0.0.1:9464/metrics | grep trimtab_feeds_total")
 
 
 def _starter_file(name: str) -> Path:

@@ -132,14 +132,16 @@ def change_options(default_reason: str | None) -> Decorator:
     return decorate
 
 
-def last_change_text(document: DocumentView[Any], view: SurfaceView) -> str:
+def last_change_text(
+    document: DocumentView[Any], view: SurfaceView, *, shows_reason: bool = True
+) -> str:
     """Who changed a document last, when and why."""
     if not document.is_recorded:
         return "changed by hand, not recorded yet"
     last = document.last
     if last is None:
         return "never set"
-    reason = f': "{printable(last.reason)}"' if last.reason else ""
+    reason = f': "{printable(last.reason)}"' if last.reason and shows_reason else ""
     return (
         f"revision {document.revision}, {age_text(view.now - last.at)} ago"
         f" by {printable(last.actor)}{reason}"

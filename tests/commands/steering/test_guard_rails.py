@@ -223,7 +223,7 @@ def test_an_arm_that_a_guard_rail_stopped_gets_users_again_only_by_force_with_a_
         )
     shown = started("experiment", "show", "home").out
     assert "canary: stopped by a guard rail" in shown
-    assert "it did harm" in shown
+    assert shown.count("it did harm") == 1
 
     ramp = ("experiment", "ramp", "home", "canary=5")
     refused = started(*ramp)
