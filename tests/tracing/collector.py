@@ -25,9 +25,8 @@ class Collector:
         self.status = HTTPStatus.OK
         collector = self
 
+        # HTTP/1.0: no connection outlives its answer, and so none outlives the collector.
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 collector.authorization.append(self.headers["Authorization"])
