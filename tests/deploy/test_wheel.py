@@ -100,6 +100,23 @@ def test_an_empty_folder_and_the_wheel_lead_to_feeds_and_metrics_by_the_commands
     assert "ok       redis" in ended.stdout
 
 
+def test_without_a_c_compiler_the_wheel_is_for_any_machine_and_ranks_the_same(
+    wheel: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "plain").mkdir()
+    plain_wheel = build_wheel(tmp_path / "plain", compiler="no-such-compiler")
+    assert plain_wheel.name.endswith("-py3-none-any.whl")
+
+    ranked = []
+    for name, each in (("compiled", wheel), ("plain", plain_wheel)):
+        installed = Installed.into_folder(each, tmp_path / name)
+        installed.trimtab("init", "feeds")
+        ranked.append(installed.trimtab("rank", "events.jsonl", folder=installed.home / "feeds"))
+    assert ranked[0] == ranked[1]
+
+
 def test_the_python_of_this_environment_is_among_those_tried() -> None:
     major, minor = sys.version_info[:2]
     assert f"{major}.{minor}" in interpreters()

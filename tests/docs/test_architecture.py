@@ -127,6 +127,7 @@ def test_the_code_map_names_every_module_of_a_package_and_no_other(folder: str) 
     here = package.glob("*.py") if package == WORKERS else package.rglob("*.py")
     expected = {str(path.relative_to(package)) for path in here}
     expected |= {path.name for path in package.glob("*.lua")}
+    expected |= {path.name for path in package.glob("*.c")}
     expected = {
         name for name in expected if not name.endswith("__init__.py") and "generated" not in name
     }

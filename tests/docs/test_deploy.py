@@ -70,7 +70,8 @@ def test_the_files_that_the_image_copies_exist_and_are_not_ignored() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {"pyproject.toml", "onnx_models", *wheel["packages"], *wheel["force-include"]}
+    hook = project["tool"]["hatch"]["build"]["hooks"]["custom"]["path"]
+    needed = {"pyproject.toml", "onnx_models", hook, *wheel["packages"], *wheel["force-include"]}
     for name in needed:
         assert not {name, *map(str, Path(name).parents)}.isdisjoint(copied), f"{name} is not copied"
 

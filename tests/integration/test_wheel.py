@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.rig.wheel import Installed, build_wheel
+from workers.codec.compiled import IS_COMPILED
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    folder = tmp_path_factory.mktemp("wheel")
-    return Installed.into_folder(build_wheel(folder), folder)
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Installed:
+    return Installed.into_folder(wheel, wheel.parent)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,12 @@ def test_the_package_is_the_installed_one_and_typed(installed: Installed) -> Non
     package = installed.imported_from()
     assert package.parent == installed.package_path
     assert (package / "py.typed").is_file()
+
+
+def test_it_has_the_compiled_reader_if_this_environment_has_it(wheel: Path) -> None:
+    """Both are built on this machine, in the same way."""
+    is_for_any_machine = wheel.name.endswith("-none-any.whl")
+    assert is_for_any_machine != IS_COMPILED
 
 
 def test_init_writes_a_project_that_belongs_to_the_user(project: Path) -> None:

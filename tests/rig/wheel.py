@@ -16,16 +16,25 @@ _NOBODY = 65_534
 _SOURCES = ("workers", "deploy", "onnx_models", "pyproject.toml", "README.md", "LICENSE")
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel of this checkout, from a copy: a build must not leave anything in it."""
+def build_wheel(folder: Path, compiler: str | None = None) -> Path:
+    """Build the wheel of this checkout, from a copy: a build must not leave anything in it.
+
+    `compiler` is the C compiler. None for the one that this machine has.
+    """
     source = folder / "source"
     for name in _SOURCES:
         path = ROOT / name
         if path.is_dir():
-            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                path, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
+            )
         else:
             shutil.copy(path, source / name)
-    _run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(source)])
+    environment = dict(os.environ)
+    if compiler is not None:
+        environment["CC"] = compiler
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder)]
+    _run([*pip, str(source)], environment=environment)
     (wheel,) = folder.glob("trimtab-*.whl")
     return wheel
 

@@ -4,6 +4,7 @@ A record is judged in this order: whether it has a value, its content type, its 
 the envelope, the surface, the key. The first that is wrong refuses the event.
 """
 
+from workers.codec.compiled import usual_readers
 from workers.codec.formats import Format, Headers, seen_format, stated_format, unframe
 from workers.codec.json_events import JsonEventDecoder
 from workers.codec.judge import SourceNames
@@ -18,6 +19,8 @@ class Decoder:
 
     def __init__(self, surfaces: Surfaces, default: Format = Format.JSON) -> None:
         sources = SourceNames()
+        self._usual_readers = usual_readers(surfaces, sources)
+        self._read_default = self._usual_readers[default]
         self._decoders: dict[Format, JsonEventDecoder | ProtobufEventDecoder] = {
             Format.JSON: JsonEventDecoder(surfaces, sources),
             Format.PROTOBUF: ProtobufEventDecoder(surfaces, sources),
@@ -34,8 +37,15 @@ class Decoder:
             raise EventRefused(Reason.NULL_VALUE, "value: got null, expected a candidate event")
 
         stated = None
+        read_usual = self._read_default
         if headers and headers != self._usual_headers:
             stated = stated_format(headers)
+            if stated is not None:
+                read_usual = self._usual_readers[stated]
+
+        event = read_usual(value, key)
+        if event is not None:
+            return event
         if value[:1] == b"\0":
             stated, value = unframe(value, stated)
 

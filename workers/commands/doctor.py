@@ -13,7 +13,7 @@ Rules:
 |---------|-----------------------------------------------------------|-----------|
 | ok      | as it should be                                           | 0         |
 | unknown | this user may not see it                                  | 0         |
-| warns   | works, and a guarantee is weaker than it could be         | 0         |
+| warns   | works, with a weaker guarantee or more CPU than need be   | 0         |
 | stops   | a stage would not start, or would lose records or weights | 1         |
 """
 
@@ -25,6 +25,7 @@ from typing import Literal
 import click
 import msgspec
 
+from workers.codec.compiled import IS_COMPILED
 from workers.commands.models.verify import ROW_BY_ROW
 from workers.commands.options import BrokersAt, example, gather_settings, json_option
 from workers.commands.redis_access import RedisAt
@@ -183,9 +184,21 @@ def _examine(settings: DoctorSettings, roles: Sequence[Role]) -> Iterator[CheckR
         )
 
     if "worker" in roles:
+        yield _event_reader()
         yield from _models(Path(settings.models), surfaces)
     yield from _kafka(settings, surfaces, roles)
     yield from _redis(settings, surfaces, roles)
+
+
+def _event_reader() -> CheckResult:
+    if IS_COMPILED:
+        return CheckResult("decoding", "ok", "usual events are read by compiled code")
+    return CheckResult(
+        "decoding",
+        "warns",
+        "the compiled reader was not built, so events are decoded in Python, which takes more CPU;"
+        " install a C compiler and the headers of Python, then install trimtab again",
+    )
 
 
 # Models

@@ -1,0 +1,24 @@
+"""The types of event_reader.c."""
+
+from workers.ranking.request import Event
+from workers.ranking.surface import Surface
+
+class EventReader:
+    """Reads the usual events of some surfaces. Not thread-safe."""
+
+    def __init__(
+        self,
+        event_type: type[Event],
+        source_names: dict[str, str],
+        surfaces: tuple[tuple[str, Surface, tuple[str, ...], bytes, bytes | None], ...],
+    ) -> None:
+        """Each of `surfaces`: its name, what goes into the Event, the names of its features, the
+        row of their defaults, and the row of a candidate without features (None if it must have
+        features).
+        """
+
+    def read_json(self, value: bytes, key: bytes | None, /) -> Event | None:
+        """The event in JSON. None if Python must decide."""
+
+    def read_protobuf(self, value: bytes, key: bytes | None, /) -> Event | None:
+        """The event in Protobuf. None if Python must decide."""
