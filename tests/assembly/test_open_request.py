@@ -11,6 +11,7 @@ from workers.ranking.surface import Surface
 _IDS = st.sampled_from(["a", "b", "c", "d", "é", "\0", "a\0b", "日本", "long" * 60, "x", "y", "z"])
 _NUMBERS = st.integers(0, 9)
 _CANDIDATES = st.tuples(_IDS, st.sampled_from([None, "s", "t"]), _NUMBERS)
+PAIR_OF_ITEMS = surface(max_candidates=2)
 _LOTS = [(str(number), "s", number % 10) for number in range(40)]
 
 
@@ -32,15 +33,21 @@ def _event(listed: list[tuple[str, str | None, int]], expected: int, where: Surf
     st.integers(0, 14),
     st.integers(1, 14),
     st.integers(0, 1),
+    st.booleans(),
 )
-@example([_LOTS, _LOTS], 50, 60, 1)
-@example([[candidate] for candidate in [*_LOTS, *_LOTS]], 40, 60, 0)
+@example([_LOTS, _LOTS], 50, 60, 1, True)
+@example([[candidate] for candidate in [*_LOTS, *_LOTS]], 40, 60, 0, True)
+@example([[candidate] for candidate in [*_LOTS, *_LOTS]], 40, 60, 1, False)
 def test_the_first_candidate_of_each_item_counts_up_to_the_limit(
-    events: list[list[tuple[str, str | None, int]]], expected: int, limit: int, rules: int
+    events: list[list[tuple[str, str | None, int]]],
+    expected: int,
+    limit: int,
+    rules: int,
+    is_one_of_many: bool,
 ) -> None:
     first: dict[str, tuple[str | None, int]] = {}
     where = surface(max_candidates=limit, max_per_source=rules)
-    open_request = OpenRequest(_event([], expected, where), 0, 0, 0)
+    open_request = OpenRequest(_event([], expected, where), 0, 0, 0, is_one_of_many=is_one_of_many)
     for listed in events:
         past_limit = []
         for position, (item_id, source, number) in enumerate(listed):
@@ -52,7 +59,7 @@ def test_the_first_candidate_of_each_item_counts_up_to_the_limit(
                 past_limit.append((position, item_id))
 
         sent = _event(listed, expected, where)
-        got = open_request.add(sent)
+        got = [] if open_request.add_usual(sent) else open_request.add(sent)
         assert [(candidate.position, candidate.identity) for candidate in got] == past_limit
         is_full = open_request.completion(sent) is Completion.FULL
         is_past_limit = open_request.close(Completion.DEADLINE).refused > 0
@@ -74,3 +81,33 @@ def test_a_refused_candidate_counts_until_it_comes_in_a_valid_form() -> None:
     open_request.add(event("r", "c"))
     closed = open_request.close(Completion.FULL)
     assert (closed.item_ids, closed.refused) == (("a", "b", "c"), 0)
+
+
+def test_an_event_is_usual_if_nothing_about_it_must_be_looked_at() -> None:
+    open_request = OpenRequest(event("r"), 0, 0, 0)
+    assert not open_request.add_usual(event("r", "a", expected=4)), "it says how many come"
+    open_request.add(event("r", "a", expected=4))
+    assert open_request.add_usual(event("r", "b", expected=4))
+
+    unusual = [
+        event("r", "c", expected=5),
+        event("r", "c", expected=4, user_id="another"),
+        event("r", "c", expected=4, requested_at=1001),
+        event("r", "c", expected=4, surface=surface("search")),
+        event("r", "c", expected=4, last=True),
+        event("r", "c", expected=4, refused=(refused("d", 1),)),
+        event("r", "c", "d", expected=4),  # as many as are expected
+    ]
+    for one in unusual:
+        assert not open_request.add_usual(one)
+    assert open_request.close(Completion.DEADLINE).item_ids == ("a", "b")
+
+
+def test_no_event_is_usual_past_the_limit_or_after_a_refused_candidate() -> None:
+    small = OpenRequest(event("r", surface=PAIR_OF_ITEMS), 0, 0, 0)
+    assert small.add_usual(event("r", "a", "b", surface=PAIR_OF_ITEMS))
+    assert not small.add_usual(event("r", "c", surface=PAIR_OF_ITEMS))
+
+    refusing = OpenRequest(event("r"), 0, 0, 0)
+    refusing.add(event("r", refused=(refused("a"),)))
+    assert not refusing.add_usual(event("r", "b"))

@@ -2,6 +2,7 @@
 dispatcher is a stand-in; the partition is a real one.
 """
 
+import math
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from workers.codec.pointer import Span
 from workers.counts import Counts
 from workers.streaming.dispatch import Dispatcher
 from workers.streaming.ownership import Ownership
+from workers.streaming.partition import Unreadable
 from workers.streaming.ranking_partition import RankingPartition
 from workers.streaming.ranking_restore import Restored
 from workers.streaming.reachability import BrokerReachability
@@ -37,18 +39,20 @@ class Message:
         error: KafkaError | None = None,
         *,
         topic: str = "candidates",
+        partition: int = 3,
         kind: int = TIMESTAMP_LOG_APPEND_TIME,
     ) -> None:
         self._offset = offset
         self._error = error
         self._topic = topic
+        self._partition = partition
         self._kind = kind
 
     def topic(self) -> str:
         return self._topic
 
     def partition(self) -> int:
-        return 3
+        return self._partition
 
     def offset(self) -> int:
         return self._offset
@@ -109,11 +113,11 @@ class StandInIntake:
         self.passed: list[Span] = []
         self.fails_at: int | None = None
 
-    def take(self, partition: RankingPartition, message: Message, timestamp: int) -> bool:
-        if message.offset() == self.fails_at:
+    def take(self, partition: RankingPartition, _: Message, offset: int, timestamp: int) -> bool:
+        if offset == self.fails_at:
             raise OverflowError("what nobody thought of")
-        partition.assembler.observe(message.offset(), 1000)
-        self.taken.append(message.offset())
+        partition.assembler.observe(offset, 1000)
+        self.taken.append(offset)
         self.timestamps.append(timestamp)
         return False
 
@@ -239,6 +243,29 @@ def test_a_fault_of_ours_costs_one_partition(setup: Setup) -> None:
     assert calls == ["fail"]
     assert setup.intake.taken == [START]
     assert setup.counts.worker_errors == 1
+
+
+def test_a_record_from_before_a_seek_is_dropped_also_behind_a_newer_one(setup: Setup) -> None:
+    setup.dispatch(Message(START), Message(START + 1), Message(START), Message(START + 2))
+    assert setup.intake.taken == [START, START + 1, START + 2]
+
+
+def test_a_record_behind_an_end_is_read_on(setup: Setup) -> None:
+    setup.dispatch(Message(START), end(START + 1), Message(START + 1))
+    assert setup.intake.taken == [START, START + 1]
+    assert not setup.partition.is_at_end
+
+
+def test_records_of_other_partitions_between_are_not_mistaken_for_its_own(setup: Setup) -> None:
+    setup.dispatch(Message(START), Message(START + 7, partition=4), Message(START + 1))
+    assert setup.intake.taken == [START, START + 1], "partition 4 is not ours"
+
+
+def test_a_record_behind_an_error_is_judged_by_the_whole_table(setup: Setup) -> None:
+    setup.dispatch(Message(START))
+    setup.partition.unreadable = Unreadable(START + 1, "damaged", 0.0, math.inf)
+    setup.dispatch(damage(START + 1), Message(START + 1))
+    assert setup.ownership.calls[-1] == "note_readable"
 
 
 def test_a_lack_of_memory_is_no_partitions_fault(

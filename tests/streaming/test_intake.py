@@ -71,7 +71,7 @@ def intake_of(error: Exception) -> RankingIntake:
 def test_a_record_that_the_decoder_fails_on_is_a_dead_letter_with_its_bytes() -> None:
     partition = RankingPartition(0, Assembler(Mark(7, 0, NO_TIME, 7)))
     intake = intake_of(SystemError("returned a result with an exception set"))
-    intake.take(partition, cast(Fetched, Message()), 1000)
+    intake.take(partition, cast(Fetched, Message()), 7, 1000)
     (output,) = partition.outbox
     letter = read_dead_letter(output.key, output.value, output.headers)
     assert letter is not None
@@ -89,5 +89,5 @@ def test_a_record_that_the_decoder_fails_on_is_a_dead_letter_with_its_bytes() ->
 def test_a_lack_of_memory_is_not_held_against_a_record() -> None:
     partition = RankingPartition(0, Assembler(Mark(7, 0, NO_TIME, 7)))
     with pytest.raises(MemoryError):
-        intake_of(MemoryError()).take(partition, cast(Fetched, Message()), 1000)
+        intake_of(MemoryError()).take(partition, cast(Fetched, Message()), 7, 1000)
     assert partition.outbox == []

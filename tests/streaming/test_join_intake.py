@@ -88,7 +88,7 @@ class Setup:
         self.take(feed_message(feed_record("r", "a", "b")))
 
     def take(self, taken: Fetched, timestamp: int = SENT_AT) -> bool:
-        return self.intake.take(self.partition, taken, timestamp)
+        return self.intake.take(self.partition, taken, taken.offset(), timestamp)
 
     def take_next(self, given: Interaction, timestamp: int = SENT_AT) -> None:
         self.take(interaction_message(given, self.partition.next), timestamp)

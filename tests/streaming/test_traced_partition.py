@@ -116,7 +116,7 @@ class Line:
 
     def take(self, value: bytes, *headers: tuple[str, bytes | None]) -> None:
         message = Message(self.offset, value, headers)
-        self.intake.take(self.partition, cast(Fetched, message), 1000)
+        self.intake.take(self.partition, cast(Fetched, message), self.offset, 1000)
         self.offset += 1
 
     def rank(self) -> list[Output]:

@@ -104,7 +104,7 @@ class Taken:
             WorkerErrors(self.counts),
         )
         for message in messages:
-            intake.take(self.partition, message, AT)
+            intake.take(self.partition, message, message.offset(), AT)
         self.partition.assembler.close_all()
         self.items = [request.item_ids for request in self.partition.assembler.take_closed()]
 

@@ -37,6 +37,8 @@ NO_TIME = -1
 FUTURE_MS = 60_000
 """How far `requested_at` may lie ahead of the record's timestamp."""
 _SMALL_HEAP = 64
+_MANY_REQUESTS = 1000
+"""With this many open requests in a worker, each further one takes as little memory as it can."""
 
 
 class Mark(NamedTuple):
@@ -119,9 +121,12 @@ class Assembler:
             request = self._open_request(event, offset, timestamp)
 
         before = request.bytes_held
+        if request.add_usual(event):
+            self._budget.bytes_held += request.bytes_held - before
+            return ()
+
         refused = request.add(event)
         self._budget.bytes_held += request.bytes_held - before
-
         completion = request.completion(event)
         if completion:
             self._close(request, completion)
@@ -161,6 +166,7 @@ class Assembler:
             first_offset=offset,
             opened_at=self._opening_time,
             due=self.stream_time + surface.deadline_ms,
+            is_one_of_many=self._budget.requests >= _MANY_REQUESTS,
         )
         self._open[request_id] = request
         heappush(self._due, (request.due, offset, request_id))

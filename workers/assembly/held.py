@@ -23,8 +23,7 @@ class Budget:
     requests: int = 0
     bytes_held: int = 0
 
-    @property
-    def exceeded(self) -> bool:
+    def is_exceeded(self) -> bool:
         """Whether a request must close before more is taken. A single request may be larger than
         `max_bytes`.
         """

@@ -53,20 +53,46 @@ class Dispatcher(Generic[P, R]):
     """Partitions with an unreadable record in this batch. Behind it the client reads at random."""
 
     def dispatch(self, messages: Sequence[Fetched]) -> None:
-        """Dispatch one batch. Raises KafkaException and RightMissing."""
+        """Dispatch one batch. Raises KafkaException and RightMissing.
+
+        Most messages are records that follow another one of their partition. Of those only the
+        offset is looked at: an end or an error between them, or a span to be skipped, has the next
+        record judged by the whole table.
+        """
         self._unreadable.clear()
+        take = self.intake.take
+        now = _now_ms()
+        number = -1
+        partition: P | None = None  # that of the record before
         for message in messages:
             try:
                 error = message.error()
-                if error is None:
-                    self._take_record(message)
-                elif is_end(message):
-                    self._take_end(message)
-                else:
-                    self._take_error(message, error)
+                if error is not None:
+                    partition = None
+                    self._take_notice(message, error)
+                    continue
+
+                offset = message.offset()
+                if partition is None or message.partition() != number or partition.skip:
+                    number = message.partition()
+                    partition = self._partition_to_read(number, offset)
+                    if partition is None:
+                        continue
+                elif offset < partition.content.next:
+                    continue
+
+                kind, timestamp = message.timestamp()
+                if timestamp > now and kind == TIMESTAMP_CREATE_TIME:
+                    # A producer's clock that is ahead must not move stream time past ours.
+                    now = _now_ms()
+                    timestamp = min(timestamp, now)
+                exceeds_limits = take(partition, message, offset, timestamp)
+                if exceeds_limits:
+                    self.intake.keep_limits(self.ownership.partitions.values())
             except (KafkaException, Failure, MemoryError):
                 raise
             except Exception as fault:  # noqa: BLE001 - our fault: must cost one partition only
+                partition = None
                 number = message.partition()
                 self.errors.note("take", fault, partition=number)
                 if number in self.ownership.partitions:
@@ -83,27 +109,27 @@ class Dispatcher(Generic[P, R]):
             if partition.skip:
                 self._pass_over_span(partition)
 
-    def _take_record(self, message: Fetched) -> None:
-        partition = self.ownership.partitions.get(message.partition())
-        if partition is None or not self._is_wanted(partition, message.offset()):
-            return
+    def _partition_to_read(self, number: int, offset: int) -> P | None:
+        """The partition that a record is to be taken into. None if it is not to be taken."""
+        partition = self.ownership.partitions.get(number)
+        if partition is None or not self._is_wanted(partition, offset):
+            return None
 
-        span = partition.span_at(message.offset()) if partition.skip else None
+        span = partition.span_at(offset) if partition.skip else None
         if span is not None:
             self.intake.pass_over(partition, span)
-            return
+            return None
 
         if partition.unreadable is not None:
             self.ownership.note_readable(partition)
         partition.read_on()
+        return partition
 
-        kind, timestamp = message.timestamp()
-        if kind == TIMESTAMP_CREATE_TIME:
-            # A producer's clock that is ahead must not move stream time past ours.
-            timestamp = min(timestamp, time.time_ns() // 1_000_000)
-        exceeds_limits = self.intake.take(partition, message, timestamp)
-        if exceeds_limits:
-            self.intake.keep_limits(self.ownership.partitions.values())
+    def _take_notice(self, message: Fetched, error: KafkaError) -> None:
+        if is_end(message):
+            self._take_end(message)
+        else:
+            self._take_error(message, error)
 
     def _take_end(self, message: Fetched) -> None:
         partition = self._partition_of(message)
@@ -150,8 +176,7 @@ class Dispatcher(Generic[P, R]):
         """Whether a record or an end at `offset` counts: not one from before a seek, nor one past a
         gap after it.
         """
-        # Once for each record, so the content is asked without the property between.
-        if offset < partition.content.next:
+        if offset < partition.next:
             return False
         if partition.has_begun:
             return True
@@ -172,3 +197,7 @@ class Dispatcher(Generic[P, R]):
         self.intake.pass_over(partition, span)
         self.ownership.read_from_next(partition)
         return True
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -53,10 +53,11 @@ class JoinIntake:
     dead_letters: DeadLetters
     errors: WorkerErrors
 
-    def take(self, partition: JoinPartition, message: Fetched, timestamp: int) -> bool:
-        """Take one record. `timestamp` is in ms. Return whether more is held than the settings allow."""
+    def take(self, partition: JoinPartition, message: Fetched, offset: int, timestamp: int) -> bool:
+        """Take one record, which is at `offset`. `timestamp` is in ms. Return whether more is held
+        than the settings allow.
+        """
         join = partition.join
-        offset = message.offset()
         join.observe(offset, timestamp)
         self.counts.records += 1
 

@@ -36,12 +36,13 @@ class RankingIntake:
     errors: WorkerErrors
     times: StepTimes = field(default_factory=StepTimes)
 
-    def take(self, partition: RankingPartition, message: Fetched, timestamp: int) -> bool:
-        """Take one record of a partition; `timestamp` in ms. What it closes waits in the
-        partition's assembler. Return whether more is held than the worker may hold.
+    def take(
+        self, partition: RankingPartition, message: Fetched, offset: int, timestamp: int
+    ) -> bool:
+        """Take one record of a partition, which is at `offset`; `timestamp` in ms. What it closes
+        waits in the partition's assembler. Return whether more is held than the worker may hold.
         """
         assembler = partition.assembler
-        offset = message.offset()
         counts = self.counts
         assembler.observe(offset, timestamp)
         counts.events += 1
@@ -94,7 +95,7 @@ class RankingIntake:
             self._dead_letter(
                 partition, message, headers, Reason.CANDIDATES, candidates_message(refused)
             )
-        return self.budget.exceeded
+        return self.budget.is_exceeded()
 
     def pass_over(self, partition: RankingPartition, span: Span) -> None:
         """Go on behind records that cannot be read, and that an operator has skipped."""
@@ -106,7 +107,7 @@ class RankingIntake:
         Those that wait for models go first: closing another surface's requests would not make them
         wait any less.
         """
-        while self.budget.exceeded:
+        while self.budget.is_exceeded():
             waiting = [p.assembler for p in partitions if p.assembler.held_requests]
             if waiting:
                 waiting[0].give_up_oldest_held()

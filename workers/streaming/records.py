@@ -4,7 +4,7 @@ Rule: everything that reads headers calls `read_headers`, and only once for each
 """
 
 from collections.abc import Iterable
-from operator import methodcaller
+from operator import call
 from typing import NamedTuple, Protocol, cast
 
 from confluent_kafka import KafkaError, Message
@@ -34,9 +34,6 @@ def fetched(messages: Iterable[Message]) -> list[Fetched]:
     return cast(list[Fetched], messages)
 
 
-_headers = methodcaller("headers")
-
-
 class CountsHeaders(Protocol):
     """Counters that have one for records whose headers cannot be read."""
 
@@ -62,12 +59,12 @@ def read_headers(message: Fetched) -> Headers | None:
 
     The client (2.16) returns a list for such headers and leaves an exception behind. A call from
     Python bytecode does not check for that, so the exception would surface in a later, unrelated
-    call. `methodcaller` calls from C, which checks, and raises SystemError here. The list is
+    call. `operator.call` calls from C, which checks, and raises SystemError here. The list is
     damaged all the same, and the client keeps it: to read the headers of such a message a second
     time may crash the process. (A mended client would raise UnicodeDecodeError.)
     """
     try:
-        return _headers(message) or []
+        return call(type(message).headers, message) or []
     except (SystemError, UnicodeDecodeError):
         return None
 

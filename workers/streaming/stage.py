@@ -27,9 +27,9 @@ P_contra = TypeVar("P_contra", bound=Partition, contravariant=True)
 class Intake(Protocol[P_contra]):
     """Takes the records of partitions. What is wrong with a record becomes a dead letter."""
 
-    def take(self, partition: P_contra, message: Fetched, timestamp: int) -> bool:
-        """Take one record. `timestamp` is in ms. Return whether more is held than the limits allow:
-        then `keep_limits` is called.
+    def take(self, partition: P_contra, message: Fetched, offset: int, timestamp: int) -> bool:
+        """Take one record, which is at `offset`. `timestamp` is in ms. Return whether more is held
+        than the limits allow: then `keep_limits` is called.
         """
 
     def pass_over(self, partition: P_contra, span: Span) -> None:
