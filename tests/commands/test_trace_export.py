@@ -37,6 +37,24 @@ def test_a_tracer_has_what_the_settings_say(ratio: str) -> None:
         assert (tracer.group, tracer.candidates, tracer.ratio) == ("g", "c", float(ratio))
 
 
+def test_what_disables_opentelemetry_disables_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    settings = settings_of(trace_endpoint="http://127.0.0.1:1", trace_ratio="1")
+    with tracing(settings, "host-0", TraceCounts()) as tracer:
+        assert tracer is None
+
+
+def test_a_variable_that_opentelemetry_does_not_take_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")
+    with (
+        pytest.raises(ConfigurationError, match="variables: max_export_batch_size must be"),
+        tracing(settings_of(trace_endpoint="http://127.0.0.1:1"), "host-0", TraceCounts()),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("ratio", ["", "1.1", "-0.1", "nan", "inf", "ten"])
 def test_a_ratio_that_is_no_share_is_refused(ratio: str) -> None:
     with (

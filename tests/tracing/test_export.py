@@ -18,7 +18,7 @@ from tests.tracing.building import SPAN, TRACE, Traced, parent, span_name
 from tests.tracing.collector import Collector, attributes_of, running_collector
 from workers.counts import TraceCounts
 from workers.ranking.refusal import Reason
-from workers.tracing.export import QUEUE_SPANS, CountingExporter, SpanExport, export_spans
+from workers.tracing.export import QUEUE_SPANS, CountingExporter, SpanExport, open_export
 from workers.tracing.request_traces import RequestSpan
 from workers.tracing.spans import SpanMaker
 
@@ -43,8 +43,11 @@ def collector() -> Iterator[Collector]:
 @contextmanager
 def exporting(endpoint: str) -> Iterator[tuple[SpanExport, TraceCounts]]:
     counts = TraceCounts()
-    with export_spans(endpoint, counts, instance="host-0", version="1") as export:
+    export = open_export(endpoint, counts, instance="host-0", version="1")
+    try:
         yield export, counts
+    finally:
+        export.close()
 
 
 def url_of(collector: Collector) -> str:

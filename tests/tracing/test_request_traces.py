@@ -133,13 +133,18 @@ def test_by_the_ratio_requests_without_a_context_begin_a_trace() -> None:
     assert read_context([header]) == span.context
 
 
-def test_the_ratio_is_that_of_the_requests() -> None:
-    traced = Traced(ratio=0.1)
+@pytest.mark.parametrize("name", ["{}", "r-{:08d}", "{:032x}", "f47ac10b-58cc-4372-a567-{:012x}"])
+@pytest.mark.parametrize("ratio", [0.01, 0.1, 0.5])
+def test_the_ratio_is_that_of_the_requests_whatever_their_ids_look_like(
+    name: str, ratio: float
+) -> None:
+    traced = Traced(ratio=ratio)
     for number in range(4000):
-        traced.partition.take(f"r{number}", [], number)
-        traced.rank(f"r{number}", number)
+        traced.partition.take(name.format(number), [], number)
+        traced.rank(name.format(number), number)
     traced.partition.commit(1)
-    assert 320 <= len(traced.spans) <= 480
+    deviation = (4000 * ratio * (1 - ratio)) ** 0.5
+    assert abs(len(traced.spans) - 4000 * ratio) < 5 * deviation
 
 
 def test_what_a_producer_did_not_sample_is_not_traced_by_the_ratio() -> None:

@@ -19,8 +19,15 @@ _PATH: Final = "/v1/traces"
 def tracing(
     settings: WorkerSettings, instance: str, counts: TraceCounts
 ) -> Iterator[RequestTracer | None]:
-    """Export traces while the block runs, if a collector is set. Gives None if not. `instance` names
-    the process. Raises ConfigurationError.
+    """Export traces while the block runs, if a collector is set. `instance` names the process.
+
+    | TRIMTAB_TRACE_ENDPOINT | OTEL_SDK_DISABLED | gives    |
+    |------------------------|-------------------|----------|
+    | not set                | either            | None     |
+    | set                    | true              | None     |
+    | set                    | not set, false    | a tracer |
+
+    Raises ConfigurationError.
     """
     ratio = _read_ratio(settings.trace_ratio)
     if not settings.trace_endpoint:
@@ -30,17 +37,26 @@ def tracing(
     endpoint = _read_endpoint(settings.trace_endpoint)
     _require_opentelemetry()
     # Only the extra brings what this imports.
-    from workers.tracing.export import export_spans  # noqa: PLC0415
+    from workers.tracing.export import open_export  # noqa: PLC0415
 
-    exporting = export_spans(endpoint, counts, instance=instance, version=version("trimtab"))
-    with exporting as export:
-        yield RequestTracer(
-            group=settings.group,
-            candidates=settings.topic_candidates,
-            ratio=ratio,
-            counts=counts,
-            finish=export.emit,
-        )
+    try:
+        export = open_export(endpoint, counts, instance=instance, version=version("trimtab"))
+    except (ValueError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"trace_endpoint: OpenTelemetry does not take one of its own variables: {error}"
+        ) from None
+
+    tracer = RequestTracer(
+        group=settings.group,
+        candidates=settings.topic_candidates,
+        ratio=ratio,
+        counts=counts,
+        finish=export.emit,
+    )
+    try:
+        yield tracer if export.is_recording else None
+    finally:
+        export.close()
 
 
 def _read_ratio(value: str) -> float:

@@ -61,19 +61,23 @@ class TraceContext(NamedTuple):
         return bool(self.flags & SAMPLED)
 
 
-def read_context(headers: Headers) -> TraceContext | None:
-    """The context of a record. None if it has none. Raises BadContext."""
+def has_context(headers: Headers) -> bool:
+    """Whether a record has a context, which may be damaged. Called for each record."""
+    for name, _ in headers:  # noqa: SIM110 - any() over a generator takes three times as long
+        if name == TRACEPARENT:
+            return True
+    return False
+
+
+def read_context(headers: Headers) -> TraceContext:
+    """The context of a record that has one. Raises BadContext."""
     parent: bytes | None = None
     state: bytes | None = None
-    is_there = False
     for name, value in headers:
         if name == TRACEPARENT:
             parent = value
-            is_there = True
         elif name == TRACESTATE:
             state = value
-    if not is_there:
-        return None
 
     matched = _PARENT.fullmatch(parent or b"")
     if matched is None:

@@ -16,8 +16,7 @@ import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -51,6 +50,11 @@ class SpanExport:
         self._made = 0
         processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE_SPANS)
         self._maker = SpanMaker(processor, instance, version)
+
+    @property
+    def is_recording(self) -> bool:
+        """False if `OTEL_SDK_DISABLED` is set: then nothing is to be traced."""
+        return self._maker.is_recording
 
     @property
     def on_their_way(self) -> int:
@@ -193,14 +197,11 @@ def _take_apart(error: BaseException) -> str:
     return cause
 
 
-@contextmanager
-def export_spans(
-    endpoint: str, counts: TraceCounts, *, instance: str, version: str
-) -> Iterator[SpanExport]:
-    """Send spans to the OTLP/HTTP `endpoint` while the block runs.
+def open_export(endpoint: str, counts: TraceCounts, *, instance: str, version: str) -> SpanExport:
+    """Begin to send spans to the OTLP/HTTP `endpoint`. `close` must be called.
 
-    The variables of OpenTelemetry's exporter hold as well, such as `OTEL_EXPORTER_OTLP_HEADERS` and
-    `OTEL_EXPORTER_OTLP_CERTIFICATE`.
+    The variables of OpenTelemetry's SDK and exporter hold as well, such as
+    `OTEL_EXPORTER_OTLP_HEADERS`. Raises ValueError or RuntimeError if it does not take one of them.
     """
     for name in _SILENT_LOGGERS:
         logger = logging.getLogger(name)
@@ -218,8 +219,5 @@ def export_spans(
         address=address,
     )
     export = SpanExport(exporter, counts, instance=instance, version=version)
-    log.info("traces", collector=address)
-    try:
-        yield export
-    finally:
-        export.close()
+    log.info("traces", collector=address, is_disabled=not export.is_recording)
+    return export

@@ -4,7 +4,7 @@ OpenTelemetry before a feed is committed.
 Rules:
 - A request is traced if an accepted event of it has a sampled context. The first such context is
   the parent of its span. The span links to the first 16 different ones.
-- A request whose events have no context is traced by the ratio. A hash of its id decides.
+- A request whose events have no context is traced by the ratio. A checksum of its id decides.
 - A context that is not sampled is followed: its event gets no request traced, by no ratio.
 - A refused record with a sampled context has a span of its own, with an error.
 - Ids are hashes of where the record is in the log. So whoever replays a request after a crash gives
@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from workers.counts import TraceCounts
 from workers.log import log
@@ -33,6 +34,7 @@ from workers.tracing.context import (
     Headers,
     TraceContext,
     context_headers,
+    has_context,
     read_context,
 )
 
@@ -41,7 +43,9 @@ NOT_TRACED: Final[Headers] = ()
 """The headers of what is not traced."""
 _SPAN_BYTES: Final = 24
 """The ids of one context."""
-_ALL: Final = 1 << 64
+_ALL: Final = 1 << 32
+_SPREAD: Final = 2_654_435_761
+"""Knuth's multiplier: 2 ** 32 divided by the golden ratio."""
 
 AttributeValue = str | int | bool | tuple[str, ...]
 
@@ -86,12 +90,13 @@ class RequestTracer:
         return self._digest("trace", request_id, size=16)
 
     def is_drawn(self, request_id: str) -> bool:
-        """Whether a request without a context is traced. The last 8 bytes of its trace id decide, as
-        in OpenTelemetry's own sampler.
+        """Whether a request without a context is traced: always the same for an id.
+
+        It is asked once for each event of a request that is not traced, so it is no cryptographic
+        hash: that would take eight times as long.
         """
-        if not self.ratio:
-            return False
-        return int.from_bytes(self.root_of(request_id)[8:], "big") < self.ratio * _ALL
+        # The product spreads ids that differ in their last characters only.
+        return crc32(request_id.encode()) * _SPREAD % _ALL < self.ratio * _ALL
 
     def span_of(self, kind: str, partition: int, offset: int) -> bytes:
         """The id of a span: 8 bytes. `offset` is that of the first event."""
@@ -156,13 +161,21 @@ class PartitionTraces:
     def __init__(self, tracer: RequestTracer, number: int) -> None:
         self._tracer = tracer
         self._number = number
+        self._is_drawing = tracer.ratio > 0
         self._open: dict[str, _OpenTrace] = {}
         self._uncommitted: list[RequestSpan] = []
 
     def take(self, request_id: str, headers: Headers | None, offset: int) -> None:
-        """Take an accepted event. `headers` are None if they cannot be read."""
-        context = self._read(headers, offset)
+        """Take an accepted event. `headers` are None if they cannot be read.
+
+        It runs once for each event, so what most events are is asked first.
+        """
+        context = None
+        if headers is not None and has_context(headers):
+            context = self._read(headers, offset)
         if context is None:
+            if not self._is_drawing or request_id in self._open:
+                return
             if not self._tracer.is_drawn(request_id):
                 return
         elif not context.is_sampled:
@@ -224,6 +237,8 @@ class PartitionTraces:
         """Note the dead letter of a record."""
         # The context of an event that was accepted has been read, and counted if it is damaged.
         is_accepted = reason is Reason.CANDIDATES
+        if headers is None or not has_context(headers):
+            return
         parent = self._read(headers, offset, is_counted=not is_accepted)
         if parent is None or not parent.is_sampled:
             return
@@ -263,11 +278,9 @@ class PartitionTraces:
             )
 
     def _read(
-        self, headers: Headers | None, offset: int, *, is_counted: bool = True
+        self, headers: Headers, offset: int, *, is_counted: bool = True
     ) -> TraceContext | None:
-        """The context of a record. None if it has none, or a damaged one."""
-        if not headers:
-            return None
+        """The context of a record that has one. None if it is damaged."""
         try:
             return read_context(headers)
         except BadContext as bad:

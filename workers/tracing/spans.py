@@ -2,7 +2,7 @@
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import (
@@ -62,6 +62,11 @@ class SpanMaker:
         )
         self.provider.add_span_processor(processor)
         self._tracer = self.provider.get_tracer("trimtab", version)
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether spans are made at all. `OTEL_SDK_DISABLED` forbids it."""
+        return isinstance(self._tracer, Tracer)
 
     def make(self, span: RequestSpan) -> None:
         """Make a span that has ended, and hand it on."""
