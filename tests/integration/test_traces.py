@@ -129,7 +129,7 @@ def test_a_feed_continues_the_trace_of_its_producer_also_over_a_crash_and_withou
         assert (span.trace_id.hex(), span.status.message) == (refused[3:35], "unknown-surface")
         assert len({resource["service.instance.id"] for resource in collector.resources}) <= 2
         assert set(collector.authorization) == {"Bearer s3cr3t"}
-        assert [letter.reason for letter in env.read_letters(1)] == ["unknown-surface"]
+        assert [letter.reason for letter in env.read_letters(1, 0.1)] == ["unknown-surface"]
 
     # The collector is away: feeds go on, and what is lost is counted.
     late = [make_request(f"late{number}", 2, draw, batch=2)[0] for number in range(20)]

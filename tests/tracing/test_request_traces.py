@@ -182,6 +182,7 @@ def test_a_dead_letter_is_an_error_below_the_event() -> None:
     assert f"{span.context.trace_id:032x}" == TRACE
     assert (span.error, span.attributes["error.type"]) == ("late", "late")
     assert span.attributes["messaging.kafka.offset"] == 10
+    assert "trimtab.feeds_end" not in span.attributes
 
 
 def test_an_event_with_refused_candidates_has_an_error_beside_the_span_of_its_request() -> None:

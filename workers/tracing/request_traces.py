@@ -47,6 +47,9 @@ _ALL: Final = 1 << 32
 _SPREAD: Final = 2_654_435_761
 """Knuth's multiplier: 2 ** 32 divided by the golden ratio."""
 
+_REQUEST_ID: Final = "trimtab.request_id"
+"""An attribute that the span of a request has, and that of a dead letter has not."""
+
 AttributeValue = str | int | bool | tuple[str, ...]
 
 
@@ -269,11 +272,14 @@ class PartitionTraces:
         now = time.time_ns()
         for span in spans:
             committed_at = max(now, span.ended_at)
+            attributes = dict(span.attributes)
+            if _REQUEST_ID in attributes:
+                attributes["trimtab.feeds_end"] = feeds_end
             self._tracer.finish(
                 span._replace(
                     ended_at=committed_at,
                     events=(*span.events, ("committed", committed_at)),
-                    attributes={**span.attributes, "trimtab.feeds_end": feeds_end},
+                    attributes=attributes,
                 )
             )
 
@@ -311,7 +317,7 @@ class PartitionTraces:
 def _describe(request: Request, feed: Feed) -> dict[str, AttributeValue]:
     """What the span says about a feed: nothing of its user, and no items."""
     attributes: dict[str, AttributeValue] = {
-        "trimtab.request_id": request.request_id,
+        _REQUEST_ID: request.request_id,
         "trimtab.surface": feed.surface,
         "trimtab.arm": feed.arm,
         "trimtab.completion": str(feed.completion),
