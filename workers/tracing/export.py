@@ -219,5 +219,8 @@ def open_export(endpoint: str, counts: TraceCounts, *, instance: str, version: s
         address=address,
     )
     export = SpanExport(exporter, counts, instance=instance, version=version)
-    log.info("traces", collector=address, is_disabled=not export.is_recording)
+    if export.is_recording:
+        log.info("traces", collector=address)
+    else:
+        log.info("traces_disabled", by="OTEL_SDK_DISABLED")
     return export
