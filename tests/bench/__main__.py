@@ -80,7 +80,7 @@ def bench(
     PARTS: `worker` is the table of goals; `backlog`, `stream` and `memory` are sections of it.
     `stages` is decode, assemble, rank and encode without Kafka. `curves` is the cost against what
     grows, and latency against load. `models` is a thousand models in one worker, `outcomes` the
-    join.
+    join, `metrics` what metrics cost.
     """
     # SIGTERM leaves by an exception, so that the stack is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

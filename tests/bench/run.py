@@ -9,6 +9,7 @@ from tests.bench.curves import CurveLimits, CurvesReport, measure_curves
 from tests.bench.many import measure_models
 from tests.bench.many_report import ModelsLimits, ModelsReport
 from tests.bench.measure import SECTIONS, measure_worker
+from tests.bench.metrics_cost import MetricsLimits, MetricsReport, measure_metrics
 from tests.bench.outcome_report import OutcomeLimits, OutcomeReport
 from tests.bench.outcomes import measure_outcomes
 from tests.bench.peers.environment import FAUST, peers_python
@@ -20,9 +21,17 @@ from tests.rig.environment import Environment
 from tests.rig.measured import measured_environment
 from tests.rig.servers import started_servers, user_cache
 
-PARTS = ("worker", "stages", "curves", "models", "outcomes")
+PARTS = ("worker", "stages", "curves", "models", "outcomes", "metrics")
 
-Report = WorkerReport | PeersReport | StageReport | CurvesReport | ModelsReport | OutcomeReport
+Report = (
+    WorkerReport
+    | PeersReport
+    | StageReport
+    | CurvesReport
+    | ModelsReport
+    | OutcomeReport
+    | MetricsReport
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Scale:
     curves: CurveLimits = field(default_factory=CurveLimits)
     models: ModelsLimits = field(default_factory=ModelsLimits)
     outcomes: OutcomeLimits = field(default_factory=OutcomeLimits)
+    metrics: MetricsLimits = field(default_factory=MetricsLimits)
 
 
 FULL = Scale()
@@ -67,6 +77,7 @@ QUICK = Scale(
         worker_requests=1000,
         worker_pairs=1,
     ),
+    metrics=MetricsLimits(pairs=6),
 )
 
 
@@ -87,6 +98,7 @@ class Run:
     curves: CurvesReport | None = None
     models: ModelsReport | None = None
     outcomes: OutcomeReport | None = None
+    metrics: MetricsReport | None = None
 
     def measure(self, parts: Collection[str]) -> None:
         """Measure these parts, or sections of the part `worker`."""
@@ -112,6 +124,9 @@ class Run:
                 self.models = measure_models(env, model_limits, self.say)
             if "outcomes" in parts:
                 self._measure_outcomes(env)
+            if "metrics" in parts:
+                metrics_limits = replace(self.scale.metrics, seed=self.seed)
+                self.metrics = measure_metrics(env, metrics_limits, self.say)
 
     def by_part(self) -> dict[str, Report]:
         """The reports of what was measured."""
@@ -122,6 +137,7 @@ class Run:
             "curves": self.curves,
             "models": self.models,
             "outcomes": self.outcomes,
+            "metrics": self.metrics,
         }
         return {part: report for part, report in reports.items() if report is not None}
 

@@ -56,6 +56,7 @@ from workers.streaming.rights import (
     denied_resource,
     describe_missing,
     join_rights,
+    reader_rights,
     users_rights,
     worker_rights,
 )
@@ -320,9 +321,12 @@ def _rights(
 ) -> Iterator[CheckResult]:
     for role in roles:
         needed = _needed_rights(settings, surfaces, role)
-        request = RightsRequest(cluster.admin(), needed)
+        useful, without = _useful_rights(settings, role)
+        request = RightsRequest(cluster.admin(), (*needed, *useful))
         request.wait()
-        missing, granted = request.answer()
+        answer = request.answer()
+        missing = [right for right in answer.missing if right in needed]
+        granted = [right for right in answer.granted if right in needed]
         for right in needed:
             if right.resource is not Resource.TOPIC:
                 error = (
@@ -349,6 +353,11 @@ def _rights(
         elif granted:
             names = ", ".join(str(right) for right in needed if right not in granted)
             yield CheckResult("rights", "unknown", f"{role}: the broker does not say: {names}")
+
+        lacking = [right for right in answer.missing if right in useful]
+        if lacking:
+            text = f"{role}: {describe_missing(cluster, lacking)}; without it {without}"
+            yield CheckResult("rights", "warns", text)
 
 
 def _needed_rights(settings: DoctorSettings, surfaces: Surfaces, role: Role) -> tuple[Right, ...]:
@@ -380,6 +389,18 @@ def _needed_rights(settings: DoctorSettings, surfaces: Surfaces, role: Role) -> 
         changelog=users.changelog,
         group=group,
     )
+
+
+def _useful_rights(settings: DoctorSettings, role: Role) -> tuple[tuple[Right, ...], str]:
+    """Rights that a stage can do without, and what happens then."""
+    if role == "worker":
+        letters = (Right("Read", Resource.TOPIC, settings.topic_dead_letters),)
+        return letters, (
+            "what was refused may become a dead letter a second time, after a change of surfaces.toml"
+        )
+    if role == "users":
+        return reader_rights(settings.topic_feed_outcomes), "no guard rail stops an arm"
+    return (), ""
 
 
 def _topics(topics_at: TopicsAt) -> Iterator[CheckResult]:
