@@ -27,6 +27,10 @@ LATENCY_BOUNDS_S: Final = (
     300.0,
 )
 BATCH_BOUNDS: Final = (1.0, 8.0, 32.0, 128.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0)
+MAX_SURFACES: Final = 2_000
+MAX_ARMS: Final = 50
+OTHER: Final = "(other)"
+"""The label of what is above these limits. It is no valid name."""
 TIMED_RECORDS: Final = 16
 """One record in this many is timed while it is decoded and assembled."""
 
@@ -117,6 +121,28 @@ class Histogram:
         self.total += value
 
 
+class SurfaceArms:
+    """Surfaces and arms as labels: as many surfaces as MAX_SURFACES, each with as many arms as
+    MAX_ARMS. What comes later is OTHER. A record may name any arm, and a process lives through many
+    experiments.
+    """
+
+    def __init__(self) -> None:
+        self._arms: dict[str, set[str]] = {}
+
+    def labels(self, surface: str, arm: str) -> tuple[str, str]:
+        """The labels of a surface and an arm."""
+        arms = self._arms.get(surface)
+        if arms is None:
+            if len(self._arms) >= MAX_SURFACES:
+                return OTHER, OTHER
+            arms = self._arms[surface] = set()
+        if arm in arms or len(arms) < MAX_ARMS:
+            arms.add(arm)
+            return surface, arm
+        return surface, OTHER
+
+
 @dataclass
 class StepTimes:
     """How long the steps of the loop took, in nanoseconds since the start."""
@@ -180,11 +206,14 @@ class RankedCounts:
     latency: dict[str, Histogram] = field(default_factory=dict)
     letters: dict[str, int] = field(default_factory=dict)
     score_ns: dict[str, int] = field(default_factory=dict)
+    _arms: SurfaceArms = field(default_factory=SurfaceArms)
 
     def note_feed(self, facts: FeedFacts, now_ms: int) -> None:
         """Count a committed feed. `now_ms` since the epoch."""
         surface, arm, completion, requested_at = facts
         key = (surface, arm, completion)
+        if key not in self.feeds:
+            key = (*self._arms.labels(surface, arm), completion)
         self.feeds[key] = self.feeds.get(key, 0) + 1
         if surface not in self.latency:
             self.latency[surface] = Histogram(LATENCY_BOUNDS_S)
@@ -210,10 +239,11 @@ class JoinedCounts:
     seen: dict[tuple[str, str], int] = field(default_factory=dict)
     takes: dict[tuple[str, str], int] = field(default_factory=dict)
     letters: dict[str, int] = field(default_factory=dict)
+    _arms: SurfaceArms = field(default_factory=SurfaceArms)
 
     def note_closed(self, facts: ClosedFacts) -> None:
         """Count a feed whose outcomes are committed."""
-        key = (facts.surface, facts.arm)
+        key = self._arms.labels(facts.surface, facts.arm)
         self.closed[key] = self.closed.get(key, 0) + 1
         self.seen[key] = self.seen.get(key, 0) + facts.seen
         self.takes[key] = self.takes.get(key, 0) + facts.takes

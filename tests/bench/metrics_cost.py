@@ -43,7 +43,7 @@ class MetricsLimits:
     """`rate` requests a second. Each window is `seconds` long, with a scrape in each second."""
 
     seed: int = 1
-    rate: float = 300.0
+    rate: float = 1000.0
     seconds: int = 2
     pairs: int = 60
 

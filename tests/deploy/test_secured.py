@@ -2,6 +2,7 @@
 what deploy/ grants: that is enough, each right less is named, and no secret is shown.
 """
 
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ COMMANDS = {
     "trimtab-outcomes": ("outcomes", "join"),
     "trimtab-users": ("outcomes", "users"),
 }
+DOCTORS = {"trimtab-worker": "worker", "trimtab-outcomes": "join", "trimtab-users": "users"}
 NOWHERE = "127.0.0.1:9"
 COMMANDS_THAT_ONLY_READ = (
     ("doctor", "--for", "all"),
@@ -77,6 +79,14 @@ def start(env: Environment, servers: SecuredServers, user: str) -> Process:
     return env.start(["-m", "workers.cli", *COMMANDS[user]])
 
 
+def doctor_as(
+    env: Environment, servers: SecuredServers, user: str
+) -> subprocess.CompletedProcess[str]:
+    """What the doctor says of a stage under its user."""
+    servers.log_in(env, user, "trimtab-outcomes" if user == "trimtab-users" else user)
+    return env.trimtab("doctor", "--for", DOCTORS[user])
+
+
 def everything_in(redis: Redis) -> str:
     """All keys and values, as text."""
     shown = []
@@ -123,6 +133,8 @@ def test_the_granted_rights_are_enough_from_event_to_sums_and_no_secret_is_shown
     history = env.trimtab("weights", "history", "home")
     assert history.returncode == 0, history.stderr
     tail = env.trimtab("feeds", "tail", "--count", "1", "--from-beginning", "--timeout", "5")
+    doctors = [doctor_as(env, servers, user) for user in COMMANDS]
+    servers.log_in(env, "trimtab-ops")
     others = [env.trimtab(*command) for command in COMMANDS_THAT_ONLY_READ]
     served = [
         ask(port, path)[1]
@@ -131,6 +143,8 @@ def test_the_granted_rights_are_enough_from_event_to_sums_and_no_secret_is_shown
     ]
     assert all(served)
 
+    for doctor in doctors:
+        assert doctor.returncode == 0, doctor.stdout
     for process in (worker, join, users):
         assert process.terminate() == 0, process.logged()
         assert "right_missing" not in process.logged()
@@ -138,7 +152,7 @@ def test_the_granted_rights_are_enough_from_event_to_sums_and_no_secret_is_shown
     shown = [process.logged() for process in (worker, join, users)]
     shown += [
         text
-        for ended in (turned, status, as_json, history, tail, *others)
+        for ended in (turned, status, as_json, history, tail, *doctors, *others)
         for text in (ended.stdout, ended.stderr)
     ]
     shown += served
@@ -166,15 +180,17 @@ def test_each_right_that_is_missing_is_named(
         servers.kafka.allow(user, granted - {right})
         process = start(env, servers, user)
         try:
+            doctor = doctor_as(env, servers, user)
             process.process.wait(60)
         finally:
             process.kill()
         said = process.logged()
         assert process.process.returncode == 1, said
         assert "Traceback" not in said
-        assert (
-            f"{right.operation} on {right.resource.value.replace('-', ' ')} '{right.name}" in said
-        )
+        named = f"{right.operation} on {right.resource.value.replace('-', ' ')} '{right.name}"
+        assert named in said
+        assert doctor.returncode == 1
+        assert named in doctor.stdout
         assert f"--add --allow-principal User:{user} --operation" in said
         assert servers.secrets.found_in(said) == []
         missed += 1

@@ -9,10 +9,15 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from workers.counts import (
     LATENCY_BOUNDS_S,
+    MAX_ARMS,
+    MAX_SURFACES,
+    OTHER,
+    ClosedFacts,
     Counts,
     FeedFacts,
     Histogram,
     JoinCounts,
+    JoinedCounts,
     RankedCounts,
 )
 from workers.metrics import join_samples, ranking_samples, users_samples
@@ -131,6 +136,28 @@ def test_no_scrape_leaves_a_cycle() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_labels_are_bounded_whatever_names_come_in_records() -> None:
+    names = 10_000
+    ranked = RankedCounts()
+    joined = JoinedCounts()
+    for number in range(names):
+        ranked.note_feed(FeedFacts("home", f"arm-{number}", "full", 1_000), now_ms=1_200)
+        joined.note_closed(ClosedFacts("home", f"arm-{number}", seen=2, takes=1))
+        joined.note_closed(ClosedFacts(f"surface-{number}", "control", seen=2, takes=1))
+
+    assert len(ranked.feeds) == MAX_ARMS + 1
+    assert len(joined.closed) == MAX_ARMS + MAX_SURFACES + 1
+    assert ranked.feeds["home", OTHER, "full"] == names - MAX_ARMS
+    assert joined.closed["home", OTHER] == names - MAX_ARMS
+    assert joined.seen.keys() == joined.takes.keys() == joined.closed.keys()
+    # Nothing is lost in the sums.
+    assert sum(ranked.feeds.values()) == names
+    assert sum(joined.seen.values()) == 4 * names
+
+    ranked.note_feed(FeedFacts("home", "arm-0", "marker", 1_000), now_ms=1_200)
+    assert ranked.feeds["home", "arm-0", "marker"] == 1
 
 
 def test_every_counter_of_the_users_stage_is_exported() -> None:

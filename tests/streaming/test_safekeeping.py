@@ -12,8 +12,9 @@ from workers.streaming.safekeeping import (
     offsets_findings,
     replication_findings,
     retention_findings,
+    users_retention_findings,
 )
-from workers.streaming.topics import WorkerTopics
+from workers.streaming.topics import UsersTopics, WorkerTopics
 
 CLUSTER = Cluster("broker:9092")
 TOPICS = WorkerTopics("candidates", "feeds", "letters", "interactions")
@@ -88,6 +89,35 @@ def test_an_input_that_is_compacted_stops(name: str) -> None:
     (finding,) = retention(**{name: {"cleanup.policy": "compact,delete"}})
     assert finding.stops
     assert f"topic '{name}': cleanup.policy: got compact,delete, expected delete" in finding.text
+
+
+@pytest.mark.parametrize("name", ["candidates", "feeds", "interactions"])
+def test_a_topic_that_is_deleted_for_its_size_is_warned_of(name: str) -> None:
+    (finding,) = retention(**{name: {"retention.bytes": "1000000"}})
+    assert not finding.stops
+    assert f"topic '{name}': retention.bytes: got 1000000, expected -1" in finding.text
+    assert finding.text.endswith(f"--entity-name {name} --add-config retention.bytes=-1")
+    assert retention(**{name: {"retention.bytes": "-1"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stops"),
+    [
+        ("cleanup.policy", "compact", True),
+        ("retention.ms", "3599999", True),
+        ("retention.bytes", "1000000", False),
+    ],
+)
+def test_outcomes_of_requests_are_kept_until_they_are_counted_by_user(
+    key: str, value: str, stops: bool
+) -> None:
+    topics = UsersTopics("requests", "sums", "changelog")
+    kept = SeenTopics({"requests": 4}, {"requests": KEPT})
+    assert list(users_retention_findings(CLUSTER, topics, kept)) == []
+    short = SeenTopics({"requests": 4}, {"requests": {**KEPT, key: value}})
+    (finding,) = users_retention_findings(CLUSTER, topics, short)
+    assert finding.stops == stops
+    assert f"topic 'requests': {key}: got {value}" in finding.text
 
 
 def test_a_topic_that_needs_more_replicas_in_sync_than_it_has_stops() -> None:

@@ -29,7 +29,7 @@ from workers.codec.compiled import IS_COMPILED
 from workers.commands.models.verify import ROW_BY_ROW
 from workers.commands.options import BrokersAt, example, gather_settings, json_option
 from workers.commands.redis_access import RedisAt
-from workers.commands.topics import NamedTopics, TopicsAt, has_outcomes
+from workers.commands.topics import STAGES, NamedTopics, Stage, TopicsAt, has_outcomes
 from workers.errors import Failure
 from workers.ranking.surface import Surfaces, feature_sets_by_objective
 from workers.scoring.catalogue import Rejected, Verified
@@ -75,10 +75,8 @@ from workers.streaming.trial_requests import (
 )
 from workers.surfaces import load_surfaces
 
-Role = Literal["worker", "join", "users"]
 Status = Literal["ok", "unknown", "warns", "stops"]
 
-_ROLES: tuple[Role, ...] = ("worker", "join", "users")
 _KIP_447 = 3
 """The version of TxnOffsetCommit that carries the group's metadata: Kafka 2.5."""
 _OLDEST_REDIS = (6, 2)
@@ -122,14 +120,14 @@ class DoctorSettings:
         """The names of all topics."""
         return NamedTopics(**{name.name: getattr(self, name.name) for name in fields(NamedTopics)})
 
-    def group_of(self, role: Role) -> str:
+    def group_of(self, stage: Stage) -> str:
         """The consumer group of a stage."""
         groups = {
             "worker": self.group,
             "join": self.outcomes_group,
             "users": self.users_group,
         }
-        return groups[role]
+        return groups[stage]
 
 
 _SETTINGS = tuple(field.name for field in fields(DoctorSettings))
@@ -139,8 +137,8 @@ _SETTINGS = tuple(field.name for field in fields(DoctorSettings))
 @gather_settings("doctor_settings", _SETTINGS, DoctorSettings)
 @click.option(
     "--for",
-    "role",
-    type=click.Choice((*_ROLES, "all")),
+    "stage",
+    type=click.Choice((*STAGES, "all")),
     default="worker",
     show_default=True,
     help="Check what this stage needs, under the user that it runs as.",
@@ -148,7 +146,7 @@ _SETTINGS = tuple(field.name for field in fields(DoctorSettings))
 @json_option("Print one JSON document.")
 @click.pass_context
 def doctor(
-    context: click.Context, *, doctor_settings: DoctorSettings, role: str, as_json: bool
+    context: click.Context, *, doctor_settings: DoctorSettings, stage: str, as_json: bool
 ) -> None:
     """Check Kafka, Redis, surfaces and models before the first run.
 
@@ -156,20 +154,20 @@ def doctor(
     the transactional id that ends in `-doctor`, which shows whether workers may have one. Exit code
     1 if something would stop a worker, or lose records or weights.
     """
-    roles = _ROLES if role == "all" else tuple(known for known in _ROLES if known == role)
+    stages = STAGES if stage == "all" else tuple(known for known in STAGES if known == stage)
     results: list[CheckResult] = []
-    for result in _examine(doctor_settings, roles):
+    for result in _examine(doctor_settings, stages):
         results.append(result)
         if not as_json:
             click.echo(f"{result.status:<7}  {result.check:<12}  {result.text}")
 
     is_fit = not any(result.status == "stops" for result in results)
     if as_json:
-        click.echo(msgspec.json.encode({"ok": is_fit, "for": role, "checks": results}))
+        click.echo(msgspec.json.encode({"ok": is_fit, "for": stage, "checks": results}))
     context.exit(0 if is_fit else 1)
 
 
-def _examine(settings: DoctorSettings, roles: Sequence[Role]) -> Iterator[CheckResult]:
+def _examine(settings: DoctorSettings, stages: Sequence[Stage]) -> Iterator[CheckResult]:
     """All checks, in their order."""
     try:
         surfaces = load_surfaces(Path(settings.surfaces))
@@ -177,18 +175,18 @@ def _examine(settings: DoctorSettings, roles: Sequence[Role]) -> Iterator[CheckR
         yield CheckResult("surfaces", "stops", str(error))
         return
     yield CheckResult("surfaces", "ok", f"{settings.surfaces}: {', '.join(surfaces)}")
-    if {"join", "users"} & set(roles) and not has_outcomes(surfaces):
+    if {"join", "users"} & set(stages) and not has_outcomes(surfaces):
         yield CheckResult(
             "outcomes",
             "warns",
             f"{settings.surfaces}: no surface has outcomes, so there is nothing to count",
         )
 
-    if "worker" in roles:
+    if "worker" in stages:
         yield _event_reader()
         yield from _models(Path(settings.models), surfaces)
-    yield from _kafka(settings, surfaces, roles)
-    yield from _redis(settings, surfaces, roles)
+    yield from _kafka(settings, surfaces, stages)
+    yield from _redis(settings, surfaces, stages)
 
 
 def _event_reader() -> CheckResult:
@@ -239,7 +237,7 @@ def _models(folder: Path, surfaces: Surfaces) -> Iterator[CheckResult]:
 
 
 def _kafka(
-    settings: DoctorSettings, surfaces: Surfaces, roles: Sequence[Role]
+    settings: DoctorSettings, surfaces: Surfaces, stages: Sequence[Stage]
 ) -> Iterator[CheckResult]:
     try:
         clients = worker_clients(settings.group, settings.group_protocol)
@@ -255,8 +253,8 @@ def _kafka(
         return
 
     yield from _requests(cluster, settings.group_protocol)
-    yield from _rights(cluster, settings, surfaces, roles)
-    topics_at = TopicsAt(cluster, settings.topics(), surfaces)
+    yield from _rights(cluster, settings, surfaces, stages)
+    topics_at = TopicsAt(cluster, settings.topics(), surfaces, tuple(stages))
     yield from _topics(topics_at)
     yield from _broker_clock(topics_at)
 
@@ -317,11 +315,11 @@ def _requests(cluster: Cluster, protocol: str) -> Iterator[CheckResult]:
 
 
 def _rights(
-    cluster: Cluster, settings: DoctorSettings, surfaces: Surfaces, roles: Sequence[Role]
+    cluster: Cluster, settings: DoctorSettings, surfaces: Surfaces, stages: Sequence[Stage]
 ) -> Iterator[CheckResult]:
-    for role in roles:
-        needed = _needed_rights(settings, surfaces, role)
-        useful, without = _useful_rights(settings, role)
+    for stage in stages:
+        needed = _needed_rights(settings, surfaces, stage)
+        useful, without = _useful_rights(settings, stage)
         request = RightsRequest(cluster.admin(), (*needed, *useful))
         request.wait()
         answer = request.answer()
@@ -332,7 +330,7 @@ def _rights(
                 error = (
                     group_error(cluster, right.name)
                     if right.resource is Resource.GROUP
-                    else transactional_error(cluster, settings.group_of(role))
+                    else transactional_error(cluster, settings.group_of(stage))
                 )
                 if error is None:
                     granted.append(right)
@@ -342,27 +340,27 @@ def _rights(
                     yield CheckResult(
                         "rights",
                         "stops",
-                        f"{role}: {right}: cannot be tried: {error.str()}. Look at the brokers'"
+                        f"{stage}: {right}: cannot be tried: {error.str()}. Look at the brokers'"
                         " log: is the topic of its coordinator available?",
                     )
 
         if missing:
-            yield CheckResult("rights", "stops", f"{role}: {describe_missing(cluster, missing)}")
+            yield CheckResult("rights", "stops", f"{stage}: {describe_missing(cluster, missing)}")
         elif len(granted) == len(needed):
-            yield CheckResult("rights", "ok", f"{role}: all {len(needed)}")
+            yield CheckResult("rights", "ok", f"{stage}: all {len(needed)}")
         elif granted:
             names = ", ".join(str(right) for right in needed if right not in granted)
-            yield CheckResult("rights", "unknown", f"{role}: the broker does not say: {names}")
+            yield CheckResult("rights", "unknown", f"{stage}: the broker does not say: {names}")
 
         lacking = [right for right in answer.missing if right in useful]
         if lacking:
-            text = f"{role}: {describe_missing(cluster, lacking)}; without it {without}"
+            text = f"{stage}: {describe_missing(cluster, lacking)}; without it {without}"
             yield CheckResult("rights", "warns", text)
 
 
-def _needed_rights(settings: DoctorSettings, surfaces: Surfaces, role: Role) -> tuple[Right, ...]:
-    group = settings.group_of(role)
-    if role == "worker":
+def _needed_rights(settings: DoctorSettings, surfaces: Surfaces, stage: Stage) -> tuple[Right, ...]:
+    group = settings.group_of(stage)
+    if stage == "worker":
         topics = settings.topics().worker(surfaces)
         return worker_rights(
             candidates=topics.candidates,
@@ -372,7 +370,7 @@ def _needed_rights(settings: DoctorSettings, surfaces: Surfaces, role: Role) -> 
             group=group,
             transactional_id=f"{group}-doctor",
         )
-    if role == "join":
+    if stage == "join":
         join = settings.topics().join
         return join_rights(
             interactions=join.interactions,
@@ -391,14 +389,14 @@ def _needed_rights(settings: DoctorSettings, surfaces: Surfaces, role: Role) -> 
     )
 
 
-def _useful_rights(settings: DoctorSettings, role: Role) -> tuple[tuple[Right, ...], str]:
+def _useful_rights(settings: DoctorSettings, stage: Stage) -> tuple[tuple[Right, ...], str]:
     """Rights that a stage can do without, and what happens then."""
-    if role == "worker":
+    if stage == "worker":
         letters = (Right("Read", Resource.TOPIC, settings.topic_dead_letters),)
         return letters, (
             "what was refused may become a dead letter a second time, after a change of surfaces.toml"
         )
-    if role == "users":
+    if stage == "users":
         return reader_rights(settings.topic_feed_outcomes), "no guard rail stops an arm"
     return (), ""
 
@@ -412,26 +410,28 @@ def _topics(topics_at: TopicsAt) -> Iterator[CheckResult]:
         return
     for finding in findings:
         yield CheckResult("topics", "stops" if finding.stops else "warns", finding.text)
-    if not any(finding.stops for finding in findings):
+    if topics_at.names and not any(finding.stops for finding in findings):
         yield CheckResult("topics", "ok", f"{', '.join(topics_at.names)}: none stops a worker")
 
 
 def _short_offsets(topics_at: TopicsAt) -> Iterable[Finding]:
     minutes = broker_setting(topics_at.cluster, "offsets.retention.minutes")
-    inputs = [topics_at.named.topic_candidates]
     return offsets_findings(
-        None if minutes is None else int(minutes), inputs, topics_at.read_existing()
+        None if minutes is None else int(minutes), topics_at.inputs, topics_at.read_existing()
     )
 
 
 def _broker_clock(topics_at: TopicsAt) -> Iterator[CheckResult]:
     """A broker tells no time. A record from the future shows that its clock is ahead of ours."""
-    topic = topics_at.named.topic_candidates
-    count = topics_at.existing().get(topic)
-    if count is None:
-        return
+    existing = topics_at.existing()
+    for topic in topics_at.inputs:
+        if topic in existing:
+            yield from _clock_of(topics_at.cluster, topic, existing[topic])
+
+
+def _clock_of(cluster: Cluster, topic: str, count: int) -> Iterator[CheckResult]:
     try:
-        is_ahead = has_records_after(topics_at.cluster, topic, count, now_ms() + _SKEW_MS)
+        is_ahead = has_records_after(cluster, topic, count, now_ms() + _SKEW_MS)
     except KafkaException as error:
         yield CheckResult("clocks", "unknown", f"{topic}: {error.args[0].str()}")
         return
@@ -450,10 +450,10 @@ def _broker_clock(topics_at: TopicsAt) -> Iterator[CheckResult]:
 
 
 def _redis(
-    settings: DoctorSettings, surfaces: Surfaces, roles: Sequence[Role]
+    settings: DoctorSettings, surfaces: Surfaces, stages: Sequence[Stage]
 ) -> Iterator[CheckResult]:
     try:
-        if not settings.redis and "worker" not in roles:
+        if not settings.redis and "worker" not in stages:
             yield CheckResult("redis", "unknown", "not set; stages of outcomes can do without it")
             return
         url = need("redis", settings.redis)
@@ -461,8 +461,8 @@ def _redis(
         with redis.open() as editor:
             facts = read_facts(editor)
             yield from _server(facts)
-            yield from _commands(editor, surfaces, roles)
-            if "worker" in roles:
+            yield from _commands(editor, surfaces, stages)
+            if "worker" in stages:
                 yield from _documents(editor, surfaces)
     except (ConfigurationError, Failure) as error:
         yield CheckResult("redis", "stops", str(error))
@@ -523,14 +523,14 @@ def _memory(facts: RedisFacts) -> Iterator[CheckResult]:
 
 
 def _commands(
-    editor: SteeringEditor, surfaces: Surfaces, roles: Sequence[Role]
+    editor: SteeringEditor, surfaces: Surfaces, stages: Sequence[Stage]
 ) -> Iterator[CheckResult]:
     probes: list[Probe] = []
-    if "worker" in roles:
+    if "worker" in stages:
         probes += worker_probes(editor.keys, surfaces)
-    if "join" in roles:
+    if "join" in stages:
         probes += stage_probes(editor.keys, "join")
-    if "users" in roles:
+    if "users" in stages:
         probes += stage_probes(editor.keys, "users")
         probes += users_probes(editor.keys, surfaces)
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import click
 import msgspec
@@ -21,14 +22,21 @@ from workers.streaming.preflight import (
     Finding,
     SeenTopics,
     join_findings,
+    join_topics,
     missing_join_topics,
     missing_users_topics,
     missing_worker_topics,
     read_topics,
     users_findings,
+    users_topics,
     worker_findings,
+    worker_topics,
 )
-from workers.streaming.safekeeping import replication_findings, retention_findings
+from workers.streaming.safekeeping import (
+    replication_findings,
+    retention_findings,
+    users_retention_findings,
+)
 from workers.streaming.topic_plans import (
     DEFAULT_PARTITIONS,
     RecordSizes,
@@ -59,6 +67,10 @@ TOPIC_SETTINGS = (
     "topic_user_outcomes",
     "topic_user_changelog",
 )
+
+
+Stage = Literal["worker", "join", "users"]
+STAGES: tuple[Stage, ...] = ("worker", "join", "users")
 
 
 @dataclass(frozen=True)
@@ -104,11 +116,16 @@ class NamedTopics:
 
 @dataclass(frozen=True)
 class TopicsAt:
-    """The cluster, the names of the topics, and the surfaces that say which of them are needed."""
+    """The cluster, the names of the topics, and the surfaces that say which of them are needed.
+
+    `stages` are those whose topics are looked at: a user with the rights of one stage may not see
+    those of another.
+    """
 
     cluster: Cluster
     named: NamedTopics
     surfaces: Surfaces
+    stages: tuple[Stage, ...] = STAGES
 
     @classmethod
     def of(
@@ -120,8 +137,25 @@ class TopicsAt:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The topics that are needed, each once."""
-        return tuple(plan.name for plan in self.plans(1, 1, RecordSizes()))
+        """The topics that these stages need, each once."""
+        names: list[str] = []
+        if "worker" in self.stages:
+            names += worker_topics(self.named.worker(self.surfaces))
+        if "join" in self.stages and has_outcomes(self.surfaces):
+            names += join_topics(self.named.join)
+        if "users" in self.stages and has_outcomes(self.surfaces):
+            names += users_topics(self.named.users)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The topic that each of these stages reads."""
+        of_stage: dict[Stage, str] = {
+            "worker": self.named.topic_candidates,
+            "join": self.named.topic_interactions,
+            "users": self.named.topic_request_outcomes,
+        }
+        return tuple(of_stage[stage] for stage in self.stages)
 
     def plans(
         self, partitions: int, request_partitions: int, sizes: RecordSizes
@@ -155,17 +189,21 @@ class TopicsAt:
         Raises BrokerUnreachable and TopicError.
         """
         seen = self.read_existing()
-        worker = self.named.worker(self.surfaces)
-        found = missing_worker_topics(self.cluster, worker, seen.partitions)
-        found += worker_findings(self.cluster, worker, seen)
-        found += retention_findings(self.cluster, worker, self.surfaces, seen)
-        if has_outcomes(self.surfaces):
+        found: list[Finding] = []
+        if "worker" in self.stages:
+            worker = self.named.worker(self.surfaces)
+            found += missing_worker_topics(self.cluster, worker, seen.partitions)
+            found += worker_findings(self.cluster, worker, seen)
+            found += retention_findings(self.cluster, worker, self.surfaces, seen)
+        if "join" in self.stages and has_outcomes(self.surfaces):
             join = self.named.join
-            users = self.named.users
             found += missing_join_topics(self.cluster, join, seen.partitions)
             found += join_findings(self.cluster, join, self.surfaces, seen)
+        if "users" in self.stages and has_outcomes(self.surfaces):
+            users = self.named.users
             found += missing_users_topics(self.cluster, users, seen.partitions)
             found += users_findings(self.cluster, users, seen)
+            found += users_retention_findings(self.cluster, users, seen)
         found += self._replication(seen)
         return _each_once(found)
 

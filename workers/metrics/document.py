@@ -20,7 +20,16 @@ metric that a stage does not have is absent. Counters begin at 0 with the proces
 _TAIL: Final = """
 ## What they cost
 
-TODO
+`make bench ARGS=metrics` measures it: one worker under a steady stream, in pairs of windows with metrics (it counts,
+and is scraped each second) and without (it does neither).
+
+- **A scrape** takes 1.8 ms of CPU (median of 120, 2.6 ms at most, 19 kB of text), by the CPU clock of the thread that
+  answers it. Scraped each second, as in the measurement, that is 0.18 % of one core; each 15 s, 0.012 %.
+- **Pairs.** At 300 requests of 50 candidates a second, where a worker takes 12 % of one core, 60 pairs gave a ratio of
+  1.020 of the CPU a feed (95 %: 0.992 to 1.039), on a machine that other work kept busy. The scrapes alone account for
+  0.015 of it. A busier worker pays the same for a scrape, so its share is smaller.
+- **Counting** is always on. Counting a committed feed takes 0.7 us, reading the clock 0.07 us: eight times for each
+  micro-batch, and three times for one record in 16.
 """
 
 

@@ -7,7 +7,8 @@ Rules:
 - Every series has the labels `stage` (`ranking`, `join` or `users`) and `slot` (the slot of the
   process on its host) beside those of its row.
 - Labels are bounded: by surfaces.toml, by the arms of running experiments, by the models folder, or
-  by a list in the code. No label holds a partition, a user, a request or an item: which partition is
+  by a list in the code. Surfaces and arms of records are bounded by a number (counts.py), because
+  records may name any. No label holds a partition, a user, a request or an item: which partition is
   behind is what `trimtab status` is for.
 - Counters begin at 0 with the process. They are copied from the loop, which may count what it reads
   again after a restart a second time. Only what is committed is counted once:

@@ -6,10 +6,13 @@ A worker does not check these when it starts, because they harm it only later. `
 | checked                                            | if it does not hold                     |
 |----------------------------------------------------|-----------------------------------------|
 | a topic can be written at all: min.insync.replicas | stops: every write is refused           |
-| input is not compacted                             | stops: candidates of a request are lost |
+| input is not compacted                             | stops: candidates of a request, or      |
+|                                                    |   feeds of a user, are lost             |
 | candidates and feeds are kept for the longest      | stops: after a restart, requests would  |
 |   horizon and an hour, which a restart may take    |   be lost or published twice            |
 | feeds are kept as long as candidates               | stops: they could be published twice    |
+| request-outcomes are kept for that hour            | stops: they would not be counted        |
+| these are not deleted for their size               | warn: under load they could be too soon |
 | two replicas or more, if there are brokers for it  | warn: one lost disk loses records       |
 | min.insync.replicas is 2 or more, from three       | warn: the only copy may be lost         |
 |   replicas on                                      |                                         |
@@ -22,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from workers.ranking.surface import Surfaces
 from workers.streaming.clients import Cluster
 from workers.streaming.preflight import Finding, SeenTopics, configure_command, retention_of
-from workers.streaming.topics import WorkerTopics
+from workers.streaming.topics import UsersTopics, WorkerTopics
 
 _RESTART_MS = 3600 * 1000
 _MINUTE_MS = 60 * 1000
@@ -50,17 +53,54 @@ def retention_findings(
     if topics.interactions is not None:
         inputs.append(topics.interactions)
     for name in inputs:
-        config = seen.configs.get(name)
-        if config is None or "compact" not in config["cleanup.policy"]:
-            continue
-        yield Finding(
-            f"topic {name!r}: cleanup.policy: got {config['cleanup.policy']}, expected delete;"
-            " compaction keeps one record of a request only. Mend it:"
-            f" {configure_command(cluster, name, 'cleanup.policy=delete')}"
-        )
+        yield from _compacted(cluster, name, seen, "one record of a request")
+    for name in (*inputs, topics.feeds):
+        yield from _limited_in_size(cluster, name, seen)
 
     if topics.candidates in seen.configs and topics.feeds in seen.configs:
         yield from _feeds_shorter_than_candidates(cluster, topics, seen)
+
+
+def users_retention_findings(
+    cluster: Cluster, topics: UsersTopics, seen: SeenTopics
+) -> Iterator[Finding]:
+    """What would lose outcomes of requests before they are counted by user."""
+    name = topics.request_outcomes
+    config = seen.configs.get(name)
+    if config is None:
+        return
+    retention_ms = retention_of(config)
+    if retention_ms is not None and retention_ms < _RESTART_MS:
+        yield Finding(
+            f"topic {name!r}: retention.ms: got {retention_ms}, expected at least {_RESTART_MS} (an"
+            " hour for a restart of the users stage). Mend it:"
+            f" {configure_command(cluster, name, f'retention.ms={_RESTART_MS}')}"
+        )
+    yield from _compacted(cluster, name, seen, "one record of a user")
+    yield from _limited_in_size(cluster, name, seen)
+
+
+def _compacted(cluster: Cluster, name: str, seen: SeenTopics, kept: str) -> Iterator[Finding]:
+    config = seen.configs.get(name)
+    if config is None or "compact" not in config["cleanup.policy"]:
+        return
+    yield Finding(
+        f"topic {name!r}: cleanup.policy: got {config['cleanup.policy']}, expected delete;"
+        f" compaction keeps {kept} only. Mend it:"
+        f" {configure_command(cluster, name, 'cleanup.policy=delete')}"
+    )
+
+
+def _limited_in_size(cluster: Cluster, name: str, seen: SeenTopics) -> Iterator[Finding]:
+    config = seen.configs.get(name)
+    if config is None or int(config.get("retention.bytes", "-1")) < 0:
+        return
+    yield _weaker(
+        f"topic {name!r}: retention.bytes: got {config['retention.bytes']}, expected -1; under load,"
+        " records would be deleted before their time is over. Mend it:"
+        f" {configure_command(cluster, name, 'retention.bytes=-1')}",
+        event="retention_by_size",
+    )
 
 
 def _feeds_shorter_than_candidates(
