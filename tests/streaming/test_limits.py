@@ -30,7 +30,7 @@ def test_without_properties_the_producer_takes_what_the_largest_topic_takes() ->
         "letters": 20 * MEGABYTE - RECORD_OVERHEAD,
         "records": 2 * MEGABYTE - RECORD_OVERHEAD,
     }
-    assert limits.batch_bytes == 500_000 - RECORD_OVERHEAD
+    assert limits.batch_bytes == 1_000_000 - RECORD_OVERHEAD
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ the content type, and the trace context of a traced request (600 bytes at most).
 LEAST_BYTES = 4096
 """A topic that takes less than this takes neither every feed nor every dead letter."""
 
-_BATCH_BYTES = 500_000
+# Large enough for what one transaction writes to a partition. While a full batch waits until a request
+# of the producer is answered, the client's thread polls without a pause (decision 16).
+_BATCH_BYTES = 1_000_000
 _MAX_MESSAGE_BYTES = 1_000_000_000  # librdkafka's own upper bound of message.max.bytes
 _READ_SECONDS = 3.0
 
