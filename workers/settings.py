@@ -347,7 +347,7 @@ class WorkerSettings:
     home: str
     metrics_port: int | None
     metrics_host: str
-    trace_endpoint: str | None
+    trace_endpoint: str | None = field(repr=False)
     trace_ratio: str
     linger_ms: int
     lookup_ms: int

@@ -143,9 +143,27 @@ def test_a_wrong_redis_url_shows_no_secret(settings: dict[str, str], url: str) -
         assert SECRET not in ended.out + ended.err, words
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        f"user:{SECRET}@127.0.0.1:1",
+        f"grpc://user:{SECRET}@127.0.0.1:1",
+        f"http://user:{SECRET}/x@127.0.0.1:1",
+        f"http://user:1?{SECRET}@127.0.0.1:1",
+        f"authorization=Bearer {SECRET}",
+    ],
+)
+def test_a_wrong_address_of_a_collector_shows_no_secret(
+    settings: dict[str, str], endpoint: str
+) -> None:
+    assert SECRET not in refused(("worker",), settings | {"TRIMTAB_TRACE_ENDPOINT": endpoint})
+    assert SECRET not in refused(("worker",), settings | {"TRIMTAB_TRACE_RATIO": endpoint})
+
+
 def test_what_holds_a_secret_does_not_show_it_when_it_is_printed() -> None:
     url = f"redis://user:{SECRET}@h"
-    given = dict.fromkeys(WorkerSettings.__annotations__, "") | {"redis": url}
+    given = dict.fromkeys(WorkerSettings.__annotations__, "")
+    given |= {"redis": url, "trace_endpoint": url}
     holders = (
         WorkerSettings(**given),  # type: ignore[arg-type]
         RedisAt(url, "", 1.0),

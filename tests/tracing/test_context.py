@@ -16,7 +16,7 @@ def test_a_context_is_read_and_handed_on() -> None:
     headers: Headers = [
         ("content-type", b"application/json"),
         ("traceparent", GOOD),
-        ("tracestate", b"vendor=1, other=2"),
+        ("tracestate", b"vendor=1,t1@other=a b"),
     ]
     context = read_context(headers)
     assert (f"{context.trace_id:032x}", f"{context.span_id:016x}") == (TRACE, SPAN)
@@ -62,7 +62,23 @@ def test_a_later_version_may_have_more_members() -> None:
     assert context_headers(context) == [("traceparent", GOOD)]
 
 
-@pytest.mark.parametrize("state", [b"", b"a=\xe9", b"a=1\n", b"a=" + b"x" * 511, None])
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        b"",
+        b"a=\xe9",
+        b"a=1\n",
+        b"a=1,b",
+        b"A=1",
+        b"=1",
+        b"a=",
+        b"a=1=2",
+        b"a=" + b"x" * 257,
+        b",".join(b"k%d=1" % number for number in range(33)),
+        b",".join(b"k%d=%s" % (number, b"x" * 60) for number in range(9)),
+    ],
+)
 def test_a_state_that_cannot_be_handed_on_is_left_out(state: bytes | None) -> None:
     context = read_context([("traceparent", GOOD), ("tracestate", state)])
     assert context_headers(context) == [("traceparent", GOOD)]

@@ -120,6 +120,31 @@ def test_a_damaged_context_is_counted_once_for_each_record_and_costs_nothing_els
     assert traced.counts.bad_contexts == 2
 
 
+_ANY_HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(["traceparent", "tracestate", "x"]),
+        st.none()
+        | st.binary(max_size=80)
+        | st.sampled_from([parent()[0][1], parent(flags="00")[0][1], b"a=1"]),
+    ),
+    max_size=5,
+)
+
+
+@given(st.none() | _ANY_HEADERS, st.sampled_from([0.0, 1.0]))
+@settings(deadline=None)
+def test_no_headers_break_anything_and_what_comes_of_them_can_be_read(
+    headers: Headers | None, ratio: float
+) -> None:
+    traced = Traced(ratio)
+    traced.partition.take("r", headers, 0)
+    traced.partition.refuse(headers, 0, Reason.CANDIDATES)
+    handed_on = traced.rank()
+    traced.partition.commit(1)
+    if handed_on:
+        assert read_context(handed_on).span == traced.spans[-1].context.span
+
+
 # The ratio
 
 
@@ -257,7 +282,9 @@ def test_what_is_committed_is_handed_out_once() -> None:
 
 def test_the_headers_of_a_trace_fit_beside_the_key() -> None:
     traced = Traced()
-    traced.partition.take("r", [*parent(), ("tracestate", b"a=" + b"x" * 510)], 10)
+    traced.partition.take(
+        "r", [*parent(), ("tracestate", b"a=" + b"x" * 253 + b",b=" + b"x" * 254)], 10
+    )
     size = 0
     for name, value in traced.rank(first_offset=10):
         size += len(name) + len(value or b"")

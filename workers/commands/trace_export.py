@@ -1,6 +1,8 @@
 """Whether a worker traces, and how it begins to."""
 
 import importlib.util
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -13,6 +15,8 @@ from workers.tracing.request_traces import RequestTracer
 
 _PATH: Final = "/v1/traces"
 """Where a collector listens for traces."""
+_PRINTABLE: Final = re.compile(r"[!-\[\]-~]+")
+"""Without spaces and backslashes."""
 
 
 @contextmanager
@@ -60,14 +64,18 @@ def tracing(
 
 
 def _read_ratio(value: str) -> float:
-    """A share. Raises ConfigurationError."""
+    """A share. Raises ConfigurationError. A text that is no number is not shown: it may belong into
+    another setting.
+    """
+    got = value
     try:
         ratio = float(value)
     except ValueError:
-        ratio = -1.0
+        got = "a text that is not a number"
+        ratio = math.nan
     if not 0 <= ratio <= 1:
         raise ConfigurationError(
-            f"trace_ratio: got {value!r}, expected a number from 0 to 1. {how_to_set('trace_ratio')}"
+            f"trace_ratio: got {got}, expected a number from 0 to 1. {how_to_set('trace_ratio')}"
         )
     return ratio
 
@@ -75,18 +83,20 @@ def _read_ratio(value: str) -> float:
 def _read_endpoint(value: str) -> str:
     """The URL that spans are sent to. Without a path, the usual one is added.
 
-    Raises ConfigurationError, which shows only the scheme: the rest may hold a password or a token.
+    Raises ConfigurationError, which shows nothing of it: it may hold a password or a token. A
+    password that is not escaped moves the parts of a URL, so what could be one is refused.
     """
     try:
         parts = urlsplit(value)
         is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        behind_host = parts.path + parts.query + parts.fragment
     except ValueError:
         is_url = False
-    if not is_url:
-        scheme = value.split("://", 1)[0] + "://" if "://" in value else ""
+    if not is_url or "@" in behind_host or not _PRINTABLE.fullmatch(value):
         raise ConfigurationError(
-            f"trace_endpoint: got '{scheme}***', expected http://host:port or https://host:port,"
-            f" with or without a path. {how_to_set('trace_endpoint')}"
+            "trace_endpoint: got a value that is not shown, because it may hold a password; expected"
+            " http://host:port or https://host:port, with or without a path, and what is special"
+            f" escaped: %40 for @, %2F for /. {how_to_set('trace_endpoint')}"
         )
     return value if parts.path.strip("/") else parts._replace(path=_PATH).geturl()
 

@@ -25,7 +25,10 @@ _MAX_STATE_BYTES = 512
 
 # The members of later versions may go on behind a further dash.
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-_STATE = re.compile(rb"[\x20-\x7e\t]+")
+_MEMBER = re.compile(
+    rb"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_MAX_MEMBERS = 32
 
 
 class BadContext(ValueError):
@@ -107,7 +110,16 @@ def context_headers(context: TraceContext) -> list[tuple[str, bytes | None]]:
 
 
 def _read_state(value: bytes | None) -> str:
-    """A `tracestate` that can be handed on, or nothing."""
-    if value is None or len(value) > _MAX_STATE_BYTES or not _STATE.fullmatch(value):
+    """A `tracestate` that can be handed on, or nothing. Empty members are left out."""
+    if value is None or len(value) > _MAX_STATE_BYTES:
         return ""
-    return value.decode("ascii").strip()
+
+    members: list[str] = []
+    for raw in value.split(b","):
+        member = raw.strip(b" \t")
+        if not member:
+            continue
+        if not _MEMBER.fullmatch(member):
+            return ""
+        members.append(member.decode("ascii"))
+    return ",".join(members) if len(members) <= _MAX_MEMBERS else ""
