@@ -29,6 +29,12 @@ def test_without_the_header_there_is_no_context() -> None:
     assert has_context([("x", None), ("traceparent", None)])
 
 
+@pytest.mark.parametrize(("flags", "handed_on"), [("01", "01"), ("03", "03"), ("ff", "03")])
+def test_the_flags_that_are_known_are_handed_on(flags: str, handed_on: str) -> None:
+    context = read_context([("traceparent", GOOD[:-2] + flags.encode())])
+    assert context_headers(context) == [("traceparent", GOOD[:-2] + handed_on.encode())]
+
+
 def test_of_several_headers_the_last_counts() -> None:
     context = read_context([("traceparent", b"?"), ("traceparent", GOOD[:-2] + b"00")])
     assert not context.is_sampled

@@ -243,6 +243,7 @@ def test_a_collector_that_is_away_is_logged_once() -> None:
 def test_no_token_is_logged_or_printed(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     collector: Collector,
 ) -> None:
     secret = "s3cr3t"
@@ -261,7 +262,7 @@ def test_no_token_is_logged_or_printed(
     shown = capfd.readouterr()
     assert "HTTP 403 Forbidden" in "".join(lines)
     assert secret not in "".join(lines)
-    assert secret not in shown.out + shown.err
+    assert secret not in shown.out + shown.err + caplog.text
     assert any(secret in (sent or "") for sent in collector.authorization)
 
 
