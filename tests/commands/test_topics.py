@@ -137,3 +137,18 @@ def test_check_names_each_difference_and_what_mends_it(plain: OwnTopics) -> None
     assert retention[0]
     assert f"topic '{candidates}': retention.ms: got 60000" in retention[1]
     assert not broker[0]
+
+
+def test_a_topic_that_is_too_small_for_what_a_worker_writes_stops(plain: OwnTopics) -> None:
+    feeds = plain.names["topic_feeds"]
+    create_topics(plain.kafka, [TopicPlan(feeds, 4, {"max.message.bytes": "100"})])
+    plain.run("create")
+
+    def stops() -> list[str]:
+        found = json.loads(plain.run("check", "--json").out)["findings"]
+        return [one["text"] for one in found if one["stops"]]
+
+    # The broker shows a new topic's configuration a moment later.
+    until(lambda: len(stops()) == 1, lambda: str(stops()))
+    (text,) = stops()
+    assert f"topic '{feeds}': it and the producer take 100 bytes, expected at least 4096" in text

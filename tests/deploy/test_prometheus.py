@@ -1,5 +1,6 @@
 """A real Prometheus scrapes four workers, a join and the users stage under load. Every query of the
-dashboard and every metric of the alerts has data, or has none by design.
+dashboard, every metric of the alerts and every metric of docs/metrics.md, of each stage that it names,
+has data, or has none by design.
 """
 
 import json
@@ -21,6 +22,7 @@ from tests.rig.outcome_runs import Plan, PostStream, outcomes_environment
 from tests.rig.process import pause, until
 from tests.rig.readers import Readers
 from tests.rig.redis import free_port
+from workers.metrics.names import METRICS, Kind, MetricName
 from workers.streaming.send import Sender
 
 DEPLOY = ROOT / "deploy"
@@ -105,6 +107,11 @@ def dashboard_queries() -> list[Query]:
     return queries
 
 
+def series_of(metric: MetricName) -> str:
+    """A series that Prometheus has of a metric."""
+    return f"{metric.name}_count" if metric.kind is Kind.HISTOGRAM else metric.name
+
+
 @pytest.fixture
 def env(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Environment]:
     """All topics, and a port for metrics."""
@@ -159,12 +166,20 @@ def test_every_query_has_data_or_has_none_by_design(
             ]
             used = set(re.findall(r"\btrimtab_\w+", (DEPLOY / "alerts.yaml").read_text()))
             absent = {name for name in used if not prometheus.ask(f"count({name})")}
+            missing = [
+                f"{metric.name} of {stage}"
+                for metric in METRICS.values()
+                for stage in metric.stages
+                if metric.name not in EMPTY_BY_DESIGN
+                and not prometheus.ask(f'count({series_of(metric)}{{stage="{stage}"}})')
+            ]
             down = prometheus.ask("up == 0")
             failed = prometheus.ask("prometheus_rule_evaluation_failures_total > 0")
     finally:
         prometheus.end()
     assert down == []
     assert empty == []
+    assert missing == []
     assert absent - EMPTY_BY_DESIGN == set()
     assert failed == []
     for process in (*workers, join, users):

@@ -296,7 +296,11 @@ def _unreachable(address: str, error: str) -> str:
 def _requests(cluster: Cluster, protocol: str) -> Iterator[CheckResult]:
     versions = known_requests(cluster)
     if not versions:
-        yield CheckResult("version", "unknown", "no broker says which requests it knows")
+        yield CheckResult(
+            "version",
+            "unknown",
+            "no broker says which requests it knows: expected Kafka 2.5 or later",
+        )
         return
 
     if versions.get(TXN_OFFSET_COMMIT, 0) < _KIP_447:
@@ -464,8 +468,14 @@ def _redis(
             yield from _commands(editor, surfaces, stages)
             if "worker" in stages:
                 yield from _documents(editor, surfaces)
-    except (ConfigurationError, Failure) as error:
+    except ConfigurationError as error:
         yield CheckResult("redis", "stops", str(error))
+    except Failure as error:
+        yield CheckResult(
+            "redis",
+            "stops",
+            f"{error}. Check the address and the network, and the user and password in the URL",
+        )
 
 
 def _server(facts: RedisFacts) -> Iterator[CheckResult]:
@@ -488,7 +498,11 @@ def _server(facts: RedisFacts) -> Iterator[CheckResult]:
         yield from _memory(facts)
 
     if facts.time_ms is None:
-        yield CheckResult("clocks", "unknown", "this user may not see the time of Redis (TIME)")
+        yield CheckResult(
+            "clocks",
+            "unknown",
+            "this user may not see the time of Redis: compare redis-cli TIME with date",
+        )
         return
     skew_ms = facts.time_ms - now_ms()
     if abs(skew_ms) > _SKEW_MS:

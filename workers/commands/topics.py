@@ -23,6 +23,7 @@ from workers.streaming.preflight import (
     SeenTopics,
     join_findings,
     join_topics,
+    limit_findings,
     missing_join_topics,
     missing_users_topics,
     missing_worker_topics,
@@ -194,11 +195,13 @@ class TopicsAt:
             worker = self.named.worker(self.surfaces)
             found += missing_worker_topics(self.cluster, worker, seen.partitions)
             found += worker_findings(self.cluster, worker, seen)
+            found += limit_findings(self.cluster, worker, seen)
             found += retention_findings(self.cluster, worker, self.surfaces, seen)
         if "join" in self.stages and has_outcomes(self.surfaces):
             join = self.named.join
             found += missing_join_topics(self.cluster, join, seen.partitions)
             found += join_findings(self.cluster, join, self.surfaces, seen)
+            found += limit_findings(self.cluster, join, seen)
         if "users" in self.stages and has_outcomes(self.surfaces):
             users = self.named.users
             found += missing_users_topics(self.cluster, users, seen.partitions)

@@ -60,7 +60,7 @@ from workers.errors import Failure
 from workers.log import log
 from workers.ranking.surface import Surfaces
 from workers.streaming.clients import Cluster
-from workers.streaming.limits import RecordLimits, limits_of
+from workers.streaming.limits import LimitTooSmall, RecordLimits, limits_of
 from workers.streaming.rights import Right, hidden_hint, require_rights
 from workers.streaming.topic_plans import (
     DEFAULT_PARTITIONS,
@@ -475,6 +475,19 @@ def _output_limits(
 
 
 # What is found
+
+
+def limit_findings(
+    cluster: Cluster, topics: WorkerTopics | JoinTopics, seen: SeenTopics
+) -> list[Finding]:
+    """What a stage writes that would not fit into its topics, if they are all there."""
+    if not set(topics.outputs.values()) <= seen.configs.keys():
+        return []
+    try:
+        _output_limits(cluster, topics, seen.configs)
+    except LimitTooSmall as error:
+        return [Finding(str(error))]
+    return []
 
 
 def _require(findings: Sequence[Finding]) -> None:
