@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import URLError
@@ -23,12 +24,14 @@ from tests.rig.process import pause, until
 from tests.rig.readers import Readers
 from tests.rig.redis import free_port
 from workers.metrics.names import METRICS, Kind, MetricName
+from workers.metrics.server import listen
 from workers.streaming.send import Sender
 
 DEPLOY = ROOT / "deploy"
 MODELS = ROOT / "onnx_models"
 WORKERS = 4
 UNDER_LOAD_SECONDS = 40.0
+RATE = 150.0
 JOIN_PORT = 1000
 USERS_PORT = 2000
 EMPTY_BY_DESIGN = {
@@ -107,6 +110,24 @@ def dashboard_queries() -> list[Query]:
     return queries
 
 
+def ports_from(base: int) -> list[int]:
+    """The ports of all processes: four workers, a join and a users stage."""
+    return [*range(base, base + WORKERS), base + JOIN_PORT, base + USERS_PORT]
+
+
+def free_base() -> int:
+    """A port such that those of all processes are free."""
+    while True:
+        base = free_port()
+        try:
+            with ExitStack() as held:
+                for port in ports_from(base):
+                    held.enter_context(listen("127.0.0.1", port))
+        except (OSError, OverflowError):
+            continue
+        return base
+
+
 def series_of(metric: MetricName) -> str:
     """A series that Prometheus has of a metric."""
     return f"{metric.name}_count" if metric.kind is Kind.HISTOGRAM else metric.name
@@ -117,7 +138,7 @@ def env(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Environment]:
     """All topics, and a port for metrics."""
     with outcomes_environment(kafka, redis_url, tmp_path, Plan(window_s=2)) as made:
         made.variables["TRIMTAB_MODELS"] = str(MODELS)
-        made.variables["TRIMTAB_METRICS_PORT"] = str(free_port())
+        made.variables["TRIMTAB_METRICS_PORT"] = str(free_base())
         made.create_outcome_topics()
         made.create_user_topics()
         yield made
@@ -127,7 +148,7 @@ def test_every_query_has_data_or_has_none_by_design(
     env: Environment, programs: Programs, tmp_path: Path
 ) -> None:
     base = int(env.variables["TRIMTAB_METRICS_PORT"])
-    ports = [*range(base, base + WORKERS), base + JOIN_PORT, base + USERS_PORT]
+    ports = ports_from(base)
     workers = [env.start_worker() for _ in range(WORKERS - 1)]
     join = env.start_join()
     users = env.start_users()
@@ -145,9 +166,12 @@ def test_every_query_has_data_or_has_none_by_design(
         until(prometheus.answers)
         # Later than the others, so that partitions move while they are scraped.
         workers.append(env.start_worker())
-        with readers, PostStream(env.sender(), Plan(rate=20.0)):
+        with readers, PostStream(env.sender(), Plan(rate=RATE)):
             for topic in (env.candidates, env.interactions):
-                until(lambda: len(prometheus.ask("up == 1")) == len(ports))
+                until(
+                    lambda: len(prometheus.ask("up == 1")) == len(ports),
+                    lambda: "".join(each.logged()[-2000:] for each in (*workers, join, users)),
+                )
                 sender = Sender.to(env.cluster, topic)
                 sender.send(b"bad", b"bad", [])
                 sender.finish()
@@ -173,10 +197,12 @@ def test_every_query_has_data_or_has_none_by_design(
                 if metric.name not in EMPTY_BY_DESIGN
                 and not prometheus.ask(f'count({series_of(metric)}{{stage="{stage}"}})')
             ]
+            (feeds,) = prometheus.ask("sum(rate(trimtab_feeds_total[30s]))")
             down = prometheus.ask("up == 0")
             failed = prometheus.ask("prometheus_rule_evaluation_failures_total > 0")
     finally:
         prometheus.end()
+    assert float(feeds["value"][1]) > RATE / 2
     assert down == []
     assert empty == []
     assert missing == []
