@@ -221,3 +221,12 @@ def test_the_workers_user_of_deploy_is_denied_nothing(
     # It may not see what only an administrator sees.
     assert len(patient.lines("unknown", **worker)) == 2
     assert {entry["object"] for entry in log(server)} <= {"info", "time"}
+
+
+def test_a_collector_that_takes_no_spans_is_warned_of_and_a_wrong_address_stops_a_worker(
+    patient: Patient,
+) -> None:
+    warns = patient.lines("warns", TRIMTAB_TRACE_ENDPOINT=f"http://{NOBODY}")
+    assert warns[-1].startswith("traces: the collector takes no spans: Connection refused.")
+    stops = patient.lines("stops", TRIMTAB_TRACE_ENDPOINT=NOBODY)
+    assert stops[-1].startswith("traces: trace_endpoint: got a value that is not shown")

@@ -2,12 +2,14 @@
 
 import sys
 from dataclasses import fields
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from tests.commands.running import trimtab
-from workers.commands.trace_export import tracing
+from tests.tracing.collector import running_collector
+from workers.commands.trace_export import tracing, try_collector
 from workers.counts import TraceCounts
 from workers.settings import SETTINGS, ConfigurationError, WorkerSettings
 
@@ -107,6 +109,19 @@ def test_a_worker_without_the_extra_says_how_to_install_it(
         tracing(settings_of(trace_endpoint="http://127.0.0.1:4318"), "host-0", TraceCounts()),
     ):
         pass
+
+
+def test_a_collector_is_tried_without_a_span() -> None:
+    with running_collector() as collector:
+        endpoint = f"http://127.0.0.1:{collector.port}"
+        assert try_collector(endpoint, "0") == ""
+        collector.status = HTTPStatus.UNAUTHORIZED
+        assert try_collector(endpoint, "0") == "HTTP 401 Unauthorized"
+        assert collector.spans == []
+    assert try_collector(endpoint, "0") == "Connection refused"
+    assert try_collector(None, "0") is None
+    with pytest.raises(ConfigurationError, match="trace_ratio"):
+        try_collector(None, "2")
 
 
 def test_the_options_are_those_of_a_worker() -> None:

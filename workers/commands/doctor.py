@@ -30,6 +30,7 @@ from workers.commands.models.verify import ROW_BY_ROW
 from workers.commands.options import BrokersAt, example, gather_settings, json_option
 from workers.commands.redis_access import RedisAt
 from workers.commands.topics import STAGES, NamedTopics, Stage, TopicsAt, has_outcomes
+from workers.commands.trace_export import try_collector
 from workers.errors import Failure
 from workers.ranking.surface import Surfaces, feature_sets_by_objective
 from workers.scoring.catalogue import Rejected, Verified
@@ -115,6 +116,8 @@ class DoctorSettings:
     outcomes_group: str
     users_group: str
     group_protocol: str
+    trace_endpoint: str | None = field(repr=False)
+    trace_ratio: str
 
     def topics(self) -> NamedTopics:
         """The names of all topics."""
@@ -187,6 +190,8 @@ def _examine(settings: DoctorSettings, stages: Sequence[Stage]) -> Iterator[Chec
         yield from _models(Path(settings.models), surfaces)
     yield from _kafka(settings, surfaces, stages)
     yield from _redis(settings, surfaces, stages)
+    if "worker" in stages:
+        yield from _traces(settings)
 
 
 def _event_reader() -> CheckResult:
@@ -231,6 +236,28 @@ def _models(folder: Path, surfaces: Surfaces) -> Iterator[CheckResult]:
                     f"{objective}: expected a version that passes verification; {why}. Make one:"
                     " trimtab models new",
                 )
+
+
+# Traces
+
+
+def _traces(settings: DoctorSettings) -> Iterator[CheckResult]:
+    """Whether the collector would take spans, if one is set."""
+    try:
+        refusal = try_collector(settings.trace_endpoint, settings.trace_ratio)
+    except ConfigurationError as error:
+        yield CheckResult("traces", "stops", str(error))
+        return
+
+    if refusal:
+        yield CheckResult(
+            "traces",
+            "warns",
+            f"the collector takes no spans: {refusal}. Feeds go on without. Check --trace-endpoint,"
+            " the network, and the token in OTEL_EXPORTER_OTLP_HEADERS",
+        )
+    elif refusal is not None:
+        yield CheckResult("traces", "ok", "the collector takes spans")
 
 
 # Kafka

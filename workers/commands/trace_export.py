@@ -46,9 +46,7 @@ def tracing(
     try:
         export = open_export(endpoint, counts, instance=instance, version=version("trimtab"))
     except (ValueError, RuntimeError) as error:
-        raise ConfigurationError(
-            f"trace_endpoint: OpenTelemetry does not take one of its own variables: {error}"
-        ) from None
+        raise _wrong_variable(error) from None
 
     tracer = RequestTracer(
         group=settings.group,
@@ -61,6 +59,31 @@ def tracing(
         yield tracer if export.is_recording else None
     finally:
         export.close()
+
+
+def try_collector(endpoint: str | None, ratio: str) -> str | None:
+    """Why a collector takes no spans; empty if it does. None if no collector is set. Sends none.
+
+    Raises ConfigurationError if a worker would not start with these settings.
+    """
+    _read_ratio(ratio)
+    if not endpoint:
+        return None
+
+    url = _read_endpoint(endpoint)
+    _require_opentelemetry()
+    from workers.tracing.export import try_export  # noqa: PLC0415
+
+    try:
+        return try_export(url)
+    except (ValueError, RuntimeError) as error:
+        raise _wrong_variable(error) from None
+
+
+def _wrong_variable(error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"trace_endpoint: OpenTelemetry does not take one of its own variables: {error}"
+    )
 
 
 def _read_ratio(value: str) -> float:

@@ -34,6 +34,7 @@ from workers.worker_errors import WorkerErrors
 
 QUEUE_SPANS: Final = 2048
 FLUSH_SECONDS: Final = 1.0
+_TRY_SECONDS = 2.0
 _AGAIN_SECONDS = 600.0
 _TRY_AGAIN = HTTPStatus.SERVICE_UNAVAILABLE
 _SILENT_LOGGERS = ("opentelemetry", "urllib3", "requests")
@@ -197,18 +198,33 @@ def _take_apart(error: BaseException) -> str:
     return cause
 
 
-def open_export(endpoint: str, counts: TraceCounts, *, instance: str, version: str) -> SpanExport:
-    """Begin to send spans to the OTLP/HTTP `endpoint`. `close` must be called.
-
-    The variables of OpenTelemetry's SDK and exporter hold as well, such as
-    `OTEL_EXPORTER_OTLP_HEADERS`. Raises ValueError or RuntimeError if it does not take one of them.
+def try_export(endpoint: str) -> str:
+    """Send a request without spans to the OTLP/HTTP `endpoint`. Returns why it failed; empty if it
+    did not. Raises ValueError or RuntimeError as `open_export` does.
     """
+    _silence_libraries()
+    session = _Session()
+    exporter = OTLPSpanExporter(endpoint=endpoint, session=session, timeout=_TRY_SECONDS)
+    exporter.export(())
+    session.close()
+    return session.cause
+
+
+def _silence_libraries() -> None:
     for name in _SILENT_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers[:] = [logging.NullHandler()]
         logger.setLevel(logging.CRITICAL + 1)
         logger.propagate = False
 
+
+def open_export(endpoint: str, counts: TraceCounts, *, instance: str, version: str) -> SpanExport:
+    """Begin to send spans to the OTLP/HTTP `endpoint`. `close` must be called.
+
+    The variables of OpenTelemetry's SDK and exporter hold as well, such as
+    `OTEL_EXPORTER_OTLP_HEADERS`. Raises ValueError or RuntimeError if it does not take one of them.
+    """
+    _silence_libraries()
     parts = urlsplit(endpoint)
     address = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
     session = _Session()
