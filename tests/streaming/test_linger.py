@@ -148,12 +148,13 @@ class Queue:
     def _take(self, most: int) -> list[object]:
         count = min(most, self.waiting)
         self.waiting -= count
-        return [SimpleNamespace(partition=lambda: 0, error=lambda: None)] * count
+        return [SimpleNamespace(partition=lambda: 0, offset=lambda: 0, error=lambda: None)] * count
 
 
 def worker_of(clock: Clock, seconds: float, waiting: int = 0) -> Worker[Any, Any]:
     """A worker that has just published, on one partition. `waiting`: messages to be consumed."""
     unused: Any = None
+    intake: Any = SimpleNamespace(take=unused)  # no partition is owned: each record is dropped
     owned: dict[int, Any] = {}
     ownership: Any = SimpleNamespace(partitions=owned, is_restoring=False)
     reachability: Any = SimpleNamespace(heard=lambda: None)
@@ -162,7 +163,7 @@ def worker_of(clock: Clock, seconds: float, waiting: int = 0) -> Worker[Any, Any
         topic="candidates",
         consumer=Queue(waiting),  # type: ignore[arg-type]
         ownership=ownership,
-        dispatcher=Dispatcher("candidates", ownership, unused, reachability, unused),
+        dispatcher=Dispatcher("candidates", ownership, intake, reachability, unused),
         end_check=unused,
         emitter=SimpleNamespace(has_room=lambda _: True),
         outlet=SimpleNamespace(published_at=clock.now),  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class Batches:
         self.left -= 1
         return [self._message] if self.left > 0 else []
 
-    _message = SimpleNamespace(partition=lambda: 0, error=lambda: None)
+    _message = SimpleNamespace(partition=lambda: 0, offset=lambda: 0, error=lambda: None)
 
 
 def test_a_backlog_of_large_events_is_no_hanging_loop_every_batch_of_it_is_a_turn() -> None:
@@ -39,12 +39,13 @@ def test_a_backlog_of_large_events_is_no_hanging_loop_every_batch_of_it_is_a_tur
     ownership: Any = SimpleNamespace(partitions=nothing_owned, is_restoring=False)
     reachability: Any = SimpleNamespace(heard=lambda: turns.append(pulse.turns))
     unused: Any = None
+    intake: Any = SimpleNamespace(take=unused)  # no partition is owned: each record is dropped
     worker = Worker(
         group="g",
         topic="candidates",
         consumer=cast(Consumer, Batches(10)),
         ownership=ownership,
-        dispatcher=Dispatcher("candidates", ownership, unused, reachability, unused),
+        dispatcher=Dispatcher("candidates", ownership, intake, reachability, unused),
         end_check=unused,
         emitter=cast(Any, SimpleNamespace(has_room=lambda _: True)),
         outlet=unused,
