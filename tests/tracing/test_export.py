@@ -240,6 +240,15 @@ def test_a_collector_that_is_away_is_logged_once() -> None:
     assert counts.failed == 3
 
 
+def test_a_file_of_certificates_that_is_missing_is_logged(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/hosts")
+    _, (_begins, line) = exported_badly(url_of(collector).replace("http:", "https:"))
+    assert "'error': 'a file of certificates is missing'" in line
+
+
 def test_no_token_is_logged_or_printed(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],

@@ -148,6 +148,8 @@ class _Session(requests.Session):
 
     def request(self, *parts: Any, **options: Any) -> Any:
         """Make a request. Raises nothing."""
+        # Otherwise REQUESTS_CA_BUNDLE would win over OTEL_EXPORTER_OTLP_CERTIFICATE.
+        options.setdefault("verify", self.verify)
         try:
             response = super().request(*parts, **options)
         except Exception as error:  # noqa: BLE001 - whatever it is, the spans are not sent
@@ -175,7 +177,8 @@ def _take_apart(error: BaseException) -> str:
     """The cause of an error, in words that show no part of a URL or a header. Takes the error and
     those below it apart: their tracebacks refer to frames that refer to them.
     """
-    cause = type(error).__name__
+    # An OSError as such is what requests raises if a file that it was given is not there.
+    cause = "a file of certificates is missing" if type(error) is OSError else type(error).__name__
     seen: list[BaseException] = []
     left: list[object] = [error]
     while left:
