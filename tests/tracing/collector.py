@@ -1,5 +1,6 @@
 """A collector of traces as a process sees it: OTLP over HTTP, in Protobuf."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,10 @@ from workers.tracing.request_traces import AttributeValue
 class Collector:
     """Takes spans. `status` is what it answers. `authorization` has what it was sent as that header.
 
-    It may be asked from another thread.
+    It may be asked from another thread. `tls`: it speaks HTTPS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.spans = list[Span]()
         self.resources = list[dict[str, AttributeValue]]()
         self.authorization = list[str | None]()
@@ -40,6 +41,8 @@ class Collector:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
 
     def take(self, exported: ExportTraceServiceRequest) -> None:
@@ -63,9 +66,9 @@ class Collector:
 
 
 @contextmanager
-def running_collector() -> Iterator[Collector]:
+def running_collector(tls: ssl.SSLContext | None = None) -> Iterator[Collector]:
     """A collector on a port of its own while the block runs."""
-    collector = Collector()
+    collector = Collector(tls)
     thread = threading.Thread(target=collector.serve, daemon=True)
     thread.start()
     try:

@@ -1,13 +1,16 @@
 """Spans on their way to a collector, which may be away, slow or full of secrets."""
 
 import gc
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 import structlog
+import trustme
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
@@ -202,7 +205,7 @@ def test_a_span_that_cannot_be_made_is_dropped_and_breaks_nothing(
 # What is logged
 
 
-def exported_badly(endpoint: str, batches: int = 3) -> tuple[TraceCounts, list[str]]:
+def exported(endpoint: str, batches: int = 3) -> tuple[TraceCounts, list[str]]:
     """Send batches one by one. Returns the counts, and the log lines as text."""
     with structlog.testing.capture_logs() as logged, exporting(endpoint) as (export, counts):
         for _ in range(batches):
@@ -228,15 +231,34 @@ def test_a_collector_that_refuses_is_logged_once(
     collector: Collector, status: HTTPStatus, cause: str
 ) -> None:
     collector.status = status
-    counts, (_begins, line) = exported_badly(url_of(collector))
+    counts, (_begins, line) = exported(url_of(collector))
     assert f"'error': '{cause}'" in line
     assert f"'collector': '127.0.0.1:{collector.port}'" in line
     assert counts.failed == 3
 
 
 def test_a_collector_that_is_away_is_logged_once() -> None:
-    counts, (_begins, line) = exported_badly(NOBODY)
+    counts, (_begins, line) = exported(NOBODY)
     assert "'error': 'Connection refused'" in line
+    assert counts.failed == 3
+
+
+def test_a_collector_behind_tls_is_checked_by_its_certificate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(tmp_path / "ca.pem"))
+    with running_collector(context) as collector:
+        endpoint = url_of(collector).replace("http:", "https:")
+        counts, _ = exported(endpoint)
+        assert counts == TraceCounts(exported=3)
+
+        monkeypatch.delenv("OTEL_EXPORTER_OTLP_CERTIFICATE")
+        counts, (_begins, line) = exported(endpoint)
+    assert "'error': 'CERTIFICATE_VERIFY_FAILED'" in line
     assert counts.failed == 3
 
 
@@ -245,7 +267,7 @@ def test_a_file_of_certificates_that_is_missing_is_logged(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/hosts")
-    _, (_begins, line) = exported_badly(url_of(collector).replace("http:", "https:"))
+    _, (_begins, line) = exported(url_of(collector).replace("http:", "https:"))
     assert "'error': 'a file of certificates is missing'" in line
 
 
@@ -267,7 +289,7 @@ def test_no_token_is_logged_or_printed(
         for status in (HTTPStatus.OK, HTTPStatus.FORBIDDEN):
             collector.status = status
             for endpoint in endpoints:
-                lines += exported_badly(endpoint, batches=1)[1]
+                lines += exported(endpoint, batches=1)[1]
     shown = capfd.readouterr()
     assert "HTTP 403 Forbidden" in "".join(lines)
     assert secret not in "".join(lines)
