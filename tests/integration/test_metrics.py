@@ -104,6 +104,7 @@ def test_the_join_and_the_users_stage_show_theirs_on_ports_of_their_own(
         assert total(port, "trimtab_redis_calls_total", use="status") > 0
     until(lambda: total(base + 2000, "trimtab_redis_calls_total", use="guard_rails") > 0)
     assert total(base + 2000, "trimtab_guard_rails_wait_seconds") < 60
+    assert 0 <= total(base + 2000, "trimtab_loop_same_step_seconds") < 15
 
     stack.pause("kafka")
     try:

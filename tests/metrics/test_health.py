@@ -55,7 +55,13 @@ def test_the_users_stage_is_ready_once_it_waits_for_nothing() -> None:
     assert users_readiness(waiting) == Health(False, "its recovery")
     assert users_readiness(failing) == Health(False, "a partition")
     assert users_readiness(StageReport()).is_good
-    assert users_liveness(waiting).is_good
+
+
+def test_the_users_stage_is_alive_as_long_as_its_event_loop_turns() -> None:
+    waiting = StageReport(waiting_for="its recovery")
+    assert users_liveness(waiting, turned_s=29.9).is_good
+    hanging = users_liveness(waiting, turned_s=30.1)
+    assert hanging == Health(False, "its recovery for 30.1 s")
 
 
 def test_a_process_that_is_not_put_together_is_alive_and_not_ready() -> None:

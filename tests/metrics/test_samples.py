@@ -165,6 +165,7 @@ def test_every_counter_of_the_users_stage_is_exported() -> None:
         partitions=(0, 1), lag={0: 3, 1: 4}, closed_until=5_000, counts=asdict(UserCounts(feeds=2))
     )
     state = users_samples.UsersState(
+        turned_s=0.5,
         broker_up=True,
         redis={"phases": RedisUse(5, 1)},
         stops={("home", "bold"): 1},
@@ -177,6 +178,7 @@ def test_every_counter_of_the_users_stage_is_exported() -> None:
     assert (values["trimtab_lag_records"], values["trimtab_lag_records_max"]) == (7, 4)
     assert values["trimtab_outcomes_closed_until_seconds"] == 5
     assert Sample("trimtab_guard_rail_stops_total", ("home", "bold"), 1.0) in samples
+    assert values["trimtab_loop_same_step_seconds"] == 0.5
     assert (values["trimtab_broker_up"], values["trimtab_guard_rails_wait_seconds"]) == (1, 1.5)
     assert Sample("trimtab_redis_calls_total", ("phases",), 5.0) in samples
     assert Sample("trimtab_redis_failures_total", ("phases",), 1.0) in samples
@@ -184,6 +186,8 @@ def test_every_counter_of_the_users_stage_is_exported() -> None:
 
 def test_a_stage_without_redis_or_that_judges_no_guard_rails_shows_none_of_it() -> None:
     report = StageReport(counts=asdict(UserCounts()))
-    samples = users_samples.users_samples(report, users_samples.UsersState(broker_up=False))
+    samples = users_samples.users_samples(
+        report, users_samples.UsersState(turned_s=0.5, broker_up=False)
+    )
     names = {one.name for one in samples}
     assert not names & {"trimtab_redis_up", "trimtab_guard_rails_wait_seconds"}

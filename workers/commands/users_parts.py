@@ -142,6 +142,7 @@ def _run_stage(
 
             def state() -> UsersState:
                 return UsersState(
+                    turned_s=app.turned_s,
                     broker_up=app.is_broker_heard,
                     status=status,
                     redis={use: opened.use for use, opened in editors.items()},
@@ -152,7 +153,7 @@ def _run_stage(
             serve_from(
                 Sources(
                     samples=lambda: users_samples(stage.report(), state()),
-                    live=lambda: users_liveness(stage.report()),
+                    live=lambda: users_liveness(stage.report(), app.turned_s),
                     ready=lambda: users_readiness(stage.report()),
                     status=lambda: msgspec.json.encode(stage.report()),
                 )

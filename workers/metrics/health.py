@@ -11,7 +11,8 @@
 | has been in one step without a bound for 10 minutes     | no   |
 | has ended                                               | no   |
 
-A watchdog starts a process again that hangs for 15 s (process.py). So 30 s say that it could not.
+A watchdog starts a process again that hangs for 15 s (process.py). So 30 s say that it could not. The
+users stage has none: whoever asks it starts it again.
 Steps without a bound score, and publish: each of their calls has a limit of its own.
 
 `/readyz` is for whoever rolls out a new version, or waits for a start:

@@ -106,9 +106,10 @@ CHILD_UP = _gauge(
 )
 LOOP_BUSY_SECONDS = _gauge(
     "trimtab_loop_same_step_seconds",
-    "For how long the loop has been in the same step of its turn.",
-    "a call that hangs: above 15 s the process starts again",
-    of=_LOOPS,
+    "For how long the loop has been in the same step of its turn. Of the users stage: since its event"
+    " loop last turned.",
+    "a call that hangs: above 15 s a worker and a join start again",
+    of=_ALL,
 )
 PARTITIONS = _gauge(
     "trimtab_partitions",

@@ -5,13 +5,14 @@ stage needs an extra.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from workers.metrics.health import Health
+from workers.metrics.health import Health, loop_liveness
 from workers.metrics.names import (
     BROKER_UP,
     GUARD_RAIL_STOPS,
     GUARD_RAILS_WAIT,
     LAG_RECORDS,
     LAG_RECORDS_MAX,
+    LOOP_BUSY_SECONDS,
     USERS_DELETED,
     USERS_ENTRIES,
     USERS_FEEDS,
@@ -39,6 +40,7 @@ OF_COUNTS: Final[dict[str, MetricName]] = {
 class UsersState(NamedTuple):
     """What is exported of a process of the stage beside its report.
 
+    - `turned_s`: seconds since its event loop last turned.
     - `broker_up`: whether a broker answers.
     - `status`: what writes its status to Redis, None without a Redis.
     - `redis`: by use, what else Redis was used for.
@@ -46,6 +48,7 @@ class UsersState(NamedTuple):
     - `rails_wait_s`: seconds since all guard rails were judged. None: another process judges them.
     """
 
+    turned_s: float
     broker_up: bool
     status: StageStatusWriter | None = None
     redis: Mapping[str, RedisUse] = {}
@@ -59,6 +62,7 @@ def users_samples(report: StageReport, state: UsersState) -> list[Sample]:
     lag = dict(report.lag)
     samples.append(sample(LAG_RECORDS, sum(lag.values())))
     samples.append(sample(LAG_RECORDS_MAX, max(lag.values(), default=0)))
+    samples.append(sample(LOOP_BUSY_SECONDS, state.turned_s))
     samples.append(sample(BROKER_UP, state.broker_up))
     for use, redis in state.redis.items():
         samples += redis_samples(use, redis)
@@ -70,9 +74,12 @@ def users_samples(report: StageReport, state: UsersState) -> list[Sample]:
     return samples
 
 
-def users_liveness(report: StageReport) -> Health:
-    """A stage that fails ends by itself. Until then it is alive."""
-    return Health(True, report.failing or report.waiting_for or "counting")
+def users_liveness(report: StageReport, turned_s: float) -> Health:
+    """A stage that fails ends by itself. Until then it is alive, unless its event loop hangs: for
+    `turned_s` it has not turned.
+    """
+    doing = report.failing or report.waiting_for or "counting"
+    return loop_liveness(doing=doing, seconds=turned_s, is_bounded=True)
 
 
 def users_readiness(report: StageReport) -> Health:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Iterable, Mapping
 from os import _exit
 from typing import Any
@@ -58,9 +59,18 @@ class UsersTable(faust.Table):
 
 
 class UsersApp(faust.App):
-    """The Faust app of the users stage. `stage` is set before it is started."""
+    """The Faust app of the users stage. `stage` is set before it is started.
+
+    `turned_at`: when the event loop last turned, in monotonic seconds.
+    """
 
     stage: UsersStage
+    turned_at: float
+
+    @property
+    def turned_s(self) -> float:
+        """Seconds since the event loop last turned. For any thread."""
+        return time.monotonic() - self.turned_at
 
     @property
     def is_broker_heard(self) -> bool:
@@ -182,6 +192,8 @@ def build_app(
         web_host="127.0.0.1",
         web_port=port or 6066,
     )
+
+    app.turned_at = time.monotonic()
 
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw"}
     raw["value_serializer"] = "raw"
@@ -312,7 +324,13 @@ async def run_app(app: UsersApp, beside: Iterable[Awaitable[None]] = ()) -> int:
     app.producer.buffer.max_messages = 10_000_000  # the stage limits what it writes by itself
     tasks = [
         asyncio.ensure_future(_must_run(app, each))
-        for each in (app.start(), stage.run_checkpoints(), _watch_recovery(app), *beside)
+        for each in (
+            app.start(),
+            stage.run_checkpoints(),
+            _watch_recovery(app),
+            _note_turns(app),
+            *beside,
+        )
     ]
     await stage.ended.wait()
 
@@ -342,6 +360,13 @@ async def _must_run(app: UsersApp, part: Awaitable[None]) -> None:
 def _give_up() -> None:
     log.error("not_drained", error=f"Faust did not stop within {DRAIN_SECONDS:g} s")
     _exit(1)
+
+
+async def _note_turns(app: UsersApp) -> None:
+    """Note once a second that the event loop turns."""
+    while True:
+        app.turned_at = time.monotonic()
+        await asyncio.sleep(1.0)
 
 
 async def _watch_recovery(app: UsersApp) -> None:
