@@ -20,7 +20,7 @@ class _ToOurLog(logging.Handler):
         self._logged_at: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage().splitlines()[0]
+        text = record.getMessage().partition("\n")[0]
         now = time.monotonic()
         if now - self._logged_at.get(text, float("-inf")) < _SECONDS:
             return
