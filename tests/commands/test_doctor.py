@@ -191,6 +191,16 @@ def test_candidates_from_the_future_are_warned_of(patient: Patient) -> None:
     assert any(line.startswith(f"clocks: topic '{candidates}'") for line in warned)
 
 
+@pytest.mark.parametrize(("ahead_ms", "got"), [(5_000, "got -"), (-5_000, "got ")])
+def test_a_redis_whose_clock_differs_is_warned_of(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, ahead_ms: int, got: str
+) -> None:
+    monkeypatch.setattr("workers.commands.doctor.now_ms", lambda: now_ms() + ahead_ms)
+    (line,) = [line for line in patient.lines("warns", TRIMTAB_KAFKA=NOBODY) if "clocks" in line]
+    assert line.startswith(f"clocks: Redis: {got}")
+    assert "expected at most 1000 either way. Synchronize the clocks (NTP)" in line
+
+
 def test_weights_that_could_be_evicted_stop(
     patient: Patient, make_redis: Callable[..., RedisServer]
 ) -> None:
