@@ -201,7 +201,7 @@ def _require_group(cluster: Cluster, group: str, rights: Sequence[Right]) -> Non
 def require_faust() -> None:
     """Raises ConfigurationError if the extra is not installed."""
     # Once imported, Faust has no spec to find.
-    if "faust" not in sys.modules and importlib.util.find_spec("faust") is None:
+    if sys.modules.get("faust") is None and importlib.util.find_spec("faust") is None:
         raise ConfigurationError(
             "faust: not installed, expected the extra 'outcomes'."
             " Install it: pip install 'trimtab[outcomes]'"
