@@ -297,20 +297,29 @@ def test_no_token_is_logged_or_printed(
     assert any(secret in (sent or "") for sent in collector.authorization)
 
 
-def test_failures_leave_no_cycles_because_nothing_collects_them(collector: Collector) -> None:
-    collector.status = HTTPStatus.BAD_GATEWAY
-    tls = url_of(collector).replace("http:", "https:")
-    with structlog.testing.capture_logs():
-        for endpoint in (url_of(collector), NOBODY, tls, "http://nobody.invalid/v1/traces"):
-            with exporting(endpoint) as (export, counts):
+def count_cycles(endpoint: str) -> tuple[TraceCounts, int]:
+    """Send four spans, each by itself. Returns the counts, and the objects in cycles after the first."""
+    with exporting(endpoint) as (export, counts):
+        export.emit(a_span())
+        export._maker.provider.force_flush()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
                 export.emit(a_span())
                 export._maker.provider.force_flush()
-                gc.collect()
-                gc.disable()
-                try:
-                    for _ in range(3):
-                        export.emit(a_span())
-                        export._maker.provider.force_flush()
-                    assert (counts.failed, gc.collect()) == (4, 0), endpoint
-                finally:
-                    gc.enable()
+            return counts, gc.collect()
+        finally:
+            gc.enable()
+
+
+def test_neither_spans_nor_failures_leave_cycles_because_nothing_collects_them(
+    collector: Collector,
+) -> None:
+    with structlog.testing.capture_logs():
+        assert count_cycles(url_of(collector)) == (TraceCounts(exported=4), 0)
+
+        collector.status = HTTPStatus.BAD_GATEWAY
+        tls = url_of(collector).replace("http:", "https:")
+        for endpoint in (url_of(collector), NOBODY, tls, "http://no..body/v1/traces"):
+            assert count_cycles(endpoint) == (TraceCounts(failed=4), 0), endpoint
