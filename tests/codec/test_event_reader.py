@@ -9,6 +9,7 @@ import struct
 import sys
 from decimal import Decimal
 from math import nextafter
+from typing import NamedTuple
 
 import pytest
 from hypothesis import event as note
@@ -220,6 +221,23 @@ def test_it_leaves_a_message_that_gives_a_field_twice_to_python(field: bytes) ->
 def test_it_leaves_an_event_with_another_key_to_python(key: bytes | None) -> None:
     assert read_json(encoded(valid_event()), key) is None
     assert read_protobuf(_in_protobuf().SerializeToString(), key) is None
+
+
+def test_a_reader_that_was_compiled_for_other_events_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Later(NamedTuple):
+        request_id: str
+        surface: str
+
+    monkeypatch.setattr("workers.codec.compiled.Event", Later)
+    if not IS_COMPILED:
+        assert (
+            usual_readers(SURFACES, SourceNames())[Format.JSON](encoded(valid_event()), KEY) is None
+        )
+        return
+    with pytest.raises(ImportError, match="install trimtab again"):
+        usual_readers(SURFACES, SourceNames())
 
 
 def test_it_keeps_no_reference_to_what_it_read() -> None:

@@ -34,6 +34,11 @@
 #define LATEST_MS 253402300799999
 #define MAX_EXPECTED 1000000
 
+/* The fields of an Event (ranking/request.py), in their order. */
+static const char *const FIELDS[] = {"request_id", "surface", "user_id", "requested_at", "expected", "last",
+                                     "item_ids",   "sources", "rows",    "refused",      "missing",  "unknown"};
+#define FIELD_COUNT 12
+
 #define MAX_DEPTH 64
 #define MAX_UNKNOWN 16
 
@@ -200,12 +205,12 @@ static PyObject *build(Reader *reader, const Event *event, PyObject *key)
     if (memcmp(PyBytes_AsString(key), event->request_id.start, (size_t)event->request_id.size) != 0)
         return NULL;
 
-    PyObject *result = PyType_GenericAlloc(reader->event_type, 12);
+    PyObject *result = PyType_GenericAlloc(reader->event_type, FIELD_COUNT);
     if (result == NULL)
         return NULL;
 
     Py_ssize_t row_bytes = event->surface->width * (Py_ssize_t)sizeof(float);
-    PyObject *fields[12] = {
+    PyObject *fields[FIELD_COUNT] = {
         as_str(event->request_id),
         Py_NewRef(event->surface->value),
         as_str(event->user_id),
@@ -220,7 +225,7 @@ static PyObject *build(Reader *reader, const Event *event, PyObject *key)
         PyLong_FromSsize_t(event->unknown),
     };
     bool is_whole = true;
-    for (Py_ssize_t i = 0; i < 12; i++) {
+    for (Py_ssize_t i = 0; i < FIELD_COUNT; i++) {
         is_whole = is_whole && fields[i] != NULL;
         PyTuple_SetItem(result, i, fields[i]); /* takes the reference over */
     }
@@ -1104,6 +1109,22 @@ static bool fill_surface(Surface *surface, PyObject *given)
     return true;
 }
 
+/* Whether an Event has the fields that are built here. Sets an exception if not: the code in Python is
+   newer or older than what was compiled. */
+static bool has_fields(PyObject *event_type)
+{
+    PyObject *names = PyObject_GetAttrString(event_type, "_fields");
+    if (names == NULL)
+        return false;
+    bool is_same = PyTuple_Check(names) && PyTuple_Size(names) == FIELD_COUNT;
+    for (Py_ssize_t i = 0; is_same && i < FIELD_COUNT; i++)
+        is_same = PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, i), FIELDS[i]) == 0;
+    Py_DECREF(names);
+    if (!is_same)
+        PyErr_SetString(PyExc_ImportError, "event_reader was compiled for another version: install trimtab again");
+    return is_same;
+}
+
 /* EventReader(event_type, source_names, surfaces) */
 static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -1116,6 +1137,8 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         PyErr_SetString(PyExc_TypeError, "event_type: expected a named tuple");
         return NULL;
     }
+    if (!has_fields(event_type))
+        return NULL;
 
     PyObject *self = PyType_GenericAlloc(type, 0);
     if (self == NULL)
