@@ -37,7 +37,7 @@ NO_TIME = -1
 FUTURE_MS = 60_000
 """How far `requested_at` may lie ahead of the record's timestamp."""
 _SMALL_HEAP = 64
-_MANY_REQUESTS = 1000
+_MANY_REQUESTS = 256
 """With this many open requests in a worker, each further one takes as little memory as it can."""
 
 

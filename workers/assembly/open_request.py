@@ -26,9 +26,10 @@ _LOOSE_BYTES = 80
 _DISTINCT_BYTES = 110
 # Once a request has this many loose ids, they and their rows are joined. To join them, and to part
 # the ids again, costs a tenth of a microsecond a candidate. So it is only done early if many
-# requests are open.
+# requests are open, and not at all in a request that expects few candidates.
 _LOOSE_IF_FEW = 64
 _LOOSE_IF_MANY = 8
+_FEW_CANDIDATES = 16
 # Between ids that are joined.
 _SEPARATOR = "\0"
 
@@ -136,6 +137,8 @@ class OpenRequest:
         if expected is not None:
             self.expected = expected
             self._usual_below = min(self._usual_below, expected)
+            if expected <= _FEW_CANDIDATES:
+                self._most_loose = _LOOSE_IF_FEW
 
         refused: Sequence[RefusedCandidate] = event.refused
         count = self._count + len(event.item_ids)
