@@ -32,7 +32,7 @@ from workers.scoring.registry import Loader, NoVerifiedModel, Registry
 from workers.scoring.resolver import Lacking, Loading
 from workers.scoring.scorer import SurfaceModels
 from workers.scoring.session_cache import session_bytes
-from workers.scoring.verifier_process import VerificationLimits
+from workers.scoring.verification import VerificationLimits
 
 HOME = surface(feature_set=WIDE)
 SURFACES: Surfaces = {"home": HOME}

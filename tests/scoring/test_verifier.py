@@ -17,8 +17,8 @@ from tests.scoring.building import WIDE, add_endless, add_model, endless, golden
 from workers.ranking.features import FeatureSet
 from workers.scoring.catalogue import Rejected, Verdict, Verified
 from workers.scoring.refusal import ModelReason
+from workers.scoring.verification import VerificationLimits
 from workers.scoring.verifier import Verifier
-from workers.scoring.verifier_process import VerificationLimits
 
 
 @pytest.fixture
@@ -200,3 +200,12 @@ def test_the_process_imports_neither_kafka_nor_redis_nor_the_command_line() -> N
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"confluent_kafka", "redis", "click", "structlog", "workers.cli"} & set(listed)
+
+
+def test_a_worker_does_not_import_the_onnx_library_which_is_12_mib() -> None:
+    code = "import sys, workers.commands.worker, workers.commands.worker_parts; print(*sys.modules)"
+    listed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "workers.scoring.reopen" in listed
+    assert not {"onnx", "faust", "matplotlib", "sklearn"} & set(listed)

@@ -4,8 +4,9 @@
   to date, `session_cache` holds what is loaded.
 - Which version scores: `resolver`.
 - Scoring: `scorer` groups requests, `failing_rows` finds rows that make a model fail, `model` runs.
-- Verification: `verifier` starts `verifier_process`, which runs the steps of `verify`. `files`,
-  `manifest` and `graph` read and check a version's files. `refusal` has the reasons.
+- Verification: `verifier` starts `verifier_process`, which runs the steps of `verify`.
+  `verification` is what it is asked, and its limits. `files`, `manifest` and `graph` read and check
+  a version's files. `refusal` has the reasons. `reopen` opens what was verified.
 - Models that were trained elsewhere: `new_version`, and `classifier` for one of several classes.
 
 The only package that imports onnx and onnxruntime.

@@ -41,11 +41,11 @@ from workers.scoring.catalogue import (
 from workers.scoring.failing_rows import ModelError
 from workers.scoring.folder import Folder, changes_of, stamp
 from workers.scoring.refusal import ModelRefused, Version
+from workers.scoring.reopen import SIZE_LIMIT, reopen
 from workers.scoring.resolver import LoadRequest, ModelQuery, Resolution, Resolver
 from workers.scoring.session_cache import SessionCache, session_bytes
+from workers.scoring.verification import VERIFICATION_LIMITS, VerificationLimits
 from workers.scoring.verifier import Verifier
-from workers.scoring.verifier_process import VERIFICATION_LIMITS, VerificationLimits
-from workers.scoring.verify import SIZE_LIMIT, reopen
 
 MODELS_AT_START: Final = 32
 """At most this many versions are verified before the first record is read. The others are verified

@@ -20,13 +20,13 @@ import msgspec
 from workers.ranking.features import FeatureSet
 from workers.scoring.catalogue import Rejected, Verdict
 from workers.scoring.refusal import ModelReason
-from workers.scoring.verifier_process import (
+from workers.scoring.reopen import SIZE_LIMIT
+from workers.scoring.verification import (
     VERIFICATION_LIMITS,
     FeatureNames,
     VerificationLimits,
     VerificationRequest,
 )
-from workers.scoring.verify import SIZE_LIMIT
 
 _VERDICTS = msgspec.json.Decoder(Verdict)
 _Process = subprocess.Popen[bytes]

@@ -15,9 +15,8 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -26,6 +25,7 @@ from workers.scoring.catalogue import Rejected, Verdict, Verified
 from workers.scoring.files import MODEL
 from workers.scoring.refusal import ModelReason, ModelRefused
 from workers.scoring.session_cache import session_bytes
+from workers.scoring.verification import VerificationLimits, VerificationRequest
 from workers.scoring.verify import verify
 
 MB: Final = 1024 * 1024
@@ -37,38 +37,6 @@ _STATM = Path("/proc/self/statm")
 # copies), Gemm layers 3.5 times.
 _MEMORY_IN_SESSIONS = 8
 _NO_MEMORY = "bad_alloc"  # all that onnxruntime says if it gets no memory
-
-
-class VerificationLimits(msgspec.Struct, frozen=True):
-    """What one verification may take.
-
-    `cpu_seconds` bounds a model that runs. `seconds` bounds one that waits; it is long, because a
-    busy or paused machine is no reason to refuse a model. `memory_mb` is address space beyond what
-    the process has at the start of the verification, plus 24 bytes for each byte of the file.
-    """
-
-    cpu_seconds: int = 60
-    seconds: int = 600
-    memory_mb: int = 512
-
-
-VERIFICATION_LIMITS: Final = VerificationLimits()
-
-
-class FeatureNames(NamedTuple):
-    """The part of a feature set that verification needs."""
-
-    name: str
-    names: tuple[str, ...]
-
-
-class VerificationRequest(msgspec.Struct, frozen=True):
-    """One version to verify. `size_limit` is that of its model.onnx, in bytes."""
-
-    folder: str
-    feature_sets: Sequence[FeatureNames]
-    size_limit: int
-    limits: VerificationLimits
 
 
 def main() -> None:

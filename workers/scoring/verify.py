@@ -2,7 +2,7 @@
 
 - Verification runs the model, and a model may run for ever. So verification happens in a separate
   process (verifier_process.py).
-- The worker then opens again what was verified (`reopen`). That runs the model once more, so that
+- The worker then opens again what was verified (reopen.py). That runs the model once more, so that
   it is warm for its first feed.
 - A candidate's score must not depend on the candidates beside it. This is tried for each model. A
   model that only rounds differently at different positions is scored one row a call. A model whose
@@ -10,9 +10,7 @@
   quantises by it, or draws random numbers.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +19,18 @@ from numpy.typing import NDArray
 
 from workers.ranking.features import FeatureSet
 from workers.ranking.version import MAX_VERSION, read_version
-from workers.scoring.files import MODEL, known_kind, read_file
+from workers.scoring.files import MODEL
 from workers.scoring.graph import check_graph, read_model
 from workers.scoring.manifest import Manifest, read_manifest
 from workers.scoring.model import Matrix, Model, RunFailed, check_features, open_model
 from workers.scoring.refusal import ModelReason, ModelRefused
-
-SIZE_LIMIT = 256 * 2**20
+from workers.scoring.reopen import (
+    SIZE_LIMIT,
+    check_golden_rows,
+    check_hash,
+    read_model_file,
+    running,
+)
 
 # How the dependence on the batch is tried
 _PROBE_ROWS = 320
@@ -48,45 +51,18 @@ def verify(
     manifest = read_manifest(folder, root)
     _check_folder(manifest, folder)
 
-    raw = _read_model_file(folder / MODEL, root, size_limit)
-    _check_hash(manifest, raw)
+    raw = read_model_file(folder / MODEL, root, size_limit)
+    check_hash(manifest, raw)
     read_model(raw)
     check_graph(raw, manifest)
     for feature_set in feature_sets:
         check_features(manifest, feature_set)
 
     model = open_model(raw, manifest)
-    with _running():
+    with running():
         model = settle_batching(model)
-        _check_golden_rows(model)
+        check_golden_rows(model)
     return model
-
-
-def reopen(
-    folder: Path, manifest: Manifest, rows_per_call: int, size_limit: int = SIZE_LIMIT
-) -> Model:
-    """Open a model that was verified. Its hash shows that it is the same file.
-
-    Raises ModelRefused if the file is another one by now, or if this process cannot open it.
-    """
-    raw = _read_model_file(folder / MODEL, folder.parent.parent, size_limit)
-    _check_hash(manifest, raw)
-    model = replace(open_model(raw, manifest), rows_per_call=rows_per_call)
-    with _running():
-        _check_golden_rows(model)
-    return model
-
-
-@contextmanager
-def _running() -> Iterator[None]:
-    """Refuse the model if anything goes wrong while it is run."""
-    try:
-        yield
-    except ModelRefused:
-        raise
-    # onnxruntime's errors have no class in common.
-    except Exception as error:
-        raise ModelRefused(ModelReason.UNREADABLE, f"model.onnx: cannot be run: {error}") from error
 
 
 def _check_folder(manifest: Manifest, folder: Path) -> None:
@@ -103,39 +79,6 @@ def _check_folder(manifest: Manifest, folder: Path) -> None:
                 f"manifest.json: {key}: got {got!r}, expected {expected!r}, the name of its folder"
             )
             raise ModelRefused(ModelReason.FOLDER, message)
-
-
-def _read_model_file(path: Path, root: Path, size_limit: int) -> bytes:
-    try:
-        return read_file(path, root, size_limit)
-    except FileNotFoundError:
-        raise ModelRefused(ModelReason.UNREADABLE, f"{path}: no such file") from None
-
-
-def _check_hash(manifest: Manifest, raw: bytes) -> None:
-    sha256 = hashlib.sha256(raw).hexdigest()
-    if sha256 == manifest.sha256:
-        return
-
-    message = f"model.onnx: sha256: got {sha256}, expected {manifest.sha256} as in the manifest"
-    kind = known_kind(raw)
-    if kind is not None:
-        message += f"; it is {kind}"
-    raise ModelRefused(ModelReason.HASH, message)
-
-
-def _check_golden_rows(model: Model) -> None:
-    golden = model.manifest.golden
-    tolerance = model.manifest.golden_tolerance
-    scores = model.score(np.array([row.features for row in golden], np.float32)).tolist()
-    for index, (row, score) in enumerate(zip(golden, scores, strict=True)):
-        # NaN must fail, too.
-        if not abs(score - row.score) <= tolerance * max(1.0, abs(row.score)):
-            message = (
-                f"golden[{index}].score: the model gives {score!r}, "
-                f"expected {row.score!r} within {tolerance!r}"
-            )
-            raise ModelRefused(ModelReason.GOLDEN, message)
 
 
 # Whether a score depends on the batch

@@ -30,7 +30,7 @@ from workers.scoring.manifest import Manifest
 from workers.scoring.model import Matrix
 from workers.scoring.new_version import add_version, draft, features_of
 from workers.scoring.refusal import ModelReason, ModelRefused
-from workers.scoring.verify import SIZE_LIMIT
+from workers.scoring.reopen import SIZE_LIMIT
 from workers.settings import ConfigurationError, read_text
 from workers.surfaces import load_surfaces
 
