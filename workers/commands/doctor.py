@@ -501,7 +501,8 @@ def _redis(
         yield CheckResult(
             "redis",
             "stops",
-            f"{error}. Check the address and the network, and the user and password in the URL",
+            f"{str(error).rstrip('.')}. Check the address and the network, and the user and"
+            " password in the URL",
         )
 
 
