@@ -155,6 +155,12 @@ def test_one_slot_for_several_processes_is_wrong_use() -> None:
     assert "slot: got 1 with 2 processes, expected none" in ended.err
 
 
+def test_a_wrong_configuration_of_several_processes_ends_as_that_of_one(tmp_path: Path) -> None:
+    ended = trimtab("worker", "--processes", 4, TRIMTAB_SURFACES=str(tmp_path / "nowhere.toml"))
+    assert ended.code == 2
+    assert "nowhere.toml" in ended.err
+
+
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

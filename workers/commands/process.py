@@ -344,6 +344,8 @@ class _Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
+        if code == -signal.SIGTERM:
+            code = 0  # it was stopped before it began
         return self._failed_code or abs(code)
 
 
