@@ -57,6 +57,7 @@ def _compile(root: Path) -> Path:
     command.inplace = True
     with tempfile.TemporaryDirectory() as folder:
         command.build_temp = folder
+        command.build_lib = folder
         command.ensure_finalized()
         command.run()
     return root / command.get_ext_fullpath(_MODULE)
