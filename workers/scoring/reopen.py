@@ -1,7 +1,7 @@
 """Opens the model of a version again, once that is verified. Verification itself begins with the
 same steps (verify.py).
 
-The onnx library is not needed for it. A worker does not import it: that would cost it 12 MiB.
+The onnx library is not needed for it. A worker does not import it: that would cost it 5 MiB or more.
 """
 
 import hashlib
