@@ -17,6 +17,7 @@ def test_a_pinned_version_stays_whatever_comes_and_a_rollback_goes_back(env: Env
         for _ in range(2):
             env.start_worker().wait_for("event=restored", times=1)
         env.wait_for_more()
+        until(lambda: is_available(env, "quality", 1))
         env.json_lines("models", "activate", "quality", "1", "--wait", "30")
         add_model(env.folder / "models", mlp(seed=7), "quality", version=2)
         until(lambda: is_available(env, "quality", 2))
@@ -67,6 +68,7 @@ def test_a_version_is_tried_on_the_users_of_an_arm(env: Environment) -> None:
     draw = random.Random(23)
     add_model(env.folder / "models", mlp(seed=7), "quality", version=2)
     env.start_worker().wait_for("event=restored", times=4)
+    until(lambda: is_available(env, "quality", 2))
     env.json_lines("models", "activate", "quality", "1")
     env.json_lines(
         "weights",

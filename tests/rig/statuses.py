@@ -135,12 +135,16 @@ def wait_for_status(
 
 
 def is_available(env: Environment, objective: str, version: int) -> bool:
-    """Whether all workers can score by a version of a model, as `trimtab models status` says."""
+    """Whether all workers can score by a version of a model, as `trimtab models status` says. One
+    that has not reported it yet cannot.
+    """
+    pattern = f"{env.name}:workers:status:*"
+    live = len(list(env.redis_client().scan_iter(pattern)))
     (status,) = env.json_lines("models", "status")
     for entry in status["versions"]:
         if (entry["objective"], entry["version"]) == (objective, version):
-            states = {worker["state"] for worker in entry["workers"].values()}
-            return states <= {"available", "loaded"}
+            states = [worker["state"] for worker in entry["workers"].values()]
+            return len(states) == live and set(states) <= {"available", "loaded"}
     return False
 
 
