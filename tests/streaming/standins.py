@@ -1,13 +1,21 @@
 """Stand-ins for the Kafka client: what it does at the moment that matters cannot be had at will
-from a real one.
+from a real one. And one for ranking, which needs no models.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
+import numpy as np
+import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from workers.pipeline import Ranked
+from workers.ranking.feed import Feed
+from workers.ranking.rank import rank
+from workers.ranking.request import Request
+from workers.ranking.weights import Weights
+from workers.streaming import ranker as ranker_module
 from workers.streaming.clients import Cluster
 from workers.streaming.limits import OutputLimits, RecordLimits
 from workers.streaming.publisher import Publisher
@@ -215,3 +223,16 @@ class StandInReaderCluster(Cluster):
 
     def reader(self, group: str = "") -> Consumer:
         return cast(Consumer, self.consumer)
+
+
+def rank_without_models(monkeypatch: pytest.MonkeyPatch, weights: Weights) -> None:
+    """Have the ranker score without models: both objectives rise with the position of an item."""
+
+    def rank_requests(requests: Sequence[Request], *_: object) -> Ranked:
+        feeds: list[Feed | None] = []
+        for request in requests:
+            row = np.linspace(0.1, 0.9, len(request.item_ids), dtype=np.float32)
+            feeds.append(rank(request, np.array([row, row]).T, weights, {"quality": 3}, 1))
+        return Ranked(feeds, 0, 0, 0, 0, 0)
+
+    monkeypatch.setattr(ranker_module, "rank_requests", rank_requests)

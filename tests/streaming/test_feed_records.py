@@ -1,27 +1,22 @@
 """Which feed records a worker writes beside its feeds, and what is in them."""
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
-import numpy as np
 import pytest
 
 from tests.builders import event, surface
-from tests.streaming.standins import StandInCluster
+from tests.streaming.standins import StandInCluster, rank_without_models
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.codec.feed_records import decode_feed_record, is_feed_record
 from workers.codec.feeds import EncodedFeed, decode_feed, fit_feed
 from workers.codec.formats import Format
 from workers.counts import Counts
 from workers.outcomes.records import FeedRecord
-from workers.pipeline import Ranked
 from workers.ranking.feed import Feed
 from workers.ranking.lookup import skip_lookups
 from workers.ranking.mix import Assignment, Mix
 from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
-from workers.ranking.rank import rank
-from workers.ranking.request import Request
 from workers.ranking.surface import Surface
 from workers.ranking.weights import Weights
 from workers.scoring.registry import Registry
@@ -50,16 +45,7 @@ class SteadyMix:
 
 @pytest.fixture(autouse=True)
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipeline without models."""
-
-    def rank_requests(requests: Sequence[Request], *_: object) -> Ranked:
-        feeds: list[Feed | None] = []
-        for request in requests:
-            row = np.linspace(0.1, 0.9, len(request.item_ids), dtype=np.float32)
-            feeds.append(rank(request, np.array([row, row]).T, EVEN, {"quality": 3}, 1))
-        return Ranked(feeds, 0, 0, 0, 0, 0)
-
-    monkeypatch.setattr(ranker_module, "rank_requests", rank_requests)
+    rank_without_models(monkeypatch, EVEN)
 
 
 def outputs_of(

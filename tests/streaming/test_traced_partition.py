@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
-import numpy as np
 import pytest
 
 from tests.builders import surface
-from tests.streaming.standins import StandInCluster
+from tests.streaming.standins import StandInCluster, rank_without_models
 from tests.tracing.building import SPAN, TRACE, WEIGHTS, Traced, ids_of, parent
 from workers.assembly.assembler import NO_TIME, Assembler, Mark
 from workers.assembly.held import Budget
@@ -17,15 +16,10 @@ from workers.codec.decoder import Decoder
 from workers.codec.feed_records import is_feed_record
 from workers.codec.formats import Format
 from workers.counts import Counts
-from workers.pipeline import Ranked
-from workers.ranking.feed import Feed
 from workers.ranking.lookup import skip_lookups
 from workers.ranking.mix import Assignment, Mix
 from workers.ranking.outcome_rules import OutcomeRule, OutcomeRules
-from workers.ranking.rank import rank
-from workers.ranking.request import Request
 from workers.scoring.registry import Registry
-from workers.streaming import ranker as ranker_module
 from workers.streaming.dead_letters import DeadLetters
 from workers.streaming.limits import OutputLimits, RecordLimits
 from workers.streaming.publisher import Output
@@ -131,16 +125,7 @@ class Line:
 
 @pytest.fixture(autouse=True)
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipeline without models."""
-
-    def rank_requests(requests: Sequence[Request], *_: object) -> Ranked:
-        feeds: list[Feed | None] = []
-        for request in requests:
-            row = np.linspace(0.1, 0.9, len(request.item_ids), dtype=np.float32)
-            feeds.append(rank(request, np.array([row, row]).T, WEIGHTS, {"quality": 3}, 1))
-        return Ranked(feeds, 0, 0, 0, 0, 0)
-
-    monkeypatch.setattr(ranker_module, "rank_requests", rank_requests)
+    rank_without_models(monkeypatch, WEIGHTS)
 
 
 def test_the_feed_and_its_record_continue_the_trace_and_the_span_comes_with_the_commit() -> None:

@@ -38,16 +38,8 @@ def retention_findings(
     horizons = [surface.horizon_ms for surface in surfaces.values()]
     kept_ms = max(horizons, default=0) + _RESTART_MS
     for name in (topics.candidates, topics.feeds):
-        config = seen.configs.get(name)
-        if config is None:
-            continue
-        retention_ms = retention_of(config)
-        if retention_ms is not None and retention_ms < kept_ms:
-            yield Finding(
-                f"topic {name!r}: retention.ms: got {retention_ms}, expected at least {kept_ms}"
-                " (the longest horizon_ms and an hour for a restart). Mend it:"
-                f" {configure_command(cluster, name, f'retention.ms={kept_ms}')}"
-            )
+        reason = "the longest horizon_ms and an hour for a restart"
+        yield from _kept_too_short(cluster, name, seen, kept_ms, reason)
 
     inputs = [topics.candidates]
     if topics.interactions is not None:
@@ -66,18 +58,26 @@ def users_retention_findings(
 ) -> Iterator[Finding]:
     """What would lose outcomes of requests before they are counted by user."""
     name = topics.request_outcomes
+    reason = "an hour for a restart of the users stage"
+    yield from _kept_too_short(cluster, name, seen, _RESTART_MS, reason)
+    yield from _compacted(cluster, name, seen, "one record of a user")
+    yield from _limited_in_size(cluster, name, seen)
+
+
+def _kept_too_short(
+    cluster: Cluster, name: str, seen: SeenTopics, needed_ms: int, reason: str
+) -> Iterator[Finding]:
+    """Whether a topic is kept for less than `needed_ms`, and why that long."""
     config = seen.configs.get(name)
     if config is None:
         return
     retention_ms = retention_of(config)
-    if retention_ms is not None and retention_ms < _RESTART_MS:
+    if retention_ms is not None and retention_ms < needed_ms:
         yield Finding(
-            f"topic {name!r}: retention.ms: got {retention_ms}, expected at least {_RESTART_MS} (an"
-            " hour for a restart of the users stage). Mend it:"
-            f" {configure_command(cluster, name, f'retention.ms={_RESTART_MS}')}"
+            f"topic {name!r}: retention.ms: got {retention_ms}, expected at least {needed_ms}"
+            f" ({reason}). Mend it:"
+            f" {configure_command(cluster, name, f'retention.ms={needed_ms}')}"
         )
-    yield from _compacted(cluster, name, seen, "one record of a user")
-    yield from _limited_in_size(cluster, name, seen)
 
 
 def _compacted(cluster: Cluster, name: str, seen: SeenTopics, kept: str) -> Iterator[Finding]:
