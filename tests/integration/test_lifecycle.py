@@ -31,11 +31,8 @@ def test_sigterm_with_a_dead_broker_gives_up_and_says_so(env: Environment, stack
     worker = env.start_worker()
     worker.wait_for("event=restored", times=4)
     env.send(make_request("r", 5, random.Random(1))[:2])
-    stack.pause("kafka")
-    try:
+    with stack.paused("kafka"):
         assert worker.terminate() == 1
-    finally:
-        stack.resume("kafka")
     assert "event=not_drained" in worker.logged()
 
 
@@ -44,11 +41,8 @@ def test_a_worker_with_nothing_to_publish_does_not_take_a_dead_broker_for_a_drai
 ) -> None:
     worker = env.start_worker()
     worker.wait_for("event=restored", times=4)
-    stack.pause("kafka")
-    try:
+    with stack.paused("kafka"):
         assert worker.terminate() == 1
-    finally:
-        stack.resume("kafka")
     assert "event=not_drained" in worker.logged()
 
 

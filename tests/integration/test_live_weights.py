@@ -97,10 +97,9 @@ def test_redis_that_freezes_or_dies_in_mid_stream_loses_nothing_and_is_found_aga
         worker.wait_for("event=restored", times=4)
         env.redis_client().hset(key, mapping={"quality": "0.4", "engagement": "0.6"})
         worker.wait_for("event=weights_applied")
-        stack.pause("redis")
-        for _ in range(5):
-            env.wait_for_more()
-        stack.resume("redis")
+        with stack.paused("redis"):
+            for _ in range(5):
+                env.wait_for_more()
         stack.stop_redis()
         env.wait_for_more()
         stack.start_redis()

@@ -42,15 +42,10 @@ def test_a_parent_shows_two_workers_whatever_they_wait_for(
     assert len(set(workers)) == 2
 
     # Neither a broker nor a Redis that does not answer gets a worker killed.
-    stack.pause("kafka")
-    stack.pause("redis")
-    try:
+    with stack.paused("kafka"), stack.paused("redis"):
         until(lambda: total(port, "trimtab_redis_up") == 0)
         assert ask(port, "/livez")[0] == 200
         assert ask(port, "/readyz")[0] == 200
-    finally:
-        stack.resume("redis")
-        stack.resume("kafka")
 
     # A child that hangs is left out, and the other one is shown.
     child = next(int(pid) for pid in children_of(parent.pid))
@@ -107,12 +102,9 @@ def test_the_join_and_the_users_stage_show_theirs_on_ports_of_their_own(
     assert total(base + 2000, "trimtab_guard_rails_wait_seconds") < 60
     assert 0 <= total(base + 2000, "trimtab_loop_same_step_seconds") < 15
 
-    stack.pause("kafka")
-    try:
+    with stack.paused("kafka"):
         until(lambda: total(base + 2000, "trimtab_broker_up") == 0)
         assert ask(base + 2000, "/livez")[0] == 200
-    finally:
-        stack.resume("kafka")
     until(lambda: total(base + 2000, "trimtab_broker_up") == 1)
 
 

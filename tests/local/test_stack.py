@@ -160,17 +160,14 @@ def test_redis_can_be_stopped_and_started_on_its_port(own: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["kafka", "redis"])
-def test_a_paused_server_runs_and_is_silent_until_it_is_resumed(
+def test_a_paused_server_runs_and_is_silent_while_it_is_paused(
     own: Stack, name: ServerName
 ) -> None:
     own.up()
-    own.pause(name)
-    try:
+    with own.paused(name):
         status = getattr(own.status(), name)
         with pytest.raises(StackError, match=f"{status.pid}.*does not answer"):
             own.up()
-    finally:
-        own.resume(name)
     assert status.state == "silent"
     # The controller may have given the broker up meanwhile, and takes it back after a while.
     until(lambda: own.status().up, own.status)
@@ -265,7 +262,12 @@ def test_a_recycled_pid_is_not_taken_for_a_server_and_is_left_alone(
 
 
 def test_what_never_was_up_can_be_neither_broken_nor_started_again(idle: Stack) -> None:
-    for fault in (idle.kill_kafka, lambda: idle.pause("redis"), idle.start_redis, idle.start_kafka):
+    for fault in (
+        idle.kill_kafka,
+        lambda: idle.paused("redis").__enter__(),
+        idle.start_redis,
+        idle.start_kafka,
+    ):
         with pytest.raises(StackError, match="trimtab stack up"):
             fault()
 

@@ -180,13 +180,15 @@ class Stack:
         """Start Kafka again on its port, with its records."""
         self._start_again("kafka")
 
-    def pause(self, name: ServerName) -> None:
-        """Stop a server's process. It keeps its connections and answers nothing."""
-        processes.send(self._running(name), signal.SIGSTOP)
-
-    def resume(self, name: ServerName) -> None:
-        """Let a paused server go on."""
-        processes.send(self._running(name), signal.SIGCONT)
+    @contextmanager
+    def paused(self, name: ServerName) -> Iterator[None]:
+        """Stop a server's process for a while. It keeps its connections and answers nothing."""
+        server = self._running(name)
+        processes.send(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            processes.send(server, signal.SIGCONT)
 
     # The state file and the lock
 
