@@ -24,16 +24,16 @@ def status(port: int, path: str = "/livez") -> int:
 
 def test_a_process_listens_on_the_port_of_its_stage_plus_its_slot() -> None:
     base = free_port() - 2003
-    with MetricsEndpoint("users", "127.0.0.1", base).of_process(3) as begin:
+    with MetricsEndpoint("users", "127.0.0.1", base).of_process(3) as view:
         assert status(base + 2003) == 200
-        begin(GOOD)
+        view.sources = GOOD
         assert status(base + 2003, "/readyz") == 200
 
 
 def test_without_a_port_nothing_is_served() -> None:
     endpoint = MetricsEndpoint("ranking", "127.0.0.1", None)
-    with endpoint.of_process(0) as begin:
-        begin(GOOD)
+    with endpoint.of_process(0) as view:
+        view.sources = GOOD
     with endpoint.of_parent(2) as sockets:
         assert sockets == ()
 
@@ -43,8 +43,8 @@ def test_a_child_answers_on_the_socket_of_its_parent_alone() -> None:
     with MetricsEndpoint("ranking", "127.0.0.1", port).of_parent(1) as (of_child,):
         inherited = of_child.dup().detach()
         endpoint = MetricsEndpoint("ranking", "127.0.0.1", port).in_child(inherited)
-        with endpoint.of_process(7) as begin:
-            begin(GOOD)
+        with endpoint.of_process(7) as view:
+            view.sources = GOOD
             assert status(port, "/readyz") == 200
 
 

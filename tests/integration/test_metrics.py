@@ -108,6 +108,20 @@ def test_the_join_and_the_users_stage_show_theirs_on_ports_of_their_own(
     until(lambda: total(base + 2000, "trimtab_broker_up") == 1)
 
 
+def test_a_worker_that_starts_says_what_it_waits_for(
+    make_env: Callable[..., Environment], stack: Stack
+) -> None:
+    port = free_port()
+    env = make_env(variables={"TRIMTAB_METRICS_PORT": str(port)})
+    with stack.paused("kafka"):
+        worker = env.start_worker()
+        worker.wait_for("event=metrics")
+        until(lambda: "Kafka" in ask(port, "/readyz")[1], worker.logged)
+        assert ask(port, "/readyz") == (503, "starting: waits for Kafka, its topics and rights\n")
+        assert ask(port, "/livez")[0] == 200
+    until(is_ready(port), worker.logged)
+
+
 def children_of(pid: int) -> list[str]:
     """The process ids of the children of a process."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as listed:

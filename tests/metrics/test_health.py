@@ -74,6 +74,7 @@ def test_a_process_that_is_not_put_together_is_alive_and_not_ready() -> None:
     assert metrics is not None
     assert status is not None
     assert (live.status, ready.status) == (200, 503)
+    assert ready.body == b"starting: waits for Kafka, its topics and rights\n"
     assert b'trimtab_ready{slot="0",stage="ranking"} 0.0' in metrics.body
     assert json.loads(status.body) == {"starting": True}
 

@@ -13,7 +13,7 @@ on is refused before anything starts.
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,7 +22,7 @@ from workers.log import log
 from workers.metrics.children import Children
 from workers.metrics.names import JOIN, RANKING, USERS
 from workers.metrics.server import listen, serve
-from workers.metrics.view import ProcessView, Sources
+from workers.metrics.view import KAFKA, ProcessView
 from workers.settings import ConfigurationError, how_to_set
 
 _PORT_OF_STAGE: Final = {RANKING: 0, JOIN: 1000, USERS: 2000}
@@ -45,23 +45,23 @@ class MetricsEndpoint:
         return replace(self, inherited=inherited)
 
     @contextmanager
-    def of_process(self, slot: int) -> Iterator[Callable[[Sources], None]]:
-        """Serve this process while the block runs. What it gives takes the sources of the answers
-        once the process is put together. Raises ConfigurationError.
+    def of_process(self, slot: int, waits_for: str = KAFKA) -> Iterator[ProcessView]:
+        """Serve this process while the block runs. It starts, and waits for `waits_for` first. The
+        view takes the sources of the answers once the process is put together.
+
+        Raises ConfigurationError.
         """
-        view = ProcessView(self.stage, slot, has_parent=self.inherited is not None)
-
-        def begin(sources: Sources) -> None:
-            view.sources = sources
-
+        view = ProcessView(
+            self.stage, slot, waits_for=waits_for, has_parent=self.inherited is not None
+        )
         if self.inherited is not None:
             with serve(socket.socket(fileno=self.inherited), view.answer):
-                yield begin
+                yield view
         elif self.base is not None:
             with serve(self._listen(slot), view.answer):
-                yield begin
+                yield view
         else:
-            yield begin
+            yield view
 
     @contextmanager
     def of_parent(self, count: int) -> Iterator[Sequence[socket.socket]]:

@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from workers.metrics.users_samples import (
     users_readiness,
     users_samples,
 )
-from workers.metrics.view import Sources
+from workers.metrics.view import ProcessView, Sources
 from workers.ranking.experiment import Experiment
 from workers.ranking.surface import Surfaces
 from workers.settings import ConfigurationError, UsersSettings
@@ -59,7 +59,7 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
     surfaces = load_surfaces(Path(settings.surfaces))
 
     slot = take_process_slot(settings.home_folder, settings.users_group, settings.slot)
-    with metrics.of_process(slot.number) as serve_from:
+    with metrics.of_process(slot.number) as view:
         return _run_stage(
             settings,
             cluster=cluster,
@@ -67,7 +67,7 @@ def run_users(settings: UsersSettings, metrics: MetricsEndpoint) -> int:
             redis=redis,
             surfaces=surfaces,
             slot=slot.number,
-            serve_from=serve_from,
+            view=view,
         )
 
 
@@ -79,7 +79,7 @@ def _run_stage(
     redis: RedisAt | None,
     surfaces: Surfaces,
     slot: int,
-    serve_from: Callable[[Sources], None],
+    view: ProcessView,
 ) -> int:
     group = settings.users_group
     name = f"{socket.gethostname()}-{slot}"
@@ -150,13 +150,11 @@ def _run_stage(
                     rails_wait_s=None if rails is None else rails.wait_s,
                 )
 
-            serve_from(
-                Sources(
-                    samples=lambda: users_samples(stage.report(), state()),
-                    live=lambda: users_liveness(stage.report(), app.turned_s),
-                    ready=lambda: users_readiness(stage.report()),
-                    status=lambda: msgspec.json.encode(stage.report()),
-                )
+            view.sources = Sources(
+                samples=lambda: users_samples(stage.report(), state()),
+                live=lambda: users_liveness(stage.report(), app.turned_s),
+                ready=lambda: users_readiness(stage.report()),
+                status=lambda: msgspec.json.encode(stage.report()),
             )
             exit_code = await run_app(app, beside)
             if status is not None:

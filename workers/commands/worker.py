@@ -31,7 +31,7 @@ from workers.counts import TraceCounts
 from workers.metrics.loop_samples import liveness, readiness
 from workers.metrics.names import RANKING
 from workers.metrics.ranking_samples import RankingParts, ranking_samples
-from workers.metrics.view import Sources
+from workers.metrics.view import KAFKA, MODELS, Sources
 from workers.settings import WorkerSettings
 from workers.streaming.clients import worker_clients
 from workers.surfaces import load_surfaces
@@ -84,12 +84,13 @@ def _run_worker(settings: WorkerSettings, metrics: MetricsEndpoint) -> int:
 
     # The registry starts first: pins that were kept on disk are judged by the models that exist.
     with (
-        metrics.of_process(slot.number) as serve_from,
+        metrics.of_process(slot.number, waits_for=MODELS) as view,
         tracing(settings, name, traces) as tracer,
         registry,
         steering,
         lookups,
     ):
+        view.waits_for = KAFKA
         built = build_worker(
             settings,
             surfaces,
@@ -123,12 +124,10 @@ def _run_worker(settings: WorkerSettings, metrics: MetricsEndpoint) -> int:
             lookups=lookups,
             traces=traces,
         )
-        serve_from(
-            Sources(
-                samples=lambda: ranking_samples(parts),
-                live=lambda: liveness(built.worker),
-                ready=lambda: readiness(built.worker),
-                status=steering.describe,
-            )
+        view.sources = Sources(
+            samples=lambda: ranking_samples(parts),
+            live=lambda: liveness(built.worker),
+            ready=lambda: readiness(built.worker),
+            status=steering.describe,
         )
         return run_loop(built.worker, rate_line)

@@ -19,7 +19,7 @@ Steps without a bound score, and publish: each of their calls has a limit of its
 
 | the process                                             | ready |
 |---------------------------------------------------------|-------|
-| is not put together yet                                 | no    |
+| is not put together yet: it waits for models, or Kafka  | no    |
 | has not been in the group yet                           | no    |
 | restores a partition, or one fails                      | no    |
 | drains or has ended                                     | no    |
@@ -43,9 +43,6 @@ class Health(NamedTuple):
 
     is_good: bool
     why: str
-
-
-STARTING = Health(False, "starting")
 
 
 def loop_liveness(*, doing: str, seconds: float, is_bounded: bool) -> Health:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from workers.metrics.exposition import render
-from workers.metrics.health import STARTING, Health
+from workers.metrics.health import Health
 from workers.metrics.names import READY
 from workers.metrics.process_samples import process_samples
 from workers.metrics.samples import Sample, Snapshot, encode, sample
@@ -27,6 +27,10 @@ from workers.metrics.samples import Sample, Snapshot, encode, sample
 _SAME_FOR_S: Final = 1.0
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
+
+# What a start waits for.
+MODELS: Final = "models to be verified"
+KAFKA: Final = "Kafka, its topics and rights"
 
 
 class Answer(NamedTuple):
@@ -52,11 +56,14 @@ class Sources(NamedTuple):
 
 class ProcessView:
     """The answers of one process. `sources` is None until it is put together: until then the process
-    is alive and not ready.
+    is alive and not ready, and `waits_for` says for what.
     """
 
-    def __init__(self, stage: str, slot: int, *, has_parent: bool = False) -> None:
+    def __init__(
+        self, stage: str, slot: int, *, waits_for: str = KAFKA, has_parent: bool = False
+    ) -> None:
         self.sources: Sources | None = None
+        self.waits_for = waits_for
         self._stage = stage
         self._slot = slot
         self._has_parent = has_parent
@@ -67,14 +74,15 @@ class ProcessView:
     def answer(self, path: str, accept: str) -> Answer | None:
         """Answers."""
         sources = self.sources
+        starting = f"starting: waits for {self.waits_for}"
         match path:
             case "/metrics":
                 text, content_type = render([self.snapshot()], accept)
                 return Answer(200, text, content_type)
             case "/livez":
-                return of_health(Health(True, "starting") if sources is None else sources.live())
+                return of_health(Health(True, starting) if sources is None else sources.live())
             case "/readyz":
-                return of_health(STARTING if sources is None else sources.ready())
+                return of_health(Health(False, starting) if sources is None else sources.ready())
             case "/status":
                 status = b'{"starting":true}' if sources is None else sources.status()
                 return Answer(200, status, JSON)

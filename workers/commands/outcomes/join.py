@@ -66,7 +66,7 @@ def _run_join(settings: JoinSettings, metrics: MetricsEndpoint) -> int:
     cluster = BrokersAt.of(settings.kafka, settings.kafka_config).cluster(*clients)
     slot = take_process_slot(settings.home_folder, group, settings.slot)
     name = f"{socket.gethostname()}-{slot.number}"
-    with metrics.of_process(slot.number) as serve_from:
+    with metrics.of_process(slot.number) as view:
         built = build_join(
             settings,
             surfaces,
@@ -98,13 +98,11 @@ def _run_join(settings: JoinSettings, metrics: MetricsEndpoint) -> int:
             process=name,
             report=built.report,
         ) as status:
-            serve_from(
-                Sources(
-                    samples=lambda: join_samples(parts, built.report(), status),
-                    live=lambda: liveness(built.worker),
-                    ready=lambda: readiness(built.worker),
-                    status=lambda: msgspec.json.encode(built.report()),
-                )
+            view.sources = Sources(
+                samples=lambda: join_samples(parts, built.report(), status),
+                live=lambda: liveness(built.worker),
+                ready=lambda: readiness(built.worker),
+                status=lambda: msgspec.json.encode(built.report()),
             )
             exit_code = run_loop(built.worker, rate_line)
             if status is not None:
