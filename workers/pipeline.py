@@ -94,13 +94,13 @@ def rank_requests(
     feeds = list[Feed | None]()
     unscored_feeds = 0
     for job in jobs:
-        if isinstance(job.resolution, Loading) and not is_overdue(job.request):
+        if job.feed is not None:
+            feeds.append(job.feed)
+        elif isinstance(job.resolution, Loading) and not is_overdue(job.request):
             feeds.append(None)
-        elif job.feed is None:
+        else:
             feeds.append(unscored_feed(job.request, job.assignment, ranked_at(job.request)))
             unscored_feeds += 1
-        else:
-            feeds.append(job.feed)
 
     scored = [job.hydrated for job in ready if job.feed is not None]
     return Ranked(

@@ -48,9 +48,15 @@ class Mix:
         `control`, which has the surface's own.
         """
         arm = CONTROL if self.experiment is None else self.experiment.assign(user_id)
-        if arm == CONTROL:
-            return Assignment(arm, self.weights, self.pins, self.phase)
-        return Assignment(arm, self.arms[arm], self._pins_of(arm), self.phase)
+        return self._assignments[arm]
+
+    @cached_property
+    def _assignments(self) -> Mapping[str, Assignment]:
+        """By arm: all its users share one value."""
+        by_arm = {CONTROL: Assignment(CONTROL, self.weights, self.pins, self.phase)}
+        for arm, weights in self.arms.items():
+            by_arm[arm] = Assignment(arm, weights, self._pins_of(arm), self.phase)
+        return by_arm
 
     @cached_property
     def phase(self) -> str | None:

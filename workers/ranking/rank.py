@@ -110,18 +110,19 @@ def rank_together(
     - If it ranks below the surface's `top_k`, it is counted.
     - Otherwise it is an item of the feed.
     """
-    ends = list(accumulate(len(job.request.item_ids) for job in jobs))
-    item_ids = list(chain.from_iterable(job.request.item_ids for job in jobs))
+    ids_of_jobs = [job.request.item_ids for job in jobs]
+    ends = list(accumulate(map(len, ids_of_jobs)))
     is_finite = np.isfinite(scores)
     are_all_finite = bool(is_finite.all())
 
     final = _combine_together(jobs, scores)
-    order = _order_together(ends, final, item_ids)
-    ordered = FeedItems(
-        item_ids=[item_ids[index] for index in order.tolist()],
-        final_scores=final[order],
-        scores=scores.astype(np.float64)[order],
-    )
+    order = _order_together(ends, final, ids_of_jobs)
+
+    # An array of references: it is put in order in half the time of a list.
+    item_ids = np.fromiter(chain.from_iterable(ids_of_jobs), np.object_, len(scores))
+    ordered_ids = item_ids[order].tolist()
+    ordered_final = final[order]
+    ordered_scores = scores.take(order, axis=0).astype(np.float64)
 
     feeds: list[Feed] = []
     start = 0
@@ -132,7 +133,12 @@ def rank_together(
             feeds.append(_rank_by_itself(job, scores[start:end], own_failed))
         else:
             stop = min(end, start + surface.top_k) if surface.top_k else end
-            feeds.append(_feed(job, ordered[start:stop], [], below_top_k=end - stop))
+            items = FeedItems(
+                item_ids=ordered_ids[start:stop],
+                final_scores=ordered_final[start:stop],
+                scores=ordered_scores[start:stop],
+            )
+            feeds.append(_feed(job, items, [], below_top_k=end - stop))
         start = end
     return feeds
 
@@ -188,49 +194,48 @@ def _feed(job: RankJob, items: FeedItems, removed: list[Removal], below_top_k: i
 
 def _combine_together(jobs: Sequence[RankJob], scores: Scores) -> NDArray[np.float64]:
     """The weighted sums of all jobs `[candidates]`, each as `combine` adds it up."""
-    weights = np.array([list(job.assignment.weights.values.values()) for job in jobs])
-    counts = [len(job.request.item_ids) for job in jobs]
-    weights_of_each = np.repeat(weights, counts, axis=0)
-
-    combined = np.zeros(scores.shape[0], np.float64)
+    sets = [job.assignment.weights for job in jobs]
     # A score may be infinite. Its candidate is removed, so its sum does not matter.
     with np.errstate(invalid="ignore"):
-        for column in range(scores.shape[1]):
-            combined += weights_of_each[:, column] * scores[:, column].astype(np.float64)
-    return combined
+        if all(weights is sets[0] for weights in sets):
+            return combine(scores, sets[0])
 
-
-def _sort_segments(
-    values: NDArray[np.float64], counts: NDArray[np.intp], segment_of_each: NDArray[np.intp]
-) -> NDArray[np.intp]:
-    """The indices of all values: by segment, then by value. Equal values keep their order."""
-    if counts.size and counts[0] > 0 and (counts == counts[0]).all():
-        # Segments of one length are the rows of a matrix, which is sorted in a seventh of the time.
-        table = values.reshape(len(counts), counts[0])
-        within = np.argsort(table, axis=1, kind="stable")
-        order: NDArray[np.intp] = (within + np.arange(len(counts))[:, None] * counts[0]).ravel()
-        return order
-    return np.lexsort((values, segment_of_each))
+        weights_of_jobs = np.array([list(weights.values.values()) for weights in sets])
+        counts = [len(job.request.item_ids) for job in jobs]
+        weights_of_each = np.repeat(weights_of_jobs, counts, axis=0)
+        return _weighted_sums(scores, weights_of_each.T)
 
 
 def _order_together(
-    ends: Sequence[int], final: NDArray[np.float64], item_ids: Sequence[str]
+    ends: Sequence[int], final: NDArray[np.float64], ids_of_jobs: Sequence[Sequence[str]]
 ) -> NDArray[np.intp]:
     """The indices of all candidates: those of one job after the other, each job's by
     (-final score, item id by bytes). `ends` are the indices behind the last candidate of each job.
     """
-    counts = np.diff(ends, prepend=0)
-    job_of_each = np.repeat(np.arange(len(ends)), counts)
-    order = _sort_segments(-final, counts, job_of_each)
+    order = _sort_segments(-final, np.diff(ends, prepend=0))
 
     in_order = final[order]
-    is_tied = (in_order[1:] == in_order[:-1]) & (job_of_each[1:] == job_of_each[:-1])
-    for job in np.unique(job_of_each[1:][is_tied]).tolist():
+    tied = np.flatnonzero(in_order[1:] == in_order[:-1])
+    jobs = np.searchsorted(ends, tied, side="right")
+    is_same_job = jobs == np.searchsorted(ends, tied + 1, side="right")
+    for job in np.unique(jobs[is_same_job]).tolist():
         start = ends[job - 1] if job else 0
         end = ends[job]
-        order[start:end] = order_by_score(final[start:end], item_ids[start:end])
+        order[start:end] = order_by_score(final[start:end], ids_of_jobs[job])
         order[start:end] += start
     return order
+
+
+def _sort_segments(values: NDArray[np.float64], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The indices of all values: by segment, then by value. Equal values come in any order."""
+    if counts.size and counts[0] > 0 and (counts == counts[0]).all():
+        # Segments of one length are the rows of a matrix, which is sorted in a tenth of the time.
+        table = values.reshape(len(counts), counts[0])
+        within = np.argsort(table, axis=1)
+        order: NDArray[np.intp] = (within + np.arange(len(counts))[:, None] * counts[0]).ravel()
+        return order
+    segment_of_each = np.repeat(np.arange(len(counts)), counts)
+    return np.lexsort((values, segment_of_each))
 
 
 # Filter
@@ -292,8 +297,15 @@ def rank_candidates(
 
 def combine(scores: Scores, weights: Weights) -> NDArray[np.float64]:
     """The weighted sums `[candidates]` in float64, added one objective after the other."""
+    return _weighted_sums(scores, weights.values.values())
+
+
+def _weighted_sums(
+    scores: Scores, weights: Iterable[float | NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """`weights` has for each objective one weight, or one for each candidate."""
     combined = np.zeros(scores.shape[0], np.float64)
-    for column, weight in enumerate(weights.values.values()):
+    for column, weight in enumerate(weights):
         combined += weight * scores[:, column].astype(np.float64)
     return combined
 
