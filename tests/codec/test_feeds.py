@@ -3,7 +3,6 @@
 import json
 import math
 import struct
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -160,7 +159,7 @@ def long_feeds(draw: st.DrawFn) -> Feed:
         for place in range(count)
     ]
     weights = Weights.of({f"objective-{number}": 0.5 for number in range(objectives)})
-    return replace(feed, items=items, weights=weights, models={})
+    return feed._replace(items=items, weights=weights, models={})
 
 
 @settings(deadline=None)
@@ -173,7 +172,7 @@ def test_a_feed_in_protobuf_has_the_bytes_that_the_library_writes(feed: Feed) ->
 def test_a_feed_in_protobuf_that_looks_like_json_after_whitespace_is_read_as_what_it_is(
     length: int,
 ) -> None:
-    feed = replace(_feed(2), request_id="{".ljust(length, "}"))
+    feed = _feed(2)._replace(request_id="{".ljust(length, "}"))
     value = encode_feed(feed, Format.PROTOBUF, ROOMY)
     assert value.lstrip()[:1] == b"{"
     assert decode_feed(value) == feed
@@ -197,7 +196,7 @@ def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
     }
     assert list(record["items"][0]) == ["item_id", "position", "final_score", "scores"]
     full = json.loads(
-        encode_feed(replace(_feed(1, removed=1), truncated=2, below_top_k=3), Format.JSON, ROOMY)
+        encode_feed(_feed(1, removed=1)._replace(truncated=2, below_top_k=3), Format.JSON, ROOMY)
     )
     assert list(full) == [*contract.split(), "removed", "truncated", "below_top_k"]
     assert (full["truncated"], full["below_top_k"]) == (2, 3)
@@ -207,8 +206,7 @@ def test_the_json_record_has_the_keys_of_the_contract_in_its_order() -> None:
 def test_what_the_rules_on_sources_and_the_look_ups_did_is_at_the_end_and_only_if_they_did_something() -> (
     None
 ):
-    ruled = replace(
-        _feed(0),
+    ruled = _feed(0)._replace(
         items=[
             FeedItem("a", 0.5, (1.0, 0.5), "worldnews", {"diversity": -0.125}),
             FeedItem("b", 0.25, (0.5, 0.0)),
@@ -271,7 +269,7 @@ def test_a_feed_too_large_keeps_as_many_of_its_best_items_as_fit(
     assert cut.items == feed.items[:kept]
     assert cut.truncated == count - kept
     if kept < count and cut.removed == feed.removed:
-        one_more = replace(feed, items=feed.items[: kept + 1], truncated=count - kept - 1)
+        one_more = feed._replace(items=feed.items[: kept + 1], truncated=count - kept - 1)
         assert len(encode_feed(one_more, form, ROOMY)) > limit
 
 
@@ -279,7 +277,7 @@ def test_a_feed_too_large_keeps_as_many_of_its_best_items_as_fit(
 def test_a_feed_keeps_its_below_top_k_when_it_is_cut_for_its_size(
     form: Format,
 ) -> None:
-    cut = decode_feed(encode_feed(replace(_feed(40), below_top_k=7), form, 1000))
+    cut = decode_feed(encode_feed(_feed(40)._replace(below_top_k=7), form, 1000))
     assert cut.truncated == 40 - len(cut.items) > 0
     assert cut.below_top_k == 7
 
@@ -289,17 +287,17 @@ def test_removed_items_that_leave_no_room_are_left_out_before_the_feed_is_lost(
     form: Format,
 ) -> None:
     feed = _feed(5, removed=500)
-    assert decode_feed(encode_feed(feed, form, 2000)) == replace(feed, removed=[], unlisted=500)
+    assert decode_feed(encode_feed(feed, form, 2000)) == feed._replace(removed=[], unlisted=500)
 
 
 @pytest.mark.parametrize("form", Format)
 def test_defaulted_items_that_leave_no_room_are_left_out_too_and_the_feed_says_that_it_is_cut(
     form: Format,
 ) -> None:
-    feed = replace(_feed(500), defaulted=[f"item-{place}" for place in range(500)])
+    feed = _feed(500)._replace(defaulted=[f"item-{place}" for place in range(500)])
     cut = decode_feed(encode_feed(feed, form, 3000))
-    assert cut == replace(
-        feed, items=feed.items[: len(cut.items)], truncated=500 - len(cut.items), defaulted=[]
+    assert cut == feed._replace(
+        items=feed.items[: len(cut.items)], truncated=500 - len(cut.items), defaulted=[]
     )
     assert 0 < len(cut.items) < 500
 
@@ -349,7 +347,7 @@ def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_publis
     valid: bytes, broken: bytes
 ) -> None:
     limited = [Removal("x", "source-limit", None, (0.5, 0.5))]
-    feed = replace(_feed(1), removed=limited, diversity=Diversity(0.5))
+    feed = _feed(1)._replace(removed=limited, diversity=Diversity(0.5))
     value = encode_feed(feed, Format.JSON, ROOMY)
     assert valid in value
     value = value.replace(valid, broken)
@@ -363,7 +361,7 @@ def test_a_feed_that_contradicts_itself_is_unreadable_but_still_counts_as_publis
     [{"items": [FeedItem("x", 0.0, (0.5,))]}, {"removed": [Removal("x", "y", "z", (0.5,))]}],
 )
 def test_scores_that_do_not_match_their_objectives_are_unreadable(wrong: dict[str, Any]) -> None:
-    feed = replace(_feed(0), **wrong)
+    feed = _feed(0)._replace(**wrong)
     with pytest.raises(FeedUnreadable, match="item 'x': got 1 scores, expected 2"):
         decode_feed(encode_feed(feed, Format.PROTOBUF, ROOMY))
 
@@ -381,7 +379,7 @@ def test_anyone_can_recompute_the_final_score_from_the_json_record(scores: list[
     final = 0.0
     for weight, score in zip(weights.values.values(), scores, strict=True):
         final += weight * score
-    feed = replace(_feed(0), weights=weights, items=[FeedItem("x", final, (scores[0], scores[1]))])
+    feed = _feed(0)._replace(weights=weights, items=[FeedItem("x", final, (scores[0], scores[1]))])
     (item,) = json.loads(encode_feed(feed, Format.JSON, ROOMY))["items"]
     assert (
         0.0 + 0.1 * item["scores"]["quality"] + 0.7 * item["scores"]["engagement"]

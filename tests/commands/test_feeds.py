@@ -1,7 +1,5 @@
 """A feed as `trimtab feeds tail` shows it to people."""
 
-from dataclasses import replace
-
 import pytest
 
 from workers.commands.feeds import feed_text
@@ -28,7 +26,7 @@ FEED = Feed("r-1", "home", "u", 1, 2, Completion.FULL, 0, "control", EVEN, {"qua
 def test_the_line_above_the_items_counts_what_is_not_among_them(
     refused: int, below_top_k: int, notes: str
 ) -> None:
-    shown = feed_text(replace(FEED, refused=refused, below_top_k=below_top_k), 1)
+    shown = feed_text(FEED._replace(refused=refused, below_top_k=below_top_k), 1)
     first, _, *items = shown.rstrip().splitlines()
     assert notes in first
     assert [line.split()[-1] for line in items] == ["t3_b"]
@@ -40,12 +38,12 @@ def test_the_line_above_the_items_has_the_reasons_of_removals_and_what_was_not_l
         Removal("y", "seen"),
         Removal("z", "seen"),
     ]
-    feed = replace(
-        FEED, removed=removed, truncated=7, skipped=["blocked", "features"], defaulted=["t3_a"]
+    feed = FEED._replace(
+        removed=removed, truncated=7, skipped=["blocked", "features"], defaulted=["t3_a"]
     )
     noted = "2 items, 1 source-limit, 2 seen, 7 truncated, 1 by default features, without blocked, features  weights "
     assert noted in feed_text(feed, 1)
-    assert "2 items, 12 removed  weights " in feed_text(replace(FEED, unlisted=12), 1)
+    assert "2 items, 12 removed  weights " in feed_text(FEED._replace(unlisted=12), 1)
 
 
 def test_with_rules_on_sources_the_table_shows_sources_and_adjustments() -> None:
@@ -53,10 +51,10 @@ def test_with_rules_on_sources_the_table_shows_sources_and_adjustments() -> None
         FeedItem("t3_b", 0.6, (0.7, 0.5), "worldnews"),
         FeedItem("t3_a", 0.4, (0.5, 0.5), None, {"diversity": -0.1}),
     ]
-    limited = feed_text(replace(FEED, items=items, max_per_source=3), 2).splitlines()
+    limited = feed_text(FEED._replace(items=items, max_per_source=3), 2).splitlines()
     assert limited[1].split() == ["pos", "final", "quality", "engagement", "source", "item"]
 
-    diverse = feed_text(replace(FEED, items=items, diversity=Diversity(0.5)), 2).splitlines()
+    diverse = feed_text(FEED._replace(items=items, diversity=Diversity(0.5)), 2).splitlines()
     assert diverse[1].split() == [
         "pos",
         "final",

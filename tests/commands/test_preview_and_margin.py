@@ -1,7 +1,5 @@
 """Previews and margins as people and as programs read them."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from tests.builders import request
@@ -18,7 +16,7 @@ BEFORE = mix(0.5, 0.5)
 AFTER = mix(0.25, 1)
 FEED = feed_of({"a": (0.5, 0.75), "b": (0.75, 0.25), "c": (0.25, 0.25)}, BEFORE)
 TURNED = feed_of({"a": (0.75, 0.25), "b": (0.25, 0.5)}, BEFORE)
-FOREIGN = replace(FEED, weights=Weights.of({"quality": 1, "freshness": 1}))
+FOREIGN = FEED._replace(weights=Weights.of({"quality": 1, "freshness": 1}))
 BOUNDS = {"quality": (0.0, 0.9)}
 
 PREVIEW = """\
@@ -80,7 +78,7 @@ def lines(text: str) -> list[str]:
 
 
 def test_a_preview_for_people() -> None:
-    found = preview([FEED, TURNED, replace(FEED, truncated=2), FOREIGN], BEFORE, AFTER)
+    found = preview([FEED, TURNED, FEED._replace(truncated=2), FOREIGN], BEFORE, AFTER)
     assert preview_lines(found, "home", "control") == lines(PREVIEW)
 
 
@@ -98,7 +96,7 @@ def test_margins_for_people() -> None:
 
 
 def test_as_many_feeds_are_shown_one_by_one_as_asked_for() -> None:
-    found = margins_of([FEED, replace(TURNED, truncated=1)], BEFORE)
+    found = margins_of([FEED, TURNED._replace(truncated=1)], BEFORE)
     assert "r: 3 items" not in margin_lines(found, "home", "control", shown=0)
     assert "r: 2 items, incomplete: exact only among them" in margin_lines(
         found, "home", "control", shown=2
@@ -106,7 +104,7 @@ def test_as_many_feeds_are_shown_one_by_one_as_asked_for() -> None:
 
 
 def test_margins_of_feeds_with_rules_on_sources_have_a_note_that_they_ignore_these() -> None:
-    found = margins_of([replace(FEED, max_per_source=2), FEED], BEFORE)
+    found = margins_of([FEED._replace(max_per_source=2), FEED], BEFORE)
     shown = margin_lines(found, "home", "control", shown=2)
     assert "1 of them with rules on sources: the first 10 by weighted sums alone" in shown
     assert "r: 3 items, rules on sources: the first 10 by weighted sums alone" in shown

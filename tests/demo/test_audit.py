@@ -81,13 +81,13 @@ def test_a_feed_whose_version_is_not_that_of_its_weights_is_torn() -> None:
 
 
 def test_a_feed_ranked_under_other_weights_than_it_says_is_torn() -> None:
-    feed = replace(ranked("r", OTHER_WEIGHTS), weights=EVEN)
+    feed = ranked("r", OTHER_WEIGHTS)._replace(weights=EVEN)
     assert "not the weighted sum" in str(reason(feed))
 
 
 def test_a_feed_out_of_order_is_torn() -> None:
     feed = ranked("r")
-    reversed_feed = replace(feed, items=feed.items[::-1])
+    reversed_feed = feed._replace(items=feed.items[::-1])
     assert "order" in str(reason(reversed_feed))
 
 
@@ -96,11 +96,11 @@ def test_adjustments_belong_to_the_sum_that_a_final_score_must_be() -> None:
     adjusted = first._replace(
         final_score=first.final_score - 0.25, adjustments={"diversity": -0.25}
     )
-    feed = replace(ranked("r"), items=in_order([adjusted, *rest]))
+    feed = ranked("r")._replace(items=in_order([adjusted, *rest]))
     assert reason(feed) is None
 
     unsaid = [item._replace(adjustments={}) for item in feed.items]
-    assert "plus its adjustments" in str(reason(replace(feed, items=unsaid)))
+    assert "plus its adjustments" in str(reason(feed._replace(items=unsaid)))
 
 
 def test_items_with_equal_final_scores_are_in_order_of_item_id() -> None:
@@ -108,16 +108,16 @@ def test_items_with_equal_final_scores_are_in_order_of_item_id() -> None:
     same_scores = {1: {"a": 0.5, "b": 0.5}}
     scores = {"quality": same_scores, "engagement": same_scores}
 
-    feed = replace(ranked("r"), items=items)
+    feed = ranked("r")._replace(items=items)
     assert reason(feed, scores=scores) is None
 
-    reversed_feed = replace(feed, items=items[::-1])
+    reversed_feed = feed._replace(items=items[::-1])
     assert "order" in str(reason(reversed_feed, scores=scores))
 
 
 def test_a_feed_with_a_post_twice_is_torn() -> None:
     feed = ranked("r")
-    twice = replace(feed, items=[feed.items[0], *feed.items])
+    twice = feed._replace(items=[feed.items[0], *feed.items])
     assert "not the posts that were sent" in str(reason(twice))
 
 
@@ -128,19 +128,19 @@ def test_a_feed_with_a_post_of_another_request_is_torn() -> None:
 
 def test_a_feed_closed_by_its_deadline_is_partial_and_not_torn() -> None:
     feed = ranked("r1")
-    partial = replace(feed, items=feed.items[:2], completion=Completion.DEADLINE)
+    partial = feed._replace(items=feed.items[:2], completion=Completion.DEADLINE)
     result = judge(partial, of=["r1"])
     assert (result.partial, result.clean) == (["r1"], True)
 
 
 def test_a_feed_under_the_weights_of_another_arm_is_torn() -> None:
     weights = {"control": (EVEN,), "canary": (OTHER_WEIGHTS,)}
-    canary = replace(ranked("r", OTHER_WEIGHTS), arm="canary")
+    canary = ranked("r", OTHER_WEIGHTS)._replace(arm="canary")
     assert reason(canary, weights) is None
 
     for arm in ("control", "stranger"):
-        assert f"for the arm {arm}" in str(reason(replace(canary, arm=arm), weights))
-    assert "for the arm canary" in str(reason(replace(canary, weights=EVEN), weights))
+        assert f"for the arm {arm}" in str(reason(canary._replace(arm=arm), weights))
+    assert "for the arm canary" in str(reason(canary._replace(weights=EVEN), weights))
 
 
 def test_feeds_are_counted_by_the_version_of_each_model() -> None:
@@ -150,7 +150,7 @@ def test_feeds_are_counted_by_the_version_of_each_model() -> None:
 
 
 def test_a_feed_that_names_another_version_than_the_one_that_scored_it_is_torn() -> None:
-    feed = replace(ranked("r"), models={"quality": 2, "engagement": 1})
+    feed = ranked("r")._replace(models={"quality": 2, "engagement": 1})
     expected = "not all of its scores of quality are those of quality/2"
     assert expected in str(reason(feed))
 
@@ -161,17 +161,17 @@ def test_a_feed_scored_by_two_versions_of_one_model_is_torn_whichever_it_names()
     items = in_order([old["a"], new["b"], old["c"]])
 
     for version in (1, 2):
-        mixed = replace(ranked("r", version=version), items=items)
+        mixed = ranked("r", version=version)._replace(items=items)
         assert "not all of its scores of quality" in str(reason(mixed))
 
 
 def test_a_feed_by_a_version_that_was_never_in_force_is_torn() -> None:
-    feed = replace(ranked("r"), models={"quality": 3, "engagement": 1})
+    feed = ranked("r")._replace(models={"quality": 3, "engagement": 1})
     assert "it names quality/3" in str(reason(feed))
 
 
 def test_a_feed_without_a_model_for_each_weight_is_torn() -> None:
-    feed = replace(ranked("r"), models={"quality": 1})
+    feed = ranked("r")._replace(models={"quality": 1})
     expected = "its models are of quality, its weights of quality, engagement"
     assert expected in str(reason(feed))
 
@@ -193,14 +193,14 @@ def test_a_feed_with_a_final_score_that_differs_in_one_bit_is_not_as_previewed()
     feed = ranked("r-again", OTHER_WEIGHTS)
     first, *rest = feed.items
     other_first = first._replace(final_score=math.nextafter(first.final_score, 1))
-    pair = (ranked("r"), replace(feed, items=[other_first, *rest]))
+    pair = (ranked("r"), feed._replace(items=[other_first, *rest]))
 
     result = check_preview([pair], OTHER_WEIGHTS)
     assert result == PreviewCheck(compared=1, as_previewed=0)
 
 
 def test_a_partial_feed_is_not_compared_with_its_preview() -> None:
-    partial = replace(ranked("r"), completion=Completion.DEADLINE)
+    partial = ranked("r")._replace(completion=Completion.DEADLINE)
     pairs = [(partial, ranked("r", OTHER_WEIGHTS)), (ranked("r"), partial)]
     result = check_preview(pairs, OTHER_WEIGHTS)
     assert result == PreviewCheck(compared=0, as_previewed=0)
@@ -215,7 +215,7 @@ def test_users_who_come_again_are_counted_and_those_in_two_arms_too() -> None:
         ("both", "canary"),
         ("both", "control"),
     ]
-    result = count_arms(replace(ranked("r"), user_id=user, arm=arm) for user, arm in users)
+    result = count_arms(ranked("r")._replace(user_id=user, arm=arm) for user, arm in users)
     assert result == ArmCounts({"canary": 2, "control": 4}, returning=2, in_two_arms=1)
     assert f"{result.percent('control'):.1f} % of {result.total}" == "66.7 % of 6"
 

@@ -1,7 +1,5 @@
 """What the simulated readers like, and that the truth about an arm follows from it."""
 
-from dataclasses import replace
-
 import pytest
 
 from demo.taste import HIDE_OTHER, HIDE_QUIET, SEEN, TAKE_OTHER, TAKE_TALKED_OF, Taste
@@ -18,14 +16,14 @@ def posts(count: int = 20) -> list[Post]:
 
 def feed(request_id: str, user_id: str, item_ids: list[str]) -> Feed:
     items = [FeedItem(item_id, 0.5, (0.5, 0.5)) for item_id in item_ids]
-    return replace(ranked(request_id), user_id=user_id, items=items)
+    return ranked(request_id)._replace(user_id=user_id, items=items)
 
 
 def two_sided(user_id: str) -> Feed:
     """A feed of eleven posts. Quality ranks the one that is talked of last, engagement first."""
     items = [FeedItem(f"post-{n}", 0.5, (0.5, 0.5)) for n in range(SEEN)]
     items.append(FeedItem("post-19", 0.5, (0.0, 1.0)))
-    return replace(ranked("r"), user_id=user_id, items=items)
+    return ranked("r")._replace(user_id=user_id, items=items)
 
 
 def test_a_reader_sees_the_first_ten_and_takes_and_hides_only_these() -> None:

@@ -4,7 +4,6 @@ import json
 import random
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,8 +133,8 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(shelf: Env
 
     pairs = [(old, after[again_id(name)]) for name, old in before.items()]
     for old, new in pairs:
-        assert rerank(old, AFTER) == replace(
-            new, request_id=old.request_id, ranked_at=old.ranked_at
+        assert rerank(old, AFTER) == new._replace(
+            request_id=old.request_id, ranked_at=old.ranked_at
         )
     ids = [[[item.item_id for item in feed.items] for feed in pair] for pair in pairs]
     assert (preview["feeds"], preview["incomplete"]) == (40, 0)

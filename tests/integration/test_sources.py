@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,8 +77,8 @@ def test_a_preview_says_exactly_what_workers_publish_after_the_change(crowd: Env
 
     pairs = [(old, after[again_id(name)]) for name, old in before.items()]
     for old, new in pairs:
-        published = replace(
-            new, request_id=old.request_id, user_id=old.user_id, ranked_at=old.ranked_at
+        published = new._replace(
+            request_id=old.request_id, user_id=old.user_id, ranked_at=old.ranked_at
         )
         assert rerank(old, AFTER) == published
     ids = [[[item.item_id for item in feed.items] for feed in pair] for pair in pairs]

@@ -1,7 +1,6 @@
 """Laws of ranking that hold for every request."""
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +78,7 @@ def test_a_published_feed_accounts_for_every_candidate(
 ) -> None:
     ranked = feed_of(table, mix, top_k)
     without_items = encode_feed(
-        replace(ranked, items=[], truncated=len(ranked.items)), form, sys.maxsize
+        ranked._replace(items=[], truncated=len(ranked.items)), form, sys.maxsize
     )
     feed = decode_feed(encode_feed(ranked, form, len(without_items) + room))
     assert len(feed.items) + feed.below_top_k + feed.truncated + len(feed.removed) == len(table)

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -85,8 +84,8 @@ def test_items_removed_and_what_is_counted_account_for_every_candidate(
     crowd: Crowd, weights: Weights, rule: Any, form: Format, room: int, listed: bool
 ) -> None:
     whole = ranked(crowd, weights, **rule)
-    bare = replace(
-        whole, items=[], truncated=20, removed=whole.removed if listed else [], unlisted=20
+    bare = whole._replace(
+        items=[], truncated=20, removed=whole.removed if listed else [], unlisted=20
     )
     feed = decode_feed(encode_feed(whole, form, len(encode_feed(bare, form, sys.maxsize)) + room))
     named = [*(item.item_id for item in feed.items), *(removal.item_id for removal in feed.removed)]

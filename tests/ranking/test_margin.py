@@ -1,6 +1,5 @@
 """How far a weight must move until a feed changes."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,14 +113,14 @@ def test_a_feed_of_other_objectives_is_refused_alone_and_skipped_among_others() 
     feed, set_of_one = feed_of(TABLE, EVEN), Weights.of({"quality": 1.0})
     with pytest.raises(ObjectivesDiffer):
         feed_margins(feed, set_of_one)
-    assert margins_of([feed, replace(feed, weights=set_of_one), feed], EVEN).skipped == 1
+    assert margins_of([feed, feed._replace(weights=set_of_one), feed], EVEN).skipped == 1
 
 
 def test_over_many_feeds_the_smallest_and_the_median_move_of_those_that_change() -> None:
     narrow = feed_of({"a": (0.5, 0.5), "b": (0.75, 0.125)}, EVEN)
     never = feed_of({"a": (0.5, 0.5)}, EVEN)
     margins = margins_of(
-        [feed_of(TABLE, EVEN), narrow, replace(never, truncated=3)], EVEN, {"quality": (0.0, 0.9)}
+        [feed_of(TABLE, EVEN), narrow, never._replace(truncated=3)], EVEN, {"quality": (0.0, 0.9)}
     )
     assert (len(margins.feeds), margins.incomplete) == (3, 1)
     assert margins.spreads()["quality"].first_place == (
@@ -157,4 +156,4 @@ def test_margins_of_a_feed_with_rules_on_sources_are_those_of_the_sums_and_not_e
 def test_margins_are_exact_if_the_feed_is_whole_and_has_no_rules_on_sources() -> None:
     feed = feed_of(TABLE, EVEN)
     assert feed_margins(feed, EVEN).exact
-    assert not feed_margins(replace(feed, truncated=1), EVEN).exact
+    assert not feed_margins(feed._replace(truncated=1), EVEN).exact

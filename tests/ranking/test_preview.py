@@ -1,7 +1,5 @@
 """What a change of weights would do."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.builders import surface
@@ -98,13 +96,13 @@ def test_the_same_first_10_have_the_same_mean_in_any_order() -> None:
 
 
 def test_feeds_of_other_objectives_are_skipped_and_counted_and_the_rest_is_compared() -> None:
-    other = replace(reversing(2), weights=Weights.of({"quality": 1, "freshness": 1}))
+    other = reversing(2)._replace(weights=Weights.of({"quality": 1, "freshness": 1}))
     result = preview([other, reversing(2), other], QUALITY, ENGAGEMENT)
     assert (result.feeds, result.skipped, result.changed.any) == (1, 2, 1)
 
 
 def test_feeds_that_are_not_whole_are_compared_and_counted() -> None:
-    result = preview([replace(reversing(2), truncated=7), reversing(2)], QUALITY, ENGAGEMENT)
+    result = preview([reversing(2)._replace(truncated=7), reversing(2)], QUALITY, ENGAGEMENT)
     assert (result.feeds, result.incomplete) == (2, 1)
 
 

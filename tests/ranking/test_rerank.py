@@ -1,7 +1,5 @@
 """Ranking a published feed again."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -56,11 +54,11 @@ def test_an_empty_feed_stays_empty() -> None:
 def test_a_feed_is_whole_unless_items_were_cut_from_it() -> None:
     feed = feed_of(TABLE, mix(1, 1))
     assert is_whole(feed)
-    assert not is_whole(replace(feed, truncated=1))
+    assert not is_whole(feed._replace(truncated=1))
     assert not is_whole(feed_of(TABLE, mix(1, 1), surface=surface(top_k=1)))
     assert is_whole(feed_of(TABLE, mix(1, 1), surface=surface(top_k=3)))
-    assert not is_whole(replace(feed, below_top_k=1))
-    assert not is_whole(replace(feed, unlisted=1))
+    assert not is_whole(feed._replace(below_top_k=1))
+    assert not is_whole(feed._replace(unlisted=1))
 
 
 CROWD = {"a": (1.0, 0.0), "b": (0.75, 0.25), "c": (0.5, 0.5), "d": (0.25, 1.0)}

@@ -4,7 +4,6 @@ A record that is too large for the topic is cut to the best items that fit, and 
 """
 
 from bisect import bisect_right
-from dataclasses import replace
 from typing import NamedTuple
 
 from workers.codec import json_feeds, protobuf_feeds
@@ -54,8 +53,8 @@ def fit_feed(feed: Feed, form: Format, limit_bytes: int) -> EncodedFeed:
     if len(value) <= limit_bytes:
         return EncodedFeed(feed, value)
 
-    without_lists = replace(
-        feed, removed=[], defaulted=[], unlisted=feed.unlisted + len(feed.removed)
+    without_lists = feed._replace(
+        removed=[], defaulted=[], unlisted=feed.unlisted + len(feed.removed)
     )
     cut = _cut_items(feed, form, limit_bytes) or _cut_items(without_lists, form, limit_bytes)
     if cut is None:
@@ -72,7 +71,7 @@ def _cut_items(feed: Feed, form: Format, limit_bytes: int) -> EncodedFeed | None
 
     def first(count: int) -> Feed:
         truncated = feed.truncated + len(feed.items) - count
-        return replace(feed, items=feed.items[:count], truncated=truncated)
+        return feed._replace(items=feed.items[:count], truncated=truncated)
 
     counts = range(len(feed.items) + 1)
     fitting = bisect_right(counts, limit_bytes, key=lambda count: len(_encode(first(count), form)))

@@ -3,7 +3,7 @@
 Numbers are written in the shortest form that reads back as the same float64.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import repeat
 from typing import Any
@@ -60,8 +60,8 @@ class _Feed(Struct, gc=False, omit_defaults=True):
     unlisted: int = 0
     diversity: Diversity | None = None
     max_per_source: int = 0
-    skipped: list[str] = []
-    defaulted: list[str] = []
+    skipped: Sequence[str] = []
+    defaulted: Sequence[str] = []
     experiment: str | None = None
 
 

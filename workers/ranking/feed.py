@@ -5,7 +5,6 @@ without items: see `unscored_feed`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -117,8 +116,7 @@ class FeedItems(Sequence[FeedItem]):
         return repr(list(self))
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
+class Feed(NamedTuple):
     """A ranked feed. The position of an item is its index in `items`. Times are ms since the epoch.
 
     Every candidate of the request is in `items` or in `removed`, or it is counted:
@@ -143,14 +141,14 @@ class Feed:
     weights: Weights
     models: Mapping[str, int]
     items: Sequence[FeedItem]
-    removed: list[Removal] = field(default_factory=list)
+    removed: Sequence[Removal] = []
     truncated: int = 0
     below_top_k: int = 0
     unlisted: int = 0
     diversity: Diversity | None = None
     max_per_source: int = 0
-    skipped: list[str] = field(default_factory=list)
-    defaulted: list[str] = field(default_factory=list)
+    skipped: Sequence[str] = []
+    defaulted: Sequence[str] = []
     experiment: str | None = None
 
     @property

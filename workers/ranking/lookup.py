@@ -8,7 +8,6 @@
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -56,8 +55,7 @@ def skip_lookups(_: LookupQuery) -> LookupResult:
     return NO_RESULT
 
 
-@dataclass(frozen=True, slots=True)
-class HydratedRequest:
+class HydratedRequest(NamedTuple):
     """A request as it is ranked: without dropped items, and with features for every candidate.
 
     `skipped` names the look-ups that it is ranked without, in the surface's order. `defaulted` are
@@ -73,8 +71,7 @@ class HydratedRequest:
         """The feed of this request, with what the look-ups did to it on its record."""
         if not self.request.surface.has_lookups:
             return feed
-        return replace(
-            feed,
+        return feed._replace(
             removed=sorted([*feed.removed, *self.dropped]),
             skipped=list(self.skipped),
             defaulted=list(self.defaulted),

@@ -8,8 +8,6 @@ names, publishes the same final scores, bit for bit, in the same order.
 - Any other removed item stays removed. A score that is not finite ranks under no weights.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
 from workers.ranking.feed import Feed, FeedItem
@@ -39,8 +37,7 @@ def rerank(feed: Feed, weights: Weights) -> Feed:
     removed = [removal for removal in feed.removed if not _is_over_limit(removal)]
     removed += source_limit_removals(candidates, ranking.over_limit)
     cut = len(candidates.item_ids) - len(ranking.kept) - len(ranking.over_limit)
-    return replace(
-        feed,
+    return feed._replace(
         weights=weights,
         items=feed_items(candidates, ranking, ranking.kept),
         removed=sorted(removed),

@@ -11,7 +11,7 @@ The rules about faults of our own, which cost as little as they can and are neve
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from workers.codec.feed_records import encode_feed_record, feed_record_headers
@@ -275,8 +275,8 @@ class Ranker:
         removed = [
             Removal(item_id, RemovalReason.WORKER_ERROR) for item_id in sorted(request.item_ids)
         ]
-        without_items = replace(
-            feed, models={}, items=[], removed=removed, truncated=0, below_top_k=0, defaulted=[]
+        without_items = feed._replace(
+            models={}, items=[], removed=removed, truncated=0, below_top_k=0, defaulted=[]
         )
         return fit_feed(without_items, self.feeds_format, limit)
 
