@@ -16,6 +16,7 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.builders import surface
 from tests.codec.wire import (
     AT,
     HOME,
@@ -33,6 +34,7 @@ from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
 from workers.codec.json_events import JsonEventDecoder
 from workers.codec.judge import SourceNames
 from workers.codec.protobuf_events import ProtobufEventDecoder
+from workers.ranking.features import FeatureSet
 
 READERS = usual_readers(SURFACES, SourceNames())
 read_json = READERS[Format.JSON]
@@ -104,6 +106,58 @@ def test_numbers_close_to_the_middle_of_two_floats_are_rounded_as_python_rounds_
     event = read_json(_with_features(*texts, "0"), KEY)
     if event is not None:
         assert event.rows == struct.pack("<3f", *map(json.loads, texts), 0)
+
+
+def _needs_an_escape(text: str) -> bool:
+    return any(character < " " or character in '"\\' for character in text)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(min_size=1, max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_texts_are_read_unless_json_has_to_escape_them(
+    item_id: str, source: str, title: str
+) -> None:
+    value = encoded(valid_event(candidates=[candidate(item_id, source=source, title=title)]))
+    event = read_json(value, KEY)
+    assert (event is not None) == (IS_COMPILED and not _needs_an_escape(item_id + source))
+    if event is not None:
+        assert event == IN_JSON.decode_checked(value, KEY)
+
+
+_NAMES = st.lists(st.text(max_size=20), min_size=1, max_size=5, unique=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_NAMES, st.data())
+def test_features_may_have_any_name_and_come_in_any_order(
+    names: list[str], data: st.DataObject
+) -> None:
+    surfaces = {"home": surface(feature_set=FeatureSet("any", tuple(names)))}
+    given_names = data.draw(st.permutations(names))[: data.draw(st.integers(1, len(names)))]
+    features = {name: names.index(name) + 0.5 for name in given_names}
+    value = encoded(valid_event(candidates=[candidate("x", features=features)]))
+
+    event = usual_readers(surfaces, SourceNames())[Format.JSON](value, KEY)
+    assert (event is not None) == (IS_COMPILED and not any(map(_needs_an_escape, given_names)))
+    if event is not None:
+        assert event == JsonEventDecoder(surfaces, SourceNames()).decode_checked(value, KEY)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb"])
+def test_a_name_that_lacks_its_escape_is_left_to_python(name: str) -> None:
+    surfaces = {"home": surface(feature_set=FeatureSet("odd", (name,)))}
+    value = encoded(valid_event()).replace(b"[1.0, 2.0, 3.0]", f'{{"{name}": 1}}'.encode())
+    assert usual_readers(surfaces, SourceNames())[Format.JSON](value, KEY) is None
+
+
+def test_equal_sources_are_one_object_also_after_many_others() -> None:
+    readers = usual_readers(SURFACES, SourceNames())
+    numbers = [*range(1000), *range(1000)]
+    candidates = [candidate(f"i-{i}", source=f"source-{n}") for i, n in enumerate(numbers)]
+    event = readers[Format.JSON](encoded(valid_event(candidates=candidates)), KEY)
+    if event is not None:
+        assert event.sources == [f"source-{n}" for n in numbers]
+        assert len({id(source) for source in event.sources}) == 1000
 
 
 # What it reads

@@ -41,6 +41,7 @@ static const char *const FIELDS[] = {"request_id", "surface", "user_id", "reques
 
 #define MAX_DEPTH 64
 #define MAX_UNKNOWN 16
+#define RECENT_SOURCES 256
 
 typedef unsigned __int128 uint128;
 
@@ -56,16 +57,23 @@ typedef struct {
     Text name_text;
     PyObject *value; /* what goes into the Event */
     PyObject *feature_names; /* tuple of str */
-    Text *features;
+    Text *features; /* `width` and one more. The size is -1 for the last and if JSON has to escape it */
     Py_ssize_t width;
     float *default_row;
     float *absent_row; /* NULL if a candidate must have features */
 } Surface;
 
+/* A source and its name as a str. `name` is NULL if there is none. */
+typedef struct {
+    Text text;
+    PyObject *name;
+} Source;
+
 typedef struct {
     PyObject_HEAD
     PyTypeObject *event_type;
     PyObject *source_names; /* gives the one string object for equal sources */
+    Source recent_sources[RECENT_SOURCES]; /* each at the place of its hash */
     PyObject *positions;    /* dict: name of a surface -> int, its place in `surfaces` */
     Surface *surfaces;
     Py_ssize_t surface_count;
@@ -103,7 +111,6 @@ static bool is_text(Text text, const char *expected, Py_ssize_t size)
 {
     return text.size == size && memcmp(text.start, expected, (size_t)size) == 0;
 }
-#define IS(text, literal) is_text(text, literal, (Py_ssize_t)sizeof(literal) - 1)
 
 static bool is_id(Text text)
 {
@@ -169,6 +176,41 @@ static bool append(PyObject *list, PyObject *text)
     return failed == 0;
 }
 
+/* The characters of a str. They live as long as it does. */
+static bool text_of(PyObject *str, Text *text)
+{
+    text->start = (const unsigned char *)PyUnicode_AsUTF8AndSize(str, &text->size);
+    return text->start != NULL;
+}
+
+/* The one str for all equal sources. Few are in use at a time, so most are found among the recent
+   ones. */
+static PyObject *source_name(Reader *reader, Text source)
+{
+    size_t hash = (size_t)source.size;
+    for (Py_ssize_t i = source.size > 4 ? source.size - 4 : 0; i < source.size; i++)
+        hash = hash * 31 + source.start[i];
+    Source *recent = &reader->recent_sources[hash % RECENT_SOURCES];
+    Text known = recent->text;
+    if (recent->name != NULL && is_text(source, (const char *)known.start, known.size))
+        return Py_NewRef(recent->name);
+
+    PyObject *given = as_str(source);
+    if (given == NULL)
+        return NULL;
+    PyObject *name = PyObject_GetItem(reader->source_names, given);
+    Py_DECREF(given);
+    Text text;
+    if (name == NULL || !text_of(name, &text)) {
+        Py_XDECREF(name);
+        return NULL;
+    }
+    Py_XDECREF(recent->name);
+    recent->name = Py_NewRef(name);
+    recent->text = text;
+    return name;
+}
+
 /* Add a candidate, whose row is written already. */
 static bool add_candidate(Reader *reader, Event *event, Text item_id, Text source)
 {
@@ -177,18 +219,10 @@ static bool add_candidate(Reader *reader, Event *event, Text item_id, Text sourc
     if (!append(event->item_ids, as_str(item_id)))
         return false;
 
-    if (source.size == 0) {
-        if (PyList_Append(event->sources, Py_None) != 0)
-            return false;
-    } else {
-        PyObject *name = as_str(source);
-        if (name == NULL)
-            return false;
-        PyObject *shared = PyObject_GetItem(reader->source_names, name);
-        Py_DECREF(name);
-        if (!append(event->sources, shared))
-            return false;
-    }
+    PyObject *name = source.size == 0 ? Py_NewRef(Py_None) : source_name(reader, source);
+    if (!append(event->sources, name))
+        return false;
+
     event->candidates++;
     return true;
 }
@@ -238,6 +272,8 @@ static PyObject *build(Reader *reader, const Event *event, PyObject *key)
 
 static const double TEN_TO[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+static const double SIGN[] = {1, -1};
 
 #define MAX_FIVES 27 /* 5^27 is the last power of five below 2^63 */
 /* floor(2^(127 + c) / 5^k), where 5^k has c bits: 128 bits, the first of which is set. */
@@ -317,61 +353,74 @@ static bool is_digit(unsigned char c)
     return (unsigned char)(c - '0') < 10;
 }
 
-/* Read up to 8 digits at once, as the bytes of a 64-bit word. Return how many there were. At the very
-   end of the bytes they are read one by one. */
-static int take_some_digits(Cursor *cursor, uint64_t *digits)
+/* The number of 8 digits. Each byte of `word` is the value of one, the first digit lowest.
+
+   After "parse_eight_digits_unrolled" of D. Lemire's and G. Langdale's simdjson. */
+static inline uint64_t number_of(uint64_t word)
 {
-    static const uint64_t SHIFT[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
-    if (cursor->end - cursor->at < 8) {
-        int read = 0;
-        for (; cursor->at < cursor->end && is_digit(*cursor->at); read++)
-            *digits = *digits * 10 + (uint64_t)(*cursor->at++ - '0');
-        return read;
+    const uint64_t every_fourth = 0x000000FF000000FF;
+    word = word * 10 + (word >> 8); /* every second byte is a number of two digits */
+    uint64_t high = (word & every_fourth) * (100 + ((uint64_t)1000000 << 32));
+    uint64_t low = ((word >> 16) & every_fourth) * (1 + ((uint64_t)10000 << 32));
+    return (high + low) >> 32;
+}
+
+/* Append the digits from `at` on to `digits`. Return where they end. They are read 8 at a time, as the
+   bytes of a word, and one by one close to the end of the event. */
+static inline const unsigned char *read_digits(const unsigned char *at, const unsigned char *end,
+                                               uint64_t *digits)
+{
+    static const uint64_t POWERS[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
+    while (end - at >= 8) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        word ^= 0x3030303030303030; /* a digit is its value now, and every other byte is above 9 */
+        uint64_t others = ((word + 0x7676767676767676) | word) & 0x8080808080808080;
+        if (others != 0) {
+            int count = __builtin_ctzll(others) >> 3;
+            word = word << 8 << (56 - 8 * count); /* as if zeros came before the digits */
+            *digits = *digits * POWERS[count] + number_of(word);
+            return at + count;
+        }
+        *digits = *digits * 100000000 + number_of(word);
+        at += 8;
     }
-
-    uint64_t word;
-    memcpy(&word, cursor->at, 8);
-    word ^= 0x3030303030303030; /* a digit is its value now, and every other byte is above 9 */
-    uint64_t others = ((word + 0x7676767676767676) | word) & 0x8080808080808080;
-    int count = others ? __builtin_ctzll(others) >> 3 : 8;
-    if (count == 0)
-        return 0;
-
-    word <<= 64 - 8 * count; /* as if zeros came before the digits */
-    word = word * 10 + (word >> 8); /* two digits in every second byte */
-    uint64_t pairs = 0x000000FF000000FF;
-    word = ((word & pairs) * 0x000F424000000064 + ((word >> 16) & pairs) * 0x0000271000000001) >> 32;
-    *digits = *digits * SHIFT[count] + word;
-    cursor->at += count;
-    return count;
+    while (is_digit(*at))
+        *digits = *digits * 10 + (uint64_t)(*at++ - '0');
+    return at;
 }
 
 static void take_digits(Cursor *cursor, uint64_t *digits)
 {
-    while (take_some_digits(cursor, digits) == 8)
-        ;
+    cursor->at = read_digits(cursor->at, cursor->end, digits);
 }
 
 /* Read a JSON number as a finite float32. */
-static bool take_float(Cursor *cursor, float *number)
+static inline bool take_float(Cursor *cursor, float *number)
 {
-    const unsigned char *start = cursor->at;
-    bool is_negative = cursor->at < cursor->end && *cursor->at == '-';
-    cursor->at += is_negative;
+    const unsigned char *at = cursor->at;
+    const unsigned char *end = cursor->end;
+    bool is_negative = *at == '-';
+    at += is_negative;
 
-    const unsigned char *first_digit = cursor->at;
-    uint64_t digits = 0;
-    take_digits(cursor, &digits);
-    Py_ssize_t count = cursor->at - first_digit;
+    const unsigned char *first_digit = at;
+    uint64_t digits = (uint64_t)(*first_digit - '0');
+    if (digits <= 9 && first_digit[1] == '.') {
+        at++; /* most have one digit before the point */
+    } else {
+        digits = 0;
+        at = read_digits(at, end, &digits);
+    }
+    Py_ssize_t count = at - first_digit;
     if (count == 0 || (*first_digit == '0' && count > 1))
         return false;
 
     int exponent = 0;
     bool is_integer = true;
-    if (cursor->at < cursor->end && *cursor->at == '.') {
-        const unsigned char *fraction = ++cursor->at;
-        take_digits(cursor, &digits);
-        Py_ssize_t places = cursor->at - fraction;
+    if (*at == '.') {
+        const unsigned char *fraction = ++at;
+        at = read_digits(at, end, &digits);
+        Py_ssize_t places = at - fraction;
         if (places == 0 || places > 1000)
             return false;
         count += places;
@@ -381,18 +430,18 @@ static bool take_float(Cursor *cursor, float *number)
     if (count > 19) {
         /* `digits` may have overflowed, unless the first of them are zeros. */
         const unsigned char *digit = first_digit;
-        while (digit < cursor->at && (*digit == '0' || *digit == '.'))
+        while (digit < at && (*digit == '0' || *digit == '.'))
             count -= *digit++ == '0';
     }
 
-    if (cursor->at < cursor->end && (*cursor->at | 0x20) == 'e') {
-        cursor->at++;
-        bool is_below = cursor->at < cursor->end && *cursor->at == '-';
-        cursor->at += is_below || (cursor->at < cursor->end && *cursor->at == '+');
-        const unsigned char *first = cursor->at;
+    if ((*at | 0x20) == 'e') {
+        at++;
+        bool is_below = *at == '-';
+        at += is_below || *at == '+';
+        const unsigned char *first = at;
         uint64_t given = 0;
-        take_digits(cursor, &given);
-        if (cursor->at == first || cursor->at - first > 4)
+        at = read_digits(at, end, &given);
+        if (at == first || at - first > 4)
             return false;
         exponent += is_below ? -(int)given : (int)given;
         is_integer = false;
@@ -400,16 +449,17 @@ static bool take_float(Cursor *cursor, float *number)
 
     double exact;
     if (count <= 19 && digits <= (uint64_t)1 << 53 && exponent >= -22 && exponent <= 22) {
-        /* Both are exact in float64, so one operation rounds once. */
-        exact = (double)digits;
+        /* Both are exact in float64, so one operation rounds once. A signed integer is converted faster. */
+        exact = (double)(int64_t)digits;
         exact = exponent < 0 ? exact / TEN_TO[-exponent] : exact * TEN_TO[exponent];
-        exact = is_negative ? -exact : exact;
+        exact *= SIGN[is_negative];
     } else if (count <= 19 && digits != 0 && exponent < 0 && exponent >= -MAX_FIVES &&
                divide_by_power_of_ten(digits, -exponent, &exact)) {
-        exact = is_negative ? -exact : exact;
-    } else if (!number_by_python(start, cursor->at, &exact)) {
+        exact *= SIGN[is_negative];
+    } else if (!number_by_python(cursor->at, at, &exact)) {
         return false;
     }
+    cursor->at = at;
 
     if (is_integer && exact == 0)
         exact = 0; /* the integer -0 is 0 */
@@ -417,27 +467,26 @@ static bool take_float(Cursor *cursor, float *number)
     return isfinite(*number);
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------- */
+/* ---- JSON ----------------------------------------------------------------------------------
 
-static void skip_space(Cursor *cursor)
+   Python puts a zero behind the bytes of an event, and no part of JSON begins with one. So the byte at
+   the cursor may always be read, also at the end. */
+
+static inline void skip_space(Cursor *cursor)
 {
-    while (cursor->at < cursor->end) {
-        unsigned char c = *cursor->at;
-        if (c != ' ' && c != '\n' && c != '\r' && c != '\t')
-            return;
+    while (*cursor->at == ' ' || *cursor->at == '\n' || *cursor->at == '\r' || *cursor->at == '\t')
         cursor->at++;
-    }
 }
 
-static bool take(Cursor *cursor, unsigned char expected)
+static inline bool take(Cursor *cursor, unsigned char expected)
 {
-    if (cursor->at == cursor->end || *cursor->at != expected)
+    if (*cursor->at != expected)
         return false;
     cursor->at++;
     return true;
 }
 
-static bool take_word(Cursor *cursor, const char *word, Py_ssize_t size)
+static inline bool take_word(Cursor *cursor, const char *word, Py_ssize_t size)
 {
     if (cursor->end - cursor->at < size || memcmp(cursor->at, word, (size_t)size) != 0)
         return false;
@@ -445,33 +494,87 @@ static bool take_word(Cursor *cursor, const char *word, Py_ssize_t size)
     return true;
 }
 #define TAKE_WORD(cursor, literal) take_word(cursor, literal, (Py_ssize_t)sizeof(literal) - 1)
+#define TAKE_KEY(cursor, literal) TAKE_WORD(cursor, "\"" literal "\"")
+
+/* Whether the cursor is not at the end of an object or a list, whose first bracket was read. */
+static inline bool has_members(Cursor *cursor, unsigned char close)
+{
+    skip_space(cursor);
+    return *cursor->at != close;
+}
+
+/* Go to the next member of an object or a list. False if there is no comma. */
+static inline bool take_comma(Cursor *cursor)
+{
+    skip_space(cursor);
+    if (!take(cursor, ','))
+        return false;
+    skip_space(cursor);
+    return true;
+}
+
+/* Go from a key to its value. */
+static inline bool take_colon(Cursor *cursor)
+{
+    skip_space(cursor);
+    if (!take(cursor, ':'))
+        return false;
+    skip_space(cursor);
+    return true;
+}
+
+/* The first byte from `at` on that a string cannot hold as it is: a quotation mark, a backslash or a
+   control character. There is one at `end`, at the latest. */
+static inline const unsigned char *end_of_plain(const unsigned char *at, const unsigned char *end)
+{
+    const uint64_t ones = 0x0101010101010101;
+    while (end - at >= 8) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        /* `(x - n) & ~x` has the highest bit of a byte set if that byte of x is less than n. It may be
+           set in later bytes too, by what the subtraction borrows, but only the first one counts. */
+        uint64_t quote = word ^ '"' * ones;
+        uint64_t backslash = word ^ '\\' * ones;
+        uint64_t stops = (quote - ones) & ~quote;
+        stops |= (backslash - ones) & ~backslash;
+        stops |= (word - 0x20 * ones) & ~word;
+        stops &= 0x80 * ones;
+        if (stops != 0)
+            return at + (__builtin_ctzll(stops) >> 3);
+        at += 8;
+    }
+    while (*at != '"' && *at != '\\' && *at >= 0x20)
+        at++;
+    return at;
+}
 
 /* Read a string without escapes. Whether it is UTF-8 is seen when it becomes a str. */
-static bool take_text(Cursor *cursor, Text *text)
+static inline bool take_text(Cursor *cursor, Text *text)
 {
     if (!take(cursor, '"'))
         return false;
     text->start = cursor->at;
-    while (cursor->at < cursor->end && *cursor->at != '"') {
-        if (*cursor->at == '\\' || *cursor->at < 0x20)
-            return false;
-        cursor->at++;
-    }
+    cursor->at = end_of_plain(cursor->at, cursor->end);
     text->size = cursor->at - text->start;
     return take(cursor, '"');
 }
 
+/* Note that text was passed which does not become a str. It must be UTF-8 all the same. */
+static void note_passed(Cursor *cursor, const unsigned char *start, const unsigned char *end)
+{
+    unsigned char all = 0;
+    for (const unsigned char *at = start; at < end; at++)
+        all |= *at;
+    cursor->is_ascii = cursor->is_ascii && all < 0x80;
+}
+
 static bool skip_escape(Cursor *cursor)
 {
-    if (cursor->at == cursor->end)
-        return false;
     unsigned char c = *cursor->at++;
     if (c != 'u')
         return c != 0 && strchr("\"\\/bfnrt", c) != NULL;
 
     for (int i = 0; i < 4; i++) {
-        if (cursor->at == cursor->end)
-            return false;
         c = *cursor->at++;
         if (!is_digit(c) && !((c | 0x20) >= 'a' && (c | 0x20) <= 'f'))
             return false;
@@ -481,15 +584,16 @@ static bool skip_escape(Cursor *cursor)
 
 static bool skip_string(Cursor *cursor)
 {
+    const unsigned char *start = cursor->at;
     if (!take(cursor, '"'))
         return false;
-    while (cursor->at < cursor->end && *cursor->at != '"') {
-        unsigned char c = *cursor->at++;
-        if (c < 0x20 || (c == '\\' && !skip_escape(cursor)))
+    cursor->at = end_of_plain(cursor->at, cursor->end);
+    while (take(cursor, '\\')) {
+        if (!skip_escape(cursor))
             return false;
-        if (c >= 0x80)
-            cursor->is_ascii = false;
+        cursor->at = end_of_plain(cursor->at, cursor->end);
     }
+    note_passed(cursor, start, cursor->at);
     return take(cursor, '"');
 }
 
@@ -518,77 +622,46 @@ static bool skip_number(Cursor *cursor)
     return true;
 }
 
-/* Whether another member follows in an object or a list that ends with `close`. `is_first` is true
-   before its first member. False as well if neither a member nor the end follows: then `has_ended`
-   stays false. */
-static bool has_next(Cursor *cursor, unsigned char close, bool *is_first, bool *has_ended)
-{
-    skip_space(cursor);
-    if (take(cursor, close)) {
-        *has_ended = true;
-        return false;
-    }
-    if (!*is_first) {
-        if (!take(cursor, ','))
-            return false;
-        skip_space(cursor);
-    }
-    *is_first = false;
-    return true;
-}
-
-/* Read the key of a member and go to its value. */
-static bool take_key(Cursor *cursor, Text *key)
-{
-    if (!take_text(cursor, key))
-        return false;
-    skip_space(cursor);
-    if (!take(cursor, ':'))
-        return false;
-    skip_space(cursor);
-    return true;
-}
-
-/* Note that a key is not known: it must be UTF-8 all the same. */
-static void note_unknown_key(Cursor *cursor, Text key)
-{
-    for (Py_ssize_t i = 0; i < key.size; i++)
-        cursor->is_ascii = cursor->is_ascii && key.start[i] < 0x80;
-}
-
 static bool skip_value(Cursor *cursor, int depth)
 {
-    if (cursor->at == cursor->end || depth > MAX_DEPTH)
+    if (depth > MAX_DEPTH)
         return false;
-    unsigned char c = *cursor->at;
-    if (c == '"')
+    switch (*cursor->at) {
+    case '"':
         return skip_string(cursor);
-    if (c == 't')
+    case 't':
         return TAKE_WORD(cursor, "true");
-    if (c == 'f')
+    case 'f':
         return TAKE_WORD(cursor, "false");
-    if (c == 'n')
+    case 'n':
         return TAKE_WORD(cursor, "null");
-    if (c != '{' && c != '[')
-        return skip_number(cursor);
-
-    cursor->at++;
-    bool is_object = c == '{';
-    bool is_first = true;
-    bool has_ended = false;
-    while (has_next(cursor, is_object ? '}' : ']', &is_first, &has_ended)) {
-        if (is_object) {
-            if (!skip_string(cursor))
+    case '{':
+        cursor->at++;
+        for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
+            if (!skip_string(cursor) || !take_colon(cursor) || !skip_value(cursor, depth + 1))
                 return false;
-            skip_space(cursor);
-            if (!take(cursor, ':'))
-                return false;
-            skip_space(cursor);
         }
-        if (!skip_value(cursor, depth + 1))
-            return false;
+        return take(cursor, '}');
+    case '[':
+        cursor->at++;
+        for (bool more = has_members(cursor, ']'); more; more = take_comma(cursor)) {
+            if (!skip_value(cursor, depth + 1))
+                return false;
+        }
+        return take(cursor, ']');
+    default:
+        return skip_number(cursor);
     }
-    return has_ended;
+}
+
+/* Skip a member whose key nobody knows. */
+static bool skip_member(Cursor *cursor)
+{
+    Text key;
+    if (!take_text(cursor, &key) || !take_colon(cursor))
+        return false;
+    note_passed(cursor, key.start, key.start + key.size);
+    return skip_value(cursor, 0);
 }
 
 static bool take_integer(Cursor *cursor, int64_t largest, int64_t *number)
@@ -599,7 +672,7 @@ static bool take_integer(Cursor *cursor, int64_t largest, int64_t *number)
     Py_ssize_t count = cursor->at - first;
     if (count == 0 || count > 18 || (*first == '0' && count > 1))
         return false;
-    if (cursor->at < cursor->end && (*cursor->at == '.' || (*cursor->at | 0x20) == 'e'))
+    if (*cursor->at == '.' || (*cursor->at | 0x20) == 'e')
         return false;
     *number = (int64_t)digits;
     return *number <= largest;
@@ -607,25 +680,22 @@ static bool take_integer(Cursor *cursor, int64_t largest, int64_t *number)
 
 static bool take_positional(Cursor *cursor, const Surface *surface, float *row)
 {
-    bool is_first = true;
-    bool has_ended = false;
     Py_ssize_t count = 0;
-    while (has_next(cursor, ']', &is_first, &has_ended)) {
+    for (bool more = has_members(cursor, ']'); more; more = take_comma(cursor)) {
         if (count == surface->width || !take_float(cursor, &row[count]))
             return false;
         count++;
     }
-    if (!has_ended)
+    if (!take(cursor, ']'))
         return false;
     return count == surface->width || (count == 0 && use_absent_row(surface, row));
 }
 
-/* The place of a feature. Most events name them in order, so it is looked for from `guess` on. -1 if
-   the surface does not have it. */
-static Py_ssize_t find_feature(const Surface *surface, Text name, Py_ssize_t guess)
+/* The place of a feature, looked for from `next` on. -1 if the surface does not have it. */
+static Py_ssize_t find_feature(const Surface *surface, Text name, Py_ssize_t next)
 {
     for (Py_ssize_t tried = 0; tried < surface->width; tried++) {
-        Py_ssize_t place = guess + tried < surface->width ? guess + tried : guess + tried - surface->width;
+        Py_ssize_t place = (next + tried) % surface->width;
         Text feature = surface->features[place];
         if (is_text(name, (const char *)feature.start, feature.size))
             return place;
@@ -633,27 +703,44 @@ static Py_ssize_t find_feature(const Surface *surface, Text name, Py_ssize_t gue
     return -1;
 }
 
+/* Whether the name of a feature comes next, as a key. */
+static inline bool take_feature_name(Cursor *cursor, Text feature)
+{
+    if (feature.size < 0 || cursor->end - cursor->at < feature.size + 2)
+        return false;
+    const unsigned char *name = cursor->at + 1;
+    if (*cursor->at != '"' || name[feature.size] != '"')
+        return false;
+    if (!is_text(feature, (const char *)name, feature.size))
+        return false;
+    cursor->at += feature.size + 2;
+    return true;
+}
+
 static bool take_named(Cursor *cursor, const Surface *surface, float *row, Event *event)
 {
     Text unknown[MAX_UNKNOWN];
     Py_ssize_t unknown_count = 0;
     Py_ssize_t known = 0;
-    Py_ssize_t guess = 0;
+    Py_ssize_t next = 0; /* most events name the features in order */
     for (Py_ssize_t i = 0; i < surface->width; i++)
         row[i] = NAN; /* not given yet: no number that is read is NaN */
 
-    bool is_first = true;
-    bool has_ended = false;
-    while (has_next(cursor, '}', &is_first, &has_ended)) {
-        Text name;
-        if (!take_key(cursor, &name))
+    for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
+        Text name = {NULL, 0};
+        Py_ssize_t place = next;
+        if (!take_feature_name(cursor, surface->features[next])) {
+            if (!take_text(cursor, &name))
+                return false;
+            place = find_feature(surface, name, next);
+        }
+        if (!take_colon(cursor))
             return false;
-        Py_ssize_t place = find_feature(surface, name, guess);
         if (place >= 0) {
             if (!isnan(row[place]) || !take_float(cursor, &row[place]))
                 return false;
             known++;
-            guess = place + 1 < surface->width ? place + 1 : 0;
+            next = place + 1 < surface->width ? place + 1 : 0;
             continue;
         }
 
@@ -663,10 +750,10 @@ static bool take_named(Cursor *cursor, const Surface *surface, float *row, Event
             if (is_text(name, (const char *)unknown[i].start, unknown[i].size))
                 return false;
         }
-        note_unknown_key(cursor, name);
+        note_passed(cursor, name.start, name.start + name.size);
         unknown[unknown_count++] = name;
     }
-    if (!has_ended)
+    if (!take(cursor, '}'))
         return false;
     if (known == 0 && unknown_count == 0 && use_absent_row(surface, row))
         return true;
@@ -691,14 +778,18 @@ static bool take_candidate(Reader *reader, Cursor *cursor, Event *event)
     if (row == NULL || !take(cursor, '{'))
         return false;
 
-    bool is_first = true;
-    bool has_ended = false;
-    while (has_next(cursor, '}', &is_first, &has_ended)) {
-        Text key;
-        if (!take_key(cursor, &key))
-            return false;
-        if (IS(key, "features")) {
-            if (has_features)
+    for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
+        if (TAKE_KEY(cursor, "item_id")) {
+            if (item_id.start != NULL || !take_colon(cursor) || !take_text(cursor, &item_id))
+                return false;
+        } else if (TAKE_KEY(cursor, "source")) {
+            if (has_source || !take_colon(cursor))
+                return false;
+            has_source = true;
+            if (!TAKE_WORD(cursor, "null") && !take_text(cursor, &source))
+                return false;
+        } else if (TAKE_KEY(cursor, "features")) {
+            if (has_features || !take_colon(cursor))
                 return false;
             has_features = true;
             if (take(cursor, '[')) {
@@ -712,22 +803,11 @@ static bool take_candidate(Reader *reader, Cursor *cursor, Event *event)
             } else {
                 return false;
             }
-        } else if (IS(key, "item_id")) {
-            if (item_id.start != NULL || !take_text(cursor, &item_id))
-                return false;
-        } else if (IS(key, "source")) {
-            if (has_source)
-                return false;
-            has_source = true;
-            if (!TAKE_WORD(cursor, "null") && !take_text(cursor, &source))
-                return false;
-        } else {
-            note_unknown_key(cursor, key);
-            if (!skip_value(cursor, 0))
-                return false;
+        } else if (!skip_member(cursor)) {
+            return false;
         }
     }
-    if (!has_ended)
+    if (!take(cursor, '}'))
         return false;
     if ((!has_features || is_null) && !use_absent_row(event->surface, row))
         return false;
@@ -738,13 +818,11 @@ static bool take_candidates(Reader *reader, Cursor *cursor, Event *event)
 {
     if (!take(cursor, '['))
         return false;
-    bool is_first = true;
-    bool has_ended = false;
-    while (has_next(cursor, ']', &is_first, &has_ended)) {
+    for (bool more = has_members(cursor, ']'); more; more = take_comma(cursor)) {
         if (!take_candidate(reader, cursor, event))
             return false;
     }
-    return has_ended;
+    return take(cursor, ']');
 }
 
 /* Read a whole event in JSON. */
@@ -759,37 +837,36 @@ static bool take_json(Reader *reader, Cursor *cursor, Event *event)
     if (!take(cursor, '{'))
         return false;
 
-    bool is_first = true;
-    bool has_ended = false;
-    while (has_next(cursor, '}', &is_first, &has_ended)) {
-        Text key;
+    for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
         bool is_read;
-        if (!take_key(cursor, &key))
-            return false;
-        if (IS(key, "request_id")) {
-            is_read = event->request_id.start == NULL && take_text(cursor, &event->request_id);
-        } else if (IS(key, "surface")) {
-            is_read = surface.start == NULL && take_text(cursor, &surface);
+        if (TAKE_KEY(cursor, "request_id")) {
+            is_read = event->request_id.start == NULL && take_colon(cursor) &&
+                      take_text(cursor, &event->request_id);
+        } else if (TAKE_KEY(cursor, "surface")) {
+            is_read = surface.start == NULL && take_colon(cursor) && take_text(cursor, &surface);
             event->surface = is_read ? find_surface(reader, surface) : NULL;
             is_read = event->surface != NULL;
-        } else if (IS(key, "user_id")) {
-            is_read = event->user_id.start == NULL && take_text(cursor, &event->user_id);
-        } else if (IS(key, "requested_at")) {
-            is_read = !event->has_requested_at && take_integer(cursor, LATEST_MS, &event->requested_at);
+        } else if (TAKE_KEY(cursor, "user_id")) {
+            is_read = event->user_id.start == NULL && take_colon(cursor) &&
+                      take_text(cursor, &event->user_id);
+        } else if (TAKE_KEY(cursor, "requested_at")) {
+            is_read = !event->has_requested_at && take_colon(cursor) &&
+                      take_integer(cursor, LATEST_MS, &event->requested_at);
             event->has_requested_at = true;
-        } else if (IS(key, "expected")) {
-            is_read = !has_expected && (TAKE_WORD(cursor, "null") ||
-                                        take_integer(cursor, MAX_EXPECTED, &event->expected));
+        } else if (TAKE_KEY(cursor, "expected")) {
+            is_read = !has_expected && take_colon(cursor);
+            is_read = is_read && (TAKE_WORD(cursor, "null") ||
+                                  take_integer(cursor, MAX_EXPECTED, &event->expected));
             has_expected = true;
-        } else if (IS(key, "last")) {
-            is_read = !has_last;
+        } else if (TAKE_KEY(cursor, "last")) {
+            is_read = !has_last && take_colon(cursor);
             has_last = true;
             if (TAKE_WORD(cursor, "true"))
                 event->is_last = true;
             else
                 is_read = is_read && (TAKE_WORD(cursor, "false") || TAKE_WORD(cursor, "null"));
-        } else if (IS(key, "candidates")) {
-            is_read = candidates == NULL;
+        } else if (TAKE_KEY(cursor, "candidates")) {
+            is_read = candidates == NULL && take_colon(cursor);
             candidates = cursor->at;
             has_candidates = event->surface != NULL;
             if (has_candidates)
@@ -797,14 +874,15 @@ static bool take_json(Reader *reader, Cursor *cursor, Event *event)
             else
                 is_read = is_read && skip_value(cursor, 0); /* the width of a row is not known yet */
         } else {
-            note_unknown_key(cursor, key);
-            is_read = skip_value(cursor, 0);
+            is_read = skip_member(cursor);
         }
         if (!is_read)
             return false;
     }
+    if (!take(cursor, '}'))
+        return false;
     skip_space(cursor);
-    if (!has_ended || cursor->at != cursor->end || candidates == NULL || event->surface == NULL)
+    if (cursor->at != cursor->end || candidates == NULL || event->surface == NULL)
         return false;
 
     if (!has_candidates) {
@@ -1040,6 +1118,8 @@ static void reader_dealloc(PyObject *self)
         PyMem_Free(surface->default_row);
         PyMem_Free(surface->absent_row);
     }
+    for (size_t i = 0; i < RECENT_SOURCES; i++)
+        Py_XDECREF(reader->recent_sources[i].name);
     PyMem_Free(reader->surfaces);
     PyMem_Free(reader->rows);
     Py_XDECREF((PyObject *)reader->event_type);
@@ -1047,13 +1127,6 @@ static void reader_dealloc(PyObject *self)
     Py_XDECREF(reader->positions);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
-}
-
-/* The characters of a str. They live as long as it does. */
-static bool text_of(PyObject *str, Text *text)
-{
-    text->start = (const unsigned char *)PyUnicode_AsUTF8AndSize(str, &text->size);
-    return text->start != NULL;
 }
 
 /* A copy of a row that Python gives as bytes. NULL, with an exception, if it has another width. */
@@ -1095,9 +1168,14 @@ static bool fill_surface(Surface *surface, PyObject *given)
     if (!text_of(name, &surface->name_text))
         return false;
     for (Py_ssize_t i = 0; i < surface->width; i++) {
-        if (!text_of(PyTuple_GetItem(names, i), &surface->features[i]))
+        Text *feature = &surface->features[i];
+        if (!text_of(PyTuple_GetItem(names, i), feature))
             return false;
+        const unsigned char *end = feature->start + feature->size;
+        if (end_of_plain(feature->start, end) != end)
+            feature->size = -1;
     }
+    surface->features[surface->width].size = -1;
 
     surface->default_row = row_of(default_row, surface->width);
     if (surface->default_row == NULL)
