@@ -120,11 +120,12 @@ class Assembler:
         if request is None:
             request = self._open_request(event, offset, timestamp)
 
-        before = request.bytes_held
-        if request.add_usual(event):
-            self._budget.bytes_held += request.bytes_held - before
+        grown = request.add_usual(event)
+        if grown:
+            self._budget.bytes_held += grown
             return ()
 
+        before = request.bytes_held
         refused = request.add(event)
         self._budget.bytes_held += request.bytes_held - before
         completion = request.completion(event)

@@ -102,24 +102,23 @@ class OpenRequest:
         self._distinct: set[str] | None = None
         self._refused: set[str | bytes] | None = None
 
-    def add_usual(self, event: Event) -> bool:
+    def add_usual(self, event: Event) -> int:
         """Add an event if it says what earlier ones said, has no refused candidates, and neither
-        completes the request nor goes past `max_candidates`. Return False if it is not added.
+        completes the request nor goes past `max_candidates`. Return how many more bytes are held: 0
+        if it is not added.
         """
         _, surface, user, requested_at, expected, last, ids, sources, rows, refused, _, _ = event
-        count = self._count + len(ids)
-        is_usual = (
-            count < self._usual_below
+        if (
+            self._count + len(ids) < self._usual_below
             and surface is self.surface
             and user == self.user_id
             and requested_at == self.requested_at
             and expected == self.expected
             and not last
             and not refused
-        )
-        if is_usual:
-            self._append(ids, sources, rows)
-        return is_usual
+        ):
+            return self._append(ids, sources, rows)
+        return 0
 
     def add(self, event: Event) -> Sequence[RefusedCandidate]:
         """Add the candidates of an event. Return the refused ones, including those past
@@ -197,7 +196,8 @@ class OpenRequest:
 
     # Columns
 
-    def _append(self, item_ids: Sequence[str], sources: Sequence[str | None], rows: bytes) -> None:
+    def _append(self, item_ids: Sequence[str], sources: Sequence[str | None], rows: bytes) -> int:
+        """Return how many more bytes are held."""
         loose = self._ids
         loose += item_ids
         self._rows.append(rows)
@@ -205,21 +205,23 @@ class OpenRequest:
             self._sources += sources
 
         added = len(item_ids)
+        grown = _CANDIDATE_BYTES * added + len(rows)
         self._count += added
-        self.bytes_held += _CANDIDATE_BYTES * added + len(rows)
         # A request that is full closes at once.
         if len(loose) >= self._most_loose and self._count != self.expected:
-            self._join()
+            grown += self._join()
+        self.bytes_held += grown
+        return grown
 
-    def _join(self) -> None:
-        """Join the ids and rows that are loose."""
+    def _join(self) -> int:
+        """Join the ids and rows that are loose. Return how many more bytes are held."""
         text = _SEPARATOR.join(self._ids)
         is_unambiguous = text.count(_SEPARATOR) == len(self._ids) - 1
         self._id_blocks.append(text if is_unambiguous else self._ids)
         self._row_blocks.append(b"".join(self._rows))
         self._ids = []
         self._rows = []
-        self.bytes_held += len(text)
+        return len(text)
 
     def _all_ids(self) -> list[str]:
         item_ids: list[str] = []
