@@ -16,7 +16,12 @@ from workers.ranking.surface import Surface
 from workers.ranking.weights import WeightRules
 from workers.scoring.failing_rows import ModelError
 from workers.scoring.model import ROWS_PER_CALL, Model
-from workers.scoring.scorer import ScoredBatch, SurfaceModels, score_requests
+from workers.scoring.scorer import (
+    CANDIDATES_TOGETHER,
+    ScoredBatch,
+    SurfaceModels,
+    score_requests,
+)
 from workers.scoring.verify import verify
 
 SHUFFLED = FeatureSet(
@@ -219,17 +224,18 @@ def test_a_large_micro_batch_is_cut_into_bounded_calls_that_change_no_score(
     models: dict[str, Model],
 ) -> None:
     scorer, sessions = counting(models)
-    half = ROWS_PER_CALL // 2
+    half = CANDIDATES_TOGETHER // 2
     requests = [
         home(half, 1),
         search(3, 2),
         home(half, 3),
         home(1, 4),
-        home(ROWS_PER_CALL + 5, 5),
+        home(CANDIDATES_TOGETHER + 5, 5),
         home(0),
     ]
     batch = scorer.score(requests)
-    assert sorted(sessions["quality"].calls) == sorted([ROWS_PER_CALL, 16, ROWS_PER_CALL, 16, 16])
+    full_calls = 2 * CANDIDATES_TOGETHER // ROWS_PER_CALL
+    assert sorted(sessions["quality"].calls) == [16] * 3 + [ROWS_PER_CALL] * full_calls
     for scores, alone in zip(batch.scores, requests, strict=True):
         assert scores.tobytes() == scorer.score([alone]).scores[0].tobytes()
 

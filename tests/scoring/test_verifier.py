@@ -16,6 +16,7 @@ from tests.rig.process import until
 from tests.scoring.building import WIDE, add_endless, add_model, endless, golden_of, hungry, mlp
 from workers.ranking.features import FeatureSet
 from workers.scoring.catalogue import Rejected, Verdict, Verified
+from workers.scoring.model import ROWS_PER_CALL
 from workers.scoring.refusal import ModelReason
 from workers.scoring.verification import VerificationLimits
 from workers.scoring.verifier import Verifier
@@ -51,7 +52,7 @@ def test_a_verified_version_comes_back_with_what_it_takes_to_open_it(
     verdict = verifier.verify(folder, [WIDE])
     assert isinstance(verdict, Verified)
     assert (verdict.manifest.objective, verdict.manifest.version) == ("quality", 1)
-    assert verdict.rows_per_call == 16_384
+    assert verdict.rows_per_call == ROWS_PER_CALL
     assert verdict.size == (folder / "model.onnx").stat().st_size
 
 

@@ -39,8 +39,12 @@ onnxruntime.disable_telemetry_events()
 
 Matrix = NDArray[np.float32]
 
-ROWS_PER_CALL = 16_384
-"""Bounds the memory of one call. Beyond this size a call does not get cheaper by the row."""
+ROWS_PER_CALL = 1024
+"""A call does not get much cheaper by the row beyond this size. And what it needs in between fits
+into the processor's cache, and into memory that the process has: the C library gives buffers of
+megabytes back to the system after each call, and each page of them is zeroed again for the next.
+Measured, 8,192 rows of a small model in one call cost 0.1 us a row more in a worker.
+"""
 
 _FILL = 16
 _WATCH_SECONDS = 0.5

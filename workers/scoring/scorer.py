@@ -2,8 +2,8 @@
 
 - The models in force for a feed are one immutable value. A swap puts another value in its place, so
   no feed is scored by two versions of a model.
-- Requests with the same models are grouped, and their candidates joined to one matrix: one
-  onnxruntime call for each objective.
+- Requests with the same models are grouped, and their candidates joined to one matrix. Each model
+  scores it in as few onnxruntime calls as its limit of rows allows (model.py).
 - The grouping does not change the scores (model.py), nor which candidates a model fails on
   (failing_rows.py).
 """
@@ -21,7 +21,10 @@ from workers.ranking.features import FeatureSet
 from workers.ranking.rank import Mask, Scores
 from workers.ranking.request import Request
 from workers.scoring.failing_rows import ModelError, ModelFailed, score_isolated
-from workers.scoring.model import ROWS_PER_CALL, Matrix, Model
+from workers.scoring.model import Matrix, Model
+
+CANDIDATES_TOGETHER = 16_384
+"""Bounds the memory of one group."""
 
 
 class ScoredGroup(NamedTuple):
@@ -157,14 +160,14 @@ def _leave_unscored(
 def _groups(
     pairs: Sequence[tuple[Request, SurfaceModels]],
 ) -> Iterator[tuple[SurfaceModels, list[int]]]:
-    """Indices of requests with the same models, at most ROWS_PER_CALL candidates together. A single
-    large request may have more.
+    """Indices of requests with the same models, at most CANDIDATES_TOGETHER. A single large request
+    may have more.
     """
     open_groups: dict[SurfaceModels, tuple[list[int], int]] = {}
     for index, (request, models) in enumerate(pairs):
         candidates = len(request.item_ids)
         indices, rows = open_groups.get(models, ([], 0))
-        if indices and rows + candidates > ROWS_PER_CALL:
+        if indices and rows + candidates > CANDIDATES_TOGETHER:
             yield models, indices
             indices = []
             rows = 0
