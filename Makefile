@@ -79,7 +79,7 @@ clean: ## delete the environment and every cache in this folder
 	rm -rf .venv workers/codec/*.so $(TOOLS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements.lock pyproject.toml workers/codec/event_reader.c
+$(READY): requirements.lock pyproject.toml workers/codec/wire_codec.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON): expected Python 3.11 or later; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "setting up .venv, this once"

@@ -34,7 +34,7 @@ def test_the_package_is_the_installed_one_and_typed(installed: Installed) -> Non
     assert (package / "py.typed").is_file()
 
 
-def test_it_has_the_compiled_reader_if_this_environment_has_it(wheel: Path) -> None:
+def test_it_has_the_compiled_codec_if_this_environment_has_it(wheel: Path) -> None:
     """Both are built on this machine, in the same way."""
     is_for_any_machine = wheel.name.endswith("-none-any.whl")
     assert is_for_any_machine != IS_COMPILED

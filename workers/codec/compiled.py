@@ -1,17 +1,19 @@
-"""The compiled reader of usual events (event_reader.c), if it was built with this installation.
+"""What is compiled of the codec (wire_codec.c), if it was built with this installation: a reader of
+usual events, and a writer of the items of Protobuf feeds.
 
-Without it every event is decoded in Python: with the same outcome, and more CPU.
+Without it Python does the same, with the same outcome, and takes more CPU.
 """
 
 from collections.abc import Callable, Mapping
 
 from workers.codec.formats import Format
 from workers.codec.judge import SourceNames
+from workers.ranking.feed import FeedItems
 from workers.ranking.request import Event
 from workers.ranking.surface import Surface, Surfaces
 
 try:
-    from workers.codec.event_reader import EventReader
+    from workers.codec.wire_codec import EventReader, write_items
 except ImportError:
     IS_COMPILED = False
 else:
@@ -19,6 +21,19 @@ else:
 
 ReadUsual = Callable[[bytes, bytes | None], Event | None]
 """Reads the value and the key of a record. None if the decoders in Python must decide."""
+
+
+WriteItems = Callable[[FeedItems], bytes]
+"""Writes items without sources and adjustments, as fields of a feed in Protobuf."""
+
+
+def item_writer(in_python: WriteItems) -> WriteItems:
+    """The compiled writer of items if there is one, or else the one given."""
+    return _write_items if IS_COMPILED else in_python
+
+
+def _write_items(items: FeedItems) -> bytes:
+    return write_items(list(items.item_ids), items.final_scores, items.scores)
 
 
 def usual_readers(surfaces: Surfaces, sources: SourceNames) -> Mapping[Format, ReadUsual]:

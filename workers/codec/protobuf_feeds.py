@@ -6,6 +6,7 @@ from itertools import repeat
 
 from google.protobuf.message import DecodeError
 
+from workers.codec.compiled import item_writer
 from workers.codec.generated.feed_pb2 import RankedFeed
 from workers.codec.judge import ID_BYTES
 from workers.ranking.diversify import Diversity
@@ -52,13 +53,15 @@ def encode(feed: Feed) -> bytes:
         after_items.diversity.CopyFrom(diversity)
 
     items = FeedItems.of(feed.items)
-    parts = _encode_plain(items) if _is_plain(items) else [_encode_by_library(items)]
-    parts.insert(0, before_items.SerializeToString())
-    parts.append(after_items.SerializeToString())
-    return b"".join(parts)
+    if items.sources is None and items.adjustments is None:
+        item_fields = _write_items(items)
+    else:
+        item_fields = write_by_library(items)
+    return before_items.SerializeToString() + item_fields + after_items.SerializeToString()
 
 
-def _encode_by_library(items: FeedItems) -> bytes:
+def write_by_library(items: FeedItems) -> bytes:
+    """Any items, as fields of a feed."""
     wire = RankedFeed()
     for position, (item_id, final_score, scores, source, adjustments) in enumerate(items):
         item = wire.items.add(
@@ -73,8 +76,8 @@ def _encode_by_library(items: FeedItems) -> bytes:
     return value
 
 
-# Items without source and adjustments, written directly. That costs a fifth of the library, which
-# is called many times for each item.
+# Items without source and adjustments, written directly. wire_codec.c does the same, and is used if
+# it was built. In Python it costs a fifth of the library, which is called many times for each item.
 #
 # An item is a tag, its length, and its fields: the id, the position, the final score and the scores.
 # All but the id have a fixed length, if the position has. A field that is 0 is left out.
@@ -88,17 +91,18 @@ _SCORES = 0x22
 _SHORT = 0x7F
 
 
-def _is_plain(items: FeedItems) -> bool:
-    """Whether `_encode_plain` can write these items."""
-    if items.sources is not None or items.adjustments is not None:
-        return False
+def write_in_python(items: FeedItems) -> bytes:
+    """Items without source and adjustments, as fields of a feed."""
     scores_bytes = 4 * items.scores.shape[1]
-    return 0 < scores_bytes <= _SHORT and bool(items.final_scores.all())
+    if 0 < scores_bytes <= _SHORT and items.final_scores.all():
+        return b"".join(_plain_parts(items))
+    return write_by_library(items)
 
 
-def _encode_plain(items: FeedItems) -> list[bytes]:
-    """The items, as parts to be joined. Items whose positions have the same length are written
-    together, column by column: `map` and `pack` need no line of Python for each item.
+def _plain_parts(items: FeedItems) -> list[bytes]:
+    """Items of which no final score is 0, as parts to be joined. Items whose positions have the
+    same length are written together, column by column: `map` and `pack` need no line of Python for
+    each item.
     """
     ids = list(map(str.encode, items.item_ids))
     finals = items.final_scores.tolist()
@@ -162,6 +166,9 @@ def _varint(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+_write_items = item_writer(write_in_python)
 
 
 def decode(value: bytes) -> Feed:

@@ -186,7 +186,7 @@ def _examine(settings: DoctorSettings, stages: Sequence[Stage]) -> Iterator[Chec
         )
 
     if "worker" in stages:
-        yield _event_reader()
+        yield _compiled_code()
         yield from _models(Path(settings.models), surfaces)
     yield from _kafka(settings, surfaces, stages)
     yield from _redis(settings, surfaces, stages)
@@ -194,13 +194,15 @@ def _examine(settings: DoctorSettings, stages: Sequence[Stage]) -> Iterator[Chec
         yield from _traces(settings)
 
 
-def _event_reader() -> CheckResult:
+def _compiled_code() -> CheckResult:
     if IS_COMPILED:
-        return CheckResult("decoding", "ok", "usual events are read by compiled code")
+        return CheckResult(
+            "decoding", "ok", "usual events and Protobuf feeds pass through compiled code"
+        )
     return CheckResult(
         "decoding",
         "warns",
-        "the compiled reader was not built, so events are decoded in Python, which takes more CPU;"
+        "the compiled codec was not built, so Python does its work, which takes more CPU;"
         " install a C compiler and the headers of Python, then install trimtab again",
     )
 

@@ -1,4 +1,7 @@
-"""The types of event_reader.c."""
+"""The types of wire_codec.c."""
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workers.ranking.request import Event
 from workers.ranking.surface import Surface
@@ -22,3 +25,15 @@ class EventReader:
 
     def read_protobuf(self, value: bytes, key: bytes | None, /) -> Event | None:
         """The event in Protobuf. None if Python must decide."""
+
+def write_items(
+    item_ids: list[str],
+    final_scores: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    /,
+) -> bytes:
+    """The items of a feed in Protobuf, none of which has a source or adjustments. `final_scores` are
+    `[items]`, `scores` are `[items, objectives]`.
+
+    Raises ValueError for other shapes or types, and if an id has no UTF-8.
+    """

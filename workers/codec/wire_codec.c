@@ -1,9 +1,10 @@
-/* Reads candidate events, in JSON and in Protobuf, straight into the columns of an Event.
+/* Reads candidate events, in JSON and in Protobuf, straight into the columns of an Event, and writes the
+   items of a feed in Protobuf straight from their columns.
 
-   This is the quick twin of what json_events.py and protobuf_events.py do in Python. It is optional:
-   where it was not built, the Python code decodes every event, with the same outcome.
+   This is the quick twin of what json_events.py, protobuf_events.py and protobuf_feeds.py do in Python.
+   It is optional: if it was not built, the Python code does all of it, with the same outcome.
 
-   Rules:
+   Rules for events:
    - It reads what is usual. For everything else, valid or not, it returns None, and the Python code
      decides. So it has no error messages, and no rule of its own about what is wrong.
    - What it returns is what the Python code would have returned. Properties in the tests hold the two
@@ -1053,7 +1054,163 @@ static bool take_protobuf(Reader *reader, Cursor *cursor, Event *event)
     return event->surface != NULL;
 }
 
-/* ---- The type ------------------------------------------------------------------------------ */
+/* ---- Items in Protobuf --------------------------------------------------------------------- */
+
+/* The items of a feed as columns of float64: `final_scores` [items] and `scores` [items, width]. */
+typedef struct {
+    Py_buffer final_scores;
+    Py_buffer scores;
+    Py_ssize_t width;
+} Items;
+
+static double number_at(const Py_buffer *numbers, Py_ssize_t row, Py_ssize_t column)
+{
+    const char *at = (const char *)numbers->buf + row * numbers->strides[0];
+    if (numbers->ndim > 1)
+        at += column * numbers->strides[1];
+    double number;
+    memcpy(&number, at, sizeof number);
+    return number;
+}
+
+static Py_ssize_t varint_size(uint64_t number)
+{
+    Py_ssize_t size = 1;
+    for (; number > 0x7F; number >>= 7)
+        size++;
+    return size;
+}
+
+static unsigned char *put_varint(unsigned char *at, uint64_t number)
+{
+    for (; number > 0x7F; number >>= 7)
+        *at++ = (unsigned char)(number | 0x80);
+    *at++ = (unsigned char)number;
+    return at;
+}
+
+/* A field of type BYTES, with its tag and its size. */
+static Py_ssize_t field_size(Py_ssize_t size)
+{
+    return 1 + varint_size((uint64_t)size) + size;
+}
+
+/* What comes before the bytes of such a field. */
+static unsigned char *put_head(unsigned char *at, unsigned char tag, Py_ssize_t size)
+{
+    *at++ = tag;
+    return put_varint(at, (uint64_t)size);
+}
+
+/* No item is larger than this: five tags, five numbers of at most 10 bytes, its id and its scores. */
+static Py_ssize_t largest_item(Py_ssize_t id_size, Py_ssize_t width)
+{
+    return 5 + 5 * 10 + id_size + width * (Py_ssize_t)sizeof(float);
+}
+
+/* Write an item as a field of its feed (schemas/feed.proto). A field that is 0 or empty is left out, as
+   everywhere in Protobuf. */
+static unsigned char *put_item(unsigned char *at, const Items *items, Py_ssize_t position, Text item_id)
+{
+    Py_ssize_t scores_size = items->width * (Py_ssize_t)sizeof(float);
+    double final_score = number_at(&items->final_scores, position, 0);
+    uint64_t final_bits;
+    memcpy(&final_bits, &final_score, sizeof final_bits);
+    bool has_final_score = final_bits != 0; /* -0.0 is not left out */
+
+    Py_ssize_t size = 0;
+    size += item_id.size > 0 ? field_size(item_id.size) : 0;
+    size += position > 0 ? 1 + varint_size((uint64_t)position) : 0;
+    size += has_final_score ? 1 + (Py_ssize_t)sizeof final_score : 0;
+    size += scores_size > 0 ? field_size(scores_size) : 0;
+
+    at = put_head(at, TAG(11, BYTES), size);
+    if (item_id.size > 0) {
+        at = put_head(at, TAG(1, BYTES), item_id.size);
+        memcpy(at, item_id.start, (size_t)item_id.size);
+        at += item_id.size;
+    }
+    if (position > 0) {
+        *at++ = TAG(2, VARINT);
+        at = put_varint(at, (uint64_t)position);
+    }
+    if (has_final_score) {
+        *at++ = TAG(3, FIXED64);
+        memcpy(at, &final_score, sizeof final_score);
+        at += sizeof final_score;
+    }
+    if (scores_size > 0) {
+        at = put_head(at, TAG(4, BYTES), scores_size);
+        for (Py_ssize_t column = 0; column < items->width; column++) {
+            float score = (float)number_at(&items->scores, position, column);
+            memcpy(at, &score, sizeof score);
+            at += sizeof score;
+        }
+    }
+    return at;
+}
+
+/* All items as bytes. NULL, with an exception, if an id is no str or has no UTF-8. */
+static PyObject *put_items(const Items *items, PyObject *item_ids)
+{
+    Py_ssize_t count = PyList_Size(item_ids);
+    Py_ssize_t room = 0;
+    Text item_id;
+    for (Py_ssize_t position = 0; position < count; position++) {
+        if (!text_of(PyList_GetItem(item_ids, position), &item_id))
+            return NULL;
+        room += largest_item(item_id.size, items->width);
+    }
+    unsigned char *bytes = PyMem_Malloc((size_t)room + 1);
+    if (bytes == NULL)
+        return PyErr_NoMemory();
+
+    unsigned char *end = bytes;
+    for (Py_ssize_t position = 0; position < count; position++) {
+        text_of(PyList_GetItem(item_ids, position), &item_id);
+        end = put_item(end, items, position, item_id);
+    }
+    PyObject *result = PyBytes_FromStringAndSize((const char *)bytes, end - bytes);
+    PyMem_Free(bytes);
+    return result;
+}
+
+/* Whether a buffer holds float64, as a row for each of `count` items. */
+static bool are_numbers(const Py_buffer *numbers, int dimensions, Py_ssize_t count)
+{
+    return numbers->ndim == dimensions && strcmp(numbers->format, "d") == 0 && numbers->shape[0] == count;
+}
+
+/* write_items(item_ids, final_scores, scores) */
+static PyObject *write_items(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count != 3 || !PyList_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "expected a list of item ids, final scores and scores");
+        return NULL;
+    }
+    Items items;
+    if (PyObject_GetBuffer(args[1], &items.final_scores, PyBUF_RECORDS_RO) != 0)
+        return NULL;
+    if (PyObject_GetBuffer(args[2], &items.scores, PyBUF_RECORDS_RO) != 0) {
+        PyBuffer_Release(&items.final_scores);
+        return NULL;
+    }
+
+    PyObject *result = NULL;
+    Py_ssize_t item_count = PyList_Size(args[0]);
+    if (are_numbers(&items.final_scores, 1, item_count) && are_numbers(&items.scores, 2, item_count)) {
+        items.width = items.scores.shape[1];
+        result = put_items(&items, args[0]);
+    } else {
+        PyErr_Format(PyExc_ValueError, "expected float64 for each of %zd items", item_count);
+    }
+    PyBuffer_Release(&items.scores);
+    PyBuffer_Release(&items.final_scores);
+    return result;
+}
+
+/* ---- The reader ---------------------------------------------------------------------------- */
 
 typedef bool (*TakeEvent)(Reader *, Cursor *, Event *);
 
@@ -1199,7 +1356,7 @@ static bool has_fields(PyObject *event_type)
         is_same = PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, i), FIELDS[i]) == 0;
     Py_DECREF(names);
     if (!is_same)
-        PyErr_SetString(PyExc_ImportError, "event_reader was compiled for another version: install trimtab again");
+        PyErr_SetString(PyExc_ImportError, "wire_codec was compiled for another version: install trimtab again");
     return is_same;
 }
 
@@ -1257,12 +1414,12 @@ static PyType_Slot reader_slots[] = {
     {Py_tp_new, reader_new},
     {Py_tp_dealloc, reader_dealloc},
     {Py_tp_methods, reader_methods},
-    {Py_tp_doc, "Reads the events of some surfaces. See event_reader.c."},
+    {Py_tp_doc, "Reads the events of some surfaces. See wire_codec.c."},
     {0, NULL},
 };
 
 static PyType_Spec reader_spec = {
-    .name = "workers.codec.event_reader.EventReader",
+    .name = "workers.codec.wire_codec.EventReader",
     .basicsize = sizeof(Reader),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = reader_slots,
@@ -1279,6 +1436,12 @@ static int module_exec(PyObject *module)
     return failed;
 }
 
+static PyMethodDef module_functions[] = {
+    {"write_items", (PyCFunction)(void (*)(void))write_items, METH_FASTCALL,
+     "write_items(item_ids, final_scores, scores): the items of a feed in Protobuf."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
     {0, NULL},
@@ -1286,12 +1449,13 @@ static PyModuleDef_Slot module_slots[] = {
 
 static struct PyModuleDef module_definition = {
     .m_base = PyModuleDef_HEAD_INIT,
-    .m_name = "event_reader",
-    .m_doc = "Reads candidate events quickly. Optional: see event_reader.c.",
+    .m_name = "wire_codec",
+    .m_doc = "Reads candidate events and writes items of feeds. Optional: see wire_codec.c.",
+    .m_methods = module_functions,
     .m_slots = module_slots,
 };
 
-PyMODINIT_FUNC PyInit_event_reader(void)
+PyMODINIT_FUNC PyInit_wire_codec(void)
 {
     return PyModuleDef_Init(&module_definition);
 }

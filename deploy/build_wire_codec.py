@@ -1,8 +1,7 @@
-"""Compiles workers/codec/event_reader.c while the package is built or installed.
+"""Compiles workers/codec/wire_codec.c while the package is built or installed.
 
 If it cannot be compiled here, because there is no C compiler or no header of Python, the package is
-built without it: every event is decoded in Python then. `trimtab doctor` says which of the two is
-installed.
+built without it: Python does its work then. `trimtab doctor` says which of the two is installed.
 """
 
 import sysconfig
@@ -15,12 +14,12 @@ from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-_MODULE = "workers.codec.event_reader"
-_SOURCE = "workers/codec/event_reader.c"
+_MODULE = "workers.codec.wire_codec"
+_SOURCE = "workers/codec/wire_codec.c"
 
 
-class EventReaderHook(BuildHookInterface):
-    """Adds the compiled reader to a wheel, or to the checkout of an editable installation."""
+class WireCodecHook(BuildHookInterface):
+    """Adds the compiled codec to a wheel, or to the checkout of an editable installation."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before a wheel is put together."""
@@ -28,14 +27,12 @@ class EventReaderHook(BuildHookInterface):
             return
 
         root = Path(self.root)
-        for built_before in (root / _SOURCE).parent.glob("event_reader.*.so"):
+        for built_before in (root / _SOURCE).parent.glob("*.so"):
             built_before.unlink()
         try:
             built = _compile(root)
         except (CCompilerError, BaseError, OSError) as error:
-            self.app.display_warning(
-                f"{_SOURCE}: not compiled, so events are decoded in Python: {error}"
-            )
+            self.app.display_warning(f"{_SOURCE}: not compiled, so Python does its work: {error}")
             return
 
         build_data["artifacts"].append(built.relative_to(root).as_posix())
@@ -46,7 +43,7 @@ class EventReaderHook(BuildHookInterface):
 
 
 def _compile(root: Path) -> Path:
-    """Compile the reader beside its source. Raises what the compiler's driver raises."""
+    """Compile the codec beside its source. Raises what the compiler's driver raises."""
     extension = Extension(
         _MODULE,
         sources=[_SOURCE],

@@ -1,7 +1,7 @@
 """The compiled reader reads what is usual, exactly as the decoders in Python do, and leaves the rest
-to them.
+to them. The compiled writer writes items as Python and the Protobuf library do.
 
-If this machine could not compile it, every event is left to Python, and these tests hold for that.
+If this machine could not compile them, Python does all of it, and these tests hold for that.
 """
 
 import json
@@ -11,10 +11,13 @@ from decimal import Decimal
 from math import nextafter
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from tests.builders import surface
 from tests.codec.wire import (
@@ -28,19 +31,22 @@ from tests.codec.wire import (
     protobuf_values,
     valid_event,
 )
-from workers.codec.compiled import IS_COMPILED, usual_readers
+from workers.codec.compiled import IS_COMPILED, item_writer, usual_readers
 from workers.codec.formats import Format
 from workers.codec.generated.candidate_pb2 import Candidate, CandidateEvent
 from workers.codec.json_events import JsonEventDecoder
 from workers.codec.judge import SourceNames
 from workers.codec.protobuf_events import ProtobufEventDecoder
+from workers.codec.protobuf_feeds import write_by_library, write_in_python
 from workers.ranking.features import FeatureSet
+from workers.ranking.feed import FeedItems
 
 READERS = usual_readers(SURFACES, SourceNames())
 read_json = READERS[Format.JSON]
 read_protobuf = READERS[Format.PROTOBUF]
 IN_JSON = JsonEventDecoder(SURFACES, SourceNames())
 IN_PROTOBUF = ProtobufEventDecoder(SURFACES, SourceNames())
+write_items = item_writer(write_in_python)
 
 
 def _with_features(*numbers: str) -> bytes:
@@ -315,4 +321,86 @@ def test_it_keeps_no_reference_to_what_it_read() -> None:
     for _ in range(1000):
         for read, value in values:
             read(value, KEY)
+    assert references() == before
+
+
+# Items of feeds
+
+
+@st.composite
+def plain_items(draw: st.DrawFn) -> FeedItems:
+    """Items without source and adjustments: ids of any script, and zeros among the numbers."""
+    long_id = st.sampled_from(["i" * 127, "i" * 128, "\u65e5" * 85, "x" * 256])
+    ids = draw(st.lists(st.text(min_size=1, max_size=64) | long_id, max_size=40))
+    objectives = draw(st.integers(1, 33))
+    finals = st.sampled_from([0.0, -0.0]) | st.floats(allow_nan=False, allow_infinity=False)
+    scores = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    return FeedItems(
+        item_ids=ids,
+        final_scores=draw(arrays.arrays(np.float64, len(ids), elements=finals)),
+        scores=draw(arrays.arrays(np.float64, (len(ids), objectives), elements=scores)),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(plain_items())
+def test_items_have_the_bytes_that_python_and_the_library_write(items: FeedItems) -> None:
+    expected = write_by_library(items)
+    assert write_in_python(items) == expected
+    assert write_items(items) == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 127, 128, 129, 16_383, 16_384, 16_385])
+def test_positions_may_be_of_any_length(count: int) -> None:
+    ids = tuple(f"item-{number}" for number in range(count))
+    items = FeedItems(ids, np.arange(count, dtype=np.float64) - 0.5, np.ones((count, 1)))
+    assert write_items(items) == write_in_python(items) == write_by_library(items)
+
+
+def test_columns_may_be_views_of_others() -> None:
+    numbers = np.arange(24, dtype=np.float64).reshape(4, 6)
+    items = FeedItems(["a", "b"], numbers[::2, 1], numbers[:2].T[::-3].T)
+    assert write_items(items) == write_by_library(items)
+
+
+def test_an_id_without_utf8_is_an_error_in_both() -> None:
+    items = FeedItems(["a", "\ud800"], np.ones(2), np.ones((2, 1)))
+    for write in (write_items, write_in_python):
+        with pytest.raises(UnicodeEncodeError):
+            write(items)
+
+
+@pytest.mark.parametrize(
+    ("finals", "scores"),
+    [
+        (np.ones(3), np.ones((2, 1))),
+        (np.ones(2), np.ones((3, 1))),
+        (np.ones(2), np.ones(2)),
+        (np.ones((2, 1)), np.ones((2, 1))),
+        (np.ones(2, np.float32), np.ones((2, 1))),
+        (np.ones(2), np.ones((2, 1), np.float32)),
+        (np.ones(2, ">f8"), np.ones((2, 1))),
+    ],
+)
+def test_the_compiled_writer_refuses_columns_of_another_shape_or_type(
+    finals: NDArray[np.float64], scores: NDArray[np.float64]
+) -> None:
+    if IS_COMPILED:
+        with pytest.raises(ValueError, match="expected float64 for each of 2 items"):
+            write_items(FeedItems(["a", "b"], finals, scores))
+
+
+def test_the_writer_keeps_no_reference_to_what_it_wrote() -> None:
+    items = FeedItems(["a", "\u00e9"], np.ones(2), np.ones((2, 1)))
+    odd = FeedItems(["a", "\ud800"], items.final_scores, items.scores)
+
+    def references() -> list[int]:
+        kept: list[object] = [*items.item_ids, *odd.item_ids, items.final_scores, items.scores]
+        return [sys.getrefcount(each) for each in kept]
+
+    before = references()
+    for _ in range(100):
+        write_items(items)
+        with pytest.raises(UnicodeEncodeError):
+            write_items(odd)
     assert references() == before
