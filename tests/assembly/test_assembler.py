@@ -44,6 +44,25 @@ def test_a_request_closes_full_when_as_many_distinct_items_came_as_expected() ->
     assert (closed.item_ids, closed.completion) == (("a", "b"), Completion.FULL)
 
 
+def test_a_request_whose_first_event_is_all_of_it_closes_at_once_and_holds_the_low_water_mark() -> (
+    None
+):
+    budget = Budget()
+    log = Log(budget=budget)
+    log.append(event("r", "a", "b", expected=2))
+    assert (log.assembler.open_requests, budget.requests, budget.bytes_held) == (0, 0, 0)
+    assert (log.assembler.closed_candidates, log.assembler.unpublished) == (2, 1)
+    assert log.assembler.mark() == Mark(low_water=0, scan=0, time=NO_TIME, next=1)
+
+    with pytest.raises(EventRefused) as late:
+        log.append(event("r", "c"))
+    assert late.value.reason is Reason.LATE
+
+    (closed,) = log.publish()
+    assert (closed.item_ids, closed.completion) == (("a", "b"), Completion.FULL)
+    assert log.assembler.mark().low_water == 2
+
+
 def test_what_overshoots_expected_counts_and_full_comes_before_marker() -> None:
     log = Log()
     log.append(event("r", "a", "b", "c", expected=2, last=True))

@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.builders import PAIR, event, refused, surface
-from workers.assembly.open_request import OpenRequest
+from workers.assembly.open_request import OpenRequest, whole_request
 from workers.ranking.request import Completion, Event
 from workers.ranking.surface import Surface
 
@@ -69,6 +69,40 @@ def test_the_first_candidate_of_each_item_counts_up_to_the_limit(
     assert closed.item_ids == tuple(first)
     assert closed.sources == (tuple(source for source, _ in first.values()) if rules else None)
     assert closed.rows == b"".join(PAIR.pack_positional([n, 0.0]) for _, n in first.values())
+
+
+@given(
+    st.lists(_CANDIDATES, max_size=6),
+    st.integers(0, 6),
+    st.integers(1, 6),
+    st.integers(0, 1),
+    st.booleans(),
+    st.booleans(),
+)
+@example([("a", "s", 1), ("b", None, 2)], 2, 2, 1, False, True)
+def test_an_event_that_is_a_whole_request_closes_as_an_open_one_would(
+    listed: list[tuple[str, str | None, int]],
+    expected: int,
+    limit: int,
+    rules: int,
+    has_refused: bool,
+    is_last: bool,
+) -> None:
+    where = surface(max_candidates=limit, max_per_source=rules)
+    sent = _event(listed, expected, where)._replace(
+        refused=(refused("r", len(listed)),) if has_refused else (), last=is_last
+    )
+    whole = whole_request(sent, first_offset=7, opened_at=5)
+
+    distinct = {item_id for item_id, _, _ in listed}
+    is_whole = len(listed) == len(distinct) == expected <= limit and not has_refused
+    assert (whole is not None) == is_whole
+    if whole is not None:
+        open_request = OpenRequest(sent, first_offset=7, opened_at=5, due=9)
+        assert not open_request.add_usual(sent)
+        assert open_request.add(sent) == ()
+        assert open_request.completion(sent) is Completion.FULL
+        assert whole == open_request.close(Completion.FULL)
 
 
 def test_a_refused_candidate_counts_until_it_comes_in_a_valid_form() -> None:

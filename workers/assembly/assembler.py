@@ -11,7 +11,7 @@ The rules that make a feed exactly one:
   horizon. From then on every event of it is late by the horizon alone, in a replay too.
 
 A request is in one of these states:
-- open: it takes events (`_open`)
+- open: it takes events (`_open`). A request whose first event is all of it is closed at once.
 - closed: it is ready to be ranked (`_closed`, and `_given_up` for those that may not wait)
 - taken: `take_closed` has handed it over, and it is being ranked
 - held: it waits for its models (`_held`)
@@ -28,7 +28,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from workers.assembly.held import Budget, HeldRequests
-from workers.assembly.open_request import OpenRequest
+from workers.assembly.open_request import OpenRequest, whole_request
 from workers.ranking.refusal import EventRefused, Reason, RefusedCandidate
 from workers.ranking.request import Completion, Event, Request
 
@@ -118,7 +118,12 @@ class Assembler:
         """
         request = self._open.get(event.request_id)
         if request is None:
-            request = self._open_request(event, offset, timestamp)
+            self._check_may_open(event, timestamp)
+            whole = whole_request(event, first_offset=offset, opened_at=self._opening_time)
+            if whole is not None:
+                self._note_closed(whole)
+                return ()
+            request = self._open_request(event, offset)
 
         grown = request.add_usual(event)
         if grown:
@@ -133,8 +138,8 @@ class Assembler:
             self._close(request, completion)
         return refused
 
-    def _open_request(self, event: Event, offset: int, timestamp: int) -> OpenRequest:
-        """Open a request for its first event. Raises EventRefused, judged in this order:
+    def _check_may_open(self, event: Event, timestamp: int) -> None:
+        """Whether an event may open its request. Raises EventRefused, judged in this order:
 
         - what `admit` raises
         - late: the request is closed already
@@ -162,15 +167,17 @@ class Assembler:
                 f"is past the horizon of {surface.horizon_ms} ms",
             )
 
+    def _open_request(self, event: Event, offset: int) -> OpenRequest:
+        """Open a request for its first event, which is at `offset`."""
         request = OpenRequest(
             event,
             first_offset=offset,
             opened_at=self._opening_time,
-            due=self.stream_time + surface.deadline_ms,
+            due=self.stream_time + event.surface.deadline_ms,
             is_one_of_many=self._budget.requests >= _MANY_REQUESTS,
         )
-        self._open[request_id] = request
-        heappush(self._due, (request.due, offset, request_id))
+        self._open[request.request_id] = request
+        heappush(self._due, (request.due, offset, request.request_id))
         self._budget.requests += 1
         self._budget.bytes_held += request.bytes_held
         return request
@@ -217,15 +224,17 @@ class Assembler:
         self._budget.requests -= 1
         self._budget.bytes_held -= request.bytes_held
 
-        closed = request.close(completion)
-        self._closed.append(closed)
-        self.closed_candidates += len(closed.item_ids)
-        self._unpublished[closed.request_id] = closed
+        self._note_closed(request.close(completion))
 
         # Most requests close before their deadline: do not let the heap grow with those.
         if len(self._due) > _SMALL_HEAP and len(self._due) > 4 * len(self._open):
             self._due = [(r.due, r.first_offset, r.request_id) for r in self._open.values()]
             heapify(self._due)
+
+    def _note_closed(self, request: Request) -> None:
+        self._closed.append(request)
+        self.closed_candidates += len(request.item_ids)
+        self._unpublished[request.request_id] = request
 
     def take_closed(self, room: float = math.inf) -> list[Request]:
         """Hand over closed requests, the earliest closed first, until their candidates fill `room`.

@@ -320,6 +320,34 @@ class OpenRequest:
         return len(self._refused.difference(self._distinct or ()))
 
 
+def whole_request(event: Event, first_offset: int, opened_at: int) -> Request | None:
+    """The closed request of an event that holds all that it expects. None if the event leaves it
+    open, or has anything to refuse or to drop: then it takes an OpenRequest.
+
+    `first_offset` and `opened_at` are as in OpenRequest.
+    """
+    surface = event.surface
+    count = len(event.item_ids)
+    if event.expected != count or event.refused or count > surface.max_candidates:
+        return None
+    if len(set(event.item_ids)) < count:
+        return None
+
+    return Request(
+        request_id=event.request_id,
+        surface=surface,
+        user_id=event.user_id,
+        requested_at=event.requested_at,
+        item_ids=tuple(event.item_ids),
+        sources=tuple(event.sources) if surface.has_source_rules else None,
+        rows=event.rows,
+        completion=Completion.FULL,
+        refused=0,
+        first_offset=first_offset,
+        opened_at=opened_at,
+    )
+
+
 def _differs(field: str, got: object, expected: object) -> str:
     return f"{field}: got {got!r}, expected {expected!r} as an earlier event of this request said"
 
