@@ -1,6 +1,9 @@
 """Calls that never return: bounded by a thread of their own, or noticed by the watchdog."""
 
+import gc
 import threading
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -14,6 +17,36 @@ def test_a_call_gives_what_it_returns_and_raises_what_it_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         calls.run(lambda: 1 // 0, 5.0)
     assert calls.run(lambda: threading.current_thread().name, 5.0) == "test"
+
+
+def test_a_call_that_runs_into_a_time_limit_of_its_own_is_not_overdue() -> None:
+    def times_out() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        CallThread("test").run(times_out, 5.0)
+
+
+def test_an_error_goes_when_its_handler_is_over() -> None:
+    """A worker runs without the cyclic garbage collection."""
+    calls = CallThread("test")
+    raised: list[weakref.ref[Exception]] = []
+
+    class Failed(Exception):
+        def __init__(self) -> None:
+            raised.append(weakref.ref(self))
+
+    def fails() -> None:
+        raise Failed
+
+    gc.disable()
+    try:
+        with suppress(Failed):
+            calls.run(fails, 5.0)
+        calls.run(lambda: None, 5.0)  # the thread has let go of the call before
+        assert raised[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_call_that_never_returns_is_overdue() -> None:

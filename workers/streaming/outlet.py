@@ -84,30 +84,28 @@ class Outlet(Generic[P]):
         if has_output:
             self.published_at = now
 
-        ready: dict[int, P] = {}
+        ready: dict[int, tuple[P, Position]] = {}
         for partition in partitions:
-            if partition.commit_position() is not None:
-                ready[partition.number] = partition
+            position = partition.commit_position()
+            if position is not None:
+                ready[partition.number] = partition, position
         for group in self.retries.groups(ready, now):
             self._transact_together([ready[number] for number in group])
 
-    def _transact_together(self, group: Sequence[P]) -> None:
-        """Publish some partitions in one transaction. Raises ProducerLost and Fenced."""
+    def _transact_together(self, group: Sequence[tuple[P, Position]]) -> None:
+        """Publish some partitions, with the position of each, in one transaction. Raises
+        ProducerLost and Fenced.
+        """
         outputs: list[Output] = []
         offsets: list[TopicPartition] = []
-        positions: list[tuple[P, Position]] = []
-        for partition in group:
-            position = partition.commit_position()
-            if position is None:
-                continue
+        for partition, position in group:
             metadata = write_pointer(position.pointer)
             offsets.append(
                 TopicPartition(self.source, partition.number, position.low_water, metadata)
             )
-            positions.append((partition, position))
             outputs += partition.outbox
 
-        numbers = [partition.number for partition in group]
+        numbers = [partition.number for partition, _ in group]
         try:
             self.publisher.publish(outputs, offsets, self.consumer)
         except TransactionFailed as failure:
@@ -122,7 +120,7 @@ class Outlet(Generic[P]):
             raise
         self.transactions.committed += 1
 
-        for partition, position in positions:
+        for partition, position in group:
             self.emitter.count(partition.outbox)
             partition.committed(position, self.publisher.ends.get(partition.number, 0))
         self.retries.succeeded(numbers)
