@@ -428,6 +428,16 @@ static inline bool take_float(Cursor *cursor, float *number)
         exponent = (int)-places;
         is_integer = false;
     }
+    if (count <= 15 && (*at | 0x20) != 'e') {
+        /* The usual number. Its digits and the power of ten are exact in float64, so one operation rounds
+           once. A signed integer is converted faster than others. The integer -0 is 0. Without `&&` there
+           is no branch on the sign, which no processor could guess. */
+        bool is_below_zero = is_negative & ((digits != 0) | !is_integer);
+        *number = (float)((double)(int64_t)digits / TEN_TO[-exponent] * SIGN[is_below_zero]);
+        cursor->at = at;
+        return true;
+    }
+
     if (count > 19) {
         /* `digits` may have overflowed, unless the first of them are zeros. */
         const unsigned char *digit = first_digit;
@@ -450,8 +460,8 @@ static inline bool take_float(Cursor *cursor, float *number)
 
     double exact;
     if (count <= 19 && digits <= (uint64_t)1 << 53 && exponent >= -22 && exponent <= 22) {
-        /* Both are exact in float64, so one operation rounds once. A signed integer is converted faster. */
-        exact = (double)(int64_t)digits;
+        /* Exact as well. */
+        exact = (double)digits;
         exact = exponent < 0 ? exact / TEN_TO[-exponent] : exact * TEN_TO[exponent];
         exact *= SIGN[is_negative];
     } else if (count <= 19 && digits != 0 && exponent < 0 && exponent >= -MAX_FIVES &&
