@@ -3,8 +3,10 @@ tests/contract.
 """
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from workers.codec.partitioner import murmur2, partition_of
+from workers.codec.partitioner import murmur2, murmur2_in_python, partition_of
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,12 @@ from workers.codec.partitioner import murmur2, partition_of
 )
 def test_the_hash_is_kafkas(key: bytes, expected: int) -> None:
     assert murmur2(key) == expected % 2**32
+    assert murmur2_in_python(key) == expected % 2**32
+
+
+@given(st.binary(max_size=300))
+def test_the_compiled_hash_is_that_of_python(key: bytes) -> None:
+    assert murmur2(key) == murmur2_in_python(key)
 
 
 @pytest.mark.parametrize("key", [b"", b"r-1", b"\xff" * 256])

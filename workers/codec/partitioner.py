@@ -4,6 +4,8 @@
 
 from struct import iter_unpack
 
+from workers.codec.compiled import key_hash
+
 _SEED = 0x9747B28C
 _FACTOR = 0x5BD1E995
 _32_BITS = 0xFFFFFFFF
@@ -15,7 +17,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & _WITHOUT_SIGN) % partitions
 
 
-def murmur2(key: bytes) -> int:
+def murmur2_in_python(key: bytes) -> int:
     """Kafka's murmur2, as a number without a sign.
 
     Measured: 1 us for a key of 10 bytes, 2 us for 36, 13 us for 256.
@@ -38,3 +40,7 @@ def murmur2(key: bytes) -> int:
 
     hashed = ((hashed ^ (hashed >> 13)) * factor) & bits
     return hashed ^ (hashed >> 15)
+
+
+murmur2 = key_hash(murmur2_in_python)
+"""The same, compiled if it can be."""

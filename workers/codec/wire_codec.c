@@ -1,8 +1,9 @@
-/* Reads candidate events, in JSON and in Protobuf, straight into the columns of an Event, and writes the
-   items of a feed in Protobuf straight from their columns.
+/* Reads candidate events, in JSON and in Protobuf, straight into the columns of an Event, writes the
+   items of a feed in Protobuf straight from their columns, and hashes keys as Kafka does.
 
-   This is the quick twin of what json_events.py, protobuf_events.py and protobuf_feeds.py do in Python.
-   It is optional: if it was not built, the Python code does all of it, with the same outcome.
+   This is the quick twin of what json_events.py, protobuf_events.py, protobuf_feeds.py and partitioner.py
+   do in Python. It is optional: if it was not built, the Python code does all of it, with the same
+   outcome.
 
    Rules for events:
    - It reads what is usual. For everything else, valid or not, it returns None, and the Python code
@@ -1220,6 +1221,38 @@ static PyObject *write_items(PyObject *module, PyObject *const *args, Py_ssize_t
     return result;
 }
 
+/* ---- The hash of a key --------------------------------------------------------------------- */
+
+/* Kafka's murmur2 of a key, as partitioner.py has it. */
+static PyObject *murmur2(PyObject *module, PyObject *key)
+{
+    (void)module;
+    if (!PyBytes_Check(key)) {
+        PyErr_SetString(PyExc_TypeError, "expected bytes");
+        return NULL;
+    }
+    const unsigned char *at = (const unsigned char *)PyBytes_AsString(key);
+    Py_ssize_t left = PyBytes_Size(key);
+
+    const uint32_t factor = 0x5BD1E995;
+    uint32_t hashed = 0x9747B28C ^ (uint32_t)left;
+    for (; left >= 4; at += 4, left -= 4) {
+        uint32_t word;
+        memcpy(&word, at, sizeof word);
+        word *= factor;
+        word = (word ^ (word >> 24)) * factor;
+        hashed = (hashed * factor) ^ word;
+    }
+
+    if (left > 0) {
+        uint32_t rest = 0;
+        memcpy(&rest, at, (size_t)left);
+        hashed = (hashed ^ rest) * factor;
+    }
+    hashed = (hashed ^ (hashed >> 13)) * factor;
+    return PyLong_FromUnsignedLong(hashed ^ (hashed >> 15));
+}
+
 /* ---- The reader ---------------------------------------------------------------------------- */
 
 typedef bool (*TakeEvent)(Reader *, Cursor *, Event *);
@@ -1449,6 +1482,7 @@ static int module_exec(PyObject *module)
 static PyMethodDef module_functions[] = {
     {"write_items", (PyCFunction)(void (*)(void))write_items, METH_FASTCALL,
      "write_items(item_ids, final_scores, scores): the items of a feed in Protobuf."},
+    {"murmur2", murmur2, METH_O, "murmur2(key): Kafka's hash of a key, as a number without a sign."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1460,7 +1494,7 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef module_definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "wire_codec",
-    .m_doc = "Reads candidate events and writes items of feeds. Optional: see wire_codec.c.",
+    .m_doc = "Reads candidate events, writes items of feeds and hashes keys. Optional: see wire_codec.c.",
     .m_methods = module_functions,
     .m_slots = module_slots,
 };

@@ -37,3 +37,6 @@ def write_items(
 
     Raises ValueError for other shapes or types, and if an id has no UTF-8.
     """
+
+def murmur2(key: bytes, /) -> int:
+    """Kafka's hash of a key, as a number without a sign."""
