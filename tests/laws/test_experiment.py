@@ -6,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
-from workers.ranking.experiment import BUCKETS, CONTROL, Experiment
+from workers.ranking.experiment import BUCKETS, CLUSTER_SALT, CONTROL, Experiment
 
 names = st.text("abcXYZ019_-", min_size=1, max_size=4)
 users = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-salts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+salts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
+    lambda salt: salt != CLUSTER_SALT
+)
 
 
 @st.composite
