@@ -24,6 +24,7 @@ from typing import NoReturn
 
 import click
 
+from workers.commands.heaps import limit_heaps
 from workers.commands.metrics_endpoint import MetricsEndpoint
 from workers.commands.options import CommandFunction, Decorator
 from workers.log import LINE_START, configure_logs, log
@@ -100,6 +101,7 @@ def run_until_signal(
             with metrics.of_parent(processes) as sockets:
                 sys.exit(run_processes([own] * processes, sockets))
 
+        limit_heaps()
         if with_parent:
             drain_when_parent_ends()
         sys.exit(run())
