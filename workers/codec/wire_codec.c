@@ -515,21 +515,12 @@ static inline bool has_members(Cursor *cursor, unsigned char close)
     return *cursor->at != close;
 }
 
-/* Go to the next member of an object or a list. False if there is no comma. */
-static inline bool take_comma(Cursor *cursor)
+/* Take what stands between two parts, and the space around it: a comma between members, a colon between
+   a key and its value. */
+static inline bool take_separator(Cursor *cursor, unsigned char separator)
 {
     skip_space(cursor);
-    if (!take(cursor, ','))
-        return false;
-    skip_space(cursor);
-    return true;
-}
-
-/* Go from a key to its value. */
-static inline bool take_colon(Cursor *cursor)
-{
-    skip_space(cursor);
-    if (!take(cursor, ':'))
+    if (!take(cursor, separator))
         return false;
     skip_space(cursor);
     return true;
@@ -649,14 +640,14 @@ static bool skip_value(Cursor *cursor, int depth)
         return TAKE_WORD(cursor, "null");
     case '{':
         cursor->at++;
-        for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
-            if (!skip_string(cursor) || !take_colon(cursor) || !skip_value(cursor, depth + 1))
+        for (bool more = has_members(cursor, '}'); more; more = take_separator(cursor, ',')) {
+            if (!skip_string(cursor) || !take_separator(cursor, ':') || !skip_value(cursor, depth + 1))
                 return false;
         }
         return take(cursor, '}');
     case '[':
         cursor->at++;
-        for (bool more = has_members(cursor, ']'); more; more = take_comma(cursor)) {
+        for (bool more = has_members(cursor, ']'); more; more = take_separator(cursor, ',')) {
             if (!skip_value(cursor, depth + 1))
                 return false;
         }
@@ -670,7 +661,7 @@ static bool skip_value(Cursor *cursor, int depth)
 static bool skip_member(Cursor *cursor)
 {
     Text key;
-    if (!take_text(cursor, &key) || !take_colon(cursor))
+    if (!take_text(cursor, &key) || !take_separator(cursor, ':'))
         return false;
     note_passed(cursor, key.start, key.start + key.size);
     return skip_value(cursor, 0);
@@ -693,7 +684,7 @@ static bool take_integer(Cursor *cursor, int64_t largest, int64_t *number)
 static bool take_positional(Cursor *cursor, const Surface *surface, float *row)
 {
     Py_ssize_t count = 0;
-    for (bool more = has_members(cursor, ']'); more; more = take_comma(cursor)) {
+    for (bool more = has_members(cursor, ']'); more; more = take_separator(cursor, ',')) {
         if (count == surface->width || !take_float(cursor, &row[count]))
             return false;
         count++;
@@ -738,7 +729,7 @@ static bool take_named(Cursor *cursor, const Surface *surface, float *row, Event
     for (Py_ssize_t i = 0; i < surface->width; i++)
         row[i] = NAN; /* not given yet: no number that is read is NaN */
 
-    for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
+    for (bool more = has_members(cursor, '}'); more; more = take_separator(cursor, ',')) {
         Text name = {NULL, 0};
         Py_ssize_t place = next;
         if (!take_feature_name(cursor, surface->features[next])) {
@@ -746,7 +737,7 @@ static bool take_named(Cursor *cursor, const Surface *surface, float *row, Event
                 return false;
             place = find_feature(surface, name, next);
         }
-        if (!take_colon(cursor))
+        if (!take_separator(cursor, ':'))
             return false;
         if (place >= 0) {
             if (!isnan(row[place]) || !take_float(cursor, &row[place]))
@@ -790,18 +781,18 @@ static bool take_candidate(Reader *reader, Cursor *cursor, Event *event)
     if (row == NULL || !take(cursor, '{'))
         return false;
 
-    for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
+    for (bool more = has_members(cursor, '}'); more; more = take_separator(cursor, ',')) {
         if (TAKE_KEY(cursor, "item_id")) {
-            if (item_id.start != NULL || !take_colon(cursor) || !take_text(cursor, &item_id))
+            if (item_id.start != NULL || !take_separator(cursor, ':') || !take_text(cursor, &item_id))
                 return false;
         } else if (TAKE_KEY(cursor, "source")) {
-            if (has_source || !take_colon(cursor))
+            if (has_source || !take_separator(cursor, ':'))
                 return false;
             has_source = true;
             if (!TAKE_WORD(cursor, "null") && !take_text(cursor, &source))
                 return false;
         } else if (TAKE_KEY(cursor, "features")) {
-            if (has_features || !take_colon(cursor))
+            if (has_features || !take_separator(cursor, ':'))
                 return false;
             has_features = true;
             if (take(cursor, '[')) {
@@ -830,7 +821,7 @@ static bool take_candidates(Reader *reader, Cursor *cursor, Event *event)
 {
     if (!take(cursor, '['))
         return false;
-    for (bool more = has_members(cursor, ']'); more; more = take_comma(cursor)) {
+    for (bool more = has_members(cursor, ']'); more; more = take_separator(cursor, ',')) {
         if (!take_candidate(reader, cursor, event))
             return false;
     }
@@ -849,36 +840,36 @@ static bool take_json(Reader *reader, Cursor *cursor, Event *event)
     if (!take(cursor, '{'))
         return false;
 
-    for (bool more = has_members(cursor, '}'); more; more = take_comma(cursor)) {
+    for (bool more = has_members(cursor, '}'); more; more = take_separator(cursor, ',')) {
         bool is_read;
         if (TAKE_KEY(cursor, "request_id")) {
-            is_read = event->request_id.start == NULL && take_colon(cursor) &&
+            is_read = event->request_id.start == NULL && take_separator(cursor, ':') &&
                       take_text(cursor, &event->request_id);
         } else if (TAKE_KEY(cursor, "surface")) {
-            is_read = surface.start == NULL && take_colon(cursor) && take_text(cursor, &surface);
+            is_read = surface.start == NULL && take_separator(cursor, ':') && take_text(cursor, &surface);
             event->surface = is_read ? find_surface(reader, surface) : NULL;
             is_read = event->surface != NULL;
         } else if (TAKE_KEY(cursor, "user_id")) {
-            is_read = event->user_id.start == NULL && take_colon(cursor) &&
+            is_read = event->user_id.start == NULL && take_separator(cursor, ':') &&
                       take_text(cursor, &event->user_id);
         } else if (TAKE_KEY(cursor, "requested_at")) {
-            is_read = !event->has_requested_at && take_colon(cursor) &&
+            is_read = !event->has_requested_at && take_separator(cursor, ':') &&
                       take_integer(cursor, LATEST_MS, &event->requested_at);
             event->has_requested_at = true;
         } else if (TAKE_KEY(cursor, "expected")) {
-            is_read = !has_expected && take_colon(cursor);
+            is_read = !has_expected && take_separator(cursor, ':');
             is_read = is_read && (TAKE_WORD(cursor, "null") ||
                                   take_integer(cursor, MAX_EXPECTED, &event->expected));
             has_expected = true;
         } else if (TAKE_KEY(cursor, "last")) {
-            is_read = !has_last && take_colon(cursor);
+            is_read = !has_last && take_separator(cursor, ':');
             has_last = true;
             if (TAKE_WORD(cursor, "true"))
                 event->is_last = true;
             else
                 is_read = is_read && (TAKE_WORD(cursor, "false") || TAKE_WORD(cursor, "null"));
         } else if (TAKE_KEY(cursor, "candidates")) {
-            is_read = candidates == NULL && take_colon(cursor);
+            is_read = candidates == NULL && take_separator(cursor, ':');
             candidates = cursor->at;
             has_candidates = event->surface != NULL;
             if (has_candidates)
